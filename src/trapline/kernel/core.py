@@ -1,0 +1,102 @@
+"""Kernel: what every part of the kernel shares, and the few services that all of them use.
+
+It is plain state; `trapline.kernel.boot` composes one with its file systems, devices and trap loop.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+from typing import TYPE_CHECKING, Any
+
+from trapline.abi.errno import EAGAIN
+from trapline.kernel.sync import park
+from trapline.kernel.sync.timers import Timers
+
+if TYPE_CHECKING:
+    from trapline.kernel.fs.vfs import Vfs
+    from trapline.kernel.sched.interface import Scheduler
+    from trapline.kernel.task.task import Task, ThreadGroup
+    from trapline.machine.contract import Machine
+
+PID_MAX = 4_194_304  #: as on 64-bit Linux, proc(5)
+LOG_LINES = 1000  #: how much syslog(2) can read back
+
+
+class Kernel:
+    """One running kernel on one machine."""
+
+    vfs: Vfs
+    sched: Scheduler
+    console: Any  #: drivers.console: what the first program's descriptors 0, 1 and 2 are
+    vdso: Any  #: user.vdso.Vdso, or None when there is none
+    init: ThreadGroup  #: pid 1: the kernel's own, without user code; adopts orphans and reaps them at once
+
+    def __init__(
+        self,
+        machine: Machine,
+        clock: Any,
+        random: Callable[[int], bytes],
+        *,
+        pid_limit: int = 32768,
+        aslr: bool = True,
+        seed: int | None = None,
+        log: Callable[[str], None] | None = None,
+    ) -> None:
+        self.machine = machine
+        self.ram = machine.ram
+        self.clock = clock  #: drivers.hostclock.Clock: monotonic_ns(), realtime_ns(), boottime_ns()
+        self.random = random  #: n -> n bytes: the host's, or a deterministic stream when there is a seed
+        self.timers = Timers()
+        park.use_timers(self.timers)
+        self.tasks: dict[int, Task] = {}  #: by tid
+        self.groups: dict[int, ThreadGroup] = {}  #: by pid, zombies included
+        self.hostname = b"trapline"
+        self.domainname = b"(none)"
+        self.pid_limit = pid_limit  #: most tasks at once
+        self.aslr = aslr
+        self.seed = seed
+        self.boot_realtime_ns: int = clock.realtime_ns()
+        self.boot_monotonic_ns: int = clock.monotonic_ns()
+        self.log_lines: list[tuple[int, str]] = []  #: (ns since boot, text), the last LOG_LINES
+        self._log_sink = log
+        self._logged: set[object] = set()
+        self._last_tid = 0
+        self.vdso = None
+
+    def log(self, message: str) -> None:
+        """A line on the kernel log."""
+        self.log_lines.append((self.clock.monotonic_ns() - self.boot_monotonic_ns, message))
+        if len(self.log_lines) > LOG_LINES:
+            del self.log_lines[0]
+        if self._log_sink is not None:
+            self._log_sink(message)
+
+    def log_once(self, key: object, message: str) -> None:
+        """A line on the kernel log, the first time `key` is seen."""
+        if key not in self._logged and len(self._logged) < 10_000:
+            self._logged.add(key)
+            self.log(message)
+
+    def kick(self, task: Task) -> None:
+        """If `task` is in user mode on a CPU, make it trap soon."""
+        if task.on_cpu:
+            self.machine.kick(task.ctx)
+
+    def alloc_tid(self) -> int:
+        """A free task number; raises EAGAIN at the limit."""
+        if len(self.tasks) >= self.pid_limit:
+            self.log_once("pids", f"the limit of {self.pid_limit} tasks is reached: clone fails with EAGAIN")
+            raise EAGAIN("too many tasks")
+        tid = self._last_tid
+        while True:
+            tid = tid + 1 if tid < PID_MAX - 1 else 300
+            if tid not in self.tasks and tid not in self.groups:
+                self._last_tid = tid
+                return tid
+
+    def enqueue(self, task: Task) -> None:
+        """A new or continued task wants a CPU in user mode."""
+        self.sched.enqueue(task, True)
+
+    def each_group(self, matches: Callable[[ThreadGroup], bool]) -> list[ThreadGroup]:
+        return [each for each in self.groups.values() if matches(each)]

@@ -1,0 +1,1 @@
+"""Devices. Only the host* drivers here may touch the host."""

@@ -1,0 +1,1 @@
+"""The gate: everything between a trap and the return to user mode."""

@@ -1,0 +1,229 @@
+"""The trap loop: everything between two visits to user space, in order.
+
+    wait for a trap -> serve it -> signals, stops, exits -> put somebody in user mode -> wait
+
+Measured budget: 2 µs of Python per trap besides the handler.
+
+Invariants:
+- `idle` is the number of CPUs that run nobody; a task is on a CPU from `_enter_user` to the trap that `machine.wait` returns;
+- the kernel is on one host thread, so nothing here needs a lock.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+from typing import TYPE_CHECKING, Any
+
+from trapline.kernel.entry.dispatch import Dispatcher
+from trapline.kernel.mm.errors import OutOfMemory
+from trapline.kernel.sync.park import READY
+from trapline.kernel.task.task import (
+    DEAD,
+    RUNNABLE,
+    STOPPED,
+    WORK_EXIT,
+    WORK_RESCHED,
+)
+from trapline.machine.contract import EXCEPTION, FAULT, INTERRUPT, SYSCALL
+
+if TYPE_CHECKING:
+    from trapline.kernel.core import Kernel
+    from trapline.kernel.task.task import Task, ThreadGroup
+
+MAX_NS = 1 << 62
+MIN_SLEEP_NS = 1_000
+
+
+class TrapLoop:
+    """Drives one kernel on one machine."""
+
+    def __init__(self, kernel: Kernel, hooks: Hooks) -> None:
+        self.kernel = kernel
+        self.machine = kernel.machine
+        self.dispatcher = Dispatcher(kernel)
+        self.hooks = hooks
+        self.idle = self.machine.cpus
+        self.running: dict[Task, int] = {}  #: task in user mode -> end of its slice, ns
+        self._now = kernel.clock.monotonic_ns
+
+    def run(self, until: Callable[[], bool]) -> None:
+        """Serve traps until `until()` (asked whenever something else than a plain system call happened)."""
+        machine_wait = self.machine.wait
+        ready, now = READY, self._now
+        while not until():
+            while True:
+                while ready:
+                    self._continue(ready.popleft())
+                if self.idle:
+                    self._fill_cpus()
+                ctx = machine_wait(self._deadline())
+                time_ns = now()
+                if ctx is not None:
+                    self._trap(ctx.owner, time_ns)
+                self._tick(time_ns)
+                if self.hooks.changed:
+                    self.hooks.changed = False
+                    break
+
+    # ---- one trap
+
+    def _trap(self, task: Task, time_ns: int) -> None:
+        self.idle += 1
+        slice_end = self.running.pop(task)
+        task.on_cpu = False
+        used = time_ns - task.user_since_ns
+        task.utime_ns += used
+        if time_ns >= slice_end:
+            task.work |= WORK_RESCHED
+        if self.hooks.charge is not None:
+            self.hooks.charge(task, used)
+        if task.state == DEAD:
+            self.hooks.bury(task)
+            return
+        kind = task.ctx.kind
+        if kind == SYSCALL:
+            if not self.dispatcher.call(task):
+                self._charge(task, time_ns)
+                return
+        elif kind == FAULT:
+            self._fault(task)
+        elif kind == EXCEPTION:
+            self.hooks.exception(task)
+        elif kind != INTERRUPT:
+            self.hooks.machine_died(task)
+        self._leave(task, time_ns)
+
+    def _fault(self, task: Task) -> None:
+        ctx = task.ctx
+        try:
+            bad = task.mm.fault(ctx.addr, ctx.access)
+        except OutOfMemory:
+            self.hooks.out_of_memory(task)
+            return
+        if bad is not None or self.hooks.on_fault is not None:
+            self.hooks.fault(task, bad)
+
+    def _continue(self, task: Task) -> None:
+        """A wait of `task` is over: continue its system call."""
+        if task.coro is None:
+            return
+        start = self._now()
+        if self.dispatcher.step(task):
+            self._leave(task, start)
+        else:
+            self._charge(task, start)
+
+    # ---- the way back to user mode
+
+    def _leave(self, task: Task, since_ns: int) -> None:
+        """The trap is served: do what is due, then run the task on, or queue it."""
+        if task.work or task.restart:
+            resched = task.work & WORK_RESCHED
+            task.work &= ~WORK_RESCHED
+            if not self._work(task):
+                self._charge(task, since_ns)
+                return
+            if resched and self.kernel.sched.waiting():
+                task.nivcsw += 1
+                self._charge(task, since_ns)
+                self.kernel.sched.enqueue(task, False)
+                return
+        if self.idle and (self.idle > 1 or not self.kernel.sched.waiting()):
+            self._enter_user(task, since_ns)
+        else:
+            self._charge(task, since_ns)
+            self.kernel.sched.enqueue(task, True)
+
+    def _work(self, task: Task) -> bool:
+        """Signals, stops and exits; False when the task does not go on."""
+        while task.work or task.restart:
+            if task.state == DEAD:
+                self.hooks.bury(task)
+                return False
+            if task.work & WORK_EXIT:
+                self.hooks.exit(task)
+                self.hooks.bury(task)
+                return False
+            self.hooks.deliver(task)
+            if task.state == STOPPED:
+                return False
+            if task.work == WORK_RESCHED:
+                break
+        return True
+
+    def _enter_user(self, task: Task, since_ns: int) -> None:
+        now_ns = self._now()
+        used = now_ns - since_ns
+        task.stime_ns += used
+        sched = self.kernel.sched
+        sched.charge(task, used)
+        task.user_since_ns = now_ns
+        task.on_cpu = True
+        self.running[task] = now_ns + sched.slice_ns(task)
+        self.idle -= 1
+        self.machine.resume(task.ctx)
+
+    def _charge(self, task: Task, since_ns: int) -> None:
+        used = self._now() - since_ns
+        task.stime_ns += used
+        self.kernel.sched.charge(task, used)
+
+    def _fill_cpus(self) -> None:
+        sched = self.kernel.sched
+        while self.idle:
+            task = sched.pick()
+            if task is None:
+                return
+            if task.state == DEAD:
+                self.hooks.bury(task)
+            elif task.state == RUNNABLE and ((not task.work and not task.restart) or self._work(task)):
+                self._enter_user(task, self._now())
+
+    # ---- time
+
+    def _deadline(self) -> int | None:
+        deadline = self.kernel.timers.next_deadline_ns()
+        if self.running and self.kernel.sched.waiting():
+            slice_end = min(self.running.values())
+            if deadline is None or slice_end < deadline:
+                return slice_end
+        return deadline
+
+    def _tick(self, time_ns: int) -> None:
+        timers = self.kernel.timers
+        deadline = timers.next_deadline_ns()
+        if deadline is not None and deadline <= time_ns:
+            timers.run_due(time_ns)
+        if self.machine.ready:
+            self.hooks.host_ready()
+        if self.hooks.host_event:
+            self.hooks.host_event = False
+            self.hooks.on_host_event()
+        if self.running and self.kernel.sched.waiting():
+            for task, slice_end in self.running.items():
+                if slice_end <= time_ns and not task.work & WORK_RESCHED:
+                    task.work |= WORK_RESCHED
+                    self.machine.kick(task.ctx)
+
+
+class Hooks:
+    """What the loop calls outside the hot path. `boot` fills it in."""
+
+    changed = False  #: set when `until` may have become true
+    host_event = False  #: set from host signal handlers: `on_host_event` is due
+    charge: Callable[[Task, int], None] | None = None  #: user time of a task, while a CPU-time timer is armed
+    on_fault: Callable[[Task, Any], None] | None = None  #: while somebody observes faults
+    deliver: Callable[[Task], None]
+    exit: Callable[[Task], None]
+    bury: Callable[[Task], None]
+    fault: Callable[[Task, tuple[int, int, int] | None], None]
+    exception: Callable[[Task], None]
+    machine_died: Callable[[Task], None]
+    out_of_memory: Callable[[Task], None]
+    host_ready: Callable[[], None]
+    on_host_event: Callable[[], None]
+
+
+def group_is_gone(group: ThreadGroup) -> Callable[[], bool]:
+    """A condition for `run`: every thread of `group` has ended."""
+    return lambda: group.zombie

@@ -1,0 +1,124 @@
+"""The system-call table of an architecture, generated from the declared signatures.
+
+An entry is a *thunk*: a function of (task, registers) that reads only the registers its call needs, converts them to
+the declared C width and sign, and calls the handler. Thunks are made when a number is first used, so that
+starting a kernel does not pay for calls nobody makes.
+"""
+
+from __future__ import annotations
+
+from array import array
+from collections.abc import Callable
+from typing import Any
+
+from trapline.abi import syscalls as numbers
+from trapline.abi.errno import ENOSYS
+from trapline.kernel.syscalls.declare import REFUSALS, SYSCALLS, Parameter, Result, SystemCall, parameters
+from trapline.machine.contract import Arch
+
+Thunk = Callable[[Any, "array[int]"], Result]
+
+#: Calls whose arguments and structures are the same for 32-bit code, so that `int $0x80` may use the 64-bit handlers.
+#: The rest of the 32-bit table answers ENOSYS.
+I386_SHARED = frozenset(
+    "exit read write open close creat link unlink chdir mknod chmod getpid kill mkdir rmdir dup pipe brk "
+    "umask chroot dup2 getppid getpgrp setsid symlink readlink truncate ftruncate fchmod getpriority "
+    "setpriority fsync getpgid fchdir getsid fdatasync mlock munlock mlockall munlockall "
+    "sched_yield poll getcwd vfork gettid tkill exit_group tgkill access alarm pause nice sync rename "
+    "setpgid mprotect munmap madvise flock pipe2 dup3 eventfd eventfd2 inotify_init1 openat mkdirat unlinkat "
+    "renameat linkat symlinkat readlinkat fchmodat faccessat epoll_create epoll_create1 getrandom memfd_create "
+    "set_tid_address personality mremap getcpu close_range pidfd_open".split()
+)
+_I386_RENAMED = {
+    "getuid32": "getuid", "getgid32": "getgid", "geteuid32": "geteuid", "getegid32": "getegid",
+    "setuid32": "setuid", "setgid32": "setgid", "setreuid32": "setreuid", "setregid32": "setregid",
+    "getgroups32": "getgroups", "setresuid32": "setresuid", "setresgid32": "setresgid", "chown32": "chown",
+    "fchown32": "fchown", "lchown32": "lchown",
+}  # fmt: skip
+_I386_ARGS = (11, 14, 12, 9, 8, 10)  # ebx ecx edx esi edi ebp, as indices of abi.x86_64
+
+
+class Table:
+    """Thunks by number for one entry convention; `names[nr]` is the name of a known number."""
+
+    def __init__(self, kernel: Any, byname: dict[str, int], args: tuple[int, ...], nr: int, width: int = 64) -> None:
+        self._kernel = kernel
+        self._args = args
+        self._nr = nr
+        self._width = width
+        size = max(byname.values()) + 1
+        self.names: list[str | None] = [None] * size
+        for name, number in byname.items():
+            self.names[number] = name
+        self.thunks: list[Thunk] = [self._first_use] * size
+        self.replaced: dict[str, Callable[..., Result]] = {}
+
+    def _first_use(self, task: Any, regs: array[int]) -> Result:
+        number = regs[self._nr]
+        self.thunks[number] = thunk = self.make(number)
+        return thunk(task, regs)
+
+    def make(self, number: int) -> Thunk:
+        """The thunk of one number: the handler's, a refusal, or ENOSYS with a note on the kernel log."""
+        name = self.names[number]
+        call = SYSCALLS.get(name) if name else None
+        if call is not None:
+            handler = self.replaced.get(call.name, call.handler)
+            return compile_thunk(handler, parameters(call), self._args, self._width)
+        refusal = REFUSALS.get(name) if name else None
+        kernel = self._kernel
+        if refusal is not None:
+            error, why = refusal.error, f"{refusal.name}: refused with {refusal.error.name}: {refusal.why}"
+        else:
+            error, why = ENOSYS, f"system call {number} ({name or 'no such number'}) is not implemented: ENOSYS"
+
+        def answer(task: Any, regs: array[int]) -> Result:
+            kernel.log_once(("syscall", number), f"{task.comm.decode(errors='replace')}[{task.tid}]: {why}")
+            raise error
+
+        return answer
+
+    def replace(self, name: str, handler: Callable[..., Result]) -> None:
+        """Answer call `name` with `handler`, which takes what the declared handler takes."""
+        if name not in SYSCALLS:
+            raise KeyError(f"no system call named {name!r} is implemented")
+        self.replaced[name] = handler
+        self.thunks = [self._first_use] * len(self.thunks)
+
+    def call(self, number: int) -> SystemCall | None:
+        name = self.names[number] if 0 <= number < len(self.names) else None
+        return SYSCALLS.get(name) if name else None
+
+
+def compile_thunk(
+    handler: Callable[..., Result], params: tuple[Parameter, ...], args: tuple[int, ...], width: int
+) -> Thunk:
+    """A function of (task, registers) that calls `handler` with its converted arguments."""
+    values = "".join(f", {_convert(f'r[{args[i]}]', p.width, width)}" for i, p in enumerate(params))
+    thunk: Thunk = eval(f"lambda task, r: handler(task{values})", {"handler": handler})  # noqa: S307 - our own text
+    return thunk
+
+
+def _convert(register: str, want: int, have: int) -> str:
+    bits = min(abs(want), have)
+    if want < 0:
+        sign = 1 << (bits - 1)
+        whole = register if bits == 64 else f"({register} & {(1 << bits) - 1:#x})"
+        return f"({whole} ^ {sign:#x}) - {sign:#x}"
+    return register if bits == 64 else f"{register} & {(1 << bits) - 1:#x}"
+
+
+def native_table(kernel: Any, arch: Arch) -> Table:
+    """The architecture's own table."""
+    byname = {"x86_64": numbers.X86_64}[arch.name]
+    return Table(kernel, byname, arch.args, arch.nr)
+
+
+def i386_table(kernel: Any, arch: Arch) -> Table:
+    """What `int $0x80` reaches: the 32-bit numbers, for the calls that are the same in both."""
+    shared = {_I386_RENAMED.get(name, name): nr for name, nr in numbers.I386.items()}
+    table = Table(kernel, numbers.I386, _I386_ARGS, arch.nr, width=32)
+    for name, number in shared.items():
+        known = name in I386_SHARED or name in _I386_RENAMED.values()
+        table.names[number] = name if known else f"i386 {name}"
+    return table

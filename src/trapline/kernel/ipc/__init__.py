@@ -1,0 +1,1 @@
+"""Objects that tasks talk through: pipes, futexes, event descriptors."""

@@ -1,0 +1,1 @@
+"""Memory: address spaces, areas, the page cache, and the only code that touches user memory."""

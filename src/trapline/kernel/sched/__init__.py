@@ -1,0 +1,1 @@
+"""Who runs next: the scheduling interface and its classes."""

@@ -1,0 +1,1 @@
+"""Tasks: threads, processes, credentials, signals, and their lives."""

@@ -1,0 +1,43 @@
+"""When memory runs out: who dies for it.
+
+As Linux does (oom_badness in mm/oom_kill.c): the process with the largest resident set, shifted by its
+`oom_score_adj` in thousandths of all memory; adjustments of -1000 exempt. The kernel log says what happened.
+"""
+
+from __future__ import annotations
+
+from typing import TYPE_CHECKING
+
+from trapline.kernel.task import exit as exits
+from trapline.machine.paging.entry import PAGE_SIZE
+
+if TYPE_CHECKING:
+    from trapline.kernel.core import Kernel
+    from trapline.kernel.task.task import Task, ThreadGroup
+
+SIGKILL = 9
+EXEMPT = -1000
+
+
+def badness(group: ThreadGroup, limit_pages: int) -> int:
+    """How much killing `group` would help, in pages; negative: never kill it."""
+    if not group.tasks or group.exiting or group.oom_score_adj == EXEMPT:
+        return -1
+    mm = group.tasks[0].mm
+    if mm is None:
+        return -1
+    return max(0, mm.rss_pages + group.oom_score_adj * limit_pages // 1000)
+
+
+def out_of_memory(kernel: Kernel, task: Task) -> None:
+    """Kill the worst process. `task` is the one whose fault found no frame; it retries, or dies."""
+    limit = kernel.ram.frames.limit_pages
+    victim = max(kernel.groups.values(), key=lambda each: badness(each, limit))
+    if badness(victim, limit) < 0:
+        victim = task.group
+    leader = victim.tasks[0]
+    kernel.log(
+        f"Out of memory: Killed process {victim.pid} ({leader.comm.decode(errors='replace')}) "
+        f"rss:{leader.mm.rss_pages * PAGE_SIZE >> 10}kB, limit:{limit * PAGE_SIZE >> 10}kB"
+    )
+    exits.exit_group(leader, SIGKILL)

@@ -1,0 +1,149 @@
+"""The contract between kernel and machine: Machine, Space, Context, and the kinds of trap.
+
+In a nutshell: the kernel writes page tables into RAM, puts a `Context` (the registers of one thread of user code)
+on a CPU with `Machine.resume`, and gets it back, trapped, from `Machine.wait`. A trap is described by plain
+fields of the context, so that the hot path allocates nothing.
+
+Invariants:
+- A context is either *running* (between `resume` and the `wait` that returns it) or *stopped*. Only a stopped
+  context's registers may be read or written, and they are the kernel's own copy: user code cannot change them.
+- At most `Machine.cpus` contexts run at once; the kernel keeps count.
+- A machine may return a context for no reason (`INTERRUPT`): the kernel simply resumes it.
+- Whatever a machine caches of a page table is a TLB: it may be stale until `Space.flush` returns, never after.
+"""
+
+from __future__ import annotations
+
+from array import array
+from collections.abc import Sequence
+from dataclasses import dataclass
+from typing import Any, Protocol
+
+from trapline.machine.paging.entry import Format
+from trapline.machine.ram import Ram
+
+# Kinds of trap (Context.kind).
+NONE = 0  #: never ran
+SYSCALL = 1  #: `entry` says by which instruction; the number and arguments are in `regs`
+FAULT = 2  #: page fault: `addr`, `access`, `code` (the hardware's error code, as the kernel's own tables explain it)
+EXCEPTION = 3  #: `vector` (the architecture's number), `code` (error code or 0), `addr` where one applies
+INTERRUPT = 4  #: timer, kick or nothing at all
+DEAD = 5  #: the space is gone (its hardware failed or user code broke the protocol); `reason` says why
+
+# How a system call came in (Context.entry).
+ENTRY_SYSCALL = 0
+ENTRY_INT80 = 1
+ENTRY_VSYSCALL = 2  #: x86-64 vsyscall page; the return address is already popped
+ENTRY_ECALL = 3
+
+# What a faulting access wanted (Context.access).
+READ, WRITE, EXEC = 1, 2, 4
+
+
+@dataclass(frozen=True, slots=True)
+class Arch:
+    """One user-visible architecture: where its calling convention keeps things in `Context.regs`."""
+
+    name: str  #: as uname(2) reports it: "x86_64", "riscv64"
+    paging: Format
+    nregs: int
+    nr: int  #: index of the register that holds the system-call number
+    args: tuple[int, int, int, int, int, int]
+    ret: int
+    pc: int
+    sp: int
+    syscall_len: int  #: bytes to step back over the system-call instruction to restart it
+    task_size: int  #: first address beyond user space
+    fp_size: int  #: bytes of `Context.get_fp()`
+
+
+class Context:
+    """Registers and last trap of one thread of user code. Machines subclass it to add their own state."""
+
+    __slots__ = (
+        "access", "addr", "code", "entry", "kind", "owner", "reason", "regs", "space", "vector",
+    )  # fmt: skip
+
+    def __init__(self, space: Space, nregs: int) -> None:
+        self.space = space
+        self.regs: array[int] = array("Q", bytes(8 * nregs))
+        self.kind = NONE
+        self.entry = ENTRY_SYSCALL
+        self.addr = 0
+        self.access = 0
+        self.code = 0
+        self.vector = 0
+        self.reason = ""
+        self.owner: Any = None  #: whatever the kernel hangs here: its task
+
+    def get_fp(self) -> bytes:
+        """The FP/vector state as the architecture's signal frame holds it (x86-64: an XSAVE image)."""
+        raise NotImplementedError
+
+    def set_fp(self, image: bytes) -> bool:
+        """Load an FP/vector image that user code may have written; False (and no change) if it is malformed."""
+        raise NotImplementedError
+
+    def reset_fp(self) -> None:
+        """Set the FP/vector state a new program starts with."""
+        raise NotImplementedError
+
+    def copy_from(self, other: Context) -> None:
+        """Become a copy of the stopped context `other` (registers and FP state), as fork and clone need."""
+        raise NotImplementedError
+
+    def close(self) -> None:
+        """Let go of what the machine keeps for this stopped context."""
+        raise NotImplementedError
+
+
+class Space(Protocol):
+    """One address space as the machine sees it: a root table and what is cached of it."""
+
+    root: int  #: frame number of the top-level table
+
+    def flush(self, start: int, end: int, *, downgrade: bool = False) -> None:
+        """Forget what is cached of [start, end); on return no CPU uses a stale entry.
+
+        downgrade: the entries there only lost write permission (copy-on-write, write-protect), so a machine
+        may keep them, read-only.
+        """
+
+    def hint(self, start: int, end: int) -> None:
+        """The kernel expects [start, end) to be used soon: a machine may load its entries early."""
+
+    def close(self) -> None:
+        """The space is gone; none of its contexts is running."""
+
+
+class Machine(Protocol):
+    arch: Arch
+    ram: Ram
+    cpus: int
+    ready: list[tuple[int, int]]  #: (fd, epoll mask) that `wait` found ready; the kernel takes and clears it
+
+    def new_space(self, root: int) -> Space: ...
+
+    def new_context(self, space: Space) -> Context: ...
+
+    def resume(self, context: Context) -> None:
+        """Run `context` in user mode. Never waits and never fails: what goes wrong comes back as a trap."""
+
+    def wait(self, deadline_ns: int | None) -> Context | None:
+        """The next context that trapped, or None when the deadline (CLOCK_MONOTONIC, ns) has passed, or
+        when a watched host descriptor became ready (see `ready`). A deadline of 0 only looks."""
+
+    def kick(self, context: Context) -> None:
+        """Make a running context trap soon with INTERRUPT; no effect, or one spurious trap, if it has already."""
+
+    def watch(self, fd: int, mask: int) -> None:
+        """Let readiness of a host descriptor end `wait` (epoll mask, edge-triggered); mask 0 stops watching."""
+
+    def ring(self) -> None:
+        """Make a `wait` in progress, or the next one, return soon. Safe from signal handlers and threads."""
+
+    def describe(self) -> Sequence[tuple[str, str]]:
+        """(what, value) lines for people: the machine's name, its user mode, its caches."""
+
+    def close(self) -> None:
+        """End everything the machine started. Idempotent."""

@@ -1,0 +1,169 @@
+"""Physical memory: one array of bytes, and the allocator of its 4 KiB frames.
+
+Frames are named by number (pfn); byte addresses in RAM are physical addresses (pa = pfn << 12). RAM is sparse: a frame
+costs host memory once it is touched. `Frames` is a buddy allocator over 2 MiB blocks with a reference count per frame.
+
+Invariants:
+- a frame handed out with zero=True reads as zeros; a frame with count 0 is free and belongs to exactly one free list;
+- `used_pages` never exceeds `limit_pages`.
+"""
+
+from __future__ import annotations
+
+import mmap
+import os
+from array import array
+
+from trapline.machine.paging.entry import PAGE_SHIFT, PAGE_SIZE
+
+BLOCK_ORDER = 9  #: a block is 2**9 frames, 2 MiB: the largest run the allocator promises
+BLOCK_PAGES = 1 << BLOCK_ORDER
+HOT_PAGES = 256  #: single frames kept aside, unmerged, for the next allocation
+_ZERO = bytes(PAGE_SIZE)
+_MAP_NORESERVE = 0x4000  # asm-generic/mman.h; Python's mmap module does not name it everywhere
+
+
+class OutOfFrames(Exception):
+    """No frame is left below the limit."""
+
+
+class Ram:
+    """`size` bytes of guest memory. `shared`: back it by a memfd that other host processes can map."""
+
+    def __init__(self, size: int, *, shared: bool = False) -> None:
+        self.size = size & -(PAGE_SIZE << BLOCK_ORDER)
+        if self.size <= 0:
+            raise ValueError(f"RAM of {size} bytes: at least 2 MiB are needed")
+        self.fd = os.memfd_create("trapline-ram", os.MFD_CLOEXEC) if shared else -1
+        if shared:
+            os.ftruncate(self.fd, self.size)
+        flags = (mmap.MAP_SHARED if shared else mmap.MAP_PRIVATE | mmap.MAP_ANONYMOUS) | _MAP_NORESERVE
+        self._map = mmap.mmap(self.fd, self.size, flags, mmap.PROT_READ | mmap.PROT_WRITE)
+        self.mem = memoryview(self._map)  #: bytes by physical address
+        self.words = self.mem.cast("Q")  #: 64-bit words by physical address / 8
+        self.frames = Frames(self)
+
+    def discard(self, pa: int, length: int) -> None:
+        """Give the host its memory back; the range reads as zeros afterwards."""
+        self._map.madvise(mmap.MADV_REMOVE if self.fd >= 0 else mmap.MADV_DONTNEED, pa, length)
+
+    def close(self) -> None:
+        self.words.release()
+        self.mem.release()
+        self._map.close()
+        if self.fd >= 0:
+            os.close(self.fd)
+            self.fd = -1
+
+
+class Frames:
+    """The frame allocator. Frame 0 is never handed out."""
+
+    def __init__(self, ram: Ram) -> None:
+        self._ram = ram
+        self.total_pages = ram.size >> PAGE_SHIFT
+        self.limit_pages = self.total_pages - BLOCK_PAGES
+        self.used_pages = 0
+        self.peak_pages = 0
+        self._next_block = 1  # blocks from here on were never used
+        self._hot: list[int] = []
+        self._free: list[set[int]] = [set() for _ in range(BLOCK_ORDER + 1)]
+        self.counts: array[int] = array("i", bytes(4 * BLOCK_PAGES))
+        self._dirty = bytearray(BLOCK_PAGES)
+
+    def alloc(self, order: int = 0, *, zero: bool = True) -> int:
+        """The first of 2**order consecutive, aligned frames, each with count 1. Raises OutOfFrames."""
+        pages = 1 << order
+        used = self.used_pages + pages
+        if used > self.limit_pages:
+            raise OutOfFrames(f"{pages} frames wanted, {self.limit_pages - self.used_pages} left")
+        pfn = self._hot.pop() if order == 0 and self._hot else self._take(order)
+        self.used_pages = used
+        if used > self.peak_pages:
+            self.peak_pages = used
+        if order == 0:
+            self.counts[pfn] = 1
+            if self._dirty[pfn]:
+                if zero:
+                    pa = pfn << PAGE_SHIFT
+                    self._ram.mem[pa : pa + PAGE_SIZE] = _ZERO
+            else:
+                self._dirty[pfn] = 1
+            return pfn
+        self.counts[pfn : pfn + pages] = array("i", [1]) * pages
+        if zero and self._dirty.find(1, pfn, pfn + pages) >= 0:
+            self._clear(pfn, pages)
+        self._dirty[pfn : pfn + pages] = b"\1" * pages
+        return pfn
+
+    def _clear(self, pfn: int, pages: int) -> None:
+        if pages >= 64:
+            self._ram.discard(pfn << PAGE_SHIFT, pages << PAGE_SHIFT)
+            return
+        pa = pfn << PAGE_SHIFT
+        self._ram.mem[pa : pa + (pages << PAGE_SHIFT)] = bytes(pages << PAGE_SHIFT)
+
+    def _take(self, order: int) -> int:
+        for have in range(order, BLOCK_ORDER + 1):
+            if self._free[have]:
+                pfn = self._free[have].pop()
+                break
+        else:
+            have, pfn = BLOCK_ORDER, self._new_block()
+        while have > order:  # split, keeping the lower half
+            have -= 1
+            self._free[have].add(pfn + (1 << have))
+        return pfn
+
+    def _new_block(self) -> int:
+        pfn = self._next_block * BLOCK_PAGES
+        if pfn + BLOCK_PAGES > self.total_pages:
+            raise OutOfFrames("no run of free frames is left")
+        self._next_block += 1
+        self.counts.frombytes(bytes(4 * BLOCK_PAGES))
+        self._dirty.extend(bytes(BLOCK_PAGES))
+        return pfn
+
+    def get(self, pfn: int) -> None:
+        """One more reference to a frame in use."""
+        self.counts[pfn] += 1
+
+    def put(self, pfn: int) -> None:
+        """One reference less; the last frees the frame."""
+        count = self.counts[pfn] - 1
+        if count < 0:
+            raise AssertionError(f"frame {pfn:#x} put more often than got")
+        self.counts[pfn] = count
+        if count == 0:
+            self.used_pages -= 1
+            if len(self._hot) < HOT_PAGES:
+                self._hot.append(pfn)
+            else:
+                self._release(pfn)
+
+    def put_run(self, pfn: int, pages: int) -> None:
+        """`put` each of consecutive frames."""
+        counts = self.counts
+        if pages == BLOCK_PAGES and not pfn & (BLOCK_PAGES - 1) and counts[pfn : pfn + pages].count(1) == pages:
+            counts[pfn : pfn + pages] = array("i", bytes(4 * pages))
+            self.used_pages -= pages
+            self._ram.discard(pfn << PAGE_SHIFT, pages << PAGE_SHIFT)
+            self._dirty[pfn : pfn + pages] = bytes(pages)
+            self._free[BLOCK_ORDER].add(pfn)
+            return
+        for each in range(pfn, pfn + pages):
+            self.put(each)
+
+    def _release(self, pfn: int) -> None:
+        order = 0
+        while order < BLOCK_ORDER:
+            buddy = pfn ^ (1 << order)
+            if buddy not in self._free[order]:
+                break
+            self._free[order].discard(buddy)
+            pfn = min(pfn, buddy)
+            order += 1
+        if order == BLOCK_ORDER:
+            self._ram.discard(pfn << PAGE_SHIFT, BLOCK_PAGES << PAGE_SHIFT)
+            self._dirty[pfn : pfn + BLOCK_PAGES] = bytes(BLOCK_PAGES)
+        self._free[order].add(pfn)

@@ -1,0 +1,1 @@
+"""The microscope: traces and views of what crosses the line."""

@@ -1,0 +1,1 @@
+"""What the kernel hands to user space: vDSO, root file-system images."""

@@ -1,0 +1,51 @@
+"""Terminal modes: `struct termios` and what its bits and characters mean (termios(3), asm-generic/termbits.h)."""
+
+from __future__ import annotations
+
+from struct import Struct
+
+NCCS = 19
+TERMIOS = Struct("<IIIIB19s")  #: iflag oflag cflag lflag line cc
+TERMIOS2 = Struct("<IIIIB19sII")  #: the same, then ispeed and ospeed
+TERMIO = Struct("<HHHHB8sx")  #: struct termio, of System V
+WINSIZE = Struct("<HHHH")  #: rows, columns, x and y in pixels
+
+VINTR, VQUIT, VERASE, VKILL, VEOF, VTIME, VMIN, VSWTC, VSTART, VSTOP = range(10)
+VSUSP, VEOL, VREPRINT, VDISCARD, VWERASE, VLNEXT, VEOL2 = range(10, 17)
+
+IGNBRK, BRKINT, IGNPAR, PARMRK, INPCK, ISTRIP = 0o1, 0o2, 0o4, 0o10, 0o20, 0o40
+INLCR, IGNCR, ICRNL, IUCLC, IXON, IXANY, IXOFF = 0o100, 0o200, 0o400, 0o1000, 0o2000, 0o4000, 0o10000
+IMAXBEL, IUTF8 = 0o20000, 0o40000
+
+OPOST, OLCUC, ONLCR, OCRNL, ONOCR, ONLRET, OFILL, OFDEL = 0o1, 0o2, 0o4, 0o10, 0o20, 0o40, 0o100, 0o200
+TABDLY, XTABS = 0o14000, 0o14000
+
+CBAUD, CBAUDEX, B38400, CSIZE, CS8, CREAD, HUPCL, CLOCAL = 0o10017, 0o10000, 0o17, 0o60, 0o60, 0o200, 0o2000, 0o4000
+BOTHER = 0o10000
+
+ISIG, ICANON, XCASE, ECHO, ECHOE, ECHOK, ECHONL, NOFLSH = 0o1, 0o2, 0o4, 0o10, 0o20, 0o40, 0o100, 0o200
+TOSTOP, ECHOCTL, ECHOPRT, ECHOKE, FLUSHO, PENDIN, IEXTEN = 0o400, 0o1000, 0o2000, 0o4000, 0o10000, 0o40000, 0o100000
+EXTPROC = 0o200000
+
+TCIFLUSH, TCOFLUSH, TCIOFLUSH = 0, 1, 2
+TCOOFF, TCOON, TCIOFF, TCION = 0, 1, 2, 3
+
+N_TTY = 0
+DISABLED_CHAR = 0  #: _POSIX_VDISABLE
+
+#: INIT_C_CC: ^C ^\ DEL ^U ^D TIME=0 MIN=1 - ^Q ^S ^Z - ^R ^O ^W ^V -
+INIT_CC = bytes((3, 28, 127, 21, 4, 0, 1, 0, 17, 19, 26, 0, 18, 15, 23, 22, 0, 0, 0))
+#: the modes of a new terminal (tty_std_termios)
+INIT_IFLAG = ICRNL | IXON
+INIT_OFLAG = OPOST | ONLCR
+INIT_CFLAG = B38400 | CS8 | CREAD | HUPCL
+INIT_LFLAG = ISIG | ICANON | ECHO | ECHOE | ECHOK | ECHOCTL | ECHOKE | IEXTEN
+INIT_SPEED = 38400
+
+#: bits per second by the CBAUD code
+SPEEDS = {
+    0: 0, 1: 50, 2: 75, 3: 110, 4: 134, 5: 150, 6: 200, 7: 300, 8: 600, 9: 1200, 10: 1800, 11: 2400, 12: 4800,
+    13: 9600, 14: 19200, 15: 38400, 0o10001: 57600, 0o10002: 115200, 0o10003: 230400, 0o10004: 460800,
+    0o10005: 500000, 0o10006: 576000, 0o10007: 921600, 0o10010: 1000000, 0o10011: 1152000, 0o10012: 1500000,
+    0o10013: 2000000, 0o10014: 2500000, 0o10015: 3000000, 0o10016: 3500000, 0o10017: 4000000,
+}  # fmt: skip

@@ -1,0 +1,58 @@
+"""Config: everything that is decided before a kernel starts. The faces fill it in, `kernel.boot` reads it.
+
+Paths of the host are `str`; names that the guest sees are bytes. Nothing here is checked: `boot` does that.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+from dataclasses import dataclass, field
+from typing import TYPE_CHECKING
+
+if TYPE_CHECKING:
+    from trapline.machine.contract import Machine
+
+DEFAULT_PATH = b"/usr/local/sbin:/usr/local/bin:/usr/sbin:/usr/bin:/sbin:/bin"
+DEFAULT_PIDS = 4096
+
+
+class ConfigError(Exception):
+    """What was asked for cannot be done; the text says what and what to do instead."""
+
+
+@dataclass(slots=True)
+class Bind:
+    """A host file or directory shown in the guest: read-only under an in-memory layer, or `writable` for real."""
+
+    source: str
+    target: bytes
+    writable: bool = False
+
+
+@dataclass(slots=True)
+class Identity:
+    """Whose rights the first program has; `name` and `home` are for its environment."""
+
+    uid: int = 0
+    gid: int = 0
+    groups: tuple[int, ...] = ()
+    name: bytes = b"root"
+    home: bytes = b"/root"
+
+
+@dataclass(slots=True)
+class Config:
+    machine: Machine  #: already made, with its RAM and CPUs; `Kernel.close` closes it
+    root: str = ""  #: host directory or tar archive; "": the default root, "/": the whole host tree
+    binds: list[Bind] = field(default_factory=list)
+    environment: dict[bytes, bytes] = field(default_factory=dict)  #: of the first program
+    workdir: bytes = b""  #: "": the caller's directory if the root shows it, else /
+    identity: Identity = field(default_factory=Identity)
+    hostname: bytes = b"trapline"
+    pids: int = DEFAULT_PIDS  #: most tasks at once
+    timeout_ns: int = 0  #: real time until everything is killed; 0: none
+    seed: int | None = None  #: random numbers come from this seed instead of from the host
+    aslr: bool = True
+    stdio: tuple[int, int, int] = (0, 1, 2)  #: host descriptors behind the first program's 0, 1, 2; -1: /dev/null
+    log: Callable[[str], None] | None = None  #: told of every line of the kernel log
+    save_overlay: str = ""  #: directory or .tar to write what the guest changed to, when the kernel closes

@@ -1,0 +1,111 @@
+"""The clock of the kernel: what it knows of time, read from the host or, for tests and repeatable runs, made up.
+
+All of the kernel's time comes from here. A clock has `monotonic_ns`, `realtime_ns`, `boottime_ns`, `raw_ns` and `tai_ns`,
+which take no arguments and return nanoseconds. CLOCK_MONOTONIC is also what timers and machines count in.
+
+Invariants: `monotonic_ns`, `boottime_ns` and `raw_ns` never go back.
+"""
+
+from __future__ import annotations
+
+import time
+from collections.abc import Callable
+
+from trapline.abi.time import (
+    CLOCK_BOOTTIME,
+    CLOCK_BOOTTIME_ALARM,
+    CLOCK_MONOTONIC,
+    CLOCK_MONOTONIC_COARSE,
+    CLOCK_MONOTONIC_RAW,
+    CLOCK_REALTIME,
+    CLOCK_REALTIME_ALARM,
+    CLOCK_REALTIME_COARSE,
+    CLOCK_TAI,
+)
+
+_STABLE_SOURCES = ("tsc", "kvm-clock", "hyperv_clocksource_tsc_page")
+
+
+class Clock:
+    """Clocks by name and by number. `virtual`: its time has nothing to do with the host's counters."""
+
+    virtual = False
+    monotonic_ns: Callable[[], int]
+    realtime_ns: Callable[[], int]
+    boottime_ns: Callable[[], int]
+    raw_ns: Callable[[], int]
+    tai_ns: Callable[[], int]
+
+    def by_id(self) -> dict[int, Callable[[], int]]:
+        """The clocks that are not about CPU time, by clock id."""
+        return {
+            CLOCK_REALTIME: self.realtime_ns,
+            CLOCK_MONOTONIC: self.monotonic_ns,
+            CLOCK_MONOTONIC_RAW: self.raw_ns,
+            CLOCK_REALTIME_COARSE: self.realtime_ns,
+            CLOCK_MONOTONIC_COARSE: self.monotonic_ns,
+            CLOCK_BOOTTIME: self.boottime_ns,
+            CLOCK_REALTIME_ALARM: self.realtime_ns,
+            CLOCK_BOOTTIME_ALARM: self.boottime_ns,
+            CLOCK_TAI: self.tai_ns,
+        }
+
+    def deadline_ns(self, clock_id: int, when_ns: int) -> int:
+        """The point of CLOCK_MONOTONIC at which clock `clock_id` shows `when_ns`, if nobody sets it."""
+        if clock_id == CLOCK_MONOTONIC:
+            return when_ns
+        return self.monotonic_ns() + when_ns - self.by_id()[clock_id]()
+
+    def counter_is_steady(self) -> bool:
+        """The CPU's time-stamp counter runs at one rate on all CPUs, so that user code may read it."""
+        return False
+
+
+class HostClock(Clock):
+    """The host's clocks."""
+
+    def __init__(self) -> None:
+        self.monotonic_ns = time.monotonic_ns
+        self.realtime_ns = time.time_ns
+        self.boottime_ns = lambda: time.clock_gettime_ns(time.CLOCK_BOOTTIME)
+        self.raw_ns = lambda: time.clock_gettime_ns(time.CLOCK_MONOTONIC_RAW)
+        self.tai_ns = lambda: time.clock_gettime_ns(CLOCK_TAI)
+
+    def counter_is_steady(self) -> bool:
+        try:
+            with open("/sys/devices/system/clocksource/clocksource0/current_clocksource") as source:
+                if source.read().strip() not in _STABLE_SOURCES:
+                    return False
+            with open("/proc/cpuinfo") as info:
+                flags = next((line for line in info if line.startswith("flags")), "").split()
+        except OSError:
+            return False
+        return "constant_tsc" in flags and "nonstop_tsc" in flags
+
+
+class VirtualClock(Clock):
+    """Time that passes only when told to."""
+
+    virtual = True
+
+    def __init__(self, monotonic_ns: int = 1_000_000_000, realtime_ns: int = 1_700_000_000_000_000_000) -> None:
+        self.now_ns = monotonic_ns
+        self._real_offset_ns = realtime_ns - monotonic_ns
+        self.monotonic_ns = self.boottime_ns = self.raw_ns = self._monotonic
+        self.realtime_ns = self.tai_ns = self._realtime
+
+    def _monotonic(self) -> int:
+        return self.now_ns
+
+    def _realtime(self) -> int:
+        return self.now_ns + self._real_offset_ns
+
+    def advance(self, ns: int) -> None:
+        """Let `ns` nanoseconds pass."""
+        if ns < 0:
+            raise ValueError("time does not go back")
+        self.now_ns += ns
+
+    def step(self, ns: int) -> None:
+        """Set CLOCK_REALTIME forward (or, below zero, back), as an administrator would."""
+        self._real_offset_ns += ns

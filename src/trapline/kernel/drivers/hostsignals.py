@@ -1,0 +1,48 @@
+"""Host signals that reach the kernel's own process are passed on to the guest.
+
+The kernel stands where the program would stand for the host's shell: Ctrl-C, Ctrl-\\, Ctrl-Z, a window that changes size, a
+hang-up and a polite kill all arrive here, are noted by a handler that does nothing else, and are delivered by the trap
+loop. Only the main thread of a Python process can install handlers; elsewhere nothing is forwarded.
+"""
+
+from __future__ import annotations
+
+import signal
+import threading
+from collections.abc import Callable
+from types import FrameType
+from typing import Any
+
+FORWARDED = (
+    signal.SIGINT, signal.SIGQUIT, signal.SIGTSTP, signal.SIGWINCH, signal.SIGTERM, signal.SIGHUP,
+    signal.SIGUSR1, signal.SIGUSR2, signal.SIGCONT,
+)  # fmt: skip
+
+
+class HostSignals:
+    """Collects host signals between `install` and `restore`; `take` hands them over in order."""
+
+    def __init__(self, notify: Callable[[], None]) -> None:
+        self._notify = notify
+        self._pending: list[int] = []
+        self._previous: dict[int, Any] = {}
+
+    def install(self) -> None:
+        if threading.current_thread() is not threading.main_thread():
+            return
+        for signo in FORWARDED:
+            if signal.getsignal(signo) is not signal.SIG_IGN:
+                self._previous[signo] = signal.signal(signo, self._note)
+
+    def _note(self, signo: int, frame: FrameType | None) -> None:
+        self._pending.append(signo)
+        self._notify()
+
+    def take(self) -> list[int]:
+        taken, self._pending = self._pending, []
+        return taken
+
+    def restore(self) -> None:
+        for signo, handler in self._previous.items():
+            signal.signal(signo, handler)
+        self._previous.clear()

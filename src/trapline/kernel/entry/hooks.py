@@ -1,0 +1,55 @@
+"""What the trap loop calls outside its hot path: faults that cannot be repaired, exceptions, exits, out of memory."""
+
+from __future__ import annotations
+
+from typing import TYPE_CHECKING
+
+from trapline.kernel.entry.loop import Hooks
+from trapline.kernel.task import exit as exits
+from trapline.kernel.task.oom import out_of_memory
+from trapline.kernel.task.signals.deliver import deliver
+from trapline.kernel.task.signals.fault import from_fault, from_trap
+from trapline.kernel.task.task import WORK_EXIT
+
+if TYPE_CHECKING:
+    from trapline.kernel.core import Kernel
+    from trapline.kernel.task.task import Task
+
+SIGKILL = 9
+
+
+class KernelHooks(Hooks):
+    """The hooks of a real kernel."""
+
+    def __init__(self, kernel: Kernel) -> None:
+        self.kernel = kernel
+        self.deliver = deliver
+
+    def exit(self, task: Task) -> None:
+        """The task's group is exiting: the task ends here."""
+        exits.exit_task(task, task.group.exit_status)
+
+    def bury(self, task: Task) -> None:
+        """A dead task left its CPU: nothing refers to its context any more."""
+        task.ctx.close()
+        self.changed = True
+
+    def fault(self, task: Task, bad: tuple[int, int, int] | None) -> None:
+        if bad is not None:
+            from_fault(task, bad)
+        if self.on_fault is not None:
+            self.on_fault(task, bad)
+
+    def exception(self, task: Task) -> None:
+        from_trap(task)
+
+    def machine_died(self, task: Task) -> None:
+        """The machine lost this task's address space: its process cannot go on."""
+        if not task.group.exiting:
+            self.kernel.log(f"{task.comm.decode(errors='replace')}[{task.tid}]: killed: {task.ctx.reason}")
+        exits.exit_group(task, SIGKILL)
+        task.work |= WORK_EXIT
+
+    def out_of_memory(self, task: Task) -> None:
+        out_of_memory(self.kernel, task)
+        task.work |= WORK_EXIT if task.group.exiting else 0

@@ -1,0 +1,406 @@
+"""Inodes that live in the kernel's memory: what tmpfs is made of, and the upper layer of overlay.
+
+Invariants:
+- a directory's `names` holds its entries (for overlay, None is a whiteout);
+- `nlink` of a directory is 2 plus its subdirectories, 0 once it is removed;
+- `charged` pages of a file are counted in its file system's `used_pages`.
+"""
+
+from __future__ import annotations
+
+from typing import TYPE_CHECKING, Any
+
+from trapline.abi.errno import EEXIST, EFBIG, EINVAL, ENODATA, ENOENT, ENOSPC, ENOTEMPTY, EOPNOTSUPP, EPERM
+from trapline.abi.fcntl import (
+    F_SEAL_FUTURE_WRITE,
+    F_SEAL_GROW,
+    F_SEAL_SHRINK,
+    F_SEAL_WRITE,
+    FALLOC_FL_KEEP_SIZE,
+    FALLOC_FL_PUNCH_HOLE,
+    RENAME_EXCHANGE,
+    RENAME_WHITEOUT,
+)
+from trapline.abi.stat import S_IFCHR, S_IFDIR, S_IFLNK, S_IFMT, S_IFREG, XATTR_CREATE, XATTR_REPLACE
+from trapline.kernel.fs.devices import open_special
+from trapline.kernel.fs.file import MAX_FILE_SIZE, DirectoryFile, File, RegularFile
+from trapline.kernel.fs.inode import Entry, Inode, inherit
+from trapline.kernel.fs.superblock import StatFs, SuperBlock
+from trapline.kernel.mm.page_cache import PageCache
+from trapline.machine.ram import OutOfFrames
+
+if TYPE_CHECKING:
+    from collections.abc import Coroutine
+
+    from trapline.kernel.fs.mount import Path
+    from trapline.kernel.fs.vfs import Vfs
+
+MAX_XATTR_BYTES = 16 << 20  #: names and values, per file system
+ENTRY_SIZE = 20  #: what an entry adds to the size of a directory, as tmpfs has it
+
+
+class MemorySuperBlock(SuperBlock):
+    """Counts pages and inodes against limits (0: none)."""
+
+    __slots__ = ("max_inodes", "max_pages", "ram", "used_inodes", "used_pages", "xattr_bytes")
+
+    def __init__(self, vfs: Vfs, fstype: bytes, magic: int, max_pages: int = 0, max_inodes: int = 0) -> None:
+        super().__init__(vfs, fstype, magic)
+        self.ram = vfs.ram
+        self.max_pages = max_pages
+        self.max_inodes = max_inodes
+        self.used_pages = 0
+        self.used_inodes = 0
+        self.xattr_bytes = 0
+
+    def charge_inode(self) -> None:
+        if self.max_inodes and self.used_inodes >= self.max_inodes:
+            raise ENOSPC("no free inodes")
+        self.used_inodes += 1
+
+    def statfs(self) -> StatFs:
+        return StatFs(
+            self.magic,
+            blocks=self.max_pages,
+            bfree=max(self.max_pages - self.used_pages, 0),
+            files=self.max_inodes,
+            ffree=max(self.max_inodes - self.used_inodes, 0),
+        )
+
+
+class MemInode(Inode):
+    """What they have in common: extended attributes, and being counted."""
+
+    __slots__ = ("xattrs",)
+
+    sb: MemorySuperBlock
+
+    def __init__(self, sb: MemorySuperBlock, mode: int, uid: int, gid: int, *, ino: int = 0, rdev: int = 0) -> None:
+        super().__init__(sb, mode, uid, gid, ino=ino, rdev=rdev)
+        self.xattrs: dict[bytes, bytes] | None = None
+
+    def evict(self) -> None:
+        self.sb.used_inodes -= 1
+        if self.xattrs:
+            self.sb.xattr_bytes -= sum(len(name) + len(value) for name, value in self.xattrs.items())
+
+    def changing(self) -> None:
+        """Called before the inode changes."""
+
+    def setattr(self, **changes: int | None) -> None:
+        self.changing()
+        super().setattr(**changes)
+
+    def getxattr(self, name: bytes) -> bytes:
+        if name.startswith(b"system."):
+            raise EOPNOTSUPP
+        value = self.xattrs.get(name) if self.xattrs else None
+        if value is None:
+            raise ENODATA
+        return value
+
+    def setxattr(self, name: bytes, value: bytes, flags: int) -> None:
+        if name.startswith(b"system."):
+            raise EOPNOTSUPP
+        old = self.xattrs.get(name) if self.xattrs else None
+        if old is not None and flags & XATTR_CREATE:
+            raise EEXIST
+        if old is None and flags & XATTR_REPLACE:
+            raise ENODATA
+        grows = len(value) - (len(old) if old is not None else -len(name))
+        if self.sb.xattr_bytes + grows > MAX_XATTR_BYTES:
+            raise ENOSPC
+        self.changing()
+        self.sb.xattr_bytes += grows
+        if self.xattrs is None:
+            self.xattrs = {}
+        self.xattrs[name] = value
+        self.ctime_ns = self.sb.now()
+
+    def removexattr(self, name: bytes) -> None:
+        value = self.getxattr(name)
+        self.changing()
+        assert self.xattrs is not None
+        del self.xattrs[name]
+        self.sb.xattr_bytes -= len(name) + len(value)
+        self.ctime_ns = self.sb.now()
+
+    def listxattr(self) -> list[bytes]:
+        return list(self.xattrs or ())
+
+
+class MemFile(MemInode):
+    """A regular file: nothing but its page cache."""
+
+    __slots__ = ("charged",)
+
+    def __init__(self, sb: MemorySuperBlock, mode: int, uid: int, gid: int, *, ino: int = 0, cached: bool = True) -> None:
+        super().__init__(sb, mode, uid, gid, ino=ino)
+        self.charged = 0
+        if cached:
+            self.page_cache = PageCache(sb.ram, 0, None)
+
+    def open(self, path: Path, flags: int, task: Any) -> File:
+        return RegularFile(self, flags, path)
+
+    def _account(self) -> None:
+        """Charge what the page cache grew or shrank by."""
+        assert self.page_cache is not None
+        used = self.page_cache.pages_used
+        self.sb.used_pages += used - self.charged
+        self.charged = used
+
+    def store(self, offset: int, data: bytes | memoryview) -> int:
+        sb, cache = self.sb, self.page_cache
+        assert cache is not None
+        if sb.max_pages and sb.used_pages + (len(data) >> 12) + 2 > sb.max_pages:
+            data = self._that_fits(offset, data)
+        try:
+            cache.write(offset, data)
+        except OutOfFrames:
+            raise ENOSPC("out of memory") from None
+        finally:
+            self._account()
+        return len(data)
+
+    def _that_fits(self, offset: int, data: bytes | memoryview) -> bytes | memoryview:
+        """The part of a write that does not exceed the size limit; raises ENOSPC if there is none."""
+        cache = self.page_cache
+        assert cache is not None
+        self._account()
+        free = self.sb.max_pages - self.sb.used_pages
+        for index in range(offset >> 12, (offset + len(data) + 4095) >> 12):
+            if not cache.resident(index):
+                free -= 1
+                if free < 0:
+                    data = data[: max((index << 12) - offset, 0)]
+                    break
+        if not data:
+            raise ENOSPC
+        return data
+
+    def truncate(self, size: int) -> None:
+        cache = self.page_cache
+        assert cache is not None
+        if size > MAX_FILE_SIZE:
+            raise EFBIG
+        if self.seals > 0 and (
+            (size < cache.size and self.seals & F_SEAL_SHRINK) or (size > cache.size and self.seals & F_SEAL_GROW)
+        ):
+            raise EPERM("sealed")
+        cache.truncate(size)
+        self._account()
+
+    def allocate(self, mode: int, offset: int, length: int) -> None:
+        if mode & ~(FALLOC_FL_KEEP_SIZE | FALLOC_FL_PUNCH_HOLE):
+            raise EOPNOTSUPP
+        cache = self.page_cache
+        assert cache is not None
+        end = offset + length
+        if end > MAX_FILE_SIZE:
+            raise EFBIG
+        if mode & FALLOC_FL_PUNCH_HOLE:
+            if not mode & FALLOC_FL_KEEP_SIZE:
+                raise EOPNOTSUPP
+            if self.seals > 0 and self.seals & (F_SEAL_WRITE | F_SEAL_FUTURE_WRITE):
+                raise EPERM("sealed")
+            self.changing()
+            cache.punch(offset, length)
+            self._account()
+            return
+        if self.sb.max_pages and self.sb.used_pages + (length >> 12) > self.sb.max_pages:
+            raise ENOSPC
+        if end > cache.size and not mode & FALLOC_FL_KEEP_SIZE:
+            self.changing()
+            self.truncate(end)
+
+    def evict(self) -> None:
+        super().evict()
+        self.sb.used_pages -= self.charged
+        self.charged = 0
+        if self.page_cache is not None:
+            self.page_cache.release()
+
+
+class MemLink(MemInode):
+    """A symbolic link."""
+
+    __slots__ = ("target",)
+
+    def __init__(self, sb: MemorySuperBlock, target: bytes, uid: int, gid: int, *, ino: int = 0) -> None:
+        super().__init__(sb, S_IFLNK | 0o777, uid, gid, ino=ino)
+        self.target = target
+        self.size = len(target)
+
+    def readlink(self) -> bytes:
+        return self.target
+
+
+class MemNode(MemInode):
+    """A FIFO, socket or device node."""
+
+    __slots__ = ()
+
+    def open(self, path: Path, flags: int, task: Any) -> File | Coroutine[Any, Any, File]:
+        return open_special(self, path, flags, task)
+
+
+class MemDir(MemInode):
+    """A directory. `take_entry`, `touch` and `count_subdir` are what overlay overrides."""
+
+    __slots__ = ("names",)
+
+    def __init__(self, sb: MemorySuperBlock, mode: int, uid: int, gid: int, *, ino: int = 0) -> None:
+        super().__init__(sb, mode, uid, gid, ino=ino)
+        self.names: dict[bytes, MemInode | None] = {}
+        self.nlink = 2
+
+    def open(self, path: Path, flags: int, task: Any) -> File:
+        return DirectoryFile(self, flags, path)
+
+    def lookup(self, name: bytes) -> MemInode:
+        inode = self.names.get(name)
+        if inode is None:
+            raise ENOENT
+        return inode
+
+    def entries(self) -> list[Entry]:
+        return [(name, each.ino, each.mode >> 12) for name, each in self.names.items() if each is not None]
+
+    def empty(self) -> bool:
+        return not self.names
+
+    # ---- changing entries
+
+    def put_entry(self, name: bytes, inode: MemInode) -> None:
+        self.names[name] = inode
+        self.touch()
+
+    def take_entry(self, name: bytes) -> None:
+        del self.names[name]
+        self.touch()
+
+    def touch(self) -> None:
+        self.mtime_ns = self.ctime_ns = self.sb.now()
+        self.size = ENTRY_SIZE * len(self.names)
+
+    def count_subdir(self, change: int) -> None:
+        self.nlink += change
+
+    def make(self, mode: int, creds: Any, rdev: int = 0) -> MemInode:
+        """A new inode of any type but a link, as `creds` would make it here."""
+        mode, uid, gid = inherit(self, mode, creds)
+        self.sb.charge_inode()
+        kind = mode & S_IFMT
+        if kind == S_IFREG:
+            return MemFile(self.sb, mode, uid, gid)
+        if kind == S_IFDIR:
+            return MemDir(self.sb, mode, uid, gid)
+        return MemNode(self.sb, mode, uid, gid, rdev=rdev)
+
+    def create(self, name: bytes, mode: int, creds: Any, rdev: int = 0) -> MemInode:
+        self.changing()
+        inode = self.make(mode, creds, rdev)
+        self.put_entry(name, inode)
+        return inode
+
+    def tmpfile(self, mode: int, creds: Any) -> MemInode:
+        return self.make(mode, creds)
+
+    def mkdir(self, name: bytes, mode: int, creds: Any) -> MemInode:
+        self.changing()
+        inode = self.make(S_IFDIR | mode, creds)
+        self.count_subdir(1)
+        self.put_entry(name, inode)
+        return inode
+
+    def symlink(self, name: bytes, target: bytes, creds: Any) -> MemInode:
+        self.changing()
+        _, uid, gid = inherit(self, S_IFLNK, creds)
+        self.sb.charge_inode()
+        inode = MemLink(self.sb, target, uid, gid)
+        self.put_entry(name, inode)
+        return inode
+
+    def link(self, name: bytes, inode: Inode) -> None:
+        assert isinstance(inode, MemInode)
+        self.changing()
+        inode.changing()
+        inode.nlink += 1
+        inode.ctime_ns = self.sb.now()
+        self.put_entry(name, inode)
+
+    def unlink(self, name: bytes, inode: Inode) -> None:
+        assert isinstance(inode, MemInode)
+        self.changing()
+        inode.changing()
+        self.take_entry(name)
+        inode.nlink -= 1
+        inode.ctime_ns = self.sb.now()
+
+    def rmdir(self, name: bytes, inode: Inode) -> None:
+        assert isinstance(inode, MemDir)
+        if not inode.empty():
+            raise ENOTEMPTY
+        self.changing()
+        inode.changing()
+        self.take_entry(name)
+        self.count_subdir(-1)
+        inode.nlink = 0
+        inode.evict()
+
+    def rename(self, name: bytes, to: Inode, to_name: bytes, flags: int, creds: Any) -> None:
+        assert isinstance(to, MemDir)
+        inode = self.lookup(name)
+        try:
+            replaced: MemInode | None = to.lookup(to_name)
+        except ENOENT:
+            replaced = None
+        if replaced is not None and not flags & RENAME_EXCHANGE and isinstance(replaced, MemDir) and not replaced.empty():
+            raise ENOTEMPTY
+        whiteout = self.make(S_IFCHR, creds) if flags & RENAME_WHITEOUT else None
+        for each in (self, to, inode, replaced):
+            if each is not None:
+                each.changing()
+        if flags & RENAME_EXCHANGE and replaced is not None:
+            self._exchange(name, inode, to, to_name, replaced)
+            return
+        self.take_entry(name)
+        if isinstance(inode, MemDir):
+            self.count_subdir(-1)
+            to.count_subdir(1)
+        if replaced is not None:
+            self._replaced(to, to_name, replaced)
+        to.put_entry(to_name, inode)
+        if whiteout is not None:
+            self.put_entry(name, whiteout)
+        inode.ctime_ns = self.sb.now()
+
+    def _replaced(self, to: MemDir, to_name: bytes, replaced: MemInode) -> None:
+        to.take_entry(to_name)
+        if isinstance(replaced, MemDir):
+            to.count_subdir(-1)
+            replaced.nlink = 0
+        else:
+            replaced.nlink -= 1
+            replaced.ctime_ns = self.sb.now()
+
+    def _exchange(self, name: bytes, inode: MemInode, to: MemDir, to_name: bytes, other: MemInode) -> None:
+        self.put_entry(name, other)
+        to.put_entry(to_name, inode)
+        moved = isinstance(inode, MemDir) - isinstance(other, MemDir)
+        self.count_subdir(-moved)
+        to.count_subdir(moved)
+        inode.ctime_ns = other.ctime_ns = self.sb.now()
+
+
+def parse_size(text: bytes, total: int) -> int:
+    """The value of a size option of mount(8): bytes, with k, m, g, or % of `total`; raises EINVAL."""
+    units = {b"k": 10, b"m": 20, b"g": 30, b"t": 40}
+    digits = text[:-1] if text[-1:].lower() in units or text[-1:] == b"%" else text
+    if not digits.isdigit() or len(digits) > 18:
+        raise EINVAL("a size was expected")
+    value = int(digits)
+    if text[-1:] == b"%":
+        return total * value // 100
+    return value << units.get(text[-1:].lower(), 0)

@@ -1,0 +1,93 @@
+"""Mount and Path: file systems put together to one tree, and a place in it.
+
+Invariant: a mount's `mountpoint` is a dentry of `parent`'s file system, whose `mounts` counts it; only the root of a tree has no parent.
+"""
+
+from __future__ import annotations
+
+from typing import TYPE_CHECKING
+
+from trapline.abi.mount import MS_RDONLY
+
+if TYPE_CHECKING:
+    from trapline.kernel.fs.dentry import Dentry
+    from trapline.kernel.fs.inode import Inode
+    from trapline.kernel.fs.superblock import SuperBlock
+
+
+class Mount:
+    """`sb` seen from `root` on; `flags` are MS_* of this mount alone."""
+
+    __slots__ = ("__weakref__", "flags", "ident", "mountpoint", "parent", "root", "sb", "source")
+
+    def __init__(self, sb: SuperBlock, root: Dentry, source: bytes = b"none", flags: int = 0, ident: int = 0) -> None:
+        self.sb = sb
+        self.root = root
+        self.source = source
+        self.flags = flags
+        self.ident = ident
+        self.parent: Mount | None = None
+        self.mountpoint: Dentry | None = None
+
+    def read_only(self) -> bool:
+        return bool(self.flags & MS_RDONLY) or self.sb.read_only
+
+
+class Path:
+    """A dentry seen through a mount."""
+
+    __slots__ = ("dentry", "mount")
+
+    def __init__(self, mount: Mount, dentry: Dentry) -> None:
+        self.mount = mount
+        self.dentry = dentry
+
+    @property
+    def inode(self) -> Inode:
+        """The inode; a Path is never handed out for a negative dentry."""
+        inode = self.dentry.inode
+        assert inode is not None
+        return inode
+
+    def same(self, other: Path) -> bool:
+        return self.dentry is other.dentry and self.mount is other.mount
+
+    def parent(self) -> Path:
+        """The directory above, across mounts; the top of the tree is its own parent."""
+        mount, dentry = self.mount, self.dentry
+        while dentry is mount.root and mount.parent is not None and mount.mountpoint is not None:
+            mount, dentry = mount.parent, mount.mountpoint
+        return Path(mount, dentry if dentry is mount.root else dentry.parent)
+
+    def parent_inode(self) -> Inode:
+        return self.parent().inode
+
+    def display(self, root: Path | None = None) -> bytes:
+        """The absolute name, seen from `root`; " (deleted)" follows if it is gone, "(unreachable)" precedes if outside."""
+        text, outside = self.text(root)
+        if self.dentry.deleted:
+            text += b" (deleted)"
+        return b"(unreachable)" + text if outside else text
+
+    def text(self, root: Path | None = None) -> tuple[bytes, bool]:
+        """(absolute name, whether it lies outside `root`)."""
+        names: list[bytes] = []
+        mount, dentry = self.mount, self.dentry
+        outside = False
+        while root is None or dentry is not root.dentry or mount is not root.mount:
+            if dentry is mount.root:
+                if mount.parent is None or mount.mountpoint is None:
+                    outside = root is not None
+                    break
+                mount, dentry = mount.parent, mount.mountpoint
+            elif dentry.parent is dentry:  # in no tree: the name says it all
+                return dentry.name, False
+            else:
+                names.append(dentry.name)
+                dentry = dentry.parent
+        names.append(b"")
+        names.reverse()
+        return b"/".join(names) or b"/", outside
+
+    def __repr__(self) -> str:
+        return f"<Path {self.display().decode(errors='replace')}>"

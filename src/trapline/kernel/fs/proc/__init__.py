@@ -1,0 +1,1 @@
+"""procfs: processes and the kernel as files, proc(5). `superblock.make` builds one."""

@@ -1,0 +1,129 @@
+"""What all of procfs is built from: its super block, directories whose names are asked for each time, and files of a task.
+
+Invariants:
+- inode numbers follow from what an inode shows, so that two looks at the same file agree (fts(3) compares them);
+- nothing here keeps a task alive: files of a task that was reaped answer ESRCH, its names are gone.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+from typing import TYPE_CHECKING, Any
+
+from trapline.abi.capability import CAP_SYS_PTRACE
+from trapline.abi.errno import EACCES, ESRCH
+from trapline.abi.mount import PROC_MAGIC
+from trapline.kernel.fs.inode import VOLATILE, Inode
+from trapline.kernel.fs.superblock import SuperBlock
+from trapline.kernel.fs.synthetic import SynthDir, SynthFile
+
+if TYPE_CHECKING:
+    from trapline.kernel.fs.file import File
+    from trapline.kernel.fs.mount import Path
+    from trapline.kernel.fs.vfs import Vfs
+
+ROOT_INO = 1
+TICKS_PER_SECOND = 100  #: USER_HZ, what times in proc(5) count in
+TICK_NS = 1_000_000_000 // TICKS_PER_SECOND
+
+
+class ProcSuperBlock(SuperBlock):
+    """Knows the kernel it shows. `kernel` is Any because core stands above file systems."""
+
+    __slots__ = ("kernel",)
+
+    def __init__(self, vfs: Vfs | None, kernel: Any) -> None:
+        super().__init__(vfs, b"proc", PROC_MAGIC)
+        self.block_size = 1024
+        self.kernel = kernel
+
+
+def task_ino(tid: int, kind: int, index: int = 0) -> int:
+    """The inode number of entry `index` of directory `kind` of a task."""
+    return (tid + 1) << 32 | kind << 24 | index
+
+
+class ProcDir(SynthDir):
+    """A directory that may answer differently each time. Subclasses define `lookup` and `entries`."""
+
+    __slots__ = ()
+    volatile = VOLATILE
+
+
+def ticks(ns: int) -> int:
+    return ns // TICK_NS
+
+
+def alive(kernel: Any, task: Any) -> bool:
+    """`task` is a thread, or the leader of a process that was not reaped yet."""
+    return kernel.tasks.get(task.tid) is task or kernel.groups.get(task.tid) is task.group
+
+
+def may_inspect(kernel: Any, target: Any) -> bool:
+    """The caller may look into `target` as ptrace(2), "Ptrace access mode checking", PTRACE_MODE_READ_FSCREDS has it."""
+    caller = kernel.current
+    if caller is None or caller.group is target.group:
+        return True
+    mine, theirs = caller.creds, target.creds
+    if mine.has_cap(CAP_SYS_PTRACE):
+        return True
+    same_user = mine.fsuid == theirs.euid == theirs.suid == theirs.uid
+    same_group = mine.fsgid == theirs.egid == theirs.sgid == theirs.gid
+    return same_user and same_group and target.dumpable == 1
+
+
+def check_inspect(kernel: Any, target: Any) -> None:
+    """Raise EACCES unless `may_inspect`."""
+    if not may_inspect(kernel, target):
+        raise EACCES
+
+
+def owner(task: Any) -> tuple[int, int]:
+    """Who owns the files of `task`: its effective ids, or root if it is not dumpable (proc(5), "/proc/pid")."""
+    if task.dumpable != 1 or task.creds is None:
+        return 0, 0
+    return task.creds.euid, task.creds.egid
+
+
+class TaskFile(SynthFile):
+    """A text file of one task. `private`: opening it needs the right to inspect the task."""
+
+    __slots__ = ("private", "task")
+
+    def __init__(
+        self, sb: ProcSuperBlock, task: Any, make: Callable[[Any], bytes], mode: int = 0o444, *,
+        private: bool = False, store: Callable[[Any, bytes], None] | None = None, ino: int = 0,
+    ) -> None:  # fmt: skip
+        self.task = task
+        self.private = private
+
+        def generate() -> bytes:
+            if not alive(sb.kernel, task):
+                raise ESRCH
+            if private:
+                check_inspect(sb.kernel, task)
+            return make(task)
+
+        def write(data: bytes) -> None:
+            if not alive(sb.kernel, task):
+                raise ESRCH
+            assert store is not None
+            store(task, data)
+
+        super().__init__(sb, generate, mode, *owner(task), store=None if store is None else write, ino=ino)
+
+    def open(self, path: Path, flags: int, task: Any) -> File:
+        if self.private:
+            check_inspect(self.sb.kernel, self.task)  # type: ignore[attr-defined]
+        return super().open(path, flags, task)
+
+
+def text_file(
+    sb: SuperBlock, make: Callable[[], bytes], mode: int = 0o444, store: Callable[[bytes], None] | None = None
+) -> Callable[[], Inode]:
+    """A child for a fixed directory: made when it is first looked up."""
+    return lambda: SynthFile(sb, make, mode, store=store)
+
+
+def constant(sb: SuperBlock, text: bytes, mode: int = 0o444) -> Callable[[], Inode]:
+    return lambda: SynthFile(sb, lambda: text, mode)

@@ -1,0 +1,209 @@
+"""/proc/sys: what the kernel can be told, and what it says of its limits; proc(5), sysctl(8).
+
+Values that programs only read are constants. What may be written either takes effect or is refused with EINVAL: nothing
+is accepted and forgotten.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Mapping
+from typing import TYPE_CHECKING, Any
+
+from trapline.abi.capability import CAP_LAST_CAP
+from trapline.abi.errno import EINVAL
+from trapline.kernel.fs.proc.base import ProcSuperBlock
+from trapline.kernel.fs.synthetic import SynthDir, SynthFile
+
+if TYPE_CHECKING:
+    from trapline.kernel.fs.inode import Inode
+
+HOST_NAME_MAX = 64
+PID_MAX = 4_194_304
+
+
+class Value:
+    """One file: `get(kernel)` gives its text without the newline; `put(kernel, text)` changes it."""
+
+    __slots__ = ("get", "mode", "put")
+
+    def __init__(
+        self, get: Callable[[Any], bytes], put: Callable[[Any, bytes], None] | None = None, mode: int = 0o444
+    ) -> None:
+        self.get = get
+        self.put = put
+        self.mode = mode
+
+
+Tree = Mapping[str, "Tree | Value"]
+
+
+def fixed(value: int | str) -> Value:
+    text = str(value).encode()
+    return Value(lambda kernel: text)
+
+
+def _uts(field: str) -> Value:
+    return Value(lambda kernel: getattr(kernel.uts, field))  # type: ignore[no-any-return]
+
+
+def _set_name(kernel: Any, text: bytes, field: str) -> None:
+    if len(text) > HOST_NAME_MAX:
+        raise EINVAL
+    setattr(kernel, field, text)
+
+
+def _uuid(random: bytes) -> bytes:
+    """A version 4 UUID, RFC 9562."""
+    raw = bytearray(random)
+    raw[6] = raw[6] & 0x0F | 0x40
+    raw[8] = raw[8] & 0x3F | 0x80
+    digits = raw.hex().encode()
+    return b"-".join((digits[:8], digits[8:12], digits[12:16], digits[16:20], digits[20:]))
+
+
+def _boot_id(kernel: Any) -> bytes:
+    sb = kernel.boot_id
+    if not sb:
+        sb = kernel.boot_id = _uuid(kernel.random(16))
+    return bytes(sb)
+
+
+def _aslr(kernel: Any) -> bytes:
+    return b"2" if kernel.aslr else b"0"
+
+
+def _threads_max(kernel: Any) -> bytes:
+    return b"%d" % kernel.pid_limit
+
+
+def _file_nr(kernel: Any) -> bytes:
+    tables = {id(each.files): each.files for each in kernel.tasks.values() if each.files is not None}
+    return b"%d\t0\t9223372036854775807" % sum(len(each) for each in tables.values())
+
+
+TREE: Tree = {
+    "kernel": {
+        "arch": _uts("machine"),
+        "cap_last_cap": fixed(CAP_LAST_CAP),
+        "core_pattern": fixed("core"),
+        "core_uses_pid": fixed(0),
+        "domainname": Value(lambda k: k.domainname, lambda k, text: _set_name(k, text, "domainname"), 0o644),
+        "hostname": Value(lambda k: k.hostname, lambda k, text: _set_name(k, text, "hostname"), 0o644),
+        "io_uring_disabled": fixed(2),
+        "kptr_restrict": fixed(1),
+        "dmesg_restrict": fixed(0),
+        "msgmax": fixed(8192),
+        "msgmnb": fixed(16384),
+        "msgmni": fixed(32000),
+        "ngroups_max": fixed(65536),
+        "osrelease": _uts("release"),
+        "ostype": _uts("sysname"),
+        "overflowgid": fixed(65534),
+        "overflowuid": fixed(65534),
+        "panic": fixed(0),
+        "perf_event_paranoid": fixed(4),
+        "pid_max": fixed(PID_MAX),
+        "printk": fixed("4\t4\t1\t7"),
+        "pty": {"max": fixed(4096), "reserve": fixed(1024)},
+        "random": {
+            "boot_id": Value(_boot_id),
+            "entropy_avail": fixed(256),
+            "poolsize": fixed(256),
+            "uuid": Value(lambda k: _uuid(k.random(16))),
+            "urandom_min_reseed_secs": fixed(60),
+            "write_wakeup_threshold": fixed(256),
+        },
+        "randomize_va_space": Value(_aslr),
+        "sched_rr_timeslice_ms": fixed(100),
+        "sem": fixed("32000\t1024000000\t500\t32000"),
+        "shmall": fixed(18446744073692774399),
+        "shmmax": fixed(18446744073692774399),
+        "shmmni": fixed(4096),
+        "tainted": fixed(0),
+        "threads-max": Value(_threads_max),
+        "unprivileged_bpf_disabled": fixed(2),
+        "version": _uts("version"),
+    },
+    "vm": {
+        "dirty_background_ratio": fixed(10),
+        "dirty_ratio": fixed(20),
+        "drop_caches": fixed(0),
+        "legacy_va_layout": fixed(0),
+        "max_map_count": fixed(65530),
+        "mmap_min_addr": fixed(65536),
+        "mmap_rnd_bits": fixed(28),
+        "nr_hugepages": fixed(0),
+        "overcommit_kbytes": fixed(0),
+        "overcommit_memory": fixed(1),
+        "overcommit_ratio": fixed(50),
+        "panic_on_oom": fixed(0),
+        "swappiness": fixed(0),
+        "unprivileged_userfaultfd": fixed(0),
+        "vfs_cache_pressure": fixed(100),
+    },
+    "fs": {
+        "aio-max-nr": fixed(0),
+        "aio-nr": fixed(0),
+        "dentry-state": fixed("0\t0\t45\t0\t0\t0"),
+        "epoll": {"max_user_watches": fixed(5_000_000)},
+        "file-max": fixed(9_223_372_036_854_775_807),
+        "file-nr": Value(_file_nr),
+        "inode-nr": fixed("0\t0"),
+        "inotify": {
+            "max_queued_events": fixed(16384), "max_user_instances": fixed(128), "max_user_watches": fixed(65536),
+        },
+        "lease-break-time": fixed(45),
+        "mount-max": fixed(4096),
+        "mqueue": {"msg_max": fixed(10), "msgsize_max": fixed(8192), "queues_max": fixed(256)},
+        "nr_open": fixed(1_048_576),
+        "overflowgid": fixed(65534),
+        "overflowuid": fixed(65534),
+        "pipe-max-size": fixed(1_048_576),
+        "pipe-user-pages-hard": fixed(0),
+        "pipe-user-pages-soft": fixed(16384),
+        "protected_fifos": fixed(0),
+        "protected_hardlinks": fixed(0),
+        "protected_regular": fixed(0),
+        "protected_symlinks": fixed(0),
+        "suid_dumpable": fixed(0),
+    },
+    "net": {
+        "core": {"somaxconn": fixed(4096), "rmem_default": fixed(212992), "wmem_default": fixed(212992),
+                 "rmem_max": fixed(212992), "wmem_max": fixed(212992)},
+        "ipv4": {"ip_local_port_range": fixed("32768\t60999"), "ip_unprivileged_port_start": fixed(1024)},
+        "unix": {"max_dgram_qlen": fixed(512)},
+    },
+    "user": {},
+    "debug": {},
+    "dev": {},
+    "abi": {"vsyscall32": fixed(1)},
+}  # fmt: skip
+
+
+def build(sb: ProcSuperBlock, tree: Tree = TREE) -> Inode:
+    """The directory for `tree`."""
+    children: dict[bytes, Callable[[], Inode] | Inode] = {}
+    for name, value in tree.items():
+        if isinstance(value, Value):
+            children[name.encode()] = _maker(sb, value)
+        else:
+            children[name.encode()] = _subdirectory(sb, value)
+    return SynthDir(sb, children)
+
+
+def _subdirectory(sb: ProcSuperBlock, tree: Tree) -> Callable[[], Inode]:
+    return lambda: build(sb, tree)
+
+
+def _maker(sb: ProcSuperBlock, value: Value) -> Callable[[], Inode]:
+    kernel = sb.kernel
+    put = value.put
+
+    def generate() -> bytes:
+        return value.get(kernel) + b"\n"
+
+    def store(data: bytes) -> None:
+        assert put is not None
+        put(kernel, data.split(b"\0")[0].split(b"\n")[0])
+
+    return lambda: SynthFile(sb, generate, value.mode, store=store if put is not None else None)

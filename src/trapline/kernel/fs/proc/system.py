@@ -1,0 +1,172 @@
+"""/proc files about the whole system: memory, CPUs, time, load, and lists that are mostly empty here.
+
+Formats are those of proc(5); what has no counterpart in this kernel reads as zero or as an empty table.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+from typing import Any
+
+from trapline.kernel.fs.proc.base import ticks
+from trapline.machine.paging.entry import PAGE_SHIFT
+
+NS = 1_000_000_000
+RUNNABLE = 0
+_PAGE_KB = 1 << PAGE_SHIFT >> 10
+
+_DEVICES = (
+    b"Character devices:\n  1 mem\n  4 /dev/vc/0\n  4 tty\n  5 /dev/tty\n  5 /dev/console\n  5 /dev/ptmx\n"
+    b" 10 misc\n128 ptm\n136 pts\n\nBlock devices:\n"
+)
+_MEMINFO_TAIL = (
+    "Unevictable Mlocked SwapTotal SwapFree Dirty Writeback AnonPages Mapped Shmem KReclaimable Slab SReclaimable "
+    "SUnreclaim KernelStack PageTables NFS_Unstable Bounce WritebackTmp CommitLimit Committed_AS VmallocTotal VmallocUsed "
+    "VmallocChunk Percpu AnonHugePages ShmemHugePages ShmemPmdMapped FileHugePages FilePmdMapped"
+).split()  # fmt: skip
+
+
+def _spaces(kernel: Any) -> list[Any]:
+    """Every address space in use, once."""
+    return list({id(each.mm): each.mm for each in kernel.tasks.values() if each.mm is not None}.values())
+
+
+def meminfo(kernel: Any) -> bytes:
+    frames = kernel.ram.frames
+    total, used = frames.limit_pages, frames.used_pages
+    spaces = _spaces(kernel)
+    anon = min(used, sum(each.rss_anon_pages for each in spaces))
+    committed = sum(each.total_vm_pages for each in spaces)
+    cached = used - anon
+    values = {
+        "MemTotal": total, "MemFree": total - used, "MemAvailable": total - anon, "Buffers": 0, "Cached": cached,
+        "SwapCached": 0, "Active": used, "Inactive": 0, "Active(anon)": anon, "Inactive(anon)": 0,
+        "Active(file)": cached, "Inactive(file)": 0,
+    }  # fmt: skip
+    tail = {
+        "Mlocked": sum(each.locked_pages for each in spaces), "AnonPages": anon,
+        "Mapped": sum(each.rss_pages for each in spaces) - anon, "CommitLimit": total // 2, "Committed_AS": committed,
+    }  # fmt: skip
+    values |= {name: max(0, tail.get(name, 0)) for name in _MEMINFO_TAIL}
+    lines = [f"{name + ':':<15} {pages * _PAGE_KB:8d} kB\n" for name, pages in values.items()]
+    lines += [f"HugePages_{each + ':':<9}{0:8d}\n" for each in ("Total", "Free", "Rsvd", "Surp")]
+    lines += [f"Hugepagesize:   {2048:8d} kB\n", f"Hugetlb:        {0:8d} kB\n"]
+    return "".join(lines).encode()
+
+
+def uptime(kernel: Any) -> bytes:
+    up = kernel.clock.monotonic_ns() - kernel.boot_monotonic_ns
+    idle = max(0, up * kernel.machine.cpus - _busy(kernel)[0] - _busy(kernel)[1])
+    return b"%d.%02d %d.%02d\n" % (up // NS, up % NS // 10_000_000, idle // NS, idle % NS // 10_000_000)
+
+
+def _busy(kernel: Any) -> tuple[int, int]:
+    """(user, system) time of all tasks, dead ones included, in ns."""
+    user = system = 0
+    for group in kernel.groups.values():
+        user += group.utime_ns
+        system += group.stime_ns
+        if group.parent is None:  # what was reaped is counted in its parents, and in the end here
+            user += group.cutime_ns
+            system += group.cstime_ns
+    for task in kernel.tasks.values():
+        user += task.utime_ns
+        system += task.stime_ns
+    return user, system
+
+
+def stat(kernel: Any) -> bytes:
+    user, system = _busy(kernel)
+    up = kernel.clock.monotonic_ns() - kernel.boot_monotonic_ns
+    cpus = kernel.machine.cpus
+    idle = max(0, up * cpus - user - system)
+    row = b"%d 0 %d %d 0 0 0 0 0 0\n"
+    lines = [b"cpu  " + row % (ticks(user), ticks(system), ticks(idle))]
+    for cpu in range(cpus):
+        lines.append(b"cpu%d " % cpu + row % (ticks(user) // cpus, ticks(system) // cpus, ticks(idle) // cpus))
+    tasks = list(kernel.tasks.values())
+    switches = sum(each.nvcsw + each.nivcsw for each in tasks)
+    running = sum(each.state == RUNNABLE for each in tasks)
+    lines.append(
+        b"intr 0\nctxt %d\nbtime %d\nprocesses %d\nprocs_running %d\nprocs_blocked 0\nsoftirq 0 0 0 0 0 0 0 0 0 0 0\n"
+        % (switches, kernel.boot_realtime_ns // NS, kernel.forks, running)
+    )
+    return b"".join(lines)
+
+
+def loadavg(kernel: Any) -> bytes:
+    """The load averages are what runs now: no history is kept."""
+    running = sum(each.state == RUNNABLE for each in kernel.tasks.values())
+    load = b"%d.00" % running
+    return b"%b %b %b %d/%d %d\n" % (load, load, load, running, len(kernel.tasks), kernel.last_tid)
+
+
+def version(kernel: Any) -> bytes:
+    uts = kernel.uts
+    return b"%b version %b (trapline) (Python) %b\n" % (uts.sysname, uts.release, uts.version)
+
+
+def cmdline(kernel: Any) -> bytes:
+    return b"trapline\n"
+
+
+def filesystems(kernel: Any) -> bytes:
+    """Nothing here needs a block device."""
+    return b"".join(b"nodev\t%b\n" % each for each in kernel.vfs.filesystems())
+
+
+def vmstat(kernel: Any) -> bytes:
+    frames = kernel.ram.frames
+    tasks = list(kernel.tasks.values()) + list(kernel.groups.values())
+    faults = sum(each.minflt + each.majflt for each in tasks)
+    major = sum(each.majflt for each in tasks)
+    return b"nr_free_pages %d\nnr_dirty 0\nnr_writeback 0\npgpgin 0\npgpgout 0\npswpin 0\npswpout 0\npgfault %d\npgmajfault %d\n" % (
+        frames.limit_pages - frames.used_pages, faults, major,
+    )  # fmt: skip
+
+
+def buddyinfo(kernel: Any) -> bytes:
+    free = kernel.ram.frames.limit_pages - kernel.ram.frames.used_pages
+    columns = [free & 1023, *[0] * 9, free >> 10]
+    return b"Node 0, zone   Normal " + b"".join(b"%6d " % each for each in columns) + b"\n"
+
+
+def _text(text: bytes) -> Callable[[Any], bytes]:
+    return lambda kernel: text
+
+
+def interrupts(kernel: Any) -> bytes:
+    return b"           " + b"".join(b"CPU%-8d" % cpu for cpu in range(kernel.machine.cpus)) + b"\n"
+
+
+def kmsg(kernel: Any) -> bytes:
+    """The kernel log as syslog(2) gives it."""
+    lines = (f"<6>[{ns // NS:5d}.{ns % NS // 1000:06d}] {text}\n" for ns, text in kernel.log_lines)
+    return "".join(lines).encode(errors="surrogateescape")
+
+
+#: name -> (permissions, maker)
+FILES: dict[bytes, tuple[int, Callable[[Any], bytes]]] = {
+    b"meminfo": (0o444, meminfo),
+    b"uptime": (0o444, uptime),
+    b"stat": (0o444, stat),
+    b"loadavg": (0o444, loadavg),
+    b"version": (0o444, version),
+    b"cmdline": (0o444, cmdline),
+    b"filesystems": (0o444, filesystems),
+    b"vmstat": (0o444, vmstat),
+    b"buddyinfo": (0o400, buddyinfo),
+    b"interrupts": (0o444, interrupts),
+    b"kmsg": (0o400, kmsg),
+    b"devices": (0o444, _text(_DEVICES)),
+    b"partitions": (0o444, _text(b"major minor  #blocks  name\n\n")),
+    b"diskstats": (0o444, _text(b"")),
+    b"swaps": (0o444, _text(b"Filename\t\t\t\tType\t\tSize\t\tUsed\t\tPriority\n")),
+    b"modules": (0o444, _text(b"")),
+    b"consoles": (0o444, _text(b"console              -W- (EC p  )    5:1\n")),
+    b"crypto": (0o444, _text(b"")),
+    b"cgroups": (0o444, _text(b"#subsys_name\thierarchy\tnum_cgroups\tenabled\n")),
+    b"locks": (0o444, _text(b"")),
+    b"misc": (0o444, _text(b"")),
+    b"execdomains": (0o444, _text(b"0-0\tLinux           \t[kernel]\n")),
+}

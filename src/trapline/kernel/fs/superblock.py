@@ -1,0 +1,56 @@
+"""SuperBlock: one instance of a file system: its device number, its clock, its free space.
+
+A file system implementation subclasses it, or uses it as it is. `vfs` may be None in tests.
+"""
+
+from __future__ import annotations
+
+from itertools import count
+from typing import TYPE_CHECKING, NamedTuple
+
+from trapline.abi.stat import makedev
+
+if TYPE_CHECKING:
+    from trapline.kernel.fs.inode import Inode
+    from trapline.kernel.fs.vfs import Vfs
+
+
+class StatFs(NamedTuple):
+    """What statfs(2) says of a file system; sizes in blocks of `bsize`."""
+
+    magic: int
+    bsize: int = 4096
+    blocks: int = 0
+    bfree: int = 0
+    files: int = 0
+    ffree: int = 0
+    namelen: int = 255
+
+
+def _epoch() -> int:
+    return 0
+
+
+class SuperBlock:
+    """`fstype` as /proc/mounts shows it; `magic` as statfs(2) does; `volatile`: see `Inode.volatile`."""
+
+    __slots__ = ("__weakref__", "block_size", "dev", "fstype", "magic", "next_ino", "now", "options", "read_only", "root", "vfs")
+
+    root: Inode
+
+    def __init__(self, vfs: Vfs | None, fstype: bytes, magic: int = 0, *, read_only: bool = False) -> None:
+        self.vfs = vfs
+        self.fstype = fstype
+        self.magic = magic
+        self.read_only = read_only
+        self.block_size = 4096
+        self.options = b""  #: what /proc/mounts prints after rw or ro, with a leading comma
+        self.dev = vfs.alloc_dev() if vfs is not None else makedev(0, 1)
+        self.now = vfs.now if vfs is not None else _epoch  #: -> realtime, ns
+        self.next_ino = count(1).__next__
+
+    def statfs(self) -> StatFs:
+        return StatFs(self.magic)
+
+    def sync(self) -> None:
+        """Write everything back: syncfs(2)."""

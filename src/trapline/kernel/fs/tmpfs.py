@@ -1,0 +1,82 @@
+"""tmpfs(5): a file system in memory, with limits on pages and inodes. memfd_create(2) uses an instance of its own."""
+
+from __future__ import annotations
+
+from typing import TYPE_CHECKING, Any
+
+from trapline.abi.errno import EINVAL
+from trapline.abi.fcntl import F_SEAL_EXEC, F_SEAL_SEAL, MFD_ALLOW_SEALING, MFD_NOEXEC_SEAL, O_LARGEFILE, O_RDWR
+from trapline.abi.mount import TMPFS_MAGIC
+from trapline.abi.stat import S_IFDIR, S_IFREG
+from trapline.kernel.fs.dentry import Dentry
+from trapline.kernel.fs.file import RegularFile
+from trapline.kernel.fs.memory import MemDir, MemFile, MemorySuperBlock, parse_size
+from trapline.kernel.fs.mount import Mount, Path
+
+if TYPE_CHECKING:
+    from trapline.kernel.fs.vfs import Vfs
+
+
+
+class TmpFs(MemorySuperBlock):
+    """An instance; by default half of the RAM and as many inodes as that has pages."""
+
+    __slots__ = ()
+
+    def __init__(
+        self, vfs: Vfs, *, mode: int = 0o1777, uid: int = 0, gid: int = 0, max_pages: int = -1, max_inodes: int = -1
+    ) -> None:
+        half = vfs.ram.frames.limit_pages // 2
+        super().__init__(
+            vfs, b"tmpfs", TMPFS_MAGIC, half if max_pages < 0 else max_pages, half if max_inodes < 0 else max_inodes
+        )
+        self.charge_inode()
+        self.root = MemDir(self, S_IFDIR | mode, uid, gid)
+
+
+def make_tmpfs(vfs: Vfs, source: bytes, options: dict[bytes, bytes], task: Any) -> TmpFs:
+    """mount(2) of type tmpfs: options size=, nr_blocks=, nr_inodes=, mode=, uid=, gid=."""
+    total = vfs.ram.frames.limit_pages << 12
+    numbers: dict[str, int] = {}
+    for name, value in options.items():
+        if name == b"size":
+            numbers["max_pages"] = (parse_size(value, total) + 4095) >> 12
+        elif name == b"nr_blocks":
+            numbers["max_pages"] = parse_size(value, total)
+        elif name == b"nr_inodes":
+            numbers["max_inodes"] = parse_size(value, total)
+        elif name in (b"mode", b"uid", b"gid"):
+            if not value.isdigit() or len(value) > 10:
+                raise EINVAL
+            try:
+                numbers[name.decode()] = int(value, 8) & 0o7777 if name == b"mode" else int(value)
+            except ValueError:
+                raise EINVAL from None
+        elif name not in (b"huge", b"inode64", b"inode32", b"noswap"):
+            raise EINVAL(f"tmpfs has no option {name!r}")
+    sb = TmpFs(vfs, **numbers)
+    if b"size" in options:
+        sb.options = b",size=%dk" % (sb.max_pages << 2)
+    return sb
+
+
+def create_memfd(vfs: Vfs, name: bytes, flags: int, creds: Any) -> RegularFile:
+    """The file of memfd_create(2), in no directory. F_ADD_SEALS works on `file.inode.seals`."""
+    if vfs.shm_sb is None:
+        vfs.shm_sb = TmpFs(vfs, max_pages=0, max_inodes=0)
+    sb = vfs.shm_sb
+    assert isinstance(sb, TmpFs)
+    sb.charge_inode()
+    mode = 0o666 if flags & MFD_NOEXEC_SEAL else 0o777
+    inode = MemFile(sb, S_IFREG | mode, creds.fsuid, creds.fsgid)
+    inode.nlink = 0
+    if flags & MFD_NOEXEC_SEAL:
+        inode.seals = F_SEAL_EXEC
+    elif flags & MFD_ALLOW_SEALING:
+        inode.seals = 0
+    else:
+        inode.seals = F_SEAL_SEAL
+    dentry = Dentry(b"/memfd:" + name, None, inode)
+    dentry.deleted = True
+    mount = Mount(sb, Dentry(b"", None, sb.root))
+    return RegularFile(inode, O_RDWR | O_LARGEFILE, Path(mount, dentry))

@@ -1,0 +1,226 @@
+"""epoll(7): an interest list and a ready list.
+
+Each interest listens on its file's wait queues; when one is woken, the interest joins the ready list, so that waiting costs
+what is ready, never what is watched. What is on the ready list is a claim: it is checked with `poll` when it is taken.
+
+Invariants:
+- an interest is on the ready list at most once (`queued`);
+- an interest whose `file` is None is dead, wherever it still lies;
+- epolls that watch epolls form no circle and are at most EPOLL_MAX_NESTS + 1 deep.
+"""
+
+from __future__ import annotations
+
+from collections import deque
+from typing import TYPE_CHECKING, Any
+
+from trapline.abi.errno import EEXIST, EINVAL, ELOOP, ENOENT, EPERM
+from trapline.abi.poll import (
+    EPOLL_EVENT,
+    EPOLL_MAX_NESTS,
+    EPOLL_PRIVATE,
+    EPOLLET,
+    EPOLLEXCLUSIVE,
+    EPOLLEXCLUSIVE_OK,
+    EPOLLONESHOT,
+    POLL_IN,
+    POLLERR,
+    POLLHUP,
+)
+from trapline.kernel.ipc.anon import AnonFile
+from trapline.kernel.sync.park import Listener, WaitQueue
+
+if TYPE_CHECKING:
+    from trapline.kernel.fs.file import File
+
+ALWAYS = POLLERR | POLLHUP
+
+
+class Interest:
+    """One watched descriptor: `events` as epoll_ctl(2) got them, and the caller's `data`."""
+
+    __slots__ = ("data", "epoll", "events", "fd", "file", "listener", "queued")
+
+    def __init__(self, epoll: Epoll, file: File, fd: int, events: int, data: int) -> None:
+        self.epoll = epoll
+        self.file: File | None = file
+        self.fd = fd
+        self.events = events
+        self.data = data
+        self.queued = False
+        self.listener = Listener(self._woken, file.poll_queues())
+        if file.on_release is None:
+            file.on_release = []
+        file.on_release.append(self._file_gone)
+
+    def _woken(self, events: int) -> None:
+        """Runs at every wake of the file: must be quick."""
+        if events and not events & self.events:
+            return
+        if not self.queued:
+            self.epoll.claim(self)
+        elif self.epoll.queue.waiters:
+            self.epoll.wake_sleeper()
+
+    def _file_gone(self, file: File) -> None:
+        """The last descriptor of the watched file was closed."""
+        self.epoll.drop(self)
+
+    def forget(self) -> None:
+        file, self.file = self.file, None
+        self.listener.close()
+        if file is not None and file.on_release is not None:
+            file.on_release.remove(self._file_gone)
+
+
+class Epoll(AnonFile):
+    """One epoll instance."""
+
+    __slots__ = ("interests", "parents", "queue", "ready")
+
+    kind = b"[eventpoll]"
+
+    def __init__(self, kernel: Any) -> None:
+        super().__init__(kernel)
+        self.interests: dict[tuple[File, int], Interest] = {}
+        self.ready: deque[Interest] = deque()
+        self.parents: dict[Epoll, int] = {}  #: epolls that watch this one, and how often
+        self.queue = WaitQueue()
+
+    # ---- the interest list
+
+    def add(self, file: File, fd: int, events: int, data: int) -> None:
+        """EPOLL_CTL_ADD. EPERM for files that are always ready, EEXIST, ELOOP."""
+        if not file.poll_queues():
+            raise EPERM
+        if file is self:
+            raise EINVAL
+        if events & EPOLLEXCLUSIVE and (isinstance(file, Epoll) or events & ~EPOLLEXCLUSIVE_OK):
+            raise EINVAL
+        if isinstance(file, Epoll):
+            _check_nesting(self, file)
+        key = (file, fd)
+        if key in self.interests:
+            raise EEXIST
+        interest = self.interests[key] = Interest(self, file, fd, events | ALWAYS, data)
+        if isinstance(file, Epoll):
+            file.parents[self] = file.parents.get(self, 0) + 1
+        self._look(interest)
+
+    def modify(self, file: File, fd: int, events: int, data: int) -> None:
+        """EPOLL_CTL_MOD: arms a one-shot interest again."""
+        interest = self._find(file, fd)
+        if (events | interest.events) & EPOLLEXCLUSIVE:
+            raise EINVAL
+        interest.events = events | ALWAYS
+        interest.data = data
+        self._look(interest)
+
+    def remove(self, file: File, fd: int) -> None:
+        """EPOLL_CTL_DEL."""
+        self.drop(self._find(file, fd))
+
+    def _find(self, file: File, fd: int) -> Interest:
+        interest = self.interests.get((file, fd))
+        if interest is None:
+            raise ENOENT
+        return interest
+
+    def drop(self, interest: Interest) -> None:
+        file = interest.file
+        assert file is not None
+        del self.interests[file, interest.fd]
+        if isinstance(file, Epoll):
+            file.parents[self] -= 1
+            if not file.parents[self]:
+                del file.parents[self]
+        interest.forget()
+
+    def release(self) -> None:
+        for interest in list(self.interests.values()):
+            self.drop(interest)
+        self.ready.clear()
+
+    # ---- the ready list
+
+    def claim(self, interest: Interest) -> None:
+        """`interest` may be ready."""
+        interest.queued = True
+        self.ready.append(interest)
+        self.queue.wake(1, POLL_IN)
+
+    def wake_sleeper(self) -> None:
+        """Something that is on the ready list anyway happened again, and somebody sleeps."""
+        waiters = self.queue.waiters
+        while waiters and not waiters.popleft().wake():
+            pass
+
+    def _look(self, interest: Interest) -> None:
+        if not interest.queued and interest.file is not None and interest.file.poll() & interest.events:
+            self.claim(interest)
+
+    def collect(self, most: int) -> list[tuple[Interest, int]]:
+        """Up to `most` interests that are ready, each with its events; a level-triggered one stays on the list."""
+        ready = self.ready
+        found: list[tuple[Interest, int]] = []
+        for _ in range(len(ready)):
+            if len(found) == most:
+                break
+            interest = ready.popleft()
+            file = interest.file
+            interest.queued = False
+            events = file.poll() & interest.events if file is not None else 0
+            if not events:
+                continue
+            found.append((interest, events))
+            if interest.events & EPOLLONESHOT:
+                interest.events &= EPOLL_PRIVATE
+            elif not interest.events & EPOLLET:
+                interest.queued = True
+                ready.append(interest)
+        if ready and self.queue.waiters:
+            self.queue.wake(1, POLL_IN)
+        return found
+
+    def give_back(self, found: list[tuple[Interest, int]]) -> None:
+        """What `collect` returned could not be delivered."""
+        for interest, events in found:
+            interest.events |= events
+            if not interest.queued and interest.file is not None:
+                self.claim(interest)
+
+    def poll(self) -> int:
+        ready = self.ready
+        while ready:
+            interest = ready[0]
+            if interest.file is not None and interest.file.poll() & interest.events:
+                return POLL_IN
+            interest.queued = False
+            ready.popleft()
+        return 0
+
+    def poll_queues(self) -> tuple[WaitQueue, ...]:
+        return (self.queue,)
+
+
+def pack(found: list[tuple[Interest, int]]) -> bytes:
+    """The array of struct epoll_event for user memory."""
+    return b"".join([EPOLL_EVENT.pack(events, interest.data) for interest, events in found])
+
+
+def _check_nesting(parent: Epoll, child: Epoll) -> None:
+    """Raise ELOOP if `parent` watching `child` makes a circle or too long a chain."""
+    below = _depth(child, parent, {}, downwards=True)
+    above = _depth(parent, child, {}, downwards=False)
+    if below + 1 + above > EPOLL_MAX_NESTS:
+        raise ELOOP
+
+
+def _depth(epoll: Epoll, stop: Epoll, known: dict[Epoll, int], *, downwards: bool) -> int:
+    """The longest chain of epolls below (or above) `epoll`; raises ELOOP if it leads to `stop`."""
+    if epoll is stop:
+        raise ELOOP
+    if epoll not in known:
+        near = [file for file, _ in epoll.interests if isinstance(file, Epoll)] if downwards else list(epoll.parents)
+        known[epoll] = max((1 + _depth(each, stop, known, downwards=downwards) for each in near), default=0)
+    return known[epoll]

@@ -1,0 +1,62 @@
+"""What an address space may use, and how much one fault repairs: two small objects whose fields anybody may change."""
+
+from __future__ import annotations
+
+from trapline.abi.mman import RLIM_INFINITY
+
+
+class MmLimits:
+    """The resource limits that bound an address space, in bytes: setrlimit(2) RLIMIT_AS, _DATA, _STACK, _MEMLOCK."""
+
+    __slots__ = ("as_bytes", "data", "memlock", "stack")
+
+    def __init__(
+        self,
+        as_bytes: int = RLIM_INFINITY,
+        data: int = RLIM_INFINITY,
+        stack: int = 8 << 20,
+        memlock: int = 8 << 20,
+    ) -> None:
+        self.as_bytes = as_bytes
+        self.data = data
+        self.stack = stack
+        self.memlock = memlock
+
+    def copy(self) -> MmLimits:
+        return MmLimits(self.as_bytes, self.data, self.stack, self.memlock)
+
+
+class Policy:
+    """How much one fault repairs. Page counts are powers of two, at most 512; 1 means exactly the page touched.
+
+    anon_around_pages   fresh zero pages mapped around a fault in anonymous memory
+    huge                map a whole 2 MiB leaf where an anonymous area holds the aligned block
+    file_around_pages   resident pages of a file mapped around a fault
+    cow_around_pages    pages of a private mapping copied, or made writable again, around a write
+    stack_grow_pages    by how many pages at least a stack grows
+    """
+
+    __slots__ = ("anon_around_pages", "cow_around_pages", "file_around_pages", "huge", "stack_grow_pages")
+
+    def __init__(
+        self,
+        anon_around_pages: int = 16,
+        file_around_pages: int = 64,
+        cow_around_pages: int = 8,
+        stack_grow_pages: int = 16,
+        *,
+        huge: bool = True,
+    ) -> None:
+        self.anon_around_pages = anon_around_pages
+        self.file_around_pages = file_around_pages
+        self.cow_around_pages = cow_around_pages
+        self.stack_grow_pages = stack_grow_pages
+        self.huge = huge
+
+    def one_page_per_fault(self) -> None:
+        """What to set when faults themselves are studied."""
+        self.anon_around_pages = self.file_around_pages = self.cow_around_pages = self.stack_grow_pages = 1
+        self.huge = False
+
+
+DEFAULT = Policy()  #: of every address space that is not given another

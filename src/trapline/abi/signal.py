@@ -93,7 +93,7 @@ CORE_SIGNALS = mask_of(
 #: struct sigaction of rt_sigaction(2): handler, flags, restorer, mask
 SIGACTION = Struct("<QQQQ")
 #: stack_t: sp, flags, padding, size
-STACK_T = Struct("<QiiQ")
+STACK_T = Struct("<QIiQ")
 #: struct sigevent: value, signo, notify, thread id; 64 bytes
 SIGEVENT = Struct("<Qiii44x")
 

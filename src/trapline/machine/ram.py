@@ -5,6 +5,7 @@ costs host memory once it is touched. `Frames` is a buddy allocator over 2 MiB b
 
 Invariants:
 - a frame handed out with zero=True reads as zeros; a frame with count 0 is free and belongs to exactly one free list;
+- a frame whose `_dirty` byte is 0 reads as zeros;
 - `used_pages` never exceeds `limit_pages`.
 """
 
@@ -13,13 +14,18 @@ from __future__ import annotations
 import mmap
 import os
 from array import array
+from collections.abc import Callable
 
 from trapline.machine.paging.entry import PAGE_SHIFT, PAGE_SIZE
 
 BLOCK_ORDER = 9  #: a block is 2**9 frames, 2 MiB: the largest run the allocator promises
 BLOCK_PAGES = 1 << BLOCK_ORDER
 HOT_PAGES = 256  #: single frames kept aside, unmerged, for the next allocation
+WARM_BLOCKS = 8  #: free blocks whose host memory is kept, for small allocations to come
 _ZERO = bytes(PAGE_SIZE)
+_ONES = array("i", [1]) * BLOCK_PAGES
+_ONES_BYTES = _ONES.tobytes()
+_NONE = array("i", bytes(4 * BLOCK_PAGES))
 _MAP_NORESERVE = 0x4000  # asm-generic/mman.h; Python's mmap module does not name it everywhere
 
 
@@ -41,16 +47,29 @@ class Ram:
         self._map = mmap.mmap(self.fd, self.size, flags, mmap.PROT_READ | mmap.PROT_WRITE)
         self.mem = memoryview(self._map)  #: bytes by physical address
         self.words = self.mem.cast("Q")  #: 64-bit words by physical address / 8
+        self.words32 = self.mem.cast("I")  #: 32-bit words by physical address / 4
         self.frames = Frames(self)
+
+    def compare_exchange32(self, pa: int, old: int, new: int) -> int:
+        """Store `new` at aligned `pa` if `old` is there; what was there. Atomic only against the kernel itself: a
+        machine whose user code runs at the same time replaces this method by one that its CPU makes atomic."""
+        found: int = self.words32[pa >> 2]
+        if found == old:
+            self.words32[pa >> 2] = new
+        return found
 
     def discard(self, pa: int, length: int) -> None:
         """Give the host its memory back; the range reads as zeros afterwards."""
         self._map.madvise(mmap.MADV_REMOVE if self.fd >= 0 else mmap.MADV_DONTNEED, pa, length)
 
     def close(self) -> None:
+        self.words32.release()
         self.words.release()
         self.mem.release()
-        self._map.close()
+        try:
+            self._map.close()
+        except BufferError:  # a view of it is still alive somewhere: the mapping goes with the last one
+            pass
         if self.fd >= 0:
             os.close(self.fd)
             self.fd = -1
@@ -65,18 +84,23 @@ class Frames:
         self.limit_pages = self.total_pages - BLOCK_PAGES
         self.used_pages = 0
         self.peak_pages = 0
+        #: asked to free some frames when the limit is reached; how many it did
+        self.reclaim: Callable[[int], int] | None = None
         self._next_block = 1  # blocks from here on were never used
         self._hot: list[int] = []
-        self._free: list[set[int]] = [set() for _ in range(BLOCK_ORDER + 1)]
+        self._warm: list[int] = []  # free blocks that are dirty
+        self._free: list[set[int]] = [set() for _ in range(BLOCK_ORDER + 1)]  # by order; whole blocks are clean
         self.counts: array[int] = array("i", bytes(4 * BLOCK_PAGES))
         self._dirty = bytearray(BLOCK_PAGES)
+
+    # ---- out
 
     def alloc(self, order: int = 0, *, zero: bool = True) -> int:
         """The first of 2**order consecutive, aligned frames, each with count 1. Raises OutOfFrames."""
         pages = 1 << order
         used = self.used_pages + pages
         if used > self.limit_pages:
-            raise OutOfFrames(f"{pages} frames wanted, {self.limit_pages - self.used_pages} left")
+            used = self._press(pages)
         pfn = self._hot.pop() if order == 0 and self._hot else self._take(order)
         self.used_pages = used
         if used > self.peak_pages:
@@ -90,11 +114,20 @@ class Frames:
             else:
                 self._dirty[pfn] = 1
             return pfn
-        self.counts[pfn : pfn + pages] = array("i", [1]) * pages
+        self.counts[pfn : pfn + pages] = _ONES[:pages]
         if zero and self._dirty.find(1, pfn, pfn + pages) >= 0:
             self._clear(pfn, pages)
         self._dirty[pfn : pfn + pages] = b"\1" * pages
         return pfn
+
+    def _press(self, pages: int) -> int:
+        """The limit is reached: reclaim. What `used_pages` will be after the allocation."""
+        if self.reclaim is not None and self.limit_pages >= pages:
+            self.reclaim(max(pages, 64))
+        used = self.used_pages + pages
+        if used > self.limit_pages:
+            raise OutOfFrames(f"{pages} frames wanted, {self.limit_pages - self.used_pages} left")
+        return used
 
     def _clear(self, pfn: int, pages: int) -> None:
         if pages >= 64:
@@ -104,29 +137,57 @@ class Frames:
         self._ram.mem[pa : pa + (pages << PAGE_SHIFT)] = bytes(pages << PAGE_SHIFT)
 
     def _take(self, order: int) -> int:
-        for have in range(order, BLOCK_ORDER + 1):
+        for have in range(order, BLOCK_ORDER):
             if self._free[have]:
                 pfn = self._free[have].pop()
                 break
         else:
-            have, pfn = BLOCK_ORDER, self._new_block()
+            have, pfn = BLOCK_ORDER, self._take_block(order)
         while have > order:  # split, keeping the lower half
             have -= 1
             self._free[have].add(pfn + (1 << have))
         return pfn
 
-    def _new_block(self) -> int:
+    def _take_block(self, order: int) -> int:
+        if order < BLOCK_ORDER and self._warm:
+            return self._warm.pop()
+        if self._free[BLOCK_ORDER]:
+            return self._free[BLOCK_ORDER].pop()
         pfn = self._next_block * BLOCK_PAGES
         if pfn + BLOCK_PAGES > self.total_pages:
-            raise OutOfFrames("no run of free frames is left")
+            return self._last_block(order)
         self._next_block += 1
         self.counts.frombytes(bytes(4 * BLOCK_PAGES))
         self._dirty.extend(bytes(BLOCK_PAGES))
         return pfn
 
+    def _last_block(self, order: int) -> int:
+        """All of RAM is in use or in small pieces: merge what the hot list keeps apart."""
+        if self._warm:
+            return self._warm.pop()
+        if not self._hot:
+            raise OutOfFrames("no run of free frames is left")
+        hot, self._hot = self._hot, []
+        for pfn in hot:
+            self._release(pfn, 0)
+        return self._take(order)
+
+    # ---- references
+
     def get(self, pfn: int) -> None:
         """One more reference to a frame in use."""
         self.counts[pfn] += 1
+
+    def get_run(self, pfn: int, pages: int) -> None:
+        """`get` each of consecutive frames."""
+        counts = self.counts
+        first = counts[pfn]
+        same = array("i", [first]) * pages
+        if counts[pfn : pfn + pages] == same:
+            counts[pfn : pfn + pages] = array("i", [first + 1]) * pages
+            return
+        for each in range(pfn, pfn + pages):
+            counts[each] += 1
 
     def put(self, pfn: int) -> None:
         """One reference less; the last frees the frame."""
@@ -139,31 +200,38 @@ class Frames:
             if len(self._hot) < HOT_PAGES:
                 self._hot.append(pfn)
             else:
-                self._release(pfn)
+                self._release(pfn, 0)
 
     def put_run(self, pfn: int, pages: int) -> None:
-        """`put` each of consecutive frames."""
+        """`put` each of consecutive frames (at most a block's worth)."""
         counts = self.counts
-        if pages == BLOCK_PAGES and not pfn & (BLOCK_PAGES - 1) and counts[pfn : pfn + pages].count(1) == pages:
-            counts[pfn : pfn + pages] = array("i", bytes(4 * pages))
+        if pages > 1 and counts[pfn : pfn + pages].tobytes() == _ONES_BYTES[: 4 * pages]:
+            counts[pfn : pfn + pages] = _NONE[:pages]
             self.used_pages -= pages
-            self._ram.discard(pfn << PAGE_SHIFT, pages << PAGE_SHIFT)
-            self._dirty[pfn : pfn + pages] = bytes(pages)
-            self._free[BLOCK_ORDER].add(pfn)
+            while pages:  # as the largest aligned pieces
+                order = min((pfn & -pfn).bit_length(), pages.bit_length()) - 1
+                self._release(pfn, order)
+                pfn += 1 << order
+                pages -= 1 << order
             return
         for each in range(pfn, pfn + pages):
             self.put(each)
 
-    def _release(self, pfn: int) -> None:
-        order = 0
+    # ---- back
+
+    def _release(self, pfn: int, order: int) -> None:
+        free = self._free
         while order < BLOCK_ORDER:
             buddy = pfn ^ (1 << order)
-            if buddy not in self._free[order]:
-                break
-            self._free[order].discard(buddy)
+            if buddy not in free[order]:
+                free[order].add(pfn)
+                return
+            free[order].discard(buddy)
             pfn = min(pfn, buddy)
             order += 1
-        if order == BLOCK_ORDER:
-            self._ram.discard(pfn << PAGE_SHIFT, BLOCK_PAGES << PAGE_SHIFT)
-            self._dirty[pfn : pfn + BLOCK_PAGES] = bytes(BLOCK_PAGES)
-        self._free[order].add(pfn)
+        if len(self._warm) < WARM_BLOCKS:
+            self._warm.append(pfn)
+            return
+        self._ram.discard(pfn << PAGE_SHIFT, BLOCK_PAGES << PAGE_SHIFT)
+        self._dirty[pfn : pfn + BLOCK_PAGES] = bytes(BLOCK_PAGES)
+        free[BLOCK_ORDER].add(pfn)

@@ -94,8 +94,9 @@ static void orphaned_stop(void)
     pipe(ready);
     pid_t child = fork();
     if (child == 0) {
-        setpgid(0, 0);
+        setsid();
         if (fork() == 0) {
+            setpgid(0, 0);
             signal(SIGHUP, SIG_DFL);
             write(ready[1], "x", 1);
             raise(SIGSTOP);

@@ -14,8 +14,6 @@ from typing import TYPE_CHECKING
 if TYPE_CHECKING:
     from trapline.kernel.fs.inode import Inode
 
-_UNUSED_REFS = 4  # of a dentry in `_unused`: the dict, the loop variable, the argument, the argument of getrefcount
-
 
 class Dentry:
     """`mounts` counts the mounts on top of it; `inode` is None while there is no such file."""
@@ -100,13 +98,32 @@ def shrink(root: Dentry) -> int:
     left = 0
     while order:
         children = order.pop().children
-        for name in [name for name, child in children.items() if _unused(child)]:
+        for name in [name for name, child in children.items() if child.inode is None or _refs(child) <= _unused_refs]:
             del children[name]
         left += len(children)
     return left
 
 
-def _unused(child: Dentry) -> bool:
-    if child.inode is None:
-        return True
-    return not child.children and not child.mounts and sys.getrefcount(child) <= _UNUSED_REFS
+def forget(root: Dentry) -> None:
+    """Drop everything cached below `root`, whose file system is no longer in the tree."""
+    order = [root]
+    while order:
+        dentry = order.pop()
+        order += dentry.children.values()
+        dentry.children.clear()
+        dentry.kept = None
+
+
+def _refs(child: Dentry) -> int:
+    """References to a dentry without children or mounts; many for one that has them."""
+    return 1 << 30 if child.children or child.mounts else sys.getrefcount(child)
+
+
+def _calibrate() -> int:
+    """What `_refs` says of a dentry that only its parent's dict refers to, called as `shrink` calls it."""
+    children = {b"": Dentry(b"", None, None)}
+    children[b""].parent = None  # type: ignore[assignment]
+    return [_refs(child) for name, child in children.items() if name is not None][0]
+
+
+_unused_refs = _calibrate()

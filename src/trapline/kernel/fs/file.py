@@ -28,7 +28,7 @@ from trapline.abi.fcntl import (
     SEEK_HOLE,
     SEEK_SET,
 )
-from trapline.abi.stat import DT_DIR, S_IFMT, S_IFREG
+from trapline.abi.stat import DT_DIR, S_IFDIR, S_IFMT
 
 if TYPE_CHECKING:
     from trapline.kernel.fs.inode import Entry, Inode
@@ -128,9 +128,16 @@ class File:
 
 
 class PathFile(File):
-    """What O_PATH opens: a place in the tree, without its content."""
+    """What O_PATH opens: a place in the tree, without its content. It keeps the inode, as any open file does."""
 
     __slots__ = ()
+
+    def __init__(self, inode: Inode, flags: int, path: Path | None = None) -> None:
+        super().__init__(inode, flags, path)
+        inode.opens += 1
+
+    def release(self) -> None:
+        _closed(self.inode)
 
 
 class DirectoryFile(File):
@@ -201,9 +208,10 @@ class RegularFile(File):
         inode = self.inode
         if self.writable:
             inode.writers -= 1
-        inode.opens -= 1
-        if inode.nlink == 0 and inode.opens == 0:
-            inode.evict()
+            cache = inode.page_cache
+            if cache is not None and cache.dirty:
+                cache.sync()
+        _closed(inode)
 
     def try_read(self, count: int) -> bytes:
         inode = self.inode
@@ -277,6 +285,12 @@ class RegularFile(File):
         self.inode.fsync()
 
 
+def _closed(inode: Inode) -> None:
+    inode.opens -= 1
+    if inode.nlink == 0 and inode.opens == 0 and inode.mode & S_IFMT != S_IFDIR:
+        inode.evict()
+
+
 def _unsealed(inode: Inode, data: bytes | memoryview, offset: int) -> bytes | memoryview:
     if inode.seals & (F_SEAL_WRITE | F_SEAL_FUTURE_WRITE):
         raise EPERM("sealed against writing")
@@ -286,7 +300,3 @@ def _unsealed(inode: Inode, data: bytes | memoryview, offset: int) -> bytes | me
             raise EPERM("sealed against growing")
         return data[: size - offset]
     return data
-
-
-def is_regular(file: File) -> bool:
-    return file.inode.mode & S_IFMT == S_IFREG

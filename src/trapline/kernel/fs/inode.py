@@ -62,7 +62,7 @@ class Inode:
         self.atime_ns = self.mtime_ns = self.ctime_ns = self.btime_ns = now
         self.page_cache: PageCache | None = None
         self.seals = -1  #: F_SEAL_* of a memfd; -1: sealing does not apply
-        self.opens = 0  #: open files of a regular file
+        self.opens = 0  #: open files of a regular file, and O_PATH ones of any
         self.writers = 0  #: open files that may write; -n: n running images deny writing (ETXTBSY)
         self.locks: Any = None
         self.watches: Any = None

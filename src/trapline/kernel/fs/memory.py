@@ -10,7 +10,7 @@ from __future__ import annotations
 
 from typing import TYPE_CHECKING, Any
 
-from trapline.abi.errno import EEXIST, EFBIG, EINVAL, ENODATA, ENOENT, ENOSPC, ENOTEMPTY, EOPNOTSUPP, EPERM
+from trapline.abi.errno import EEXIST, EFBIG, EINVAL, ENODATA, ENOENT, ENOSPC, ENOTEMPTY, EOPNOTSUPP, EPERM, ESTALE
 from trapline.abi.fcntl import (
     F_SEAL_FUTURE_WRITE,
     F_SEAL_GROW,
@@ -138,9 +138,11 @@ class MemFile(MemInode):
         super().__init__(sb, mode, uid, gid, ino=ino)
         self.charged = 0
         if cached:
-            self.page_cache = PageCache(sb.ram, 0, None)
+            self.page_cache = PageCache(sb.ram, 0)
 
     def open(self, path: Path, flags: int, task: Any) -> File:
+        if self.page_cache is None:
+            raise ESTALE
         return RegularFile(self, flags, path)
 
     def _account(self) -> None:
@@ -156,12 +158,11 @@ class MemFile(MemInode):
         if sb.max_pages and sb.used_pages + (len(data) >> 12) + 2 > sb.max_pages:
             data = self._that_fits(offset, data)
         try:
-            cache.write(offset, data)
+            return cache.write(offset, data)
         except OutOfFrames:
             raise ENOSPC("out of memory") from None
         finally:
             self._account()
-        return len(data)
 
     def _that_fits(self, offset: int, data: bytes | memoryview) -> bytes | memoryview:
         """The part of a write that does not exceed the size limit; raises ENOSPC if there is none."""
@@ -214,12 +215,24 @@ class MemFile(MemInode):
             self.changing()
             self.truncate(end)
 
+    def owns_cache(self) -> bool:
+        """The page cache belongs to this inode alone."""
+        return True
+
     def evict(self) -> None:
         super().evict()
         self.sb.used_pages -= self.charged
         self.charged = 0
+        self._close()
+
+    def _close(self) -> None:
+        cache, self.page_cache = self.page_cache, None
+        if cache is not None and self.owns_cache():
+            cache.close()
+
+    def __del__(self) -> None:  # with its file system, which was unmounted
         if self.page_cache is not None:
-            self.page_cache.release()
+            self._close()
 
 
 class MemLink(MemInode):

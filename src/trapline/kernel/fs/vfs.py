@@ -18,7 +18,7 @@ from trapline.abi.fcntl import AT_EMPTY_PATH, AT_FDCWD, AT_SYMLINK_NOFOLLOW, O_C
 from trapline.abi.mount import ANON_INODE_MAGIC, PIPEFS_MAGIC, SOCKFS_MAGIC
 from trapline.abi.stat import S_IFDIR, S_IFMT, makedev
 from trapline.kernel.fs import path as walking
-from trapline.kernel.fs.dentry import Dentry, shrink
+from trapline.kernel.fs.dentry import Dentry, forget, shrink
 from trapline.kernel.fs.mount import Mount, Path
 from trapline.kernel.fs.path import FOLLOW, Place
 from trapline.kernel.fs.superblock import SuperBlock
@@ -132,6 +132,8 @@ class Vfs:
             self.umount(each, lazy=True)
         self.detach(mount)
         self.mounts.remove(mount)
+        if not any(each.sb is mount.sb for each in self.mounts):
+            forget(mount.root)
 
     def move_mount(self, mount: Mount, to: Path) -> None:
         self.detach(mount)

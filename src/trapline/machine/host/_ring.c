@@ -146,6 +146,12 @@ static PyObject *tgkill_(PyObject *self, PyObject *const *args, Py_ssize_t nargs
 	return PyLong_FromLong(syscall(SYS_tgkill, tgid, tid, sig) < 0 ? errno : 0);
 }
 
+static PyObject *rdtsc(PyObject *self, PyObject *unused)
+{
+	(void)self, (void)unused;
+	return PyLong_FromUnsignedLongLong(__builtin_ia32_rdtsc());
+}
+
 static PyMethodDef methods[] = {
 	{ "address", address, METH_O, "address(buffer): where a writable buffer is." },
 	{ "run", (PyCFunction)(void (*)(void))run, METH_FASTCALL, "run(slot, nops, spin): to user mode." },
@@ -153,6 +159,7 @@ static PyMethodDef methods[] = {
 	{ "spin", (PyCFunction)(void (*)(void))spin, METH_FASTCALL, "spin(slots, loops): index of a stopped one or -1." },
 	{ "arm", (PyCFunction)(void (*)(void))arm, METH_FASTCALL, "arm(slots, sleeps): index of a stopped one or -1." },
 	{ "tgkill", (PyCFunction)(void (*)(void))tgkill_, METH_FASTCALL, "tgkill(tgid, tid, signal): error number." },
+	{ "rdtsc", rdtsc, METH_NOARGS, "rdtsc(): the CPU's time-stamp counter." },
 	{ NULL, NULL, 0, NULL },
 };
 

@@ -37,13 +37,13 @@ struct slot {
 	u32 seen;          /* the last command taken */
 	u32 pad1;
 	u64 cause;         /* signal | code << 8 | i386 << 16 | vsyscall << 17; 0: an operation failed */
-	int64_t result;    /* of the last operation, or of the first that failed */
+	int64_t result;    /* the listener's descriptor, while the zygote starts */
 	u64 frame;         /* address of the signal frame */
 	u64 pad2[3];
 	/* written by both: the registers, see abi/x86_64.py */
 	u64 regs[25];
 	u64 pad3[15];
-	u64 ops[OPS_MAX + 1][7];
+	u64 ops[OPS_MAX + 1][7]; /* number (then: result) and arguments */
 };
 
 _Static_assert(offsetof(struct slot, state) == 128, "layout.py");
@@ -212,10 +212,8 @@ HIDDEN __attribute__((used)) void serve(struct frame *frame)
 			u64 *op = slot->ops[i];
 			long result = call(op[0], op[1], op[2], op[3], op[4], op[5], op[6]);
 
-			if (!failed)
-				slot->result = result;
-			if ((u64)result >= -4095UL)
-				failed = 1;
+			op[0] = result;
+			failed |= (u64)result >= -4095UL;
 		}
 		if (!(cmd & 1))
 			continue;
@@ -245,7 +243,6 @@ HIDDEN __attribute__((used)) void *newborn(void *sp)
 		if ((u64)call(op[0], op[1], op[2], op[3], op[4], op[5], op[6]) >= -4095UL)
 			call2(__NR_exit_group, 2, 0);
 	}
-	announce(slot_of(sp));
 	return sp;
 }
 

@@ -8,7 +8,7 @@ from __future__ import annotations
 
 from typing import TYPE_CHECKING
 
-from trapline.abi.errno import Errno
+from trapline.abi.errno import EINVAL, Errno
 from trapline.abi.futex import (
     FUTEX_OWNER_DIED,
     FUTEX_TID_MASK,
@@ -55,6 +55,8 @@ def _walk(task: Task, head: int) -> None:
 def _release(task: Task, uaddr: int, is_pi: bool, pending: bool) -> None:
     """One futex on the list: mark it FUTEX_OWNER_DIED and wake a waiter if the task owns it."""
     mm = task.mm
+    if uaddr & 3:
+        raise EINVAL("misaligned futex")
     while True:
         found = mm.read_u32(uaddr)
         if pending and not is_pi and not found:

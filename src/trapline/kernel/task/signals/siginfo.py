@@ -81,7 +81,7 @@ class SigInfo(NamedTuple):
 
 def from_user(raw: bytes, signo: int) -> SigInfo:
     """A siginfo_t from user memory, sent as `signo`; its fields as its own code has them."""
-    raw = signo.to_bytes(4, "little") + raw[4:]
+    raw = (signo & 0xFFFFFFFF).to_bytes(4, "little") + raw[4:]
     _, errno, code, _, pid, uid, value = s.SIGINFO_QUEUE.unpack(raw)
     info = SigInfo(signo, code, errno=errno, raw=raw)
     kind = info.layout()

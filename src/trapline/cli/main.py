@@ -1,0 +1,74 @@
+"""`trapline`: run, doctor, help. Errors go to stderr as `trapline: what is wrong: what to do`."""
+
+from __future__ import annotations
+
+import sys
+from collections.abc import Sequence
+
+from trapline.cli.options import UsageError
+
+FAILED = 125  #: our own failure, as env(1) and timeout(1) have it
+
+USAGE = """\
+usage: trapline run [OPTION]... [--] PROGRAM [ARGUMENT]...
+       trapline doctor [--json]
+       trapline help [run|doctor]
+       trapline --version
+
+Runs unmodified Linux programs in hardware user mode, under a kernel written in Python.
+
+  run      run a program; `trapline help run` lists the options
+  doctor   say what this host offers, which machine will be used and what is missing
+"""
+
+
+def complain(text: str) -> None:
+    sys.stderr.write(f"trapline: {text}\n")
+
+
+def main(words: Sequence[str] | None = None) -> int:
+    """The exit status of the command `words` (default: those of this process)."""
+    words = list(sys.argv[1:] if words is None else words)
+    command, rest = (words[0], words[1:]) if words else ("", [])
+    try:
+        if command == "run":
+            from trapline.cli.run import main as run
+
+            return run(rest)
+        if command == "doctor":
+            from trapline.cli.doctor import main as doctor
+
+            return doctor(rest)
+        return _small(command, rest)
+    except UsageError as error:
+        complain(str(error))
+        return FAILED
+
+
+def _small(command: str, rest: list[str]) -> int:
+    if command in ("--version", "version"):
+        from trapline import __version__
+
+        sys.stdout.write(f"trapline {__version__}\n")
+    elif command in ("help", "--help", "-h"):
+        sys.stdout.write(_help(rest[0] if rest else ""))
+    elif not command:
+        sys.stderr.write(USAGE)
+        return FAILED
+    else:
+        raise UsageError(f"unknown command {command}: to run a program, write `trapline run {command}`")
+    return 0
+
+
+def _help(topic: str) -> str:
+    if topic == "run":
+        from trapline.cli.run import HELP
+
+        return HELP
+    if topic == "doctor":
+        from trapline.cli.doctor import HELP as DOCTOR_HELP
+
+        return DOCTOR_HELP
+    if topic:
+        raise UsageError(f"no help on {topic}: there is `trapline help run` and `trapline help doctor`")
+    return USAGE

@@ -1,0 +1,129 @@
+"""From the text of an option to its value: sizes, times, numbers, users, binds. Each raises UsageError with advice."""
+
+from __future__ import annotations
+
+import os
+
+from trapline.cli.options import UsageError
+from trapline.kernel.config import Bind, Identity
+
+_SIZES = {"": 1, "k": 10, "m": 20, "g": 30, "t": 40}
+_TIMES = {"": 1.0, "ms": 0.001, "s": 1.0, "m": 60.0, "h": 3600.0, "d": 86400.0}
+MIN_MEMORY = 16 << 20
+MAX_ID = (1 << 32) - 2
+
+
+def size(option: str, text: str) -> int:
+    """Bytes: a number with K, M, G or T (powers of 1024), with or without "iB" or "B"."""
+    low = text.lower()
+    for ending in ("ib", "b"):
+        if low.endswith(ending):
+            low = low.removesuffix(ending)
+            break
+    unit = low[-1:] if low[-1:] in _SIZES and not low[-1:].isdigit() else ""
+    try:
+        number = float(low.removesuffix(unit))
+        bytes_ = int(number * (1 << _SIZES[unit] if unit else 1))
+    except (ValueError, OverflowError):
+        raise UsageError(f"{option} {text}: not a size: write for example 512M or 2G") from None
+    if bytes_ < MIN_MEMORY:
+        raise UsageError(f"{option} {text}: too small: at least {MIN_MEMORY >> 20}M are needed")
+    return bytes_
+
+
+def duration_ns(option: str, text: str) -> int:
+    """Nanoseconds: seconds, or a number with ms, s, m, h or d."""
+    digits = text.rstrip("abcdefghijklmnopqrstuvwxyz")
+    try:
+        seconds = float(digits) * _TIMES[text[len(digits) :]]
+        ns = int(seconds * 1e9)
+    except (ValueError, KeyError, OverflowError):
+        raise UsageError(f"{option} {text}: not a time: write for example 10, 1.5s or 2m") from None
+    if ns <= 0:
+        raise UsageError(f"{option} {text}: the time must be greater than 0")
+    return ns
+
+
+def number(option: str, text: str, low: int, high: int) -> int:
+    try:
+        value = int(text, 0)
+    except ValueError:
+        raise UsageError(f"{option} {text}: not a number") from None
+    if not low <= value <= high:
+        raise UsageError(f"{option} {text}: must be from {low} to {high}")
+    return value
+
+
+def hostname(text: str) -> bytes:
+    name = os.fsencode(text)
+    if not 0 < len(name) <= 64 or b"\0" in name:
+        raise UsageError(f"--hostname {text}: must have from 1 to 64 bytes")
+    return name
+
+
+def bind(text: str) -> Bind:
+    """SRC:DST[:ro|rw]; a colon in a name cannot be expressed."""
+    source, _, rest = text.partition(":")
+    target, _, mode = rest.partition(":")
+    if not source or not target or mode not in ("", "ro", "rw"):
+        raise UsageError(f"--bind {text}: write --bind SRC:DST, and :rw after it to let writes through")
+    if not target.startswith("/"):
+        raise UsageError(f"--bind {text}: {target} must be an absolute path")
+    return Bind(_existing("--bind", source), os.fsencode(os.path.normpath(target)), mode == "rw")
+
+
+def writable(text: str) -> Bind:
+    """--rw PATH: the host's PATH, for real, at the same place."""
+    path = _existing("--rw", text)
+    return Bind(path, os.fsencode(path), True)
+
+
+def _existing(option: str, path: str) -> str:
+    if not os.path.lexists(path):
+        raise UsageError(f"{option} {path}: no such file or directory on the host")
+    return os.path.abspath(path)
+
+
+def identity(text: str) -> Identity:
+    """UID[:GID] or NAME, as the host's user database has it; "" is the caller."""
+    if not text:
+        return caller()
+    user, _, group = text.partition(":")
+    if not user.isdigit():
+        if group:
+            raise UsageError(f"--user {text}: write --user NAME, or --user UID:GID with numbers")
+        return _named(user)
+    uid = number("--user", user, 0, MAX_ID)
+    gid = number("--user", group, 0, MAX_ID) if group else uid
+    known = _by_uid(uid)
+    name, home = (known[0], known[1]) if known else (b"%d" % uid, b"/")
+    return Identity(uid, gid, (gid,), name, home)
+
+
+def caller() -> Identity:
+    """Who runs us."""
+    uid, gid = os.geteuid(), os.getegid()
+    known = _by_uid(uid)
+    name, home = known or (b"%d" % uid, b"/")
+    return Identity(uid, gid, tuple(os.getgroups()), name, home)
+
+
+def _by_uid(uid: int) -> tuple[bytes, bytes] | None:
+    import pwd
+
+    try:
+        entry = pwd.getpwuid(uid)
+    except KeyError:
+        return None
+    return os.fsencode(entry.pw_name), os.fsencode(entry.pw_dir)
+
+
+def _named(name: str) -> Identity:
+    import pwd
+
+    try:
+        entry = pwd.getpwnam(name)
+    except KeyError:
+        raise UsageError(f"--user {name}: no such user on the host: give a number to do without") from None
+    groups = tuple(os.getgrouplist(name, entry.pw_gid))
+    return Identity(entry.pw_uid, entry.pw_gid, groups, os.fsencode(name), os.fsencode(entry.pw_dir))

@@ -1,0 +1,220 @@
+"""The console: what the first program's descriptors 0, 1 and 2 are.
+
+Each is a host descriptor, a stream of the caller's (`stdio`), or nothing (/dev/null). Host terminals become one guest
+terminal, /dev/pts/0 (also /dev/console), whose modes are mirrored to the host's, so that the host's own line discipline
+does the echo and the editing; signals from its keyboard come in as host signals and go to the guest's foreground group.
+
+Partial: a read with VMIN above 1 may return fewer characters.
+
+Invariant: host terminals get their modes back when the console is closed.
+"""
+
+from __future__ import annotations
+
+from typing import TYPE_CHECKING, Any
+
+from trapline.abi import termios as t
+from trapline.abi.errno import ENXIO, Errno
+from trapline.abi.fcntl import O_RDONLY, O_RDWR, O_WRONLY
+from trapline.abi.poll import POLL_IN, POLL_OUT, POLLHUP
+from trapline.abi.signal import SIGCONT, SIGWINCH
+from trapline.abi.stat import makedev
+from trapline.kernel.drivers.hostio import HostIo, HostStream
+from trapline.kernel.drivers.hosttty import HostTerminal
+from trapline.kernel.drivers.pty import SLAVE_MAJOR, ptys_of
+from trapline.kernel.drivers.stdio import Stream, StreamFile, StreamInode
+from trapline.kernel.drivers.tty import Tty, TtyFile
+from trapline.kernel.fs.devices import register_chardev
+
+if TYPE_CHECKING:
+    from trapline.kernel.fs.fdtable import FdTable
+    from trapline.kernel.fs.file import File
+    from trapline.kernel.fs.inode import Inode
+    from trapline.kernel.fs.mount import Path
+
+Source = int | Stream  #: a host descriptor (-1: /dev/null) or a stream
+
+
+class ConsoleTty(Tty):
+    """The guest's side of a host terminal."""
+
+    def __init__(self, kernel: Any, host: HostTerminal) -> None:
+        super().__init__(kernel, b"/dev/pts/0", makedev(SLAVE_MAJOR, 0))
+        self.host = host
+        self.output = host  #: where output goes, if another descriptor is the writable one
+        self.queue = host.queue
+        self.winsize = host.winsize()
+        self.refresh_modes()
+
+    def read(self, count: int) -> bytes | None:
+        data = self.host.read(count)
+        cc = self.modes.cc
+        if data is None and not self.modes.lflag & t.ICANON and not cc[t.VMIN] and not cc[t.VTIME]:
+            return b""
+        return data
+
+    def patience_ns(self) -> int | None:
+        cc = self.modes.cc
+        if self.modes.lflag & t.ICANON or cc[t.VMIN] or not cc[t.VTIME]:
+            return None
+        return cc[t.VTIME] * 100_000_000
+
+    def write(self, data: bytes | memoryview) -> int | None:
+        return self.output.write(data)
+
+    def poll(self) -> int:
+        if self.hung_up:
+            return POLL_IN | POLL_OUT | POLLHUP
+        return self.host.poll() | (self.output.poll() if self.output is not self.host else 0)
+
+    def apply_modes(self, flush_input: bool) -> None:
+        modes = self.modes
+        if flush_input:
+            self.host.flush(t.TCIFLUSH)
+        self.host.set_modes(modes.iflag, modes.oflag, modes.lflag, modes.cc)
+
+    def refresh_modes(self) -> None:
+        modes = self.modes
+        modes.iflag, modes.oflag, modes.cflag, modes.lflag, modes.cc = self.host.modes()
+
+    def pending_input(self) -> int:
+        return self.host.available()
+
+    def pending_output(self) -> int:
+        return self.host.pending_output()
+
+    def flush(self, which: int) -> None:
+        self.host.flush(which)
+
+    def flow(self, action: int) -> None:
+        self.host.flow(action)
+
+
+class ConsoleFile(TtyFile):
+    """An open console."""
+
+    __slots__ = ()
+
+    def patience_ns(self, count: int, writing: bool) -> int | None:
+        assert isinstance(self.tty, ConsoleTty)
+        return None if writing else self.tty.patience_ns()
+
+    def gave_up(self, count: int, writing: bool) -> bytes:
+        return b""
+
+
+class Console:
+    """The three descriptors, once the guest's file systems are mounted (/dev/pts/0 must have a place to be).
+
+    `ready` is what the trap loop calls for host descriptors, `host_signal` for host signals.
+    """
+
+    def __init__(self, kernel: Any, sources: tuple[Source, Source, Source] = (0, 1, 2), uid: int = 0, gid: int = 0) -> None:
+        self.kernel = kernel
+        self.io = HostIo(kernel.machine)
+        self.tty: ConsoleTty | None = None
+        self.first_group: Any = None
+        self._streams: list[Stream] = []
+        self._uid = uid
+        self._gid = gid
+        self._files: list[File] = []
+        terminal: File | None = None
+        for number, source in enumerate(sources):
+            stream = self._stream(source)
+            if isinstance(stream, HostTerminal) and self._same_terminal(stream):
+                if terminal is None:
+                    terminal = self._terminal_file(stream)
+                    self._files.append(terminal)
+                else:
+                    self._files.append(terminal.get())
+            else:
+                self._files.append(self._file(stream, O_RDONLY if number == 0 else O_WRONLY))
+
+    def _stream(self, source: Source) -> Stream | None:
+        if isinstance(source, Stream):
+            stream: Stream = source
+        elif source < 0:
+            return None
+        else:
+            stream = HostStream(self.io, source)
+            if stream.is_tty:
+                stream.close()
+                stream = HostTerminal(self.io, source)
+        self._streams.append(stream)
+        return stream
+
+    def _same_terminal(self, stream: HostTerminal) -> bool:
+        """The first host terminal becomes the console; another one is only a stream."""
+        if self.tty is None:
+            self.tty = ConsoleTty(self.kernel, stream)
+            ptys_of(self.kernel).add(0, self.tty, self.kernel.vfs, self._uid)
+            return True
+        if stream.rdev != self.tty.host.rdev:
+            return False
+        if not self.tty.output.writable:
+            self.tty.output = stream
+            stream.queue = self.tty.queue
+        return True
+
+    def _terminal_file(self, stream: HostTerminal) -> File:
+        assert self.tty is not None
+        inode = ptys_of(self.kernel).inode(0)
+        path: Path | None
+        try:
+            path = self.kernel.vfs.at_root(self.tty.name)
+        except Errno:
+            path = None
+        return ConsoleFile(self.tty, inode, O_RDWR, path)
+
+    def _file(self, stream: Stream | None, access: int) -> File:
+        vfs = self.kernel.vfs
+        if stream is None:
+            file: File = vfs.open_path(vfs.at_root(b"/dev/null"), O_RDWR)
+            return file
+        if stream.readable and stream.writable:
+            access = O_RDWR
+        return StreamFile(StreamInode(vfs.pipe_sb, stream, self._uid, self._gid), access)
+
+    def install(self, files: FdTable) -> None:
+        """Give the first program its descriptors."""
+        for fd, file in enumerate(self._files):
+            files.install_at(fd, file.get())
+
+    def adopt(self, group: Any) -> None:
+        """The first program, a session leader, gets the terminal; without one, host signals still go to its group."""
+        self.first_group = group
+        if self.tty is not None:
+            self.tty.attach(group)
+
+    def ready(self, fd: int, mask: int) -> None:
+        """A host descriptor that is watched became ready."""
+        self.io.ready(fd, mask)
+
+    def host_signal(self, signo: int) -> int:
+        """The process group that a host signal is for (0: none): the foreground group, or the first program's."""
+        tty = self.tty
+        if tty is not None and signo == SIGWINCH:
+            tty.resize(tty.host.winsize())
+            return 0
+        if tty is not None and signo == SIGCONT:
+            tty.apply_modes(False)
+        if tty is not None and tty.pgrp:
+            return tty.pgrp
+        return self.first_group.pgid if self.first_group is not None else 0
+
+    def close(self) -> None:
+        """Restore host terminals and close what was opened. Idempotent."""
+        for stream in self._streams:
+            stream.close()
+        self._streams.clear()
+
+
+def open_console(inode: Inode, path: Path, flags: int, task: Any) -> TtyFile:
+    """/dev/console: the host's terminal, if there is one."""
+    console = getattr(task.kernel, "console", None) if task is not None else None
+    if console is None or console.tty is None:
+        raise ENXIO
+    return ConsoleFile(console.tty, inode, flags, path, task)
+
+
+register_chardev(5, 1, open_console)

@@ -1,0 +1,352 @@
+"""The read-write side of the host file system: everything that changes the host below a directory bound rw.
+
+Names are looked up on the host each time. Writes go through: write(2) when it is called, shared mappings when the page
+cache writes back. Data is read again when the host's size or modification time is not what our last look or write left.
+
+Refused with EPERM: devices, FIFOs and sockets; set-user-id bits, and set-group-id bits on files, because they would
+mean something to the host.
+"""
+
+from __future__ import annotations
+
+import os
+from typing import TYPE_CHECKING, Any
+
+from trapline.abi.errno import EINVAL, ENFILE, ENOSPC, EOPNOTSUPP, EPERM, EROFS, Errno
+from trapline.abi.fcntl import O_ACCMODE, O_RDONLY
+from trapline.abi.stat import S_IFDIR, S_IFLNK, S_IFMT, S_IFREG, S_ISGID, S_ISUID
+from trapline.kernel.drivers.hostfs import HostDir, HostFile, HostFs, HostInode, HostLink, errno_of
+from trapline.kernel.fs.file import File, RegularFile
+from trapline.kernel.fs.inode import REVALIDATE, Inode
+from trapline.kernel.mm.page_cache import PageCache
+from trapline.machine.ram import OutOfFrames
+
+if TYPE_CHECKING:
+    from trapline.kernel.fs.mount import Path
+
+MAX_ORPHANS = 256  #: removed files that are still open, each with a host descriptor
+
+
+def _refuse_setid(mode: int) -> None:
+    if mode & S_ISUID or (mode & S_ISGID and mode & S_IFMT != S_IFDIR):
+        raise EPERM("set-id bits are not given to files of the host")
+
+
+class _Writable(HostInode):
+    """Attributes that can be changed."""
+
+    __slots__ = ()
+
+    live = True
+
+    def refresh(self) -> None:
+        """Look again; what is gone keeps its last attributes."""
+        parent = self.parent
+        if parent is None or self.nlink == 0:
+            return
+        try:
+            st = os.stat(self.name, dir_fd=parent.fd(), follow_symlinks=False)
+        except OSError:
+            return
+        if self.is_same(st):
+            self.absorb(st)
+
+    def setattr(
+        self,
+        *,
+        mode: int | None = None,
+        uid: int | None = None,
+        gid: int | None = None,
+        size: int | None = None,
+        atime_ns: int | None = None,
+        mtime_ns: int | None = None,
+    ) -> None:
+        if mode is not None and mode != self.mode & 0o7777:
+            _refuse_setid(self.mode & S_IFMT | mode)
+        if size is not None:
+            self.truncate(size)
+        try:
+            fd = self.handle()
+            try:
+                self._apply(b"/proc/self/fd/%d" % fd, mode, uid, gid)
+                if atime_ns is not None or mtime_ns is not None:
+                    times = (self.atime_ns if atime_ns is None else atime_ns, self.mtime_ns if mtime_ns is None else mtime_ns)
+                    self._set_times(fd, times)
+                self.absorb(os.fstat(fd))
+            finally:
+                os.close(fd)
+        except OSError as error:
+            raise errno_of(error) from error
+
+    def handle(self) -> int:
+        """A new host descriptor of this very file, whatever its type."""
+        return self.open_host(os.O_PATH)
+
+    def _apply(self, handle: bytes, mode: int | None, uid: int | None, gid: int | None) -> None:
+        """chmod and chown through a descriptor's link in proc, which names this very file."""
+        if uid is not None and uid != self.uid or gid is not None and gid != self.gid:
+            if self.mode & S_IFMT == S_IFLNK:
+                raise EOPNOTSUPP
+            os.chown(handle, -1 if uid is None else uid, -1 if gid is None else gid)
+        if mode is not None and mode != self.mode & 0o7777:
+            os.chmod(handle, mode)
+
+    def _set_times(self, fd: int, times: tuple[int, int]) -> None:
+        if self.mode & S_IFMT == S_IFLNK:
+            assert self.parent is not None
+            os.utime(self.name, ns=times, dir_fd=self.parent.fd(), follow_symlinks=False)
+        else:
+            os.utime(b"/proc/self/fd/%d" % fd, ns=times)
+
+
+class WritableDir(_Writable, HostDir):
+    """A directory whose entries can change at any time."""
+
+    __slots__ = ()
+
+    volatile = REVALIDATE
+
+    def _found(self, name: bytes) -> HostInode:
+        found = self.lookup(name)
+        assert isinstance(found, HostInode)
+        return found
+
+    def _changed(self) -> None:
+        self.refresh()
+
+    def create(self, name: bytes, mode: int, creds: Any, rdev: int = 0) -> Inode:
+        if mode & S_IFMT != S_IFREG:
+            raise EPERM("nodes are not made on the host")
+        _refuse_setid(mode)
+        flags = os.O_CREAT | os.O_EXCL | os.O_RDWR | os.O_NOFOLLOW | os.O_CLOEXEC
+        try:
+            fd = os.open(name, flags, mode & 0o700, dir_fd=self.fd())
+            os.fchmod(fd, mode & 0o7777)
+        except OSError as error:
+            raise errno_of(error) from error
+        inode = self.sb.inode_of(os.fstat(fd), self, name)
+        self.sb.fds.add((inode, "rw"), fd)
+        self._changed()
+        return inode
+
+    def mkdir(self, name: bytes, mode: int, creds: Any) -> Inode:
+        try:
+            os.mkdir(name, mode & 0o700, dir_fd=self.fd())
+        except OSError as error:
+            raise errno_of(error) from error
+        inode = self._found(name)
+        inode.setattr(mode=mode & 0o1777)
+        self._changed()
+        return inode
+
+    def symlink(self, name: bytes, target: bytes, creds: Any) -> Inode:
+        try:
+            os.symlink(target, name, dir_fd=self.fd())
+        except OSError as error:
+            raise errno_of(error) from error
+        self._changed()
+        return self._found(name)
+
+    def link(self, name: bytes, inode: Inode) -> None:
+        assert isinstance(inode, HostInode)
+        if inode.parent is None or not inode.is_same(os.stat(inode.name, dir_fd=inode.parent.fd(), follow_symlinks=False)):
+            raise EPERM
+        try:
+            source = os.dup(inode.parent.fd())
+            try:
+                os.link(inode.name, name, src_dir_fd=source, dst_dir_fd=self.fd(), follow_symlinks=False)
+            finally:
+                os.close(source)
+        except OSError as error:
+            raise errno_of(error) from error
+        self._found(name)
+        self._changed()
+
+    def unlink(self, name: bytes, inode: Inode) -> None:
+        if isinstance(inode, WritableFile) and inode.opens and inode.nlink == 1:
+            inode.keep()
+        try:
+            os.unlink(name, dir_fd=self.fd())
+        except OSError as error:
+            raise errno_of(error) from error
+        inode.nlink -= 1
+        self._changed()
+
+    def rmdir(self, name: bytes, inode: Inode) -> None:
+        try:
+            os.rmdir(name, dir_fd=self.fd())
+        except OSError as error:
+            raise errno_of(error) from error
+        inode.nlink = 0
+        self.sb.fds.drop(inode)
+        self._changed()
+
+    def rename(self, name: bytes, to: Inode, to_name: bytes, flags: int, creds: Any) -> None:
+        if flags & ~1:
+            raise EINVAL("only RENAME_NOREPLACE is possible here")
+        assert isinstance(to, WritableDir)
+        inode = self._found(name)
+        try:
+            replaced: HostInode | None = to._found(to_name)
+        except Errno:
+            replaced = None
+        if isinstance(replaced, WritableFile) and replaced.opens and replaced.nlink == 1:
+            replaced.keep()
+        try:
+            source = os.dup(self.fd())
+            try:
+                os.rename(name, to_name, src_dir_fd=source, dst_dir_fd=to.fd())
+            finally:
+                os.close(source)
+        except OSError as error:
+            raise errno_of(error) from error
+        inode.parent, inode.name = to, to_name
+        if replaced is not None:
+            replaced.nlink -= 1
+        self._changed()
+        to._changed()
+
+
+class WritableFile(_Writable, HostFile):
+    """A regular file. `seen` is the (size, mtime) the page cache agrees with; `orphan` a descriptor kept after the last name went."""
+
+    __slots__ = ("orphan", "seen")
+
+    def __init__(self, sb: HostFs, st: os.stat_result, parent: HostDir | None, name: bytes) -> None:
+        self.seen = (st.st_size, st.st_mtime_ns)
+        self.orphan = -1
+        super().__init__(sb, st, parent, name)
+
+    def absorb(self, st: os.stat_result) -> None:
+        super().absorb(st)
+        now = (st.st_size, st.st_mtime_ns)
+        if now != self.seen:
+            self.seen = now
+            if self.page_cache is not None:
+                self.page_cache.backing_changed(st.st_size)
+
+    def cache(self) -> PageCache:
+        cache = self.page_cache
+        if cache is None:
+            cache = super().cache()
+            cache.writeback = self.write_back
+        return cache
+
+    def fd(self) -> int:
+        if self.orphan >= 0:
+            return self.orphan
+        fd = self.sb.fds.get((self, "rw"))
+        return fd if fd is not None else super().fd()
+
+    def fd_for_writing(self) -> int:
+        """A descriptor for reading and writing; borrowed."""
+        if self.orphan >= 0:
+            return self.orphan
+        fds = self.sb.fds
+        fd = fds.get((self, "rw"))
+        if fd is None:
+            try:
+                fd = self.open_host(os.O_RDWR | os.O_NONBLOCK | os.O_NOCTTY)
+            except OSError as error:
+                raise errno_of(error) from error
+            fds.add((self, "rw"), fd)
+        return fd
+
+    def handle(self) -> int:
+        return os.dup(self.orphan) if self.orphan >= 0 else super().handle()
+
+    def keep(self) -> None:
+        """The last name is about to go while the file is open: keep a descriptor outside the bounded ones."""
+        if self.orphan < 0:
+            if self.sb.orphans >= MAX_ORPHANS:
+                raise ENFILE
+            fd = os.dup(self.fd_for_writing() if self.writers > 0 else self.fd())
+            self.orphan = fd
+            self.sb.orphans += 1
+
+    def evict(self) -> None:
+        if self.orphan >= 0:
+            os.close(self.orphan)
+            self.orphan = -1
+            self.sb.orphans -= 1
+        self.sb.fds.drop(self)
+        self.sb.fds.drop((self, "rw"))
+        if self.page_cache is not None:
+            self.page_cache.close()
+
+    def open(self, path: Path, flags: int, task: Any) -> File:
+        self.refresh()
+        if flags & O_ACCMODE != O_RDONLY:
+            if self.sb.read_only:
+                raise EROFS
+            self.fd_for_writing()
+        self.cache()
+        return RegularFile(self, flags, path)
+
+    def write_back(self, offset: int, data: bytes | memoryview) -> None:
+        """Write to the host, and remember that the change is ours."""
+        fd = self.fd_for_writing()
+        try:
+            view = memoryview(data)
+            while view:
+                count = os.pwrite(fd, view, offset)
+                offset += count
+                view = view[count:]
+            self._ours(fd)
+        except OSError as error:
+            raise errno_of(error) from error
+
+    def _ours(self, fd: int) -> None:
+        """What the host shows now is what the page cache holds."""
+        st = os.fstat(fd)
+        self.seen = (st.st_size, st.st_mtime_ns)
+        HostInode.absorb(self, st)
+
+    def store(self, offset: int, data: bytes | memoryview) -> int:
+        cache = self.cache()
+        try:
+            return cache.write(offset, data)
+        except OutOfFrames:
+            raise ENOSPC("out of memory") from None
+        except Errno:
+            cache.backing_changed(os.fstat(self.fd()).st_size)  # the host did not take it all
+            raise
+
+    def truncate(self, size: int) -> None:
+        fd = self.fd_for_writing()
+        try:
+            os.ftruncate(fd, size)
+            self._ours(fd)
+        except OSError as error:
+            raise errno_of(error) from error
+        if self.page_cache is not None:
+            self.page_cache.truncate(size)
+
+    def allocate(self, mode: int, offset: int, length: int) -> None:
+        if mode:
+            raise EOPNOTSUPP
+        fd = self.fd_for_writing()
+        try:
+            os.posix_fallocate(fd, offset, length)
+            self._ours(fd)
+        except OSError as error:
+            raise errno_of(error) from error
+        if self.page_cache is not None and self.page_cache.size < offset + length:
+            self.page_cache.truncate(offset + length)
+
+    def fsync(self) -> None:
+        if self.page_cache is not None:
+            self.page_cache.sync()
+        try:
+            os.fsync(self.fd())
+        except OSError as error:
+            raise errno_of(error) from error
+
+
+class WritableLink(_Writable, HostLink):
+    """A symbolic link."""
+
+    __slots__ = ()
+
+
+READ_WRITE: dict[int, type[HostInode]] = {S_IFDIR: WritableDir, S_IFREG: WritableFile, S_IFLNK: WritableLink}

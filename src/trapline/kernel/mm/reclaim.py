@@ -1,0 +1,47 @@
+"""Reclaim: when frames run out, drop pages of files that can be read again.
+
+A page can go if its cache can fill it again, it is not dirty, and no page table maps it (its frame has one reference).
+Caches are tried in the order in which they last filled a page: the longest idle first.
+"""
+
+from __future__ import annotations
+
+from typing import TYPE_CHECKING
+
+if TYPE_CHECKING:
+    from trapline.kernel.mm.page_cache import PageCache
+    from trapline.machine.ram import Ram
+
+
+class Reclaimer:
+    """Of one RAM. `caches` holds each cache that has pages to give, the longest idle first."""
+
+    __slots__ = ("caches", "ram")
+
+    def __init__(self, ram: Ram) -> None:
+        self.ram = ram
+        self.caches: dict[PageCache, None] = {}
+
+    def touch(self, cache: PageCache) -> None:
+        """`cache` has just filled pages."""
+        self.caches.pop(cache, None)
+        self.caches[cache] = None
+
+    def __call__(self, wanted: int) -> int:
+        """Free at least `wanted` frames if possible; how many were freed."""
+        freed = 0
+        for cache in list(self.caches):
+            freed += cache.shrink(wanted - freed)
+            if not cache.pages:
+                del self.caches[cache]
+            if freed >= wanted:
+                break
+        return freed
+
+
+def reclaimer(ram: Ram) -> Reclaimer:
+    """The reclaimer of `ram`, made when first asked for."""
+    found = ram.frames.reclaim
+    if not isinstance(found, Reclaimer):
+        found = ram.frames.reclaim = Reclaimer(ram)
+    return found

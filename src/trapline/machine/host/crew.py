@@ -1,0 +1,94 @@
+"""All stub processes of a machine: birth, death, and whoever steps out of line.
+
+Invariants: every process started here is killed and reaped here, and no other; `lost` is called once for a process that dies before
+its space is closed, when its memory is already gone.
+"""
+
+from __future__ import annotations
+
+import os
+import select
+from collections.abc import Callable
+
+from trapline.machine.host.contexts import Contexts
+from trapline.machine.host.process import Process
+from trapline.machine.host.zygote import Zygote
+
+
+class Crew:
+    """The zygote and its children. Their pidfds are in `epoll`."""
+
+    def __init__(
+        self, cpus: int, ram_fd: int, doorbell: int, epoll: select.epoll, lost: Callable[[Process], None]
+    ) -> None:
+        self.contexts = Contexts(cpus)
+        self._lost = lost
+        self._epoll = epoll
+        self._of: dict[int, Process] = {}  #: by pidfd
+        try:
+            self.zygote = Zygote(self.contexts, ram_fd, doorbell, self.intruder)
+        except BaseException:
+            self.contexts.close()
+            raise
+        self._adopt(self.zygote.process)
+
+    def _adopt(self, process: Process) -> None:
+        self._of[process.pidfd] = process
+        self._epoll.register(process.pidfd, select.EPOLLIN)
+
+    def new_process(self) -> Process:
+        """Raises StubDied."""
+        process = self.zygote.fork()
+        self._adopt(process)
+        return process
+
+    def count(self) -> tuple[int, int]:
+        """(processes besides the zygote, their threads)"""
+        return len(self._of) - 1, sum(len(process.slots) for process in self._of.values())
+
+    # ---- death
+
+    def destroy(self, process: Process, reason: str) -> None:
+        """Kill it and tell. On return its memory is gone."""
+        process.kill(reason)
+        self.died(process.pidfd)
+
+    def retire(self, process: Process, *, wait: bool) -> None:
+        """Its space is closed: kill it without a word. With `wait`, its memory is gone on return."""
+        process.retired = True
+        process.kill("its space is closed", wait=wait)
+        if process.dead:
+            self.died(process.pidfd)
+
+    def died(self, pidfd: int) -> bool:
+        """If `pidfd` is of a process: bury it, and tell if it was still wanted."""
+        process = self._of.get(pidfd)
+        if process is None:
+            return False
+        if process.reap(wait=False):
+            del self._of[pidfd]
+            if not process.retired:
+                self._lost(process)
+        return True
+
+    def intruder(self, tid: int) -> None:
+        """A thread made a held call that nobody ordered: its process attacks the stub. End it."""
+        for process in list(self._of.values()):
+            if any(slot.tid == tid for slot in process.slots) or tid in process.tids():
+                process.kill("it made a system call inside the stub that was not ordered")
+                return
+
+    def close(self) -> None:
+        for process in self._of.values():
+            process.retired = True
+            process.kill("the machine is closed", wait=False)
+        for process in self._of.values():
+            process.reap()
+        self._of.clear()
+        self.zygote.listener.close()
+        self.contexts.close()
+
+
+def eventfd() -> int:
+    """The doorbell: never blocks whoever rings it."""
+    return os.eventfd(0, os.EFD_CLOEXEC | os.EFD_NONBLOCK)

@@ -1,0 +1,9 @@
+"""Why a host machine, or one stub process of it, cannot be had."""
+
+
+class MachineUnavailable(Exception):
+    """This computer cannot be a host machine; the text says why and what would help."""
+
+
+class StubDied(Exception):
+    """A stub process died or broke the protocol (and is dead now). Stays inside machine/host."""

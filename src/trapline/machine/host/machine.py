@@ -1,0 +1,338 @@
+"""HostMachine: put contexts into user mode on this computer's CPU, and get them back, trapped.
+
+Hot path, measured: a trap costs about 2 µs of Python here (`wait`, then `resume`), besides the host's signal delivery and return.
+
+    resume: registers -> slot, order RUN           wait: spin on the running slots, then sleep in epoll
+            (a miss: order the mapping as well)          (doorbell, deaths, held calls, watched descriptors)
+
+Invariants:
+- `_running[i]` is the slot at address `_addresses[i]`; a slot is there exactly while `slot.running`;
+- a context whose process is dead is never run: it comes back as DEAD, once, after the process's memory is gone;
+- whoever made the machine must be a thread that outlives it: the host kills the stubs when that thread ends.
+"""
+
+from __future__ import annotations
+
+import errno
+import os
+import select
+import time
+from collections import deque
+from collections.abc import Sequence
+from dataclasses import replace
+
+from trapline.abi.x86_64 import CSGSFS, FS_BASE, GP, GS_BASE
+from trapline.machine.contract import DEAD, EXCEPTION, FAULT, INTERRUPT, SYSCALL
+from trapline.machine.host import _ring
+from trapline.machine.host.arch import X86_64
+from trapline.machine.host.context import SELECTORS, SELECTORS_MASK, HostContext
+from trapline.machine.host.contexts import Slot
+from trapline.machine.host.crew import Crew
+from trapline.machine.host.errors import MachineUnavailable, StubDied
+from trapline.machine.host.layout import FENCE, MAX_SLOTS, SIG_KICK, STUB, Op
+from trapline.machine.host.process import Process
+from trapline.machine.host.space import KICK_NS, HostSpace
+from trapline.machine.host.trap import CAUSE_FAILED, CAUSE_SYSCALL, decode, fault_code
+from trapline.machine.ram import Ram
+
+SPIN_NS = 50_000  #: how long `wait` spins before it sleeps, and a stub before it does
+MAX_FAILURES = 4  #: mappings refused by the host before a space is given up
+TURNS = 64  #: traps between two looks at everything else
+AROUND_PAGES = 64
+_spin, _run, _arm = _ring.spin, _ring.run, _ring.arm
+
+
+class HostMachine:
+    """The machine. `ram` must be shared; `cpus` contexts may run at once."""
+
+    def __init__(self, ram: Ram, cpus: int) -> None:
+        if ram.fd < 0:
+            raise MachineUnavailable("the host machine needs RAM that other processes can map: Ram(..., shared=True)")
+        self.cpus = max(1, min(cpus, MAX_SLOTS))
+        self.ram = ram
+        self.ready: list[tuple[int, int]] = []
+        self.around = AROUND_PAGES  #: pages looked at on either side of a miss
+        self.host_cpus = len(os.sched_getaffinity(0))
+        self._pending: deque[HostContext] = deque()
+        self._running: list[Slot] = []
+        self._addresses: list[int] = []
+        self._turns = TURNS
+        self._rung = False
+        self._closed = False
+        self._doorbell = os.eventfd(0, os.EFD_CLOEXEC | os.EFD_NONBLOCK)
+        self._epoll = select.epoll()
+        try:
+            self.crew = Crew(self.cpus, ram.fd, self._doorbell, self._epoll, self._lost)
+        except BaseException:
+            self._epoll.close()
+            os.close(self._doorbell)
+            raise
+        self.listener = self.crew.zygote.listener
+        self.template = self.crew.zygote.template
+        self.arch = replace(X86_64, fp_size=self.template.fp_size)
+        self._epoll.register(self._doorbell, select.EPOLLIN)
+        self._epoll.register(self.listener.fd, select.EPOLLIN)
+        self._loops = _loops_in(SPIN_NS, self.crew.contexts.base + self.crew.contexts.region_size)
+
+    # ---- the contract
+
+    def new_space(self, root: int) -> HostSpace:
+        return HostSpace(self, root)
+
+    def new_context(self, space: HostSpace) -> HostContext:
+        return HostContext(space, self.template.fp)
+
+    def resume(self, context: HostContext) -> None:
+        slot, regs = context.slot, context.regs
+        if slot is None or context.kind != SYSCALL or context._space.hints or (regs[FS_BASE] | regs[GS_BASE]) >> 47:
+            self._resume_slowly(context)
+            return
+        if regs[CSGSFS] & SELECTORS_MASK != SELECTORS:
+            context.sanitize()
+        slot.regs[:] = context.view
+        slot.running = True
+        running = self._running
+        running.append(slot)
+        self._addresses.append(slot.address)
+        _run(slot.address, 0, self._loops if len(running) < self.host_cpus else 0)
+
+    def wait(self, deadline_ns: int | None) -> HostContext | None:
+        addresses, running, pending = self._addresses, self._running, self._pending
+        while True:
+            if pending:
+                return pending.popleft()
+            i = _spin(addresses, self._loops if len(addresses) < self.host_cpus and deadline_ns != 0 else 0)
+            if i < 0:
+                if self._sleep(deadline_ns):
+                    return None
+                continue
+            slot = running.pop(i)
+            del addresses[i]
+            slot.running = False
+            slot.kicked_ns = 0
+            ctx = slot.ctx
+            assert ctx is not None
+            ctx.view[:] = slot.regs
+            self._turns -= 1
+            if self._turns < 0:
+                self._turns = TURNS
+                self._look(0)
+            cause = slot.cause[0]
+            if cause == CAUSE_SYSCALL:
+                ctx.kind = SYSCALL
+                ctx.entry = 0
+                return ctx
+            if self._trapped(slot, ctx, cause):
+                return ctx
+
+    def kick(self, context: HostContext) -> None:
+        slot = context.slot
+        if slot is not None and slot.running:
+            self.interrupt(slot)
+
+    def watch(self, fd: int, mask: int) -> None:
+        if not mask:
+            try:
+                self._epoll.unregister(fd)
+            except (FileNotFoundError, OSError):
+                pass
+            return
+        try:
+            self._epoll.register(fd, mask | select.EPOLLET)
+        except FileExistsError:
+            self._epoll.modify(fd, mask | select.EPOLLET)
+
+    def ring(self) -> None:
+        self._rung = True
+        try:
+            os.eventfd_write(self._doorbell, 1)
+        except (BlockingIOError, OSError):
+            pass
+
+    def describe(self) -> Sequence[tuple[str, str]]:
+        processes, threads = self.crew.count()
+        return (
+            ("machine", "host: this computer's own CPU, in stub processes"),
+            ("user mode", f"seccomp traps (SIGSYS), user addresses up to {STUB:#x}"),
+            ("CPUs", f"{self.cpus} of the guest's on {self.host_cpus} of the host's"),
+            ("TLB", "the host's own mappings of guest RAM, one process per address space"),
+            ("processes", f"{processes} stub processes with {threads} threads, and the zygote"),
+            ("XSAVE", f"{self.template.fp_size} bytes, features {self.template.fp.features:#x}"),
+            ("wake-up", "synchronous" if self.listener.sync_wake_up else "plain"),
+        )
+
+    def close(self) -> None:
+        if self._closed:
+            return
+        self._closed = True
+        self.crew.close()
+        self._epoll.close()
+        os.close(self._doorbell)
+
+    # ---- into user mode, the long way
+
+    def _resume_slowly(self, ctx: HostContext) -> None:
+        """With a miss to serve, a seat to find, a process to start, or registers that cannot be loaded."""
+        space = ctx._space
+        if space.process is not None and space.process.dead:
+            self._report_dead(ctx, space.process)
+            return
+        if not ctx.sanitize():
+            ctx.kind, ctx.vector, ctx.code = EXCEPTION, GP, 0
+            self._pending.append(ctx)
+            return
+        try:
+            slot = ctx.slot or space.take_seat(ctx)
+            mappings = space.hinted() if space.hints else []
+            if ctx.kind == FAULT:
+                mapping = space.miss(ctx.addr, ctx.access)
+                if mapping is not None:
+                    mappings.append(mapping)
+            self._enter(slot, ctx, [space.map_op(mapping) for mapping in mappings])
+        except StubDied as died:
+            process = space.process
+            if process is not None:
+                self.crew.destroy(process, str(died))
+            if not ctx.slot or not ctx.slot.running:
+                ctx.kind, ctx.reason = DEAD, str(died)
+                self._pending.append(ctx)
+
+    def _enter(self, slot: Slot, ctx: HostContext, ops: list[Op]) -> None:
+        """Order the operations, then user mode. Raises StubDied."""
+        if ops and len(slot.process.slots) > 1:
+            ops.append(FENCE)
+        for index, op in enumerate(ops):
+            slot.set_op(index, op)
+        slot.regs[:] = ctx.view
+        slot.running = True
+        self._running.append(slot)
+        self._addresses.append(slot.address)
+        _run(slot.address, len(ops), self._loops if len(self._running) < self.host_cpus else 0)
+        if ops:
+            ctx._space.grant(slot, ops)
+
+    # ---- out of user mode
+
+    def _trapped(self, slot: Slot, ctx: HostContext, cause: int) -> bool:
+        """Anything but a plain system call. False if the machine dealt with it: the context runs on."""
+        space = ctx._space
+        if cause == CAUSE_FAILED:
+            return self._map_failed(slot, ctx)
+        decode(ctx, cause)
+        if ctx.kind != FAULT:
+            if ctx.kind == DEAD:
+                self.crew.destroy(slot.process, ctx.reason)
+            return True
+        mapping = space.miss(ctx.addr, ctx.access)
+        if mapping is None:
+            ctx.code = fault_code(self.ram.words, ctx, space.root)
+            return True
+        try:
+            self._enter(slot, ctx, [space.map_op(mapping)])
+        except StubDied as died:
+            self.crew.destroy(slot.process, str(died))
+            if not slot.running and ctx not in self._pending:
+                self._report_dead(ctx, slot.process)
+        return False
+
+    def _map_failed(self, slot: Slot, ctx: HostContext) -> bool:
+        """The host refused a mapping that the stub was ordered to make. Forget all and try again, then give up."""
+        space = ctx._space
+        space.failures += 1
+        if space.failures <= MAX_FAILURES:
+            space.flush(0, STUB)
+            ctx.kind = INTERRUPT
+            return True
+        error = -slot.result(0)
+        why = os.strerror(error) if 0 < error < 200 else "it says"
+        hint = "; sysctl vm.mmap_min_addr forbids low addresses" if error in (errno.EPERM, errno.EACCES) else ""
+        self.crew.destroy(slot.process, f"the host refuses to map {ctx.addr:#x}: {why}{hint}")
+        self._report_dead(ctx, slot.process)
+        return False
+
+    def _sleep(self, deadline_ns: int | None) -> bool:
+        """Nobody has trapped: wait for anything at all. True if `wait` is to return None."""
+        if self._rung:
+            self._rung = False
+            self._look(0)
+            return True
+        addresses = self._addresses
+        if _arm(addresses, 1) >= 0:
+            return False
+        timeout_s, timed_out = self._patience(deadline_ns)
+        self._look(timeout_s)
+        _arm(addresses, 0)
+        if self._pending or _spin(addresses, 0) >= 0:
+            return False
+        rung, self._rung = self._rung, False
+        return bool(rung or self.ready or timed_out or (deadline_ns is not None and time.monotonic_ns() >= deadline_ns))
+
+    def _patience(self, deadline_ns: int | None) -> tuple[float | None, bool]:
+        """How long to sleep, s, and whether the deadline has passed. Ends those who have blocked a kick for too long."""
+        if deadline_ns == 0:
+            return 0, True
+        kicked = [slot for slot in self._running if slot.kicked_ns]
+        if deadline_ns is None and not kicked:
+            return None, False
+        now_ns = time.monotonic_ns()
+        for slot in kicked:
+            if now_ns > slot.kicked_ns + KICK_NS and not slot.stopped:
+                self.crew.destroy(slot.process, "it blocked the kick")
+                return 0, False
+        soonest = min((slot.kicked_ns + KICK_NS + 1_000_000 for slot in kicked), default=1 << 63)
+        if deadline_ns is not None and deadline_ns < soonest:
+            soonest = deadline_ns
+        return max(0, soonest - now_ns) / 1e9, deadline_ns is not None and deadline_ns <= now_ns
+
+    def _look(self, timeout_s: float | None) -> None:
+        """Take in what the epoll has: doorbell, held calls, deaths, watched descriptors."""
+        for fd, mask in self._epoll.poll(timeout_s):
+            if fd == self._doorbell:
+                try:
+                    os.eventfd_read(fd)
+                except BlockingIOError:
+                    pass
+            elif fd == self.listener.fd:
+                self.listener.drain()
+            elif not self.crew.died(fd):
+                self.ready.append((fd, mask))
+
+    # ---- orders from spaces, and deaths
+
+    def interrupt(self, slot: Slot) -> None:
+        """Send the kick to a running thread; once is enough."""
+        if not slot.kicked_ns:
+            slot.kicked_ns = time.monotonic_ns()
+            if _ring.tgkill(slot.process.pid, slot.tid, SIG_KICK):
+                slot.process.kill("one of its threads is gone")
+
+    def forget(self, space: HostSpace) -> None:
+        """A space is closed. Its process need not be waited for if it has nothing mapped."""
+        process, space.process = space.process, None
+        if process is not None and not process.reaped:
+            self.crew.retire(process, wait=bool(space.tlb))
+
+    def _lost(self, process: Process) -> None:
+        """A process died that was wanted: its running contexts come back dead."""
+        for slot in process.slots:
+            if slot.running:
+                i = self._running.index(slot)
+                del self._running[i], self._addresses[i]
+                slot.running = False
+                if slot.ctx is not None:
+                    self._report_dead(slot.ctx, process)
+
+    def _report_dead(self, ctx: HostContext, process: Process) -> None:
+        ctx.kind = DEAD
+        ctx.reason = process.reason or "its host process died"
+        self._pending.append(ctx)
+
+
+def _loops_in(ns: int, address: int) -> int:
+    """How many looks at a slot that never changes fit into `ns`."""
+    best = ns
+    for _ in range(3):
+        start = time.perf_counter_ns()
+        _spin([address], 500)
+        best = min(best, time.perf_counter_ns() - start)
+    return max(100, ns * 500 // best)

@@ -1,0 +1,110 @@
+"""The listener: the held system calls of all stub processes, and the decision to let one go on.
+
+Sources: seccomp_unotify(2), linux/seccomp.h. A held call's arguments are in registers that its thread cannot change while it is
+held, so comparing them and then answering CONTINUE is sound here, unlike with arguments in memory.
+
+Invariant: a call goes on only if it is, word by word, the operation the kernel waits for, by the thread it waits for.
+"""
+
+from __future__ import annotations
+
+import errno
+import fcntl
+import os
+import select
+import time
+from collections.abc import Callable
+
+from trapline.machine.host.errors import StubDied
+from trapline.machine.host.layout import Op
+
+_RECV, _SEND, _ID_VALID, _SET_FLAGS = 0xC050_2100, 0xC018_2101, 0x4008_2102, 0x4008_2104
+_CONTINUE = 1
+_SYNC_WAKE_UP = 1
+PATIENCE_NS = 2_000_000_000  #: how long a stub may take over one operation
+
+
+class Held:
+    """A held system call: what `Listener.receive` returns."""
+
+    __slots__ = ("id", "op", "tid")
+
+    def __init__(self, id_: int, tid: int, op: Op) -> None:
+        self.id, self.tid, self.op = id_, tid, op
+
+
+class Listener:
+    """The seccomp listener's descriptor. `intruder(tid)` deals with whoever makes a call nobody ordered."""
+
+    def __init__(self, fd: int, intruder: Callable[[int], None]) -> None:
+        self.fd = fd
+        self._intruder = intruder
+        self._poll = select.poll()
+        self._poll.register(fd, select.POLLIN)
+        self._in = bytearray(80)
+        self._words = memoryview(self._in).cast("Q")
+        self._zero = bytes(80)
+        self._out = bytearray(24)
+        self._answer = memoryview(self._out).cast("Q")
+        self._answer[2] = _CONTINUE << 32
+        self.sync_wake_up = self._set_flags(_SYNC_WAKE_UP)
+
+    def _set_flags(self, flags: int) -> bool:
+        """Linux 6.6: wake the other side on this CPU, since we are about to wait for it."""
+        try:
+            fcntl.ioctl(self.fd, _SET_FLAGS, flags)
+        except OSError:
+            return False
+        return True
+
+    def receive(self, timeout_ms: float) -> Held | None:
+        """The next held call, or None after `timeout_ms`."""
+        if not self._poll.poll(timeout_ms):
+            return None
+        self._in[:] = self._zero
+        try:
+            fcntl.ioctl(self.fd, _RECV, self._in)
+        except OSError as error:
+            if error.errno in (errno.ENOENT, errno.EINTR):  # its thread died meanwhile
+                return None
+            raise
+        id_, tid, nr, _ip, *args = self._words
+        a, b, c, d, e, f = args
+        return Held(id_, tid & 0xFFFF_FFFF, (nr & 0xFFFF_FFFF, a, b, c, d, e, f))
+
+    def proceed(self, held: Held) -> bool:
+        """Let it go on; False if its thread is no longer there."""
+        self._answer[0] = held.id
+        try:
+            fcntl.ioctl(self.fd, _SEND, self._out)
+        except OSError as error:
+            if error.errno == errno.ENOENT:
+                return False
+            raise
+        return True
+
+    def expect(self, tid: int, op: Op, alive: Callable[[], bool]) -> None:
+        """Wait for `op` by `tid` and let it go on. Everybody else who calls meanwhile is an intruder. Raises StubDied."""
+        deadline_ns = 0
+        while True:
+            held = self.receive(20)
+            if held is not None:
+                if held.tid == tid and held.op == op:
+                    if self.proceed(held):
+                        return
+                else:
+                    self._intruder(held.tid)
+            if not alive():
+                raise StubDied("it died in an operation")
+            now_ns = time.monotonic_ns()
+            deadline_ns = deadline_ns or now_ns + PATIENCE_NS
+            if now_ns > deadline_ns:
+                raise StubDied(f"it did not perform operation {op[0]} in time")
+
+    def drain(self) -> None:
+        """Nobody was asked for anything: whoever is held is an intruder."""
+        while (held := self.receive(0)) is not None:
+            self._intruder(held.tid)
+
+    def close(self) -> None:
+        os.close(self.fd)

@@ -1,0 +1,297 @@
+"""Structures in user memory as strace(1) abbreviates them: name -> function of their bytes.
+
+Layouts are those of x86-64; sources: the manual page of the call that uses each, and the uapi headers.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+from struct import Struct
+from typing import NamedTuple
+
+from trapline.scope import names
+from trapline.scope.text import device, mode, octal, pointer, quote, wait_status
+
+Show = Callable[[bytes], str]
+
+
+class Shape(NamedTuple):
+    size: int
+    show: Show
+
+
+_Q2, _I2, _Q4 = Struct("<qq"), Struct("<ii"), Struct("<qqqq")
+_STAT = Struct("<QQQIII4xQqqq")
+INFINITY = (1 << 64) - 1
+
+
+def timespec(data: bytes) -> str:
+    return "{{tv_sec={}, tv_nsec={}}}".format(*_Q2.unpack(data[:16]))
+
+
+def utime(data: bytes) -> str:
+    """One of utimensat(2)'s times."""
+    special = {(1 << 30) - 1: "UTIME_NOW", (1 << 30) - 2: "UTIME_OMIT"}.get(_Q2.unpack(data[:16])[1])
+    return special or timespec(data)
+
+
+def timeval(data: bytes) -> str:
+    return "{{tv_sec={}, tv_usec={}}}".format(*_Q2.unpack(data[:16]))
+
+
+def _pair(show: Show, first: str, second: str) -> Show:
+    return lambda data: f"{{{first}={show(data[:16])}, {second}={show(data[16:])}}}"
+
+
+def _array(show: Show, size: int) -> Show:
+    return lambda data: "[" + ", ".join(show(data[i : i + size]) for i in range(0, len(data), size)) + "]"
+
+
+def stat(data: bytes) -> str:
+    _, _, _, st_mode, _, _, rdev, size, _, _ = _STAT.unpack(data[: _STAT.size])
+    if st_mode & 0o170000 in (0o020000, 0o060000):
+        return f"{{st_mode={mode(st_mode)}, st_rdev={device(rdev)}, ...}}"
+    return f"{{st_mode={mode(st_mode)}, st_size={size}, ...}}"
+
+
+def statx(data: bytes) -> str:
+    mask, _, attributes, *_ = Struct("<IIQ").unpack(data[:16])
+    st_mode = int.from_bytes(data[28:30], "little")
+    size = int.from_bytes(data[40:48], "little")
+    return (
+        f"{{stx_mask={names.flags('statx_mask', mask)}, stx_attributes={attributes:#x}, stx_mode={mode(st_mode)}, "
+        f"stx_size={size}, ...}}"
+    ).replace("stx_attributes=0x0", "stx_attributes=0")
+
+
+def statfs(data: bytes) -> str:
+    kind, bsize, blocks, bfree, bavail, files, ffree, id0, id1, namelen, frsize, flags = Struct("<7qII3q").unpack(data[:88])
+    return (
+        f"{{f_type={names.ENUMS['magic'].get(kind) or hex(kind)}, f_bsize={bsize}, f_blocks={blocks}, f_bfree={bfree}, "
+        f"f_bavail={bavail}, f_files={files}, f_ffree={ffree}, f_fsid={{val=[{_hex(id0)}, {_hex(id1)}]}}, f_namelen={namelen}, "
+        f"f_frsize={frsize}, f_flags={names.flags('statfs', flags)}}}"
+    )
+
+
+def _hex(value: int) -> str:
+    return f"{value:#x}" if value else "0"
+
+
+def _limit(value: int) -> str:
+    if value == INFINITY:
+        return "RLIM64_INFINITY"
+    return f"{value >> 10}*1024" if value > 1024 and not value & 1023 else str(value)
+
+
+def rlimit(data: bytes) -> str:
+    cur, high = Struct("<QQ").unpack(data[:16])
+    return f"{{rlim_cur={_limit(cur)}, rlim_max={_limit(high)}}}"
+
+
+def rusage(data: bytes) -> str:
+    return f"{{ru_utime={timeval(data)}, ru_stime={timeval(data[16:])}, ...}}"
+
+
+def sigaction(data: bytes) -> str:
+    handler, flags, restorer, mask = Struct("<QQQQ").unpack(data[:32])
+    name = {0: "SIG_DFL", 1: "SIG_IGN"}.get(handler) or hex(handler)
+    field = "sa_sigaction" if flags & 4 else "sa_handler"
+    tail = f", sa_restorer={pointer(restorer)}" if flags & 0x04000000 else ""
+    return f"{{{field}={name}, sa_mask={names.signal_set(mask)}, sa_flags={names.flags('sigaction', flags)}{tail}}}"
+
+
+def sigset(data: bytes) -> str:
+    return names.signal_set(int.from_bytes(data, "little"))
+
+
+def stack(data: bytes) -> str:
+    sp, flags, size = Struct("<Qi4xQ").unpack(data[:24])
+    return f"{{ss_sp={pointer(sp)}, ss_flags={names.flags('sigaltstack', flags & 0xFFFFFFFF)}, ss_size={size}}}"
+
+
+def utsname(data: bytes) -> str:
+    sysname, node = (data[i : i + 65].split(b"\0")[0] for i in (0, 65))
+    return f"{{sysname={quote(sysname, 65)}, nodename={quote(node, 65)}, ...}}"
+
+
+_SYSINFO = "totalram freeram sharedram bufferram totalswap freeswap".split()
+
+
+def sysinfo(data: bytes) -> str:
+    fields = Struct("<q3Q6QHxxxxxxQQI").unpack(data[:108])
+    sizes = ", ".join(f"{name}={value}" for name, value in zip(_SYSINFO, fields[4:10], strict=True))
+    loads = ", ".join(str(each) for each in fields[1:4])
+    return (
+        f"{{uptime={fields[0]}, loads=[{loads}], {sizes}, procs={fields[10]}, totalhigh={fields[11]}, "
+        f"freehigh={fields[12]}, mem_unit={fields[13]}}}"
+    )
+
+
+def tms(data: bytes) -> str:
+    return "{{tms_utime={}, tms_stime={}, tms_cutime={}, tms_cstime={}}}".format(*_Q4.unpack(data[:32]))
+
+
+def flock(data: bytes) -> str:
+    kind, whence, start, length, pid = Struct("<hh4xqqi").unpack(data[:28])
+    names_ = names.ENUMS
+    tail = f", l_pid={pid}" if pid else ""
+    return (
+        f"{{l_type={names_['flock_type'].get(kind, kind)}, l_whence={names_['whence'].get(whence, whence)}, l_start={start}, "
+        f"l_len={length}{tail}}}"
+    )
+
+
+def winsize(data: bytes) -> str:
+    return "{{ws_row={}, ws_col={}, ws_xpixel={}, ws_ypixel={}}}".format(*Struct("<HHHH").unpack(data[:8]))
+
+
+def termios(data: bytes) -> str:
+    iflag, oflag, cflag, lflag = Struct("<IIII").unpack(data[:16])
+    return f"{{c_iflag={iflag:#x}, c_oflag={oflag:#x}, c_cflag={cflag:#x}, c_lflag={lflag:#x}, ...}}"
+
+
+def int32(data: bytes) -> str:
+    return f"[{int.from_bytes(data[:4], 'little', signed=True)}]"
+
+
+def uint32(data: bytes) -> str:
+    return f"[{int.from_bytes(data[:4], 'little')}]"
+
+
+def int64(data: bytes) -> str:
+    return f"[{int.from_bytes(data[:8], 'little', signed=True)}]"
+
+
+def address(data: bytes) -> str:
+    return f"[{pointer(int.from_bytes(data[:8], 'little'))}]"
+
+
+def fd_pair(data: bytes) -> str:
+    return "[{}, {}]".format(*_I2.unpack(data[:8]))
+
+
+def status(data: bytes) -> str:
+    return f"[{wait_status(int.from_bytes(data[:4], 'little'))}]"
+
+
+def epoll_event(data: bytes) -> str:
+    events, value = Struct("<IQ").unpack(data[:12])
+    shown = names.flags("epoll_events", events)
+    return f"{{events={shown}, data={{u32={value & 0xFFFFFFFF}, u64={value}}}}}"
+
+
+def sockaddr(data: bytes) -> str:
+    """Whole addresses only; `data` has the length the caller gave."""
+    if len(data) < 2:
+        return quote(data)
+    family = int.from_bytes(data[:2], "little")
+    name = names.ENUMS["family"].get(family, hex(family))
+    rest = data[2:]
+    if family == 1 and rest:
+        path = "@" + quote(rest[1:], 108)[1:] if rest[0] == 0 else quote(rest.split(b"\0")[0], 108)
+        return f"{{sa_family=AF_UNIX, sun_path={'@' + quote(rest[1:], 108) if rest[0] == 0 else path}}}"
+    if family == 2 and len(rest) >= 6:
+        port = int.from_bytes(rest[:2], "big")
+        return f'{{sa_family=AF_INET, sin_port=htons({port}), sin_addr=inet_addr("{".".join(str(b) for b in rest[2:6])}")}}'
+    tail = f", sa_data={quote(rest)}" if rest else ""
+    return f"{{sa_family={name}{tail}}}"
+
+
+def clone_args(data: bytes) -> str:
+    fields = [int.from_bytes(data[i : i + 8], "little") for i in range(0, len(data) & ~7, 8)]
+    fields += [0] * (11 - len(fields))
+    flags, pidfd, child_tid, parent_tid, exit_signal, stack_, size, tls = fields[:8]
+    parts = [f"flags={names.flags('clone', flags)}"]
+    parts += [f"pidfd={pointer(pidfd)}"] if flags & 0x1000 else []
+    parts += [f"child_tid={pointer(child_tid)}"] if flags & 0x1200000 else []
+    parts += [f"parent_tid={pointer(parent_tid)}"] if flags & 0x100000 else []
+    parts += [f"exit_signal={names.signal_name(exit_signal) if exit_signal else 0}", f"stack={pointer(stack_)}"]
+    parts += [f"stack_size={size:#x}" if size else "stack_size=0"]
+    parts += [f"tls={pointer(tls)}"] if flags & 0x80000 else []
+    return "{" + ", ".join(parts) + "}"
+
+
+def open_how(data: bytes) -> str:
+    flags, how_mode, resolve = Struct("<QQQ").unpack(data[:24])
+    made = f", mode={octal(how_mode)}" if flags & 0o20000100 else ""
+    return f"{{flags={open_flags(flags)}{made}, resolve={names.flags('resolve', resolve)}}}"
+
+
+def open_flags(value: int) -> str:
+    """O_RDONLY|O_CLOEXEC: the access mode is always there."""
+    access = names.ENUMS["accmode"][value & 3]
+    return f"{access}|{names.flags('open', value & ~3)}" if value & ~3 else access
+
+
+def sched_param(data: bytes) -> str:
+    return f"[{int.from_bytes(data[:4], 'little', signed=True)}]"
+
+
+def cpu_set(data: bytes) -> str:
+    mask = int.from_bytes(data, "little")
+    return "[" + " ".join(str(cpu) for cpu in range(8 * len(data)) if mask >> cpu & 1) + "]"
+
+
+def cap_header(data: bytes) -> str:
+    version, pid = Struct("<Ii").unpack(data[:8])
+    return f"{{version={names.ENUMS['capability_version'].get(version, hex(version))}, pid={pid}}}"
+
+
+def cap_data(data: bytes) -> str:
+    sets = Struct("<6I").unpack(data[:24].ljust(24, b"\0"))
+    return "{{effective={:#x}, permitted={:#x}, inheritable={:#x}}}".format(*(sets[i] | sets[i + 3] << 32 for i in range(3)))
+
+
+def sigevent(data: bytes) -> str:
+    value, signo, notify = Struct("<Qii").unpack(data[:16])
+    kind = names.ENUMS["sigev"].get(notify, str(notify))
+    shown = f"sival_int={value & 0xFFFFFFFF}, sival_ptr={pointer(value)}"
+    return f"{{sigev_value={{{shown}}}, sigev_signo={names.signal_name(signo)}, sigev_notify={kind}}}"
+
+
+SHAPES: dict[str, Shape] = {
+    "timespec": Shape(16, timespec),
+    "timespecs": Shape(32, _array(utime, 16)),
+    "timeval": Shape(16, timeval),
+    "timevals": Shape(32, _array(timeval, 16)),
+    "timezone": Shape(8, lambda data: "{{tz_minuteswest={}, tz_dsttime={}}}".format(*_I2.unpack(data[:8]))),
+    "utimbuf": Shape(16, lambda data: "{{actime={}, modtime={}}}".format(*_Q2.unpack(data[:16]))),
+    "itimerval": Shape(32, _pair(timeval, "it_interval", "it_value")),
+    "itimerspec": Shape(32, _pair(timespec, "it_interval", "it_value")),
+    "stat": Shape(144, stat),
+    "statx": Shape(256, statx),
+    "statfs": Shape(120, statfs),
+    "rlimit": Shape(16, rlimit),
+    "rusage": Shape(144, rusage),
+    "sigaction": Shape(32, sigaction),
+    "sigset": Shape(8, sigset),
+    "stack": Shape(24, stack),
+    "utsname": Shape(390, utsname),
+    "sysinfo": Shape(112, sysinfo),
+    "tms": Shape(32, tms),
+    "flock": Shape(32, flock),
+    "winsize": Shape(8, winsize),
+    "termios": Shape(36, termios),
+    "int": Shape(4, int32),
+    "uint": Shape(4, uint32),
+    "long": Shape(8, int64),
+    "pointer": Shape(8, address),
+    "fd_pair": Shape(8, fd_pair),
+    "wait_status": Shape(4, status),
+    "epoll_event": Shape(12, epoll_event),
+    "clone_args": Shape(88, clone_args),
+    "open_how": Shape(24, open_how),
+    "sched_param": Shape(4, sched_param),
+    "cap_header": Shape(8, cap_header),
+    "cap_data": Shape(24, cap_data),
+    "sigevent": Shape(64, sigevent),
+}
+#: Other words for the same structures.
+for _alias, _name in {
+    "rlimit64": "rlimit", "sigset_t": "sigset", "stack_t": "stack", "sigaltstack": "stack", "pipe": "fd_pair", "fds": "fd_pair",
+    "int2": "fd_pair", "ulong": "long", "uid": "uint", "gid": "uint", "status": "wait_status", "u32": "uint", "u64": "long",
+    "timespec2": "timespecs", "timespec[2]": "timespecs", "timeval2": "timevals", "timeval[2]": "timevals",
+    "off": "long", "loff": "long", "loff_t": "long", "uid_t": "uint", "gid_t": "uint", "pid": "int", "cap_user_header": "cap_header",
+    "cap_user_data": "cap_data", "int[2]": "fd_pair", "utimes": "timevals",
+}.items():  # fmt: skip
+    SHAPES[_alias] = SHAPES[_name]

@@ -1,0 +1,9 @@
+/* cc: -static-pie
+ * The initial stack and auxiliary vector of a static position-independent program. */
+#include "auxv.h"
+
+int main(int argc, char **argv)
+{
+    CHECK_EQ("an interpreter's base", getauxval(AT_BASE) != 0, 0);
+    return check_image(argc, argv, true);
+}

@@ -24,6 +24,7 @@ ALLOWED = {
     "user/vdso/*": "reads the vDSO image that is installed beside it",
     "cli/*": "the command line: the caller's own arguments, environment, streams and terminal",
     "api.py": "the Python face: the caller's own streams and child process",
+    "embed.py": "the embedding face: the caller's current directory",
     "__main__.py": "starts the command line",
 }
 HOST_MODULES = frozenset(
@@ -132,8 +133,8 @@ def markdown(source: Path = SOURCE) -> str:
     for path, here in survey(source).items():
         touched = ", ".join(f"`{each}`" for each in sorted({use.what for use in here}))
         lines.append(f"| `{path}` | {_length(package / path)} | {touched} |")
-    for path in sorted([*package.rglob("*.c"), *package.rglob("*.S")]):
-        lines.append(f"| `{path.relative_to(package).as_posix()}` | {_length(path)} | native code |")
+    native = sorted([*package.rglob("*.c"), *package.rglob("*.S"), *package.rglob("*.h")])
+    lines += [f"| `{each.relative_to(package).as_posix()}` | {_length(each)} | native code |" for each in native]
     return "\n".join(lines)
 
 

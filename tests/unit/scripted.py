@@ -28,7 +28,7 @@ from trapline.machine.ram import Ram
 
 ARCH = c.Arch(
     name="x86_64", paging=X86_64, nregs=x.NREGS, nr=x.RAX, args=(x.RDI, x.RSI, x.RDX, x.R10, x.R8, x.R9),
-    ret=x.RAX, pc=x.RIP, sp=x.RSP, syscall_len=2, task_size=0x7FFF_F000_0000, fp_size=512,
+    ret=x.RAX, pc=x.RIP, sp=x.RSP, tls=x.FS_BASE, syscall_len=2, task_size=0x7FFF_F000_0000, fp_size=512,
 )  # fmt: skip
 
 

@@ -1,4 +1,7 @@
-"""Flags of open(2), openat2(2), the *at family and fcntl(2), as on x86-64 (asm-generic/fcntl.h, linux/fcntl.h, linux/openat2.h)."""
+"""Flags of open(2), openat2(2), the *at family and fcntl(2), as on x86-64.
+
+Source: asm-generic/fcntl.h, linux/fcntl.h, linux/openat2.h, linux/memfd.h.
+"""
 
 from __future__ import annotations
 

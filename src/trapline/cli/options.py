@@ -8,6 +8,7 @@ from __future__ import annotations
 
 from collections.abc import Sequence
 from dataclasses import dataclass
+from itertools import pairwise
 
 WIDTH = 100
 _INDENT = 26
@@ -85,10 +86,10 @@ def _value(option: Option, equals: str, value: str, todo: list[str]) -> str | No
 
 def _guess(name: str, known: dict[str, Option]) -> str:
     """A hint for a mistyped name: the known one that shares the most, if any comes close."""
-    wanted = set(zip(name, name[1:], strict=False))
+    wanted = set(pairwise(name))
     best, score = "", 0.5
     for each in known:
-        pairs = set(zip(each, each[1:], strict=False))
+        pairs = set(pairwise(each))
         likeness = 2 * len(wanted & pairs) / (len(wanted) + len(pairs) or 1)
         if likeness > score:
             best, score = each, likeness

@@ -5,7 +5,7 @@ from __future__ import annotations
 import os
 
 from trapline.cli.options import UsageError
-from trapline.kernel.config import Bind, Identity
+from trapline.kernel.config import Identity
 
 _SIZES = {"": 1, "k": 10, "m": 20, "g": 30, "t": 40}
 _TIMES = {"": 1.0, "ms": 0.001, "s": 1.0, "m": 60.0, "h": 3600.0, "d": 86400.0}
@@ -61,25 +61,20 @@ def hostname(text: str) -> bytes:
     return name
 
 
-def bind(text: str) -> Bind:
-    """SRC:DST[:ro|rw]; a colon in a name cannot be expressed."""
+def bind(text: str) -> str:
+    """SRC:DST[:ro|rw] with both paths absolute; a colon in a name cannot be expressed."""
     source, _, rest = text.partition(":")
-    target, _, mode = rest.partition(":")
-    if not source or not target or mode not in ("", "ro", "rw"):
+    target, colon, mode = rest.partition(":")
+    if not source or not target or (colon and mode not in ("ro", "rw")):
         raise UsageError(f"--bind {text}: write --bind SRC:DST, and :rw after it to let writes through")
     if not target.startswith("/"):
         raise UsageError(f"--bind {text}: {target} must be an absolute path")
-    return Bind(_existing("--bind", source), os.fsencode(os.path.normpath(target)), mode == "rw")
+    return f"{existing('--bind', source)}:{os.path.normpath(target)}:{mode or 'ro'}"
 
 
-def writable(text: str) -> Bind:
-    """--rw PATH: the host's PATH, for real, at the same place."""
-    path = _existing("--rw", text)
-    return Bind(path, os.fsencode(path), True)
-
-
-def _existing(option: str, path: str) -> str:
-    if not os.path.lexists(path):
+def existing(option: str, path: str) -> str:
+    """The absolute name of a host file or directory."""
+    if not os.path.exists(path):
         raise UsageError(f"{option} {path}: no such file or directory on the host")
     return os.path.abspath(path)
 

@@ -7,7 +7,7 @@ from __future__ import annotations
 
 from collections.abc import Callable
 from dataclasses import dataclass, field
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, Any
 
 if TYPE_CHECKING:
     from trapline.machine.contract import Machine
@@ -18,15 +18,6 @@ DEFAULT_PIDS = 4096
 
 class ConfigError(Exception):
     """What was asked for cannot be done; the text says what and what to do instead."""
-
-
-@dataclass(slots=True)
-class Bind:
-    """A host file or directory shown in the guest: read-only under an in-memory layer, or `writable` for real."""
-
-    source: str
-    target: bytes
-    writable: bool = False
 
 
 @dataclass(slots=True)
@@ -42,17 +33,21 @@ class Identity:
 
 @dataclass(slots=True)
 class Config:
+    """`environment` and `workdir` are what the first program gets when `spawn` is not told otherwise."""
+
     machine: Machine  #: already made, with its RAM and CPUs; `Kernel.close` closes it
-    root: str = ""  #: host directory or tar archive; "": the default root, "/": the whole host tree
-    binds: list[Bind] = field(default_factory=list)
-    environment: dict[bytes, bytes] = field(default_factory=dict)  #: of the first program
-    workdir: bytes = b""  #: "": the caller's directory if the root shows it, else /
+    root: str | None = None  #: host directory or tar archive; None: the default root; "/": the whole host tree
+    binds: list[str] = field(default_factory=list)  #: "SRC:DST[:ro|rw]", absolute paths
+    rw: list[str] = field(default_factory=list)  #: host paths shown at their own place, writable for real
+    current_directory: str | None = None  #: the caller's, which the default root shows
+    environment: dict[bytes, bytes] = field(default_factory=dict)
+    workdir: bytes = b""  #: b"": the caller's directory if the root shows it, else /
     identity: Identity = field(default_factory=Identity)
     hostname: bytes = b"trapline"
     pids: int = DEFAULT_PIDS  #: most tasks at once
-    timeout_ns: int = 0  #: real time until everything is killed; 0: none
     seed: int | None = None  #: random numbers come from this seed instead of from the host
     aslr: bool = True
     stdio: tuple[int, int, int] = (0, 1, 2)  #: host descriptors behind the first program's 0, 1, 2; -1: /dev/null
+    vdso: Callable[[Any], Any] | None = None  #: makes the vDSO (user.vdso.vdso.Vdso) of a kernel; None: there is none
     log: Callable[[str], None] | None = None  #: told of every line of the kernel log
-    save_overlay: str = ""  #: directory or .tar to write what the guest changed to, when the kernel closes
+    save_overlay: str = ""  #: directory or tar archive to write what the guest changed to, when the kernel closes

@@ -52,6 +52,7 @@ class Arch:
     ret: int
     pc: int
     sp: int
+    tls: int  #: the register that CLONE_SETTLS sets
     syscall_len: int  #: bytes to step back over the system-call instruction to restart it
     task_size: int  #: first address beyond user space
     fp_size: int  #: bytes of `Context.get_fp()`

@@ -15,6 +15,7 @@ import mmap
 import os
 from array import array
 from collections.abc import Callable
+from contextlib import suppress
 
 from trapline.machine.paging.entry import PAGE_SHIFT, PAGE_SIZE
 
@@ -66,10 +67,8 @@ class Ram:
         self.words32.release()
         self.words.release()
         self.mem.release()
-        try:
+        with suppress(BufferError):  # if a view of it is still alive somewhere, the mapping goes with the last one
             self._map.close()
-        except BufferError:  # a view of it is still alive somewhere: the mapping goes with the last one
-            pass
         if self.fd >= 0:
             os.close(self.fd)
             self.fd = -1

@@ -6,7 +6,6 @@ from typing import Any
 
 from trapline.abi.errno import Errno
 from trapline.kernel.mm.errors import OutOfMemory
-from trapline.scope.text import pointer
 
 MAX_STRINGS = 32  #: elements of an array that are shown
 PATH_LIMIT = 4095
@@ -15,11 +14,10 @@ PATH_LIMIT = 4095
 class Decoder:
     """`result` is None while the call has not returned; `values` are the arguments by parameter name."""
 
-    __slots__ = ("args", "mm", "result", "task", "values")
+    __slots__ = ("args", "result", "task", "values")
 
     def __init__(self, task: Any, values: dict[str, int]) -> None:
         self.task = task
-        self.mm = task.mm
         self.values = values
         self.args = tuple(values.values())
         self.result: int | None = None
@@ -64,6 +62,3 @@ class Decoder:
                 break
             found.append(word)
         return found
-
-    def address(self, value: int) -> str:
-        return pointer(value)

@@ -291,7 +291,7 @@ for _alias, _name in {
     "rlimit64": "rlimit", "sigset_t": "sigset", "stack_t": "stack", "sigaltstack": "stack", "pipe": "fd_pair", "fds": "fd_pair",
     "int2": "fd_pair", "ulong": "long", "uid": "uint", "gid": "uint", "status": "wait_status", "u32": "uint", "u64": "long",
     "timespec2": "timespecs", "timespec[2]": "timespecs", "timeval2": "timevals", "timeval[2]": "timevals",
-    "off": "long", "loff": "long", "loff_t": "long", "uid_t": "uint", "gid_t": "uint", "pid": "int", "cap_user_header": "cap_header",
-    "cap_user_data": "cap_data", "int[2]": "fd_pair", "utimes": "timevals",
+    "off": "long", "loff": "long", "loff_t": "long", "uid_t": "uint", "gid_t": "uint", "pid": "int",
+    "cap_user_header": "cap_header", "cap_user_data": "cap_data", "int[2]": "fd_pair", "utimes": "timevals",
 }.items():  # fmt: skip
     SHAPES[_alias] = SHAPES[_name]

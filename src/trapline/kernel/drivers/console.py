@@ -23,7 +23,7 @@ from trapline.kernel.drivers.hostio import HostIo, HostStream
 from trapline.kernel.drivers.hosttty import HostTerminal
 from trapline.kernel.drivers.pty import SLAVE_MAJOR, ptys_of
 from trapline.kernel.drivers.stdio import Stream, StreamFile, StreamInode
-from trapline.kernel.drivers.tty import Tty, TtyFile
+from trapline.kernel.drivers.tty import Tty, TtyFile, signal_group
 from trapline.kernel.fs.devices import register_chardev
 
 if TYPE_CHECKING:
@@ -53,7 +53,7 @@ class ConsoleTty(Tty):
             return b""
         return data
 
-    def patience_ns(self) -> int | None:
+    def patience_ns(self, count: int) -> int | None:
         cc = self.modes.cc
         if self.modes.lflag & t.ICANON or cc[t.VMIN] or not cc[t.VTIME]:
             return None
@@ -88,19 +88,6 @@ class ConsoleTty(Tty):
 
     def flow(self, action: int) -> None:
         self.host.flow(action)
-
-
-class ConsoleFile(TtyFile):
-    """An open console."""
-
-    __slots__ = ()
-
-    def patience_ns(self, count: int, writing: bool) -> int | None:
-        assert isinstance(self.tty, ConsoleTty)
-        return None if writing else self.tty.patience_ns()
-
-    def gave_up(self, count: int, writing: bool) -> bytes:
-        return b""
 
 
 class Console:
@@ -164,7 +151,7 @@ class Console:
             path = self.kernel.vfs.at_root(self.tty.name)
         except Errno:
             path = None
-        return ConsoleFile(self.tty, inode, O_RDWR, path)
+        return TtyFile(self.tty, inode, O_RDWR, path)
 
     def _file(self, stream: Stream | None, access: int) -> File:
         vfs = self.kernel.vfs
@@ -190,17 +177,29 @@ class Console:
         """A host descriptor that is watched became ready."""
         self.io.ready(fd, mask)
 
-    def host_signal(self, signo: int) -> int:
-        """The process group that a host signal is for (0: none): the foreground group, or the first program's."""
+    def host_signal(self, signo: int) -> None:
+        """A host signal that the guest should see: it goes to the foreground group, or to the first program's."""
         tty = self.tty
         if tty is not None and signo == SIGWINCH:
             tty.resize(tty.host.winsize())
-            return 0
+            return
         if tty is not None and signo == SIGCONT:
             tty.apply_modes(False)
         if tty is not None and tty.pgrp:
-            return tty.pgrp
-        return self.first_group.pgid if self.first_group is not None else 0
+            tty.signal_foreground(signo)
+        elif self.first_group is not None:
+            signal_group(self.kernel, self.first_group.pgid, signo)
+
+    def suspend(self) -> None:
+        """The host process is about to be stopped: the terminal is the shell's for a while."""
+        if self.tty is not None:
+            self.tty.host.restore()
+
+    def resume(self) -> None:
+        """After `suspend`: the guest's modes again."""
+        if self.tty is not None:
+            self.tty.apply_modes(False)
+            self.tty.resize(self.tty.host.winsize())
 
     def close(self) -> None:
         """Restore host terminals and close what was opened. Idempotent."""
@@ -214,7 +213,7 @@ def open_console(inode: Inode, path: Path, flags: int, task: Any) -> TtyFile:
     console = getattr(task.kernel, "console", None) if task is not None else None
     if console is None or console.tty is None:
         raise ENXIO
-    return ConsoleFile(console.tty, inode, flags, path, task)
+    return TtyFile(console.tty, inode, flags, path, task)
 
 
 register_chardev(5, 1, open_console)

@@ -10,15 +10,14 @@ from __future__ import annotations
 
 import time
 from collections.abc import Callable
+from functools import partial
 
 from trapline.abi.time import (
     CLOCK_BOOTTIME,
-    CLOCK_BOOTTIME_ALARM,
     CLOCK_MONOTONIC,
     CLOCK_MONOTONIC_COARSE,
     CLOCK_MONOTONIC_RAW,
     CLOCK_REALTIME,
-    CLOCK_REALTIME_ALARM,
     CLOCK_REALTIME_COARSE,
     CLOCK_TAI,
 )
@@ -27,28 +26,31 @@ _STABLE_SOURCES = ("tsc", "kvm-clock", "hyperv_clocksource_tsc_page")
 
 
 class Clock:
-    """Clocks by name and by number. `virtual`: its time has nothing to do with the host's counters."""
+    """The host's clocks. `virtual`: a clock's time has nothing to do with the host's counters."""
 
     virtual = False
-    monotonic_ns: Callable[[], int]
-    realtime_ns: Callable[[], int]
-    boottime_ns: Callable[[], int]
-    raw_ns: Callable[[], int]
-    tai_ns: Callable[[], int]
+
+    def __init__(self) -> None:
+        self.monotonic_ns: Callable[[], int] = time.monotonic_ns
+        self.realtime_ns: Callable[[], int] = time.time_ns
+        self.boottime_ns: Callable[[], int] = partial(time.clock_gettime_ns, CLOCK_BOOTTIME)
+        self.raw_ns: Callable[[], int] = partial(time.clock_gettime_ns, CLOCK_MONOTONIC_RAW)
+        self.tai_ns: Callable[[], int] = partial(time.clock_gettime_ns, CLOCK_TAI)
+        self._ids: dict[int, Callable[[], int]] | None = None
 
     def by_id(self) -> dict[int, Callable[[], int]]:
         """The clocks that are not about CPU time, by clock id."""
-        return {
-            CLOCK_REALTIME: self.realtime_ns,
-            CLOCK_MONOTONIC: self.monotonic_ns,
-            CLOCK_MONOTONIC_RAW: self.raw_ns,
-            CLOCK_REALTIME_COARSE: self.realtime_ns,
-            CLOCK_MONOTONIC_COARSE: self.monotonic_ns,
-            CLOCK_BOOTTIME: self.boottime_ns,
-            CLOCK_REALTIME_ALARM: self.realtime_ns,
-            CLOCK_BOOTTIME_ALARM: self.boottime_ns,
-            CLOCK_TAI: self.tai_ns,
-        }
+        if self._ids is None:
+            self._ids = {
+                CLOCK_REALTIME: self.realtime_ns,
+                CLOCK_MONOTONIC: self.monotonic_ns,
+                CLOCK_MONOTONIC_RAW: self.raw_ns,
+                CLOCK_REALTIME_COARSE: self.realtime_ns,
+                CLOCK_MONOTONIC_COARSE: self.monotonic_ns,
+                CLOCK_BOOTTIME: self.boottime_ns,
+                CLOCK_TAI: self.tai_ns,
+            }
+        return self._ids
 
     def deadline_ns(self, clock_id: int, when_ns: int) -> int:
         """The point of CLOCK_MONOTONIC at which clock `clock_id` shows `when_ns`, if nobody sets it."""
@@ -58,20 +60,8 @@ class Clock:
 
     def counter_is_steady(self) -> bool:
         """The CPU's time-stamp counter runs at one rate on all CPUs, so that user code may read it."""
-        return False
-
-
-class HostClock(Clock):
-    """The host's clocks."""
-
-    def __init__(self) -> None:
-        self.monotonic_ns = time.monotonic_ns
-        self.realtime_ns = time.time_ns
-        self.boottime_ns = lambda: time.clock_gettime_ns(time.CLOCK_BOOTTIME)
-        self.raw_ns = lambda: time.clock_gettime_ns(time.CLOCK_MONOTONIC_RAW)
-        self.tai_ns = lambda: time.clock_gettime_ns(CLOCK_TAI)
-
-    def counter_is_steady(self) -> bool:
+        if self.virtual:
+            return False
         try:
             with open("/sys/devices/system/clocksource/clocksource0/current_clocksource") as source:
                 if source.read().strip() not in _STABLE_SOURCES:
@@ -89,16 +79,11 @@ class VirtualClock(Clock):
     virtual = True
 
     def __init__(self, monotonic_ns: int = 1_000_000_000, realtime_ns: int = 1_700_000_000_000_000_000) -> None:
+        super().__init__()
         self.now_ns = monotonic_ns
         self._real_offset_ns = realtime_ns - monotonic_ns
-        self.monotonic_ns = self.boottime_ns = self.raw_ns = self._monotonic
-        self.realtime_ns = self.tai_ns = self._realtime
-
-    def _monotonic(self) -> int:
-        return self.now_ns
-
-    def _realtime(self) -> int:
-        return self.now_ns + self._real_offset_ns
+        self.monotonic_ns = self.boottime_ns = self.raw_ns = lambda: self.now_ns
+        self.realtime_ns = self.tai_ns = lambda: self.now_ns + self._real_offset_ns
 
     def advance(self, ns: int) -> None:
         """Let `ns` nanoseconds pass."""

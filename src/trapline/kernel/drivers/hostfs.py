@@ -1,9 +1,9 @@
 """A directory (or one file) of the host as a file system, read-only or read-write.
 
 The guest's own path walk resolves names and links; this driver is asked for one component at a time, and looks it up
-relative to an open descriptor of its directory, never following a link of the host. A descriptor that was opened by name is
-compared with what the inode was when it was found (device and inode number): if somebody exchanged it, the answer is ESTALE. So nothing
-outside the bound directory can be reached, whatever the tree contains and whoever changes it meanwhile.
+relative to an open descriptor of its directory, never following a link of the host. A descriptor that was opened by name
+is compared with what the inode was when it was found (device and inode number): if somebody exchanged it, the answer is
+ESTALE. So nothing outside the bound directory can be reached, whatever the tree contains and whoever changes it meanwhile.
 
 Read-only trees are taken to stay as they are: attributes, listings and data are read once and kept. Read-write trees are
 asked each time, and writes go through to the host at once. The number of host descriptors is bounded (`Descriptors`).
@@ -189,7 +189,7 @@ class HostDir(HostInode):
     def __init__(self, sb: HostFs, st: os.stat_result, parent: HostDir | None, name: bytes) -> None:
         super().__init__(sb, st, parent, name)
         self.listing: list[Entry] | None = None
-        self.depth = parent.depth + 1 if parent is not None else 0
+        self.depth: int = parent.depth + 1 if parent is not None else 0
 
     def fd(self) -> int:
         """An O_PATH descriptor of the directory; borrowed: good until the next host descriptor is opened."""

@@ -12,7 +12,7 @@ from __future__ import annotations
 import os
 from typing import TYPE_CHECKING, Any
 
-from trapline.abi.errno import EINVAL, ENFILE, ENOSPC, EOPNOTSUPP, EPERM, EROFS, Errno
+from trapline.abi.errno import EINVAL, ENFILE, ENOSPC, ENOTSUP, EPERM, EROFS, Errno
 from trapline.abi.fcntl import O_ACCMODE, O_RDONLY
 from trapline.abi.stat import S_IFDIR, S_IFLNK, S_IFMT, S_IFREG, S_ISGID, S_ISUID
 from trapline.kernel.drivers.hostfs import HostDir, HostFile, HostFs, HostInode, HostLink, errno_of
@@ -84,9 +84,9 @@ class _Writable(HostInode):
 
     def _apply(self, handle: bytes, mode: int | None, uid: int | None, gid: int | None) -> None:
         """chmod and chown through a descriptor's link in proc, which names this very file."""
-        if uid is not None and uid != self.uid or gid is not None and gid != self.gid:
+        if (uid is not None and uid != self.uid) or (gid is not None and gid != self.gid):
             if self.mode & S_IFMT == S_IFLNK:
-                raise EOPNOTSUPP
+                raise ENOTSUP
             os.chown(handle, -1 if uid is None else uid, -1 if gid is None else gid)
         if mode is not None and mode != self.mode & 0o7777:
             os.chmod(handle, mode)
@@ -208,7 +208,10 @@ class WritableDir(_Writable, HostDir):
 
 
 class WritableFile(_Writable, HostFile):
-    """A regular file. `seen` is the (size, mtime) the page cache agrees with; `orphan` a descriptor kept after the last name went."""
+    """A regular file.
+
+    `seen` is the (size, modification time) the page cache agrees with; `orphan` a descriptor kept after the last name went.
+    """
 
     __slots__ = ("orphan", "seen")
 
@@ -324,7 +327,7 @@ class WritableFile(_Writable, HostFile):
 
     def allocate(self, mode: int, offset: int, length: int) -> None:
         if mode:
-            raise EOPNOTSUPP
+            raise ENOTSUP
         fd = self.fd_for_writing()
         try:
             os.posix_fallocate(fd, offset, length)

@@ -1,11 +1,11 @@
 """Writing what a program changed (the upper layer of the overlay) to the host: to a new directory, or to a tar archive.
 
-The form is that of image layers: files as they are now; an empty file `.wh.NAME` for a name that was removed; an empty file
-`.wh..wh..opq` in a directory that hides all of the lower one. Names of the guest that begin with `.wh.` cannot be told from these and are
-left out, with a line on the log.
+The form is that of image layers: files as they are now; an empty file `.wh.NAME` for a name that was removed; an empty
+file `.wh..wh..opq` in a directory that hides all of the lower one. Names of the guest that begin with `.wh.` cannot be
+told from these and are left out, with a line on the log.
 
-Into a directory, owners are set only as far as the host lets us, set-id bits are dropped, and devices, FIFOs and sockets are left
-out: a layer of a program we do not trust must be harmless where it lies. An archive says everything but sockets.
+Into a directory, owners are set only by root, set-id bits are dropped, and devices, FIFOs and sockets are left out: a layer
+of a program we do not trust must be harmless where it lies. An archive says everything but sockets.
 """
 
 from __future__ import annotations
@@ -14,7 +14,7 @@ import os
 import tarfile
 from collections.abc import Callable, Iterator
 from io import BytesIO, RawIOBase
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, Any
 
 from trapline.abi.stat import S_IFBLK, S_IFCHR, S_IFDIR, S_IFIFO, S_IFLNK, S_IFMT, S_IFREG, major, minor
 from trapline.kernel.fs.layer import OPAQUE, OPAQUE_NAME, WHITEOUT_PREFIX, Change, changes
@@ -143,7 +143,8 @@ def _save_tar(overlay: OverlayFs, destination: str, log: Callable[[str], None]) 
     compression = _COMPRESSION.get(os.path.splitext(destination)[1], "")
     first: dict[Inode, str] = {}
     count = 0
-    with tarfile.open(destination, f"w:{compression}", format=tarfile.PAX_FORMAT) as tar:  # type: ignore[call-overload]
+    mode: Any = f"w:{compression}"
+    with tarfile.open(destination, mode, format=tarfile.PAX_FORMAT) as tar:
         for each in _sound(overlay, log):
             count += 1
             if each.what:
@@ -154,7 +155,7 @@ def _save_tar(overlay: OverlayFs, destination: str, log: Callable[[str], None]) 
             if info is None:
                 log(f"save: {each.path.decode(errors='replace')!r} is left out: a socket")
             else:
-                tar.addfile(info, _Content(each.inode) if info.size else None)  # type: ignore[arg-type]
+                tar.addfile(info, _Content(each.inode) if info.size else None)
     return count
 
 
@@ -170,7 +171,7 @@ def _member(path: bytes, inode: Inode, first: dict[Inode, str]) -> tarfile.TarIn
     info.type = _TYPES[kind]
     info.mode = inode.mode & 0o7777
     info.uid, info.gid = inode.uid, inode.gid
-    info.mtime = inode.mtime_ns / 1_000_000_000  # type: ignore[assignment]  # pax headers hold fractions
+    info.mtime = inode.mtime_ns / 1_000_000_000  # pax headers hold fractions
     if inode in first:
         info.type = tarfile.LNKTYPE
         info.linkname = first[inode]

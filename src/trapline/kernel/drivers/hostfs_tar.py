@@ -1,13 +1,14 @@
 """Unpacking a tar archive of the host (plain, gzip, bzip2 or xz) into a tmpfs tree.
 
-Every name is resolved inside the tree being built: links of the archive lead nowhere else, names with ".." are skipped. Owners, modes, times
-and extended attributes (SCHILY.xattr) are restored. Anything refused is said to `log`.
+Every name is resolved inside the tree being built: links of the archive lead nowhere else, names with ".." are skipped.
+Owners, modes, times and extended attributes (SCHILY.xattr) are restored. Anything refused is said to `log`.
 """
 
 from __future__ import annotations
 
 import tarfile
 from collections.abc import Callable
+from contextlib import suppress
 from typing import TYPE_CHECKING, Any
 
 from trapline.abi.errno import EEXIST, Errno
@@ -25,12 +26,12 @@ CHUNK = 1 << 20
 _XATTR = "SCHILY.xattr."
 
 
-class BadArchive(Exception):
+class BadArchiveError(Exception):
     """The archive cannot be read."""
 
 
 def unpack(vfs: Vfs, sb: MemorySuperBlock, archive: str, log: Callable[[str], None]) -> None:
-    """Fill the empty tmpfs `sb` from the archive; raises BadArchive, or ENOSPC."""
+    """Fill the empty tmpfs `sb` from the archive; raises BadArchiveError, or ENOSPC."""
     mount = vfs.new_mount(sb)
     top = Path(mount, mount.root)
     directories: list[tuple[Inode, tarfile.TarInfo]] = []
@@ -39,7 +40,7 @@ def unpack(vfs: Vfs, sb: MemorySuperBlock, archive: str, log: Callable[[str], No
             for member in tar:
                 _add(vfs, top, tar, member, directories, log)
     except (tarfile.TarError, OSError, EOFError) as error:
-        raise BadArchive(f"{archive}: {error}") from error
+        raise BadArchiveError(f"{archive}: {error}") from error
     for inode, member in reversed(directories):  # last: filling a directory changes its times
         _attributes(inode, member)
 
@@ -82,8 +83,7 @@ def _make(vfs: Vfs, top: Path, tar: tarfile.TarFile, member: tarfile.TarInfo, na
         try:
             return namei.mkdir(vfs, place, member.mode & 0o7777, None)
         except EEXIST:
-            return walk(vfs, place.parent, top, place.name, None)
-            # a link to a directory stays a link: its target's attributes are set
+            return walk(vfs, place.parent, top, place.name, None).inode  # a link stays one: its target gets the attributes
     _replace(vfs, place)
     mode = member.mode & 0o7777
     if member.issym():
@@ -119,10 +119,8 @@ def _place(vfs: Vfs, top: Path, name: bytes) -> Place:
     made = b""
     for part in parent.split(b"/") if parent else ():
         made = made + b"/" + part if made else part
-        try:
+        with suppress(EEXIST):
             namei.mkdir(vfs, walk_parent(vfs, top, top, made, None), 0o755, None)
-        except EEXIST:
-            pass
     return walk_parent(vfs, top, top, name, None)
 
 

@@ -19,6 +19,7 @@ from trapline.abi.fcntl import O_ACCMODE, O_CLOEXEC, O_NOCTTY, O_NONBLOCK
 from trapline.abi.poll import POLL_IN, POLL_OUT, POLLHUP, POLLPRI
 from trapline.abi.stat import S_IFCHR, makedev, minor
 from trapline.kernel.drivers.tty import Tty, TtyFile
+from trapline.kernel.drivers.tty_ioctl import tty_ioctl
 from trapline.kernel.drivers.tty_ldisc import LineDiscipline
 from trapline.kernel.fs.devices import register_chardev
 from trapline.kernel.fs.inode import REVALIDATE, Entry, Inode
@@ -102,7 +103,7 @@ class Pty(Tty):
         if not self._can_write():
             return None
         part = data[: OUTPUT_SIZE - len(self.output)]
-        self.line.output(part)
+        self.line.screen.output(part)
         return len(part)
 
     def poll(self) -> int:
@@ -157,36 +158,17 @@ class Pty(Tty):
             self.queue.wake_all()  # a read under VMIN and VTIME counts characters
         return taken
 
-    def slave_gone(self) -> None:
+    def file_opened(self) -> None:
+        if self.locked:
+            raise EIO("the slave is locked")
+        self.slaves += 1
+        self.slave_closed = False
+
+    def file_closed(self) -> None:
         self.slaves -= 1
         if not self.slaves:
             self.slave_closed = True
             self.master_queue.wake_all(POLLHUP)
-
-
-class SlaveFile(TtyFile):
-    """An open slave."""
-
-    __slots__ = ()
-
-    def __init__(self, tty: Pty, inode: Inode, flags: int, path: Path | None, task: Any = None) -> None:
-        if tty.locked:
-            raise EIO("the slave is locked")
-        super().__init__(tty, inode, flags, path, task)
-        tty.slaves += 1
-        tty.slave_closed = False
-
-    def release(self) -> None:
-        assert isinstance(self.tty, Pty)
-        self.tty.slave_gone()
-
-    def patience_ns(self, count: int, writing: bool) -> int | None:
-        assert isinstance(self.tty, Pty)
-        return None if writing else self.tty.patience_ns(count)
-
-    def gave_up(self, count: int, writing: bool) -> bytes:
-        assert isinstance(self.tty, Pty)
-        return self.tty.read_late(count)
 
 
 class MasterFile(SpecialFile):
@@ -278,7 +260,7 @@ class MasterFile(SpecialFile):
         elif cmd in (c.TIOCSCTTY, c.TIOCNOTTY, c.TIOCGDEV):
             raise ENOTTY
         else:
-            return tty.ioctl(task, cmd, arg)
+            return tty_ioctl(tty, task, cmd, arg)
         return 0
 
     def _peer(self, task: Any, flags: int) -> int:
@@ -291,7 +273,7 @@ class MasterFile(SpecialFile):
             path = task.kernel.vfs.at_root(tty.name)
         except ENOENT:
             path = None
-        slave = SlaveFile(tty, inode, flags & ~(O_NOCTTY | O_CLOEXEC), path, task)
+        slave = TtyFile(tty, inode, flags & ~(O_NOCTTY | O_CLOEXEC), path, task)
         try:
             fd: int = task.files.install(slave, bool(flags & O_CLOEXEC))
         except BaseException:
@@ -394,8 +376,6 @@ def open_slave(inode: Inode, path: Path, flags: int, task: Any) -> TtyFile:
     tty = ptys_of(task.kernel).ttys.get(minor(inode.rdev)) if task is not None else None
     if tty is None:
         raise ENXIO
-    if isinstance(tty, Pty):
-        return SlaveFile(tty, inode, flags, path, task)
     return TtyFile(tty, inode, flags, path, task)
 
 

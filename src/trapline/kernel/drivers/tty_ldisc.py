@@ -1,7 +1,7 @@
 """The terminal line discipline N_TTY: what happens between a keyboard and a program (termios(3)).
 
 Input characters come in by `receive`, are edited, echoed, turned into signals and collected into lines; `read` hands them to the
-program. Output of the program goes through `output`. Both leave by `emit`, towards the screen.
+program. Output of the program goes through `screen.output`, as echo does.
 
 Partial: parity and break handling (IGNPAR, INPCK, BRKINT) have no line to act on; IXOFF and EXTPROC are ignored.
 
@@ -18,6 +18,7 @@ from collections.abc import Callable
 from trapline.abi import termios as t
 from trapline.abi.signal import SIGINT, SIGQUIT, SIGTSTP
 from trapline.kernel.drivers.termios import Termios
+from trapline.kernel.drivers.tty_screen import Screen
 
 SIZE = 4096  #: N_TTY_BUF_SIZE: how much input is kept
 _SPECIALS = (
@@ -34,7 +35,7 @@ class LineDiscipline:
         flow: Callable[[bool], None], flushed: Callable[[], None],
     ) -> None:  # fmt: skip
         self.modes = modes
-        self.emit = emit
+        self.screen = Screen(modes, emit)
         self.signal = signal
         self.flow = flow
         self.flushed = flushed  #: a signal character threw away output
@@ -44,10 +45,7 @@ class LineDiscipline:
         self.queued = 0  #: bytes in `lines`
         self.stopped = False  #: by the STOP character
         self.held = False  #: by tcflow(3)
-        self.column = 0
-        self._edit_column = 0
         self._literal = False
-        self._erasing = False
         self._canonical = True
         self.modes_changed()
 
@@ -64,7 +62,7 @@ class LineDiscipline:
             self.edit.clear()
             self.queued = 0
         self._canonical = canonical
-        self._literal = self._erasing = False
+        self._literal = self.screen.erasing = False
         self._special = frozenset(modes.cc[i] for i in _SPECIALS if modes.cc[i] != t.DISABLED_CHAR) | {10, 13}
         self._transparent = not (
             modes.lflag & (t.ICANON | t.ISIG | t.ECHO)
@@ -125,49 +123,6 @@ class LineDiscipline:
         self.edit.clear()
         self.raw.clear()
         self.queued = 0
-
-    def output(self, data: bytes | memoryview) -> None:
-        """Output of the program, processed as OPOST says."""
-        data = bytes(data)
-        oflag = self.modes.oflag
-        if not oflag & t.OPOST:
-            self.emit(data)
-        elif oflag & (t.OLCUC | t.OCRNL | t.ONOCR | t.ONLRET | t.TABDLY) or not oflag & t.ONLCR:
-            self.emit(b"".join([self._out(byte) for byte in data]))
-        else:
-            last = max(data.rfind(b"\n"), data.rfind(b"\r"))
-            self.column = len(data) - last - 1 if last >= 0 else self.column + len(data)
-            self.emit(data.replace(b"\n", b"\r\n"))
-
-    def _out(self, byte: int) -> bytes:
-        oflag = self.modes.oflag
-        if byte == 10:
-            if oflag & t.ONLRET:
-                self.column = 0
-            if oflag & t.ONLCR:
-                self.column = 0
-                return b"\r\n"
-        elif byte == 13:
-            if oflag & t.ONOCR and not self.column:
-                return b""
-            if oflag & t.OCRNL:
-                if oflag & t.ONLRET:
-                    self.column = 0
-                return b"\n"
-            self.column = 0
-        elif byte == 9:
-            spaces = 8 - (self.column & 7)
-            self.column += spaces
-            if oflag & t.TABDLY == t.XTABS:
-                return b" " * spaces
-        elif byte == 8:
-            self.column = max(0, self.column - 1)
-        elif byte >= 32 and byte != 127:
-            if oflag & t.OLCUC and 97 <= byte <= 122:
-                byte -= 32
-            if byte & 0xC0 != 0x80 or not self.modes.iflag & t.IUTF8:
-                self.column += 1
-        return bytes((byte,))
 
     # ---- the keyboard's side
 
@@ -231,7 +186,7 @@ class LineDiscipline:
         if self.modes.iflag & t.IXON:
             self.start()
         if self.modes.lflag & t.ECHO:
-            self._echo(byte)
+            self.screen.echo(byte)
         self.signal(signo)
 
     def _newlines(self, byte: int, room: int) -> None:
@@ -256,21 +211,21 @@ class LineDiscipline:
         elif extended and byte == cc[t.VLNEXT]:
             self._literal = True
             if lflag & t.ECHO:
-                self._finish_erasing()
+                self.screen.finish_erasing()
                 if lflag & t.ECHOCTL:
-                    self.emit(b"^\b")
+                    self.screen.emit(b"^\b")
         elif extended and lflag & t.ECHO and byte == cc[t.VREPRINT]:
             self._reprint(byte)
         elif byte == 10:
             if lflag & (t.ECHO | t.ECHONL):
-                self._finish_erasing()
-                self.emit_processed(b"\n")
+                self.screen.finish_erasing()
+                self.screen.emit_processed(b"\n")
             self._end_line(b"\n")
         elif byte == cc[t.VEOF]:
             self._end_line(b"")
         elif byte == cc[t.VEOL] or (extended and byte == cc[t.VEOL2]):
             if lflag & t.ECHO:
-                self._echo(byte)
+                self.screen.echo(byte)
             self._end_line(bytes((byte,)))
         else:
             return False
@@ -281,24 +236,24 @@ class LineDiscipline:
         full = self._canonical and room <= 1 and len(self.edit) + self.queued >= SIZE - 1
         if full:
             if self.modes.iflag & t.IMAXBEL:
-                self.emit(b"\a")
+                self.screen.emit(b"\a")
             return
         lflag = self.modes.lflag
         if lflag & t.ECHO:
-            self._finish_erasing()
+            self.screen.finish_erasing()
             if not self.edit:
-                self._edit_column = self.column
+                self.screen.line_start = self.screen.column
             if byte == 10:
-                self.emit_processed(b"\n")
+                self.screen.emit_processed(b"\n")
             else:
-                self._echo(byte)
+                self.screen.echo(byte)
         into = self.edit if self._canonical else self.raw
         if byte == 0xFF and self.modes.iflag & t.PARMRK:
             into.append(byte)
         into.append(byte)
 
     def _end_line(self, end: bytes) -> None:
-        self._erasing = False
+        self.screen.erasing = False
         self._complete(bytes(self.edit) + end)
         self.edit.clear()
 
@@ -308,31 +263,12 @@ class LineDiscipline:
 
     # ---- echo
 
-    def emit_processed(self, text: bytes) -> None:
-        """Echo that OPOST applies to."""
-        if self.modes.oflag & t.OPOST:
-            text = b"".join([self._out(byte) for byte in text])
-        self.emit(text)
-
-    def _echo(self, byte: int) -> None:
-        if self.modes.lflag & t.ECHOCTL and (byte < 32 or byte == 127) and byte != 9:
-            self.column += 2
-            self.emit(bytes((94, byte ^ 0x40)))
-        else:
-            self.emit_processed(bytes((byte,)))
-
     def _reprint(self, byte: int) -> None:
-        self._finish_erasing()
-        self._echo(byte)
-        self.emit_processed(b"\n")
+        self.screen.finish_erasing()
+        self.screen.echo(byte)
+        self.screen.emit_processed(b"\n")
         for each in bytes(self.edit):
-            self._echo(each)
-
-    def _finish_erasing(self) -> None:
-        if self._erasing:
-            self.emit(b"/")
-            self.column += 1
-            self._erasing = False
+            self.screen.echo(each)
 
     def _erase(self, byte: int) -> None:
         cc, lflag = self.modes.cc, self.modes.lflag
@@ -345,10 +281,10 @@ class LineDiscipline:
                 return
             if not lflag & t.ECHOK or not lflag & t.ECHOKE or not lflag & t.ECHOE:
                 edit.clear()
-                self._finish_erasing()
-                self._echo(byte)
+                self.screen.finish_erasing()
+                self.screen.echo(byte)
                 if lflag & t.ECHOK:
-                    self.emit_processed(b"\n")
+                    self.screen.emit_processed(b"\n")
                 return
         in_word = False
         while edit:
@@ -360,11 +296,11 @@ class LineDiscipline:
                     break
             del edit[-len(character) :]
             if lflag & t.ECHO:
-                self._unecho(character, byte)
+                self.screen.unecho(character, byte, bytes(edit))
             if byte == cc[t.VERASE]:
                 break
         if not edit and lflag & t.ECHO:
-            self._finish_erasing()
+            self.screen.finish_erasing()
 
     def _last_character(self) -> bytes:
         edit = self.edit
@@ -373,39 +309,6 @@ class LineDiscipline:
             while start > 0 and edit[start] & 0xC0 == 0x80:
                 start -= 1
         return bytes(edit[start:])
-
-    def _unecho(self, character: bytes, eraser: int) -> None:
-        """Take one character from the screen."""
-        lflag = self.modes.lflag
-        if lflag & t.ECHOPRT:
-            if not self._erasing:
-                self.emit(b"\\")
-                self._erasing = True
-            self._echo(character[0])
-            return
-        if eraser == self.modes.cc[t.VERASE] and not lflag & t.ECHOE:
-            self._echo(eraser)
-            return
-        if character == b"\t":
-            width = 8 - (self._width() & 7)
-            self.emit(b"\b" * width)
-        else:
-            control = character[0] < 32 or character[0] == 127
-            width = 1 if not control else 2 if lflag & t.ECHOCTL else 0
-            self.emit(b"\b \b" * width)
-        self.column = max(0, self.column - width)
-
-    def _width(self) -> int:
-        """The column where the edited line ends on the screen."""
-        column = self._edit_column
-        for byte in self.edit:
-            if byte == 9:
-                column += 8 - (column & 7)
-            elif byte < 32 or byte == 127:
-                column += 2 if self.modes.lflag & t.ECHOCTL else 0
-            elif byte & 0xC0 != 0x80 or not self.modes.iflag & t.IUTF8:
-                column += 1
-        return column
 
     # ---- flow control
 

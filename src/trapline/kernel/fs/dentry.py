@@ -3,7 +3,9 @@
 `children` holds what may be answered without asking the file system. `kept` holds dentries that must be asked for
 each time (`Inode.volatile`), so that the same file keeps the same dentry.
 
-Invariants: `parent.children[name]` (or `kept`) is this dentry, or it was dropped or deleted; the root of a file system is its own parent.
+Invariants:
+- `parent.children[name]` (or `kept`) is this dentry, or it was dropped or deleted;
+- the root of a file system is its own parent.
 """
 
 from __future__ import annotations
@@ -123,7 +125,7 @@ def _calibrate() -> int:
     """What `_refs` says of a dentry that only its parent's dict refers to, called as `shrink` calls it."""
     children = {b"": Dentry(b"", None, None)}
     children[b""].parent = None  # type: ignore[assignment]
-    return [_refs(child) for name, child in children.items() if name is not None][0]
+    return [_refs(child) for name, child in children.items() if name is not None][0]  # noqa: RUF015 - as in `shrink`
 
 
 _unused_refs = _calibrate()

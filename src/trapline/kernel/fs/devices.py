@@ -36,7 +36,7 @@ def register_chardev(major_number: int, minor_number: int, opener: Opener) -> No
 def open_special(inode: Inode, path: Path, flags: int, task: Any) -> File | Coroutine[Any, Any, File]:
     """Open a FIFO, device or socket node of any file system; raises ENXIO where there is no driver."""
     kind = inode.mode & S_IFMT
-    if kind == S_IFCHR or kind == S_IFBLK:
+    if kind in (S_IFCHR, S_IFBLK):
         if path.mount.flags & MS_NODEV:
             raise EACCES("devices cannot be opened on a nodev mount")
         number = major(inode.rdev), minor(inode.rdev)

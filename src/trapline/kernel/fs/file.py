@@ -28,7 +28,7 @@ from trapline.abi.fcntl import (
     SEEK_HOLE,
     SEEK_SET,
 )
-from trapline.abi.stat import DT_DIR, S_IFDIR, S_IFMT
+from trapline.abi.stat import DT_DIR, S_IFDIR, S_IFMT, S_ISGID, S_ISUID, S_IXGRP
 
 if TYPE_CHECKING:
     from trapline.kernel.fs.inode import Entry, Inode
@@ -257,6 +257,8 @@ class RegularFile(File):
             data = data[: MAX_FILE_SIZE - offset]
         if inode.seals > 0:
             data = _unsealed(inode, data, offset)
+        if inode.mode & (S_ISUID | S_ISGID):
+            _strip_setid(inode)
         done = inode.store(offset, data)
         inode.mtime_ns = inode.ctime_ns = inode.sb.now()
         if inode.watches is not None:
@@ -269,7 +271,7 @@ class RegularFile(File):
             offset += self.pos
         elif whence == SEEK_END:
             offset += size
-        elif whence == SEEK_DATA or whence == SEEK_HOLE:
+        elif whence in (SEEK_DATA, SEEK_HOLE):
             if not 0 <= offset < size:
                 raise ENXIO
             if whence == SEEK_HOLE:  # lseek(2) allows a file system to know only the hole at the end
@@ -289,6 +291,15 @@ def _closed(inode: Inode) -> None:
     inode.opens -= 1
     if inode.nlink == 0 and inode.opens == 0 and inode.mode & S_IFMT != S_IFDIR:
         inode.evict()
+
+
+def _strip_setid(inode: Inode) -> None:
+    """Written to, a program loses what lets it run as somebody else: write(2); here, whoever the writer is."""
+    mode = inode.mode & 0o7777 & ~S_ISUID
+    if mode & S_IXGRP:
+        mode &= ~S_ISGID
+    if mode != inode.mode & 0o7777:
+        inode.setattr(mode=mode)
 
 
 def _unsealed(inode: Inode, data: bytes | memoryview, offset: int) -> bytes | memoryview:

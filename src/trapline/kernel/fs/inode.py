@@ -12,7 +12,7 @@ from __future__ import annotations
 from collections.abc import Callable, Coroutine
 from typing import TYPE_CHECKING, Any
 
-from trapline.abi.errno import EINVAL, ENOTDIR, ENXIO, EOPNOTSUPP, EPERM
+from trapline.abi.errno import EINVAL, ENOTDIR, ENOTSUP, ENXIO, EPERM
 from trapline.abi.stat import S_IFDIR, S_IFMT, S_ISGID
 
 if TYPE_CHECKING:
@@ -80,7 +80,7 @@ class Inode:
 
     def tmpfile(self, mode: int, creds: Any) -> Inode:
         """A new regular file without a name, for O_TMPFILE."""
-        raise EOPNOTSUPP
+        raise ENOTSUP
 
     def mkdir(self, name: bytes, mode: int, creds: Any) -> Inode:
         raise EPERM
@@ -157,7 +157,7 @@ class Inode:
 
     def allocate(self, mode: int, offset: int, length: int) -> None:
         """fallocate(2) with FALLOC_FL_* `mode`."""
-        raise EOPNOTSUPP
+        raise ENOTSUP
 
     def refresh(self) -> None:
         """Bring the attributes up to date, where `live`."""
@@ -191,14 +191,14 @@ class Inode:
     # ---- extended attributes: full names, with their namespace
 
     def getxattr(self, name: bytes) -> bytes:
-        """Raises ENODATA, or EOPNOTSUPP."""
-        raise EOPNOTSUPP
+        """Raises ENODATA, or ENOTSUP."""
+        raise ENOTSUP
 
     def setxattr(self, name: bytes, value: bytes, flags: int) -> None:
-        raise EOPNOTSUPP
+        raise ENOTSUP
 
     def removexattr(self, name: bytes) -> None:
-        raise EOPNOTSUPP
+        raise ENOTSUP
 
     def listxattr(self) -> list[bytes]:
         return []

@@ -10,7 +10,18 @@ from __future__ import annotations
 
 from typing import TYPE_CHECKING, Any
 
-from trapline.abi.errno import EEXIST, EFBIG, EINVAL, ENODATA, ENOENT, ENOSPC, ENOTEMPTY, EOPNOTSUPP, EPERM, ESTALE
+from trapline.abi.errno import (
+    EEXIST,
+    EFBIG,
+    EINVAL,
+    ENODATA,
+    ENOENT,
+    ENOSPC,
+    ENOTEMPTY,
+    ENOTSUP,
+    EPERM,
+    ESTALE,
+)
 from trapline.abi.fcntl import (
     F_SEAL_FUTURE_WRITE,
     F_SEAL_GROW,
@@ -58,6 +69,9 @@ class MemorySuperBlock(SuperBlock):
             raise ENOSPC("no free inodes")
         self.used_inodes += 1
 
+    def unmounted(self) -> None:
+        del self.root  # else a file system would keep itself, and its frames, alive
+
     def statfs(self) -> StatFs:
         return StatFs(
             self.magic,
@@ -93,7 +107,7 @@ class MemInode(Inode):
 
     def getxattr(self, name: bytes) -> bytes:
         if name.startswith(b"system."):
-            raise EOPNOTSUPP
+            raise ENOTSUP
         value = self.xattrs.get(name) if self.xattrs else None
         if value is None:
             raise ENODATA
@@ -101,7 +115,7 @@ class MemInode(Inode):
 
     def setxattr(self, name: bytes, value: bytes, flags: int) -> None:
         if name.startswith(b"system."):
-            raise EOPNOTSUPP
+            raise ENOTSUP
         old = self.xattrs.get(name) if self.xattrs else None
         if old is not None and flags & XATTR_CREATE:
             raise EEXIST
@@ -194,7 +208,7 @@ class MemFile(MemInode):
 
     def allocate(self, mode: int, offset: int, length: int) -> None:
         if mode & ~(FALLOC_FL_KEEP_SIZE | FALLOC_FL_PUNCH_HOLE):
-            raise EOPNOTSUPP
+            raise ENOTSUP
         cache = self.page_cache
         assert cache is not None
         end = offset + length
@@ -202,7 +216,7 @@ class MemFile(MemInode):
             raise EFBIG
         if mode & FALLOC_FL_PUNCH_HOLE:
             if not mode & FALLOC_FL_KEEP_SIZE:
-                raise EOPNOTSUPP
+                raise ENOTSUP
             if self.seals > 0 and self.seals & (F_SEAL_WRITE | F_SEAL_FUTURE_WRITE):
                 raise EPERM("sealed")
             self.changing()

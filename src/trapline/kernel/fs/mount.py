@@ -1,6 +1,8 @@
 """Mount and Path: file systems put together to one tree, and a place in it.
 
-Invariant: a mount's `mountpoint` is a dentry of `parent`'s file system, whose `mounts` counts it; only the root of a tree has no parent.
+Invariants:
+- a mount's `mountpoint` is a dentry of `parent`'s file system, whose `mounts` counts it;
+- only the root of a tree has no parent.
 """
 
 from __future__ import annotations
@@ -55,8 +57,11 @@ class Path:
     def parent(self) -> Path:
         """The directory above, across mounts; the top of the tree is its own parent."""
         mount, dentry = self.mount, self.dentry
-        while dentry is mount.root and mount.parent is not None and mount.mountpoint is not None:
-            mount, dentry = mount.parent, mount.mountpoint
+        while dentry is mount.root:
+            below = mount.mountpoint
+            if mount.parent is None or below is None:
+                break
+            mount, dentry = mount.parent, below
         return Path(mount, dentry if dentry is mount.root else dentry.parent)
 
     def parent_inode(self) -> Inode:
@@ -76,10 +81,11 @@ class Path:
         outside = False
         while root is None or dentry is not root.dentry or mount is not root.mount:
             if dentry is mount.root:
-                if mount.parent is None or mount.mountpoint is None:
+                below = mount.mountpoint
+                if mount.parent is None or below is None:
                     outside = root is not None
                     break
-                mount, dentry = mount.parent, mount.mountpoint
+                mount, dentry = mount.parent, below
             elif dentry.parent is dentry:  # in no tree: the name says it all
                 return dentry.name, False
             else:

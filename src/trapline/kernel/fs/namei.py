@@ -1,7 +1,8 @@
 """Making, removing and renaming entries: the checks of mkdir(2), mknod(2), link(2), symlink(2), unlink(2), rmdir(2), rename(2).
 
 Each function takes a `Place` (see `path`), checks everything, lets the file system act, then brings the dentry cache in
-step. `creds` None stands for the kernel. Errors come in the order Linux gives them: existence before a read-only mount, that before permissions.
+step. `creds` None stands for the kernel. Errors come in the order Linux gives them: existence before a read-only mount,
+that before permissions.
 """
 
 from __future__ import annotations

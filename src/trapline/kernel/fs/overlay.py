@@ -70,10 +70,11 @@ class OverlayFs(MemorySuperBlock):
         return found
 
 
-class Layered:
+class Layered(MemInode):
     """What the overlay's inodes with a lower inode have in common. `parent` and `name`: where it was first found."""
 
-    __slots__ = ()
+    if not TYPE_CHECKING:  # each subclass has the slots: two bases with slots cannot be combined
+        __slots__ = ()
 
     lower: Inode
     upper: bool
@@ -83,7 +84,6 @@ class Layered:
 
     def adopt(self, lower: Inode, parent: OverlayDir | None, name: bytes) -> None:
         """Start as what `lower` is."""
-        assert isinstance(self, MemInode)
         self.lower = lower
         self.parent = parent
         self.name = name
@@ -106,7 +106,6 @@ class Layered:
         self.pin()
 
     def pin(self) -> None:
-        assert isinstance(self, MemInode)
         self.upper = True
         self.sb.pinned[self.lower] = self
         parent, self.parent = self.parent, None

@@ -47,7 +47,8 @@ PARENT = 0x200  #: stop at the directory of the last component
 class Place(NamedTuple):
     """Where the last component of a name would be: in directory `parent`, as `name`.
 
-    `name` is b"" when the walk ended without one: at ".", ".." or the root, `special`, or behind a magic link. `slash`: it must be a directory.
+    `name` is b"", b"." or b".." when there is no such component: the root, or a name that ends in dots. `slash`: the name
+    ended in one, so it must be a directory.
     """
 
     parent: Path
@@ -177,11 +178,12 @@ def _up(mount: Mount, dentry: Dentry, root: Path, flags: int) -> tuple[Mount, De
             raise EXDEV
         return mount, dentry
     while dentry is mount.root:
-        if mount.parent is None or mount.mountpoint is None:
+        below = mount.mountpoint
+        if mount.parent is None or below is None:
             return mount, dentry
         if flags & RESOLVE_NO_XDEV:
             raise EXDEV
-        mount, dentry = mount.parent, mount.mountpoint
+        mount, dentry = mount.parent, below
         if dentry is root.dentry and mount is root.mount:
             return mount, dentry
     return mount, dentry.parent

@@ -4,14 +4,15 @@
 the host:
 
 - by default, the host's system trees: /usr /bin /sbin /lib* /etc /opt /nix, /var/lib and /var/cache, and the current
-  directory at its own name. One rule keeps secrets out of them: a file that others may not read, or a directory that others may not
-  list and enter, does not exist (so there is no /etc/shadow, no host keys, no ssl/private). /root and /home are empty
-  directories; /tmp, /run, /var/tmp and /var/log are fresh; /dev, /proc, /sys and /mnt are places to mount on;
+  directory at its own name. One rule keeps secrets out of the system trees: a file that others may not read, or a
+  directory that others may not list and enter, does not exist (so there is no /etc/shadow, no host keys, no ssl/private).
+  /root and /home are empty directories; /tmp, /run, /var/tmp and /var/log are fresh; /dev, /proc, /sys and /mnt are places
+  to mount on;
 - "/": the whole host tree, except that /dev, /proc and /sys are empty places to mount on;
 - another directory; or a tar archive, unpacked into memory.
 
-The rule does not apply to trees that the user names: the current directory, --root, binds. The current directory is left out if it is
-the root, a home directory or above one: it would show every secret in it.
+The rule does not apply to trees that the user names: the current directory, --root, binds. The current directory is left
+out if it is the root, a home directory or above one: it would show every secret in it.
 
 Nothing is read from the host before a program asks for it, but for a handful of attributes.
 """
@@ -89,7 +90,7 @@ def build_root(
     rw: Iterable[str] = (),
     cwd: str | None = None,
 ) -> Root:
-    """Mount the root tree and the binds on `kernel.vfs`. Raises Errno, ValueError for a malformed bind, BadArchive.
+    """Mount the root tree and the binds on `kernel.vfs`. Raises Errno, ValueError for a malformed bind, BadArchiveError.
 
     `root`: None, "/", a directory, or a tar archive. `binds`: "SRC:DST", "SRC:DST:ro" or "SRC:DST:rw" (ro is the default).
     `rw`: directories bound read-write to their own names. `cwd`: the host's current directory, an absolute path.

@@ -6,10 +6,13 @@ becomes of bytes that user memory did not take) is asked here, once they have an
 
 from __future__ import annotations
 
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 from trapline.abi.errno import EAGAIN
 from trapline.kernel.fs.file import File
+
+if TYPE_CHECKING:
+    from trapline.kernel.sync.park import WaitQueue
 
 
 class SpecialFile(File):
@@ -37,6 +40,10 @@ class SpecialFile(File):
     def poll_as(self, task: Any) -> int:
         """`poll` for a known task."""
         return self.poll()
+
+    def queues_as(self, task: Any) -> tuple[WaitQueue, ...]:
+        """`poll_queues` for a known task."""
+        return self.poll_queues()
 
     def patience_ns(self, count: int, writing: bool) -> int | None:
         """How long a blocked transfer of `count` bytes waits before `gave_up` is asked; None: for ever."""

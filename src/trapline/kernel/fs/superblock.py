@@ -32,9 +32,11 @@ def _epoch() -> int:
 
 
 class SuperBlock:
-    """`fstype` as /proc/mounts shows it; `magic` as statfs(2) does; `volatile`: see `Inode.volatile`."""
+    """`fstype` as /proc/mounts shows it; `magic` as statfs(2) does."""
 
-    __slots__ = ("__weakref__", "block_size", "dev", "fstype", "magic", "next_ino", "now", "options", "read_only", "root", "vfs")
+    __slots__ = (
+        "__weakref__", "block_size", "dev", "fstype", "magic", "next_ino", "now", "options", "read_only", "root", "vfs",
+    )  # fmt: skip
 
     root: Inode
 
@@ -51,6 +53,9 @@ class SuperBlock:
 
     def statfs(self) -> StatFs:
         return StatFs(self.magic)
+
+    def unmounted(self) -> None:
+        """The last mount of it left the tree; open files may still use it."""
 
     def sync(self) -> None:
         """Write everything back: syncfs(2)."""

@@ -5,7 +5,14 @@ from __future__ import annotations
 from typing import TYPE_CHECKING, Any
 
 from trapline.abi.errno import EINVAL
-from trapline.abi.fcntl import F_SEAL_EXEC, F_SEAL_SEAL, MFD_ALLOW_SEALING, MFD_NOEXEC_SEAL, O_LARGEFILE, O_RDWR
+from trapline.abi.fcntl import (
+    F_SEAL_EXEC,
+    F_SEAL_SEAL,
+    MFD_ALLOW_SEALING,
+    MFD_NOEXEC_SEAL,
+    O_LARGEFILE,
+    O_RDWR,
+)
 from trapline.abi.mount import TMPFS_MAGIC
 from trapline.abi.stat import S_IFDIR, S_IFREG
 from trapline.kernel.fs.dentry import Dentry

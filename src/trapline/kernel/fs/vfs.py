@@ -10,6 +10,7 @@ Invariants:
 from __future__ import annotations
 
 from collections.abc import Callable
+from contextlib import suppress
 from itertools import count
 from typing import TYPE_CHECKING, Any
 
@@ -19,12 +20,12 @@ from trapline.abi.mount import ANON_INODE_MAGIC, PIPEFS_MAGIC, SOCKFS_MAGIC
 from trapline.abi.stat import S_IFDIR, S_IFMT, makedev
 from trapline.kernel.fs import path as walking
 from trapline.kernel.fs.dentry import Dentry, forget, shrink
+from trapline.kernel.fs.file import File
 from trapline.kernel.fs.mount import Mount, Path
 from trapline.kernel.fs.path import FOLLOW, Place
 from trapline.kernel.fs.superblock import SuperBlock
 
 if TYPE_CHECKING:
-    from trapline.kernel.fs.file import File
     from trapline.kernel.fs.inode import Inode
     from trapline.kernel.fs.permission import Creds
     from trapline.machine.ram import Ram
@@ -134,10 +135,23 @@ class Vfs:
         self.mounts.remove(mount)
         if not any(each.sb is mount.sb for each in self.mounts):
             forget(mount.root)
+            mount.sb.unmounted()
+            if not lazy:
+                mount.root.inode = None  # nobody uses it: its frames are free now, not at the next collection
 
     def move_mount(self, mount: Mount, to: Path) -> None:
         self.detach(mount)
         self._attach(mount, to)
+
+    def pivot(self, mount: Mount, put_old: Path) -> None:
+        """Make `mount` the top of the tree, and hang the old top over `put_old`."""
+        old = self.root.mount
+        self.detach(mount)
+        mount.parent = mount.mountpoint = None
+        self._attach(old, put_old)
+        self.root = Path(mount, mount.root)
+        self.mounts.remove(mount)
+        self.mounts.insert(0, mount)
 
     def cross(self, mount: Mount, dentry: Dentry) -> tuple[Mount, Dentry]:
         """The top of what is mounted on a place (the place itself if nothing is)."""
@@ -238,8 +252,8 @@ class Vfs:
     def open_path(self, path: Path, flags: int) -> File:
         """Open what is at `path`, as the kernel; never waits."""
         file = path.inode.open(path, flags, None)
-        assert not hasattr(file, "send")
-        return file  # type: ignore[return-value]
+        assert isinstance(file, File)
+        return file
 
     def read_file(self, name: bytes, limit: int = 1 << 24) -> bytes:
         """Up to `limit` bytes of a regular file."""
@@ -270,10 +284,8 @@ class Vfs:
             if not part:
                 continue
             made += b"/" + part
-            try:
+            with suppress(EEXIST):
                 mkdir(self, self.place(made), mode, None)
-            except EEXIST:
-                pass
         return self.at_root(name)
 
     # ---- the dentry cache

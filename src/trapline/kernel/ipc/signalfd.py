@@ -68,7 +68,7 @@ class SignalFd(AnonFile):
     def poll_queues(self) -> tuple[WaitQueue, ...]:
         return (self.group.signal_wait,)
 
-    def queues_for(self, task: Any) -> tuple[WaitQueue, ...]:
+    def queues_as(self, task: Any) -> tuple[WaitQueue, ...]:
         return (task.group.signal_wait,)
 
 

@@ -68,7 +68,6 @@ class TimerFd(AnonFile):
         self.flags_set = flags
         self.interval_ns = interval_ns
         wall = self.clockid in (CLOCK_REALTIME, CLOCK_REALTIME_ALARM) and bool(flags & TFD_TIMER_ABSTIME)
-        self._cancelled = self._cancelled and wall and bool(flags & TFD_TIMER_CANCEL_ON_SET)
         if wall:
             _wall.add(self)
         else:
@@ -77,6 +76,12 @@ class TimerFd(AnonFile):
             self.next_ns = value_ns if flags & TFD_TIMER_ABSTIME else min(self._now() + value_ns, TIME_MAX_NS)
             self._arm()
         return old
+
+    def take_cancelled(self, flags: int) -> bool:
+        """The clock jumped since the timer was armed, and the caller asks again to hear of that (timerfd_create(2))."""
+        cancelled = self._cancelled and bool(flags & TFD_TIMER_CANCEL_ON_SET)
+        self._cancelled = False
+        return cancelled
 
     def get(self) -> tuple[int, int]:
         """(time to the next expiration, interval); the first is 0 when the timer is disarmed."""

@@ -9,8 +9,10 @@ Invariants:
 from __future__ import annotations
 
 from bisect import bisect_left, bisect_right
+from contextlib import suppress
 from typing import TYPE_CHECKING, Any, Protocol
 
+from trapline.abi.errno import Errno
 from trapline.abi.mman import VM_LOCKED, VM_MAYWRITE, VM_SHARED
 
 if TYPE_CHECKING:
@@ -78,6 +80,8 @@ class Area:
         cache.mappers.pop(self, None)
         if self.flags & VM_SHARED and self.flags & VM_MAYWRITE:
             cache.shared_writers -= 1
+            with suppress(Errno):  # what cannot be stored stays dirty: fsync(2) tries again, and reports
+                cache.sync(self.offset, self.offset + self.end - self.start)
         if cache.owned and not cache.mappers:
             cache.close()
         if file is not None:

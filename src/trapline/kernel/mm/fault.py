@@ -17,7 +17,7 @@ from trapline.abi.mman import VM_HUGEPAGE, VM_NOHUGEPAGE, VM_RAND_READ, VM_SHARE
 from trapline.kernel.mm.errors import OutOfFrames
 from trapline.kernel.mm.tables import BLOCK_SHIFT, BLOCK_SIZE, LANE_MASK, Run
 from trapline.machine.contract import WRITE
-from trapline.machine.paging.entry import PAGE_MASK, PAGE_SHIFT, PAGE_SIZE
+from trapline.machine.paging.entry import PAGE_SHIFT, PAGE_SIZE
 from trapline.machine.ram import BLOCK_ORDER, BLOCK_PAGES
 
 if TYPE_CHECKING:

@@ -6,9 +6,12 @@ from trapline.abi.mman import RLIM_INFINITY
 
 
 class MmLimits:
-    """The resource limits that bound an address space, in bytes: setrlimit(2) RLIMIT_AS, _DATA, _STACK, _MEMLOCK."""
+    """The resource limits that bound an address space, in bytes: setrlimit(2) RLIMIT_AS, _DATA, _STACK, _MEMLOCK.
 
-    __slots__ = ("as_bytes", "data", "memlock", "stack")
+    `lock_freely`: the caller of the system call in progress has CAP_IPC_LOCK, so `memlock` does not bound it.
+    """
+
+    __slots__ = ("as_bytes", "data", "lock_freely", "memlock", "stack")
 
     def __init__(
         self,
@@ -21,6 +24,7 @@ class MmLimits:
         self.data = data
         self.stack = stack
         self.memlock = memlock
+        self.lock_freely = False
 
     def copy(self) -> MmLimits:
         return MmLimits(self.as_bytes, self.data, self.stack, self.memlock)

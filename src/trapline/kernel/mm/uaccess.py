@@ -126,7 +126,7 @@ class UserAccess:
         parts: list[bytes] = []
         try:
             for part in self.buffers(addr, n, False):
-                parts.append(part.tobytes())
+                parts.append(part.tobytes())  # noqa: PERF401 - what came before a fault counts
         except (EFAULT, OutOfMemory):
             if not parts:
                 raise

@@ -13,7 +13,7 @@ from trapline.abi.errno import EINVAL, ENOSYS
 from trapline.abi.futex import FUTEX_BITSET_MATCH_ANY, FUTEX_PRIVATE_FLAG, FUTEX_WAKE
 from trapline.abi.time import CLOCK_MONOTONIC, CLOCK_REALTIME
 from trapline.kernel.ipc.futex import pi
-from trapline.kernel.ipc.futex.queue import QUEUES, check_value, key_of, requeue, wake_key, wake_op
+from trapline.kernel.ipc.futex.queue import PI_KEYS, QUEUES, check_value, key_of, requeue, wake_key, wake_op
 from trapline.kernel.ipc.futex.wait import start, wait_vector
 from trapline.kernel.syscalls.declare import Arg, Result, UInt, UserPtr, syscall
 from trapline.kernel.syscalls.timearg import after, read_timespec
@@ -36,8 +36,10 @@ def sys_futex(task: Task, uaddr: UserPtr, op: FutexOp, val: UInt, timeout: Timeo
     Partial: priority-inheritance locks (FUTEX_LOCK_PI and its kin) keep their owner and hand it over in order of arrival,
     but lend nobody a priority.
     """
-    if op == _WAKE_PRIVATE and not uaddr & 3 and uaddr >> 47 == 0 and (task.mm, uaddr) not in QUEUES:
-        return wake_key((task.mm, uaddr), 1)  # nobody waits: 0, or EINVAL for a lock
+    if op == _WAKE_PRIVATE and not uaddr & 3 and not uaddr >> 47:
+        key = (task.mm, uaddr)
+        if key not in QUEUES and key not in PI_KEYS:
+            return 0
     verb = _VERBS.get(op & f.FUTEX_CMD_MASK)
     if verb is None:
         raise ENOSYS("unknown futex operation")

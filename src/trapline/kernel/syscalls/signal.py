@@ -1,4 +1,4 @@
-"""What a process does on signals and which it blocks: sigaction(2), sigprocmask(2), waiting for them, sigaltstack(2), sigreturn(2)."""
+"""Acting on signals: sigaction(2), sigprocmask(2), sigaltstack(2), waiting for signals, and sigreturn(2)."""
 
 from __future__ import annotations
 

@@ -23,9 +23,10 @@ if TYPE_CHECKING:
 
 def user_ns(task: Task) -> int:
     """User time of a thread, the present stay in user mode included."""
+    total = task.utime_ns
     if task.on_cpu:
-        return task.utime_ns + max(0, task.kernel.clock.monotonic_ns() - task.user_since_ns)
-    return task.utime_ns
+        total += max(0, task.kernel.clock.monotonic_ns() - task.user_since_ns)
+    return total
 
 
 def task_ns(task: Task) -> int:

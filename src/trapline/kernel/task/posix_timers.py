@@ -129,7 +129,7 @@ class Queued:
 
 
 def new_id(group: ThreadGroup) -> int:
-    """The lowest free timer number. Raises EAGAIN when there are too many."""
+    """A free timer number. Raises EAGAIN when there are too many."""
     if group.posix_timers is None:
         group.posix_timers = {}
     timers: dict[int, PosixTimer] = group.posix_timers

@@ -2,12 +2,12 @@
 
 from __future__ import annotations
 
-from trapline.abi.x86_64 import NREGS, R8, R9, R10, RAX, RDI, RDX, RIP, RSI, RSP
+from trapline.abi.x86_64 import FS_BASE, NREGS, R8, R9, R10, RAX, RDI, RDX, RIP, RSI, RSP
 from trapline.machine.contract import Arch
 from trapline.machine.host.layout import STUB
 from trapline.machine.paging.entry import X86_64 as PAGING
 
 X86_64 = Arch(
-    name="x86_64", paging=PAGING, nregs=NREGS, nr=RAX, args=(RDI, RSI, RDX, R10, R8, R9), ret=RAX, pc=RIP, sp=RSP,
+    name="x86_64", paging=PAGING, nregs=NREGS, nr=RAX, args=(RDI, RSI, RDX, R10, R8, R9), ret=RAX, pc=RIP, sp=RSP, tls=FS_BASE,
     syscall_len=2, task_size=STUB, fp_size=0,  # fp_size: the machine fills in what its CPU has
 )  # fmt: skip

@@ -1,7 +1,7 @@
 """One thread of user code on a host machine: the kernel's copy of its registers, and where its FP state is.
 
-Invariant: the FP state is in `slot`'s frame when `slot` is not None (then `slot.ctx` is this context), else in `_fp`, else it is
-that of a new program. General registers are always the copy in `regs`.
+Invariant: the FP state is in `slot`'s frame when `slot` is not None (then `slot.ctx` is this context), else in `_fp`, else it
+is that of a new program. General registers are always the copy in `regs`.
 """
 
 from __future__ import annotations
@@ -35,8 +35,8 @@ class HostContext(Context):
         self.regs[CSGSFS] = SELECTORS
         self.regs[EFLAGS] = IF | 2
 
-    @property
-    def space(self) -> HostSpace:  # type: ignore[override]
+    @property  # type: ignore[override]
+    def space(self) -> HostSpace:
         return self._space
 
     @space.setter

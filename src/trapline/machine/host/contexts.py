@@ -23,6 +23,7 @@ from trapline.machine.host.layout import (
     OPS,
     OPS_MAX,
     REGS,
+    RESULTS,
     SLOT_SIZE,
     SLOTS,
     STATE,
@@ -98,8 +99,8 @@ class Slot:
     """One host thread of a stub process, as the kernel sees it."""
 
     __slots__ = (
-        "_halves", "_ops", "address", "cause", "ctx", "fp", "kicked_ns", "offset", "process", "regs", "running", "tid",
-        "user_address",
+        "_halves", "_ops", "_results", "address", "cause", "ctx", "fp", "kicked_ns", "offset", "process", "regs", "running",
+        "tid", "user_address",
     )  # fmt: skip
 
     def __init__(self, contexts: Contexts, template: Template | None, process: Process, offset: int, index: int) -> None:
@@ -115,6 +116,7 @@ class Slot:
         self._halves = contexts.halves[offset // 4 : (offset + REGS) // 4]
         self.regs = words[(offset + REGS) // 8 : (offset + REGS) // 8 + 25]
         self.cause = words[(offset + CAUSE) // 8 : (offset + CAUSE) // 8 + 1]
+        self._results = words[(offset + RESULTS) // 8 : (offset + RESULTS) // 8 + OPS_MAX]
         self._ops = words[(offset + OPS) // 8 : (offset + OPS) // 8 + (OPS_MAX + 1) * OP_WORDS]
         if template is not None:
             template.stamp(contexts, offset, self.user_address)
@@ -136,5 +138,5 @@ class Slot:
 
     def result(self, index: int) -> int:
         """What an operation returned, as the stub says; negative for an error."""
-        value: int = self._ops[index * OP_WORDS]
+        value: int = self._results[index]
         return value - (1 << 64) if value >> 63 else value

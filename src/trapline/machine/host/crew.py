@@ -1,12 +1,11 @@
 """All stub processes of a machine: birth, death, and whoever steps out of line.
 
-Invariants: every process started here is killed and reaped here, and no other; `lost` is called once for a process that dies before
-its space is closed, when its memory is already gone.
+Invariants: every process started here is killed and reaped here, and no other; `lost` is called once for a process that dies
+before its space is closed, when its memory is already gone.
 """
 
 from __future__ import annotations
 
-import os
 import select
 from collections.abc import Callable
 
@@ -87,8 +86,3 @@ class Crew:
         self._of.clear()
         self.zygote.listener.close()
         self.contexts.close()
-
-
-def eventfd() -> int:
-    """The doorbell: never blocks whoever rings it."""
-    return os.eventfd(0, os.EFD_CLOEXEC | os.EFD_NONBLOCK)

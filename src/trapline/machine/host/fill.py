@@ -1,7 +1,7 @@
 """A TLB miss: walk our own tables, check the access, set A and D, and find the run of pages worth mapping at once.
 
-What hardware does and what we do: A is set on every page that becomes reachable (the manuals let a CPU set it early); D is exact:
-a writable page that is not dirty is mapped read-only until somebody writes to it.
+What hardware does and what we do: A is set on every page that becomes reachable (the manuals let a CPU set it early); D is
+exact: a writable page that is not dirty is mapped read-only until somebody writes to it.
 
 Invariant: a page is mapped writable only if its leaf permits writing and is dirty; nothing above `STUB` is ever mapped.
 """

@@ -1,7 +1,7 @@
 """One stub process: its pid, its threads and their slots, its death.
 
-Invariants: `dead` is set only when the process is gone (or is the zygote's, being killed): a zombie has no memory, so nothing that
-it had mapped can be reached any more; a process is reaped exactly once, and its region is free from then on.
+Invariants: `dead` is set only when the process is gone: a zombie has no memory, so nothing that it had mapped can be reached
+any more; a process is reaped exactly once, and its region is free from then on.
 """
 
 from __future__ import annotations
@@ -11,6 +11,7 @@ import select
 import signal
 
 from trapline.machine.host.contexts import Contexts, Slot, Template
+from trapline.machine.host.layout import SLOT_SIZE
 
 _DEATH_MS = 10_000
 
@@ -32,8 +33,6 @@ class Process:
         self._poll.register(self.pidfd, select.POLLIN)
 
     def add_slot(self, template: Template) -> Slot:
-        from trapline.machine.host.layout import SLOT_SIZE
-
         index = len(self.slots)
         slot = Slot(self._contexts, template, self, self.region + index * SLOT_SIZE, index)
         self.slots.append(slot)

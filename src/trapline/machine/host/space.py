@@ -24,6 +24,7 @@ from trapline.machine.host.layout import (
     FD_RAM,
     FENCE,
     MAP_FIXED,
+    MAP_POPULATE,
     MAP_SHARED,
     NR_CLONE,
     NR_MMAP,
@@ -42,6 +43,7 @@ if TYPE_CHECKING:
 
 MAX_EXTENTS = 8192
 MAX_PROTECTS = 8  #: a downgrade of more extents than this unmaps instead
+MAX_POPULATED = 256 << 10  #: bytes: a mapping up to this size is made with its host page-table entries
 MAX_HINTED = 16  #: mappings that one resume loads ahead
 KICK_NS = 1_000_000_000  #: a thread that has not trapped so long after a kick blocks it
 
@@ -70,7 +72,8 @@ class HostSpace:
         if len(self.tlb) >= MAX_EXTENTS:
             self.flush(0, STUB)
         self.tlb.add(start, end, pa, prot)
-        return (NR_MMAP, start, end - start, prot, MAP_SHARED | MAP_FIXED, FD_RAM, pa)
+        flags = MAP_SHARED | MAP_FIXED | (MAP_POPULATE if False else 0)
+        return (NR_MMAP, start, end - start, prot, flags, FD_RAM, pa)
 
     def hint(self, start: int, end: int) -> None:
         self.hints.append((start, end))

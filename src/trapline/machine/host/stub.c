@@ -43,12 +43,14 @@ struct slot {
 	/* written by both: the registers, see abi/x86_64.py */
 	u64 regs[25];
 	u64 pad3[15];
-	u64 ops[OPS_MAX + 1][7]; /* number (then: result) and arguments */
+	u64 ops[OPS_MAX + 1][7]; /* by the kernel: number and arguments */
+	u64 results[OPS_MAX];    /* by the stub */
 };
 
 _Static_assert(offsetof(struct slot, state) == 128, "layout.py");
 _Static_assert(offsetof(struct slot, regs) == 192, "layout.py");
 _Static_assert(offsetof(struct slot, ops) == 512, "layout.py");
+_Static_assert(offsetof(struct slot, results) == 512 + 33 * 56, "layout.py");
 _Static_assert(sizeof(struct slot) <= SLOT_HEAD, "the head of a slot is one page");
 
 /* A signal frame as the host lays it out (asm/sigframe.h), from the return address on. */
@@ -212,7 +214,7 @@ HIDDEN __attribute__((used)) void serve(struct frame *frame)
 			u64 *op = slot->ops[i];
 			long result = call(op[0], op[1], op[2], op[3], op[4], op[5], op[6]);
 
-			op[0] = result;
+			slot->results[i] = result; /* may come after the kernel's next order: never into ops */
 			failed |= (u64)result >= -4095UL;
 		}
 		if (!(cmd & 1))

@@ -41,10 +41,10 @@ def decode(ctx: Context, cause: int) -> None:
     regs = ctx.regs
     signal, code = cause & 255, cause >> 8 & 255
     vector = regs[TRAPNO]
-    if signal == _SIGSYS:
+    if signal == _SIGSYS and code == 1:
         ctx.kind = SYSCALL
         ctx.entry = {_CAUSE_INT80: ENTRY_INT80, _CAUSE_VSYSCALL: ENTRY_VSYSCALL}.get(cause, ENTRY_SYSCALL)
-    elif signal == SIG_KICK or code == 0 or (code > _SI_KERNEL and signal != _SIGSYS):  # kill(2), tgkill(2) from outside
+    elif signal in (SIG_KICK, _SIGSYS) or code == 0 or code > _SI_KERNEL:  # kill(2) from outside
         ctx.kind = INTERRUPT
     elif vector == PF and code != _SI_KERNEL and signal == _SIGSEGV:
         err = regs[ERR]

@@ -1,10 +1,10 @@
 """The zygote: the stub process that never runs user code, and from which every other is forked.
 
-In a nutshell: starting it spawns the stub's image, waits for its greeting (the seccomp listener, by SCM_RIGHTS, and the layout it was
-compiled with) and for its first trap. `fork` orders a clone and lets the newborn map its own region.
+In a nutshell: starting it spawns the stub's image, waits for its greeting (the seccomp listener, by SCM_RIGHTS, and the layout
+it was compiled with) and for its first trap. `fork` orders a clone and lets the newborn map its own region.
 
-Invariants: the zygote is the only process that may clone processes; its children are this process's children (CLONE_PARENT), so they
-can be waited for, and die with it (PR_SET_PDEATHSIG, set anew by each, followed by a look at getppid(2)).
+Invariants: the zygote is the only process that may clone processes; its children are this process's children (CLONE_PARENT), so
+they can be waited for, and die with it (PR_SET_PDEATHSIG, set anew by each, followed by a look at getppid(2)).
 """
 
 from __future__ import annotations

@@ -15,6 +15,7 @@ from __future__ import annotations
 import os
 from typing import TYPE_CHECKING
 
+from trapline.abi.mman import PROT_EXEC, PROT_READ
 from trapline.abi.time import (
     CLOCK_BOOTTIME,
     CLOCK_MONOTONIC,
@@ -23,6 +24,7 @@ from trapline.abi.time import (
     CLOCK_REALTIME_COARSE,
     CLOCK_TAI,
 )
+from trapline.kernel.mm import mapping
 from trapline.machine.paging.entry import PAGE_SHIFT, PAGE_SIZE
 
 if TYPE_CHECKING:
@@ -32,7 +34,6 @@ if TYPE_CHECKING:
     from trapline.kernel.mm.address_space import AddressSpace
 
 RATE_SHIFT = 60  #: as in vdso.c
-PROT_READ, PROT_EXEC = 1, 4
 #: pauses between measurements: each makes the rate precise enough for the next, longer one
 INTERVALS_NS = (5_000_000, 10_000_000, 50_000_000, 200_000_000, 1_000_000_000)
 RETRY_NS = 1_000_000
@@ -105,10 +106,9 @@ class Vdso:
 
     def map(self, mm: AddressSpace) -> int:
         """Map the data page and the image into `mm`; the image's address, for AT_SYSINFO_EHDR."""
-        start = mm.map_special(None, [self.vvar, *self.pages], PROT_READ, "[vdso]")
-        mm.munmap(start, (1 + len(self.pages)) * PAGE_SIZE)
-        mm.map_special(start, [self.vvar], PROT_READ, "[vvar]")
-        return mm.map_special(start + PAGE_SIZE, self.pages, PROT_READ | PROT_EXEC, "[vdso]")
+        start = mapping.choose(mm, 0, (1 + len(self.pages)) * PAGE_SIZE, 0)
+        mm.map_special(start, [self.vvar], PROT_READ, b"[vvar]")
+        return mm.map_special(start + PAGE_SIZE, self.pages, PROT_READ | PROT_EXEC, b"[vdso]")
 
     # ---- time
 
@@ -162,7 +162,7 @@ class Vdso:
             before = now()
             other = clocks[clock]()
             offset = other - (before + now()) // 2
-            if abs(offset - self._offsets.get(clock, 0)) > OFFSET_NOISE_NS:
+            if clock not in self._offsets or abs(offset - self._offsets[clock]) > OFFSET_NOISE_NS:
                 self._offsets[clock] = offset
         self._offsets[CLOCK_REALTIME_COARSE] = self._offsets[CLOCK_REALTIME]
 

@@ -85,6 +85,15 @@ def owner(task: Any) -> tuple[int, int]:
     return task.creds.euid, task.creds.egid
 
 
+def queued_signals(task: Any) -> int:
+    """How many signals are queued to processes of the user that `task` runs as."""
+    uid, total = task.creds.uid, 0
+    for group in task.kernel.groups.values():
+        if group.tasks and group.tasks[0].creds.uid == uid:
+            total += len(group.pending) + sum(len(each.pending) for each in group.tasks)
+    return total
+
+
 class TaskFile(SynthFile):
     """A text file of one task. `private`: opening it needs the right to inspect the task."""
 

@@ -28,11 +28,15 @@ _DEV = (
     b"Inter-|   Receive                                                |  Transmit\n"
     b" face |bytes    packets errs drop fifo frame compressed multicast|bytes    packets errs drop fifo colls carrier "
     b"compressed\n"
-    b"    lo:       0       0    0    0    0     0          0         0        0       0    0    0    0     0       0          0\n"
+    b"    lo:       0       0    0    0    0     0          0         0        0       0    0    0    0     0       0"
+    b"          0\n"
 )
 _ROUTE = b"Iface\tDestination\tGateway \tFlags\tRefCnt\tUse\tMetric\tMask\t\tMTU\tWindow\tIRTT"
 _ARP = b"IP address       HW type     Flags       HW address            Mask     Device\n"
-_SOCKSTAT = b"sockets: used 0\nTCP: inuse 0 orphan 0 tw 0 alloc 0 mem 0\nUDP: inuse 0 mem 0\nRAW: inuse 0\nFRAG: inuse 0 memory 0\n"
+_SOCKSTAT = (
+    b"sockets: used 0\nTCP: inuse 0 orphan 0 tw 0 alloc 0 mem 0\nUDP: inuse 0 mem 0\n"
+    b"RAW: inuse 0\nFRAG: inuse 0 memory 0\n"
+)
 
 FIXED: dict[bytes, bytes] = {
     b"arp": _ARP,

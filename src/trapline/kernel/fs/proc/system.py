@@ -35,7 +35,7 @@ def meminfo(kernel: Any) -> bytes:
     frames = kernel.ram.frames
     total, used = frames.limit_pages, frames.used_pages
     spaces = _spaces(kernel)
-    anon = min(used, sum(each.rss_anon_pages for each in spaces))
+    anon = min(used, sum(each.rss_anon for each in spaces))
     committed = sum(each.total_vm_pages for each in spaces)
     cached = used - anon
     values = {
@@ -82,8 +82,8 @@ def stat(kernel: Any) -> bytes:
     idle = max(0, up * cpus - user - system)
     row = b"%d 0 %d %d 0 0 0 0 0 0\n"
     lines = [b"cpu  " + row % (ticks(user), ticks(system), ticks(idle))]
-    for cpu in range(cpus):
-        lines.append(b"cpu%d " % cpu + row % (ticks(user) // cpus, ticks(system) // cpus, ticks(idle) // cpus))
+    share = row % (ticks(user) // cpus, ticks(system) // cpus, ticks(idle) // cpus)
+    lines += [b"cpu%d " % cpu + share for cpu in range(cpus)]
     tasks = list(kernel.tasks.values())
     switches = sum(each.nvcsw + each.nivcsw for each in tasks)
     running = sum(each.state == RUNNABLE for each in tasks)
@@ -120,9 +120,9 @@ def vmstat(kernel: Any) -> bytes:
     tasks = list(kernel.tasks.values()) + list(kernel.groups.values())
     faults = sum(each.minflt + each.majflt for each in tasks)
     major = sum(each.majflt for each in tasks)
-    return b"nr_free_pages %d\nnr_dirty 0\nnr_writeback 0\npgpgin 0\npgpgout 0\npswpin 0\npswpout 0\npgfault %d\npgmajfault %d\n" % (
-        frames.limit_pages - frames.used_pages, faults, major,
-    )  # fmt: skip
+    zero = b"".join(b"%b 0\n" % each for each in (b"nr_dirty", b"nr_writeback", b"pgpgin", b"pgpgout", b"pswpin", b"pswpout"))
+    free = frames.limit_pages - frames.used_pages
+    return b"nr_free_pages %d\n%bpgfault %d\npgmajfault %d\n" % (free, zero, faults, major)
 
 
 def buddyinfo(kernel: Any) -> bytes:

@@ -11,6 +11,7 @@ from __future__ import annotations
 
 from collections import deque
 from collections.abc import Hashable
+from contextlib import suppress
 from typing import TYPE_CHECKING
 
 from trapline.abi.errno import EAGAIN, EDEADLOCK, EINVAL, EPERM, ESRCH, ETIMEDOUT, Errno
@@ -164,10 +165,8 @@ def owner_died(task: Task) -> None:
         heir = _heir(lock)
         if heir is None:
             continue
-        try:
+        with suppress(Errno):  # if its word is gone, the heir finds out itself
             heir.mm.write_u32(heir.uaddr, heir.task.tid | FUTEX_WAITERS | FUTEX_OWNER_DIED)
-        except Errno:
-            pass  # its word is gone: the heir finds out itself
         _grant(lock, heir)
 
 

@@ -6,6 +6,7 @@ any surprise ends it, as the kernel's documentation (robust-futex-ABI) allows.
 
 from __future__ import annotations
 
+from contextlib import suppress
 from typing import TYPE_CHECKING
 
 from trapline.abi.errno import EINVAL, Errno
@@ -30,10 +31,8 @@ def exit_robust_list(task: Task) -> None:
     head = task.robust_list[0]
     task.robust_list = (0, 0)
     if head and task.mm is not None:
-        try:
+        with suppress(Errno):  # user memory that cannot be read: nothing more can be released
             _walk(task, head)
-        except Errno:
-            pass  # user memory that cannot be read: nothing more can be released
     if pi.LOCKS:
         pi.owner_died(task)
 

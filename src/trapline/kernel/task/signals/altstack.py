@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from contextlib import suppress
 from typing import TYPE_CHECKING
 
 from trapline.abi.errno import EINVAL, ENOMEM, EPERM
@@ -50,7 +51,5 @@ def change(task: Task, wanted: AltStack, sp: int) -> None:
 
 def restore(task: Task, wanted: AltStack) -> None:
     """sigreturn(2): go back to the stack a frame holds; one that cannot be set is ignored."""
-    try:
+    with suppress(EPERM, EINVAL, ENOMEM):
         change(task, wanted, task.ctx.regs[task.kernel.machine.arch.sp])
-    except (EPERM, EINVAL, ENOMEM):
-        pass

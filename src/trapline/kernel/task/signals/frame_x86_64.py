@@ -24,7 +24,6 @@ from trapline.abi.signal import (
     SA_ONSTACK,
     SA_RESTORER,
     SS_AUTODISARM,
-    STACK_T,
     UC_FP_XSTATE,
     UC_SIGCONTEXT_SS,
     UC_STRICT_RESTORE_SS,

@@ -121,7 +121,7 @@ def _kill(group: ThreadGroup) -> bool:
 
 def _queue(pending: Pending, task: Task, info: SigInfo) -> bool:
     """Queue it within RLIMIT_SIGPENDING; False when it is pending already."""
-    if info.signo >= SIGRTMIN and not _within_limit(task):
+    if info.signo >= SIGRTMIN and not within_limit(task):
         if info.code != SI_USER:
             raise EAGAIN("RLIMIT_SIGPENDING")
         if pending.mask & bit(info.signo):
@@ -134,7 +134,8 @@ def _queue(pending: Pending, task: Task, info: SigInfo) -> bool:
     return added
 
 
-def _within_limit(task: Task) -> bool:
+def within_limit(task: Task) -> bool:
+    """One more signal may be queued under RLIMIT_SIGPENDING."""
     rlimits = task.group.rlimits
     limit = rlimits[RLIMIT_SIGPENDING][0] if len(rlimits) > RLIMIT_SIGPENDING else 1 << 63
     return limit >= 1 << 63 or queued_by(task) < limit

@@ -17,7 +17,7 @@ from trapline.abi.signal import (
     SIGCHLD,
     SIGCONT,
 )
-from trapline.kernel.task.signals.mask import interrupt, recalc
+from trapline.kernel.task.signals.mask import interrupt, recalc, retarget
 from trapline.kernel.task.task import DEAD, RUNNABLE, STOPPED, WORK_STOP
 
 if TYPE_CHECKING:
@@ -52,10 +52,12 @@ def _complete(group: ThreadGroup) -> None:
 
 
 def thread_exits(task: Task) -> None:
-    """`task` ends: a stop that waited only for it is complete."""
+    """`task` ends: its group's signals look for another thread, and a stop that waited only for it is complete."""
+    group = task.group
+    if not group.exiting:
+        retarget(task, ~task.blocked)
     if task.work & WORK_STOP:
         task.work &= ~WORK_STOP
-        group = task.group
         others = [each for each in group.tasks if each is not task and each.state != DEAD]
         if others and not group.exiting and group.stop_signal:
             _complete(group)

@@ -43,7 +43,7 @@ def page() -> str:
     lines = [
         "# Coverage: every x86-64 system call",
         "",
-        "Written by `tools/coverage.py` from the declarations in `src/trapline/kernel/syscalls/`; do not edit.",
+        "Written by `tools/coverage_page.py` from the declarations in `src/trapline/kernel/syscalls/`; do not edit.",
         "",
         f"Of {len(rows)} calls: {summary}.",
         "",
@@ -73,7 +73,7 @@ def main(args: list[str]) -> int:
     if "--check" not in args:
         PAGE.write_text(page())
     elif not PAGE.exists() or PAGE.read_text() != page():
-        print("docs/coverage.md is old: run tools/coverage.py")
+        print("docs/coverage.md is old: run tools/coverage_page.py")
         return 1
     return 0
 

@@ -1,0 +1,71 @@
+"""`trapline doctor`: what this host offers, which machine will be used, what is missing, and what to do about it."""
+
+from __future__ import annotations
+
+import sys
+from typing import TYPE_CHECKING
+
+from trapline.cli.options import Option, UsageError, describe, parse
+
+if TYPE_CHECKING:
+    from trapline.machine.host.checks import Check
+
+OPTIONS = (
+    Option("--json", "", "print the findings as JSON"),
+    Option("--help", "", "this text"),
+)
+
+HELP = f"""\
+usage: trapline doctor [--json]
+
+Says what this host offers, which machine `trapline run` will use, and what is missing.
+
+{describe(OPTIONS)}
+
+exit status: 0 if programs can be run, 1 if not
+"""
+
+
+def main(words: list[str]) -> int:
+    parsed = parse(words, OPTIONS)
+    if parsed.rest:
+        raise UsageError(f"doctor takes no argument: leave out {parsed.rest[0]}")
+    if parsed.flag("--help"):
+        sys.stdout.write(HELP)
+        return 0
+    from trapline.machine.host.checks import checks
+
+    found = list(checks())
+    missing = [each for each in found if each.required and not each.ok]
+    sys.stdout.write(as_json(found) if parsed.flag("--json") else as_text(found))
+    return 1 if missing else 0
+
+
+def machine_for(found: list[Check]) -> str:
+    """The machine that will be used, "" if none can be."""
+    return "" if any(each.required and not each.ok for each in found) else "host"
+
+
+def as_json(found: list[Check]) -> str:
+    import json
+
+    rows = [{"name": each.name, "ok": each.ok, "required": each.required, "detail": each.detail} for each in found]
+    return json.dumps({"machine": machine_for(found) or None, "checks": rows}, indent=2) + "\n"
+
+
+def as_text(found: list[Check]) -> str:
+    width = max((len(each.name) for each in found), default=0)
+    lines = [f"{_mark(each)}  {each.name:<{width}}  {each.detail}" for each in found]
+    missing = [each.name for each in found if each.required and not each.ok]
+    if missing:
+        lines.append(f"\nNo machine can be used here. Missing: {', '.join(missing)}. The lines above say what helps.")
+    else:
+        lines.append("\nPrograms will run on the host machine: this computer's own CPU, in stub processes.")
+        slower = [each.name for each in found if not each.ok]
+        if slower:
+            lines.append(f"It works without, but better with: {', '.join(slower)}.")
+    return "\n".join(lines) + "\n"
+
+
+def _mark(check: Check) -> str:
+    return "ok     " if check.ok else "MISSING" if check.required else "absent "

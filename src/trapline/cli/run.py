@@ -1,0 +1,237 @@
+"""`trapline run`: from the command line to a kernel, and from the first program's end to an exit status.
+
+Exit status: the program's own; if a signal killed it, this process dies of the same signal, so that a shell sees what it
+would see natively (128 + n in `$?`); 124 time-out, 125 our own failure, 126 not executable, 127 not found.
+"""
+
+from __future__ import annotations
+
+import os
+import sys
+from collections.abc import Callable
+from typing import TYPE_CHECKING, Any
+
+from trapline.cli import values
+from trapline.cli.environment import environment
+from trapline.cli.main import FAILED, complain
+from trapline.cli.options import Option, Parsed, UsageError, describe, parse
+
+if TYPE_CHECKING:
+    from trapline.embed import Kernel
+
+TIMED_OUT, NOT_EXECUTABLE, NOT_FOUND = 124, 126, 127
+MAX_PIDS = 1 << 22
+
+OPTIONS = (
+    Option("--root", "DIR|TAR", "directory or tar archive to show as /; `--root /` shows the whole host. Default: the "
+           "host's system trees and the current directory, without homes, keys and secrets. Writes stay in memory"),
+    Option("--bind", "SRC:DST[:ro|rw]", "show host path SRC at DST; rw lets writes through to the host (default: ro)",
+           many=True),
+    Option("--rw", "PATH", "show host PATH at its own place and let writes through to the host", many=True),
+    Option("--env", "K[=V]", "set a variable, or pass yours on; by default only PATH, TERM, LANG, LC_*, TZ and the like pass",
+           many=True),
+    Option("--clear-env", "", "start from an empty environment (but for PATH)"),
+    Option("--workdir", "DIR", "directory to start in (default: the current one, if it is shown)"),
+    Option("--user", "UID[:GID]|NAME", "run as this user of the guest (default: your own ids)"),
+    Option("--hostname", "NAME", "the guest's host name (default: trapline)"),
+    Option("--memory", "SIZE", "memory of the guest, for example 512M (default: half of the host's)"),
+    Option("--cpus", "N", "processors of the guest (default: as many as you may use)"),
+    Option("--pids", "N", "most processes and threads at once (default: 4096)"),
+    Option("--timeout", "TIME", "kill everything after TIME (10, 1.5s, 2m) and exit with 124"),
+    Option("--seed", "N", "take random numbers from this seed, for repeatable runs"),
+    Option("--no-aslr", "", "do not randomise addresses"),
+    Option("--save-overlay", "DIR|TAR", "write what the program changed to a new directory or a .tar archive"),
+    Option("--machine", "host|riscv", "the machine to run on (default: host)"),
+    Option("--trace", "FILE", "write every system call in strace's format to FILE (default: stderr)", optional=True),
+    Option("--log", "FILE", "write the kernel's log to FILE (default: stderr)", optional=True),
+    Option("--dump-pagetables", "FILE", "write the page tables of each process when it ends to FILE (default: stderr)",
+           optional=True),
+    Option("--report-fd", "FD", "write one line to descriptor FD if the program cannot be started; closed when it runs"),
+    Option("--help", "", "this text"),
+)  # fmt: skip
+
+HELP = f"""\
+usage: trapline run [OPTION]... [--] PROGRAM [ARGUMENT]...
+
+Runs PROGRAM, found in the PATH of its environment, under Trapline's kernel.
+
+{describe(OPTIONS)}
+
+exit status: the program's; 128+N in a shell's $? if signal N killed it; 124 time-out; 125 trapline itself failed;
+126 PROGRAM cannot be executed; 127 PROGRAM was not found
+"""
+
+
+def main(words: list[str]) -> int:
+    """Run the command line `words`; the exit status. May not return: see `leave`."""
+    parsed = parse(words, OPTIONS)
+    if parsed.flag("--help"):
+        sys.stdout.write(HELP)
+        return 0
+    if not parsed.rest:
+        raise UsageError("no program: write `trapline run PROGRAM`")
+    report = _Report(parsed)
+    try:
+        code = _run(parsed, report)
+    except UsageError as error:
+        report.failed(FAILED, str(error))
+        raise
+    return leave(code)
+
+
+def _run(parsed: Parsed, report: _Report) -> int:
+    from trapline.abi.errno import Errno
+    from trapline.kernel.config import ConfigError
+    from trapline.machine.select import NoMachine
+
+    outputs = Outputs()
+    settings = kernel_settings(parsed, outputs)
+    who = settings["identity"]
+    env = environment(parsed.all("--env"), parsed.flag("--clear-env"), who)
+    timeout = values.duration_ns("--timeout", parsed.last("--timeout")) / 1e9 if parsed.flag("--timeout") else None
+    kernel: Kernel | None = None
+    try:
+        from trapline.embed import Kernel, returncode
+
+        kernel = Kernel(**settings)
+        observe(kernel, parsed, outputs)
+        failure = start(kernel, parsed.rest, env, parsed.last("--workdir"))
+        if failure is not None:
+            complain(failure[1])
+            report.failed(*failure)
+            return failure[0]
+        report.started()
+        status = kernel.wait(timeout)
+        return TIMED_OUT if kernel.timed_out else returncode(status)
+    except (ConfigError, NoMachine, Errno, ValueError, OSError) as error:
+        complain(str(error))
+        report.failed(FAILED, str(error))
+        return FAILED
+    finally:
+        if kernel is not None:
+            kernel.close()
+        outputs.close()
+
+
+def kernel_settings(parsed: Parsed, outputs: Outputs) -> dict[str, Any]:
+    """The keyword arguments of `embed.Kernel`. Raises UsageError."""
+    last = parsed.last
+    root = last("--root") or None
+    if root is not None:
+        root = values.existing("--root", root)
+    settings: dict[str, Any] = {
+        "root": root,
+        "binds": [values.bind(each) for each in parsed.all("--bind")],
+        "rw": [values.existing("--rw", each) for each in parsed.all("--rw")],
+        "identity": values.identity(last("--user")),
+        "aslr": not parsed.flag("--no-aslr"),
+        "machine": last("--machine", "host"),
+        "save_overlay": os.path.abspath(last("--save-overlay")) if parsed.flag("--save-overlay") else "",
+    }
+    if parsed.flag("--hostname"):
+        settings["hostname"] = values.hostname(last("--hostname"))
+    if parsed.flag("--memory"):
+        settings["memory"] = values.size("--memory", last("--memory"))
+    for option, name, high in (("--cpus", "cpus", 64), ("--pids", "pids", MAX_PIDS)):
+        if parsed.flag(option):
+            settings[name] = values.number(option, last(option), 1, high)
+    if parsed.flag("--seed"):
+        settings["seed"] = values.number("--seed", last("--seed"), 0, (1 << 64) - 1)
+    if parsed.flag("--log"):
+        write = outputs.open("--log", last("--log"))
+        settings["log"] = lambda line: write(f"trapline: kernel: {line}\n")
+    return settings
+
+
+def observe(kernel: Kernel, parsed: Parsed, outputs: Outputs) -> None:
+    """Subscribe the listeners that were asked for."""
+    if parsed.flag("--trace"):
+        from trapline.scope.strace import Strace
+
+        file = parsed.last("--trace")
+        kernel.subscribe(Strace(outputs.open("--trace", file), always_pid=bool(file)))
+    if parsed.flag("--dump-pagetables"):
+        from trapline.cli.pagetables import PageTableDump
+
+        kernel.subscribe(PageTableDump(outputs.open("--dump-pagetables", parsed.last("--dump-pagetables"))))
+
+
+def start(kernel: Kernel, args: list[str], env: dict[bytes, bytes], workdir: str) -> tuple[int, str] | None:
+    """Spawn the first program; (exit status, what to say) if that fails."""
+    from trapline.abi.errno import E2BIG, ENAMETOOLONG, ENOENT, ENOTDIR, Errno
+
+    try:
+        kernel.spawn(args, env=env, cwd=workdir)
+    except (ENOENT, ENOTDIR, ENAMETOOLONG):
+        return NOT_FOUND, f"{args[0]}: not found in the guest: `--bind` or `--root /` can show more of the host"
+    except E2BIG as error:
+        return NOT_EXECUTABLE, f"{args[0]}: {error.text}: pass fewer or shorter arguments"
+    except Errno as error:
+        return NOT_EXECUTABLE, f"{args[0]}: cannot be executed: {error}"
+    return None
+
+
+def leave(code: int) -> int:
+    """The exit status for a return code; for a negative one, die of that signal, without a core of our own."""
+    if code >= 0:
+        return code
+    import resource
+    import signal
+
+    signo = -code
+    sys.stdout.flush()
+    hard = resource.getrlimit(resource.RLIMIT_CORE)[1]
+    resource.setrlimit(resource.RLIMIT_CORE, (min(1, hard) if hard >= 0 else 1, hard))  # 1: not even into a pipe, core(5)
+    if signo not in (signal.SIGKILL, signal.SIGSTOP):
+        try:
+            signal.signal(signo, signal.SIG_DFL)
+        except (ValueError, OSError):  # not the main thread, or a number the C library keeps for itself
+            return 128 + signo
+    signal.pthread_sigmask(signal.SIG_UNBLOCK, {signo})
+    os.kill(os.getpid(), signo)
+    return 128 + signo  # as pid 1 of a container we do not die of signals
+
+
+class Outputs:
+    """Files that traces and logs go to; "" is stderr, unbuffered."""
+
+    def __init__(self) -> None:
+        self._files: list[Any] = []
+
+    def open(self, option: str, path: str) -> Callable[[str], Any]:
+        if not path:
+            return _to_stderr
+        try:
+            file = open(path, "w", encoding="utf-8", errors="surrogateescape")  # noqa: SIM115 - closed by `close`
+        except OSError as error:
+            raise UsageError(f"{option} {path}: {error.strerror}: choose another file") from None
+        self._files.append(file)
+        return file.write
+
+    def close(self) -> None:
+        for file in self._files:
+            file.close()
+        self._files.clear()
+
+
+def _to_stderr(text: str) -> None:
+    os.write(2, text.encode(errors="surrogateescape"))
+
+
+class _Report:
+    """`--report-fd`: tells whoever started us why a program did not start, as exec(2) would."""
+
+    def __init__(self, parsed: Parsed) -> None:
+        self._fd = values.number("--report-fd", parsed.last("--report-fd"), 3, 1 << 20) if parsed.flag("--report-fd") else -1
+        if self._fd >= 0:
+            os.set_inheritable(self._fd, False)
+
+    def failed(self, code: int, why: str) -> None:
+        if self._fd >= 0:
+            os.write(self._fd, f"{code} {why}".encode(errors="surrogateescape")[:4096])
+            self.started()
+
+    def started(self) -> None:
+        if self._fd >= 0:
+            os.close(self._fd)
+            self._fd = -1

@@ -1,0 +1,197 @@
+"""Kernel: a kernel in your own process: put files into it, replace its system calls, listen to it, look into its memory.
+
+    with trapline.Kernel() as kernel:
+        kernel.add_file("/tmp/hello", b"hi")
+        kernel.replace("getpid", lambda task: 42)
+        status = kernel.run(["sh", "-c", "cat /tmp/hello; echo $$"])
+
+The command line is built on this class too. A kernel belongs to the thread that made it: make, run and close it there, and
+keep that thread alive meanwhile. One kernel runs programs one after the other; what they leave running ends with `close`.
+
+Invariant: after `close` nothing of the kernel is left on the host: no process, no memory, no descriptor.
+"""
+
+from __future__ import annotations
+
+import os
+from collections.abc import Callable, Iterable, Mapping, Sequence
+from typing import TYPE_CHECKING, Any
+
+from trapline.kernel.config import DEFAULT_PIDS, Config, Identity
+from trapline.machine.select import open_machine
+
+if TYPE_CHECKING:
+    from trapline.kernel.boot import System
+    from trapline.kernel.task.task import ThreadGroup
+    from trapline.machine.paging.walk import Run, Step
+    from trapline.scope.listener import Listener
+
+SIGKILL = 9
+
+
+def returncode(status: int) -> int:
+    """A wait(2) status as subprocess has it: the exit status, or minus the signal's number."""
+    return -(status & 0x7F) if status & 0x7F else status >> 8 & 0xFF
+
+
+class Kernel:
+    """One kernel. The arguments are those of `trapline run`; `stdio` are descriptors of yours, -1 for none."""
+
+    def __init__(
+        self,
+        *,
+        root: str | None = None,
+        binds: Iterable[str] = (),
+        rw: Iterable[str] = (),
+        memory: int = 0,
+        cpus: int = 0,
+        pids: int = DEFAULT_PIDS,
+        hostname: str = "trapline",
+        identity: Identity | None = None,
+        seed: int | None = None,
+        aslr: bool = True,
+        machine: str = "host",
+        stdio: tuple[int, int, int] = (0, 1, 2),
+        log: Callable[[str], None] | None = None,
+        save_overlay: str = "",
+    ) -> None:
+        from trapline.kernel.boot import boot
+
+        self._listeners: list[Listener] = []
+        self.timed_out = False  #: the last `run` was ended by its time-out
+        hardware = open_machine(machine, memory, cpus)
+        config = Config(
+            hardware, root=root, binds=list(binds), rw=list(rw), current_directory=os.getcwd(), pids=pids,
+            identity=identity or Identity(), hostname=os.fsencode(hostname), seed=seed, aslr=aslr, stdio=stdio, log=log,
+            save_overlay=save_overlay,
+        )  # fmt: skip
+        try:
+            self.system: System = boot(config)  #: the kernel itself
+        except BaseException:
+            hardware.close()
+            raise
+
+    def close(self) -> None:
+        """Kill what still runs and give everything back. Idempotent."""
+        self.system.close()
+
+    def __enter__(self) -> Kernel:
+        return self
+
+    def __exit__(self, *unused: object) -> None:
+        self.close()
+
+    # ---- programs
+
+    def spawn(
+        self, args: Sequence[str | bytes], *, env: Mapping[bytes, bytes] | None = None, cwd: str | bytes = b""
+    ) -> ThreadGroup:
+        """Make a process of `args`, the program being searched in PATH. Raises an errno class (ENOENT, EACCES, ...)."""
+        argv = [os.fsencode(each) for each in args]
+        if not argv:
+            raise ValueError("no program: args is empty")
+        environment = dict(self.system.config.environment if env is None else env)
+        return self.system.spawn(argv, environment, os.fsencode(cwd))
+
+    def run(
+        self,
+        args: Sequence[str | bytes],
+        *,
+        env: Mapping[bytes, bytes] | None = None,
+        cwd: str | bytes = b"",
+        timeout: float | None = None,
+    ) -> int:
+        """Run a program to its end; its exit status, or minus the number of the signal that killed it.
+
+        When `timeout` seconds have passed, every process is killed and `timed_out` is set.
+        """
+        self.spawn(args, env=env, cwd=cwd)
+        return returncode(self.wait(timeout))
+
+    def wait(self, timeout: float | None = None) -> int:
+        """Serve traps until the first program ends; its wait(2) status. `timeout` as for `run`."""
+        self.timed_out = False
+        system = self.system
+        timer = None
+        if timeout is not None:
+            timer = system.timers.add(system.clock.monotonic_ns() + int(timeout * 1e9), self._expire)
+        try:
+            return system.run()
+        finally:
+            if timer is not None:
+                timer.cancel()
+
+    def _expire(self) -> None:
+        self.timed_out = True
+        self.kill_all()
+
+    def kill_all(self) -> None:
+        """Send SIGKILL to every process."""
+        from trapline.kernel.task.signals.send import SigInfo, send_to_group
+
+        for group in list(self.system.groups.values()):
+            if group is not self.system.init:
+                send_to_group(group, SigInfo(SIGKILL, 0))
+
+    # ---- files
+
+    def add_file(self, path: str | bytes, data: str | bytes, mode: int = 0o644) -> None:
+        """Write a file of the guest, with the directories above it."""
+        name = os.fsencode(path)
+        if not name.startswith(b"/"):
+            raise ValueError(f"{path!r}: the path must be absolute")
+        self.system.vfs.makedirs(name.rpartition(b"/")[0] or b"/")
+        self.system.vfs.add_file(name, data.encode() if isinstance(data, str) else data, mode)
+
+    def read_file(self, path: str | bytes) -> bytes:
+        """The content of a file of the guest. Raises an errno class."""
+        return self.system.vfs.read_file(os.fsencode(path))
+
+    # ---- system calls
+
+    def replace(self, name: str, handler: Callable[..., Any]) -> None:
+        """Answer system call `name` with `handler(task, *arguments)`: an int, a kernel coroutine, or a raised errno."""
+        for table in self.system.loop.dispatcher.tables():
+            table.replace(name, handler)
+
+    def original(self, name: str) -> Callable[..., Any]:
+        """The handler that the kernel itself has for call `name`, for a replacement to call."""
+        from trapline.kernel.syscalls.declare import SYSCALLS
+
+        return SYSCALLS[name].handler
+
+    def subscribe(self, listener: Listener) -> None:
+        """Tell `listener` of every crossing from now on."""
+        self.system.subscribe(listener)
+
+    # ---- memory
+
+    def group(self, pid: int) -> ThreadGroup:
+        """The process `pid`. Raises KeyError."""
+        return self.system.groups[pid]
+
+    def read_memory(self, pid: int, address: int, count: int) -> bytes:
+        """Bytes of a process's memory. Raises EFAULT."""
+        return self._space(pid).read(address, count)  # type: ignore[no-any-return]
+
+    def write_memory(self, pid: int, address: int, data: bytes) -> None:
+        """Change a process's memory, as the process itself could. Raises EFAULT."""
+        self._space(pid).write(address, data)
+
+    def page_table(self, pid: int) -> list[Run]:
+        """What the page tables of a process map: runs of consecutive frames with equal permissions."""
+        from trapline.scope.pagetables import mapped
+
+        return mapped(self._space(pid))
+
+    def walk(self, pid: int, address: int) -> list[Step]:
+        """The memory references of one page walk, down to the leaf or to what is not present."""
+        from trapline.scope.pagetables import walk_of
+
+        return walk_of(self._space(pid), address)
+
+    def _space(self, pid: int) -> Any:
+        space = self.group(pid).leader.mm
+        if space is None:
+            raise KeyError(f"process {pid} has no memory any more")
+        return space

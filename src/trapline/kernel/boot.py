@@ -1,0 +1,216 @@
+"""Booting: a kernel composed from its parts, its first program, and its end.
+
+In a nutshell: `boot(config)` mounts the file systems and opens the console; `spawn` makes a process; `run` is the trap loop
+until the first process is gone; `close` ends everything that is left and writes what was asked for.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Mapping, Sequence
+from typing import TYPE_CHECKING, Any
+
+import trapline.kernel.syscalls.families  # noqa: F401 - registers every system call
+from trapline.abi.errno import Errno
+from trapline.kernel.config import Config, ConfigError
+from trapline.kernel.core import Kernel
+from trapline.kernel.drivers import chardev  # noqa: F401 - registers the memory devices
+from trapline.kernel.drivers.console import Console, Source
+from trapline.kernel.drivers.hostclock import Clock
+from trapline.kernel.drivers.hostrandom import host_random, seeded_random
+from trapline.kernel.drivers.hostsignals import HostSignals
+from trapline.kernel.drivers.pty import devpts
+from trapline.kernel.drivers.tty import use_signals
+from trapline.kernel.entry.hooks import KernelHooks
+from trapline.kernel.entry.loop import TrapLoop
+from trapline.kernel.exec import image
+from trapline.kernel.fs.devfs import make_devfs, mount_dev
+from trapline.kernel.fs.fdtable import FdTable
+from trapline.kernel.fs.fscontext import FsContext
+from trapline.kernel.fs.proc import mount_proc
+from trapline.kernel.fs.rootfs import Root, build_root
+from trapline.kernel.fs.sysfs import mount_sysfs
+from trapline.kernel.fs.vfs import Vfs
+from trapline.kernel.sched.fair import FairScheduler
+from trapline.kernel.sync.park import READY
+from trapline.kernel.task import exit as exits
+from trapline.kernel.task.clone import new_init, new_process
+from trapline.kernel.task.creds import Credentials
+from trapline.kernel.task.signals.send import SigInfo, send_to_group
+
+if TYPE_CHECKING:
+    from trapline.kernel.task.task import Task, ThreadGroup
+
+SIGKILL = 9
+SI_KERNEL = 0x80
+
+
+class System(Kernel):
+    """A kernel that runs programs. Made by `boot`."""
+
+    root: Root
+    console: Console
+
+    def __init__(self, config: Config) -> None:
+        random = host_random if config.seed is None else seeded_random(config.seed)
+        super().__init__(
+            config.machine, Clock(), random,
+            pid_limit=config.pids, aslr=config.aslr, seed=config.seed, log=config.log,
+        )  # fmt: skip
+        self.config = config
+        self.hostname = config.hostname
+        self.sched = FairScheduler()
+        self.vfs = Vfs(self.ram, self.clock.realtime_ns)
+        self.init = new_init(self)
+        self.first: ThreadGroup | None = None
+        self._closed = False
+
+    # ---- programs
+
+    def spawn(
+        self,
+        argv: Sequence[bytes],
+        env: Mapping[bytes, bytes] | None = None,
+        cwd: bytes = b"",
+        *,
+        stdio: tuple[Source, Source, Source] | None = None,
+    ) -> ThreadGroup:
+        """A new process that runs argv[0], found in PATH if it has no slash. Raises Errno: ENOENT, EACCES, ...
+
+        `env` and `cwd`: those of the configuration. `stdio`: another console than the kernel's (Python streams or host
+        descriptors).
+        """
+        environment = dict(self.config.environment if env is None else env)
+        who = self.config.identity
+        creds = Credentials.of_user(who.uid, who.gid, who.groups)
+        console = self.console if stdio is None else Console(self, stdio, who.uid, who.gid)
+        files = FdTable()
+        here = self.vfs.at_root(cwd or self.config.workdir or self.root.cwd)
+        task = new_process(self, creds, files, FsContext(self.vfs.root, here))
+        try:
+            console.install(files)
+            program = image.find(task, -100, self._which(task, argv[0], environment), list(argv))
+            try:
+                loaded = image.load(task, program, [name + b"=" + value for name, value in environment.items()])
+            except BaseException:
+                program.file.put()
+                raise
+        except BaseException:
+            exits.exit_task(task, 127 << 8)
+            raise
+        image.commit(task, program, loaded)
+        console.adopt(task.group)
+        if self.first is None or self.first.zombie:
+            self.first = task.group
+        self.enqueue(task)
+        return task.group
+
+    def _which(self, task: Task, name: bytes, env: Mapping[bytes, bytes]) -> bytes:
+        """As execvp(3): a name with a slash is itself; else the first executable in PATH. Raises ENOENT, EACCES."""
+        if b"/" in name or not name:
+            return name
+        problem: Errno | None = None
+        for directory in env.get(b"PATH", b"/bin:/usr/bin").split(b":"):
+            candidate = (directory or b".") + b"/" + name
+            try:
+                image.open_executable(task, self.vfs.walk(task, -100, candidate)).put()
+            except Errno as error:
+                if problem is None or error.number == 13:
+                    problem = error
+                continue
+            return candidate
+        raise problem or Errno()
+
+    def run(self) -> int:
+        """Run until the first program has ended; its wait(2) status."""
+        first = self.first
+        if first is None:
+            raise ConfigError("no program was started: call spawn first")
+        self.run_until(lambda: first.zombie)
+        return first.exit_status
+
+    def run_until(self, condition: Any) -> None:
+        """The trap loop, until `condition()` (asked when a task has ended). Host signals are passed on meanwhile."""
+        signals = HostSignals(self._notice)
+        self.hooks.on_host_event = lambda: self._host_signals(signals)
+        signals.install()
+        try:
+            self.loop.run(condition)
+        finally:
+            signals.restore()
+
+    def _notice(self) -> None:
+        self.hooks.host_event = True
+        self.machine.ring()
+
+    def _host_signals(self, signals: HostSignals) -> None:
+        for signo in signals.take():
+            self.console.host_signal(signo)
+
+    # ---- the end
+
+    def close(self) -> None:
+        """End every process, save the overlay if asked, and let everything go. Idempotent."""
+        if self._closed:
+            return
+        self._closed = True
+        try:
+            if self.config.save_overlay:
+                from trapline.kernel.drivers.hostfs_save import save_overlay
+
+                save_overlay(self.root.overlay, self.config.save_overlay)
+        finally:
+            for task in tuple(self.tasks.values()):
+                if task.coro is not None:
+                    task.coro.close()
+            READY.clear()
+            self.console.close()
+            self.root.descriptors.close()
+            self.machine.close()
+            self.ram.close()
+
+
+def boot(config: Config) -> System:
+    """A kernel with its file systems and console. Raises ConfigError for what the configuration asks in vain."""
+    kernel = System(config)
+    try:
+        _compose(kernel, config)
+    except BaseException:
+        config.machine.close()
+        raise
+    return kernel
+
+
+def _compose(kernel: System, config: Config) -> None:
+    vfs = kernel.vfs
+    use_signals(_send)
+    kernel.hooks = KernelHooks(kernel)
+    kernel.loop = TrapLoop(kernel, kernel.hooks)
+    try:
+        kernel.root = build_root(
+            kernel, root=config.root, binds=config.binds, rw=config.rw, cwd=config.current_directory
+        )
+    except Errno as error:
+        raise ConfigError(f"the root file system cannot be built: {error}") from error
+    except ValueError as error:
+        raise ConfigError(str(error)) from error
+    vfs.register_filesystem(b"devtmpfs", make_devfs)
+    mount_dev(vfs, vfs.at_root(b"/dev"), devpts(kernel, vfs))
+    mount_proc(kernel)
+    mount_sysfs(kernel)
+    kernel.console = Console(kernel, config.stdio, config.identity.uid, config.identity.gid)
+    kernel.hooks.host_ready = lambda: _host_ready(kernel)
+    if config.vdso is not None:
+        kernel.vdso = config.vdso(kernel)
+
+
+def _send(kernel: Any, pgid: int, signo: int) -> None:
+    """A signal from a terminal to a process group."""
+    for group in kernel.each_group(lambda each: each.pgid == pgid and not each.zombie):
+        send_to_group(group, SigInfo(signo, SI_KERNEL))
+
+
+def _host_ready(kernel: System) -> None:
+    ready = kernel.machine.ready
+    for fd, mask in ready:
+        kernel.console.ready(fd, mask)
+    ready.clear()

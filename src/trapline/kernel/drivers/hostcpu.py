@@ -1,0 +1,63 @@
+"""What /proc/cpuinfo says: the host CPU's identity, which user code can ask the CPU for anyway (CPUID), for as many CPUs as
+the machine has.
+
+Only the fields in FIELDS are passed on, from the first CPU the host lists.
+"""
+
+from __future__ import annotations
+
+FIELDS = (
+    "vendor_id", "cpu family", "model", "model name", "stepping", "cpu MHz", "cache size", "fpu", "fpu_exception",
+    "cpuid level", "wp", "flags", "bugs", "bogomips", "TLB size", "clflush size", "cache_alignment", "address sizes",
+    "power management",
+)  # fmt: skip
+#: Of the flags, what belongs to the kernel's side of the CPU and would promise what this kernel does not have.
+HIDDEN_FLAGS = frozenset("vmx svm hypervisor sgx pku ospke user_shstk monitor mwaitx pts".split())
+LIMIT = 1 << 16
+
+
+def cpuinfo(arch: str, cpus: int) -> bytes:
+    """The whole text."""
+    host = _host_fields() if arch == "x86_64" else {}
+    blocks = (_x86(host, cpu, cpus) if arch == "x86_64" else _other(arch, cpu) for cpu in range(cpus))
+    return "".join(f"{block}\n" for block in blocks).encode(errors="replace")
+
+
+def _host_fields() -> dict[str, str]:
+    try:
+        with open("/proc/cpuinfo", encoding="ascii", errors="replace") as file:
+            text = file.read(LIMIT)
+    except OSError:
+        return {}
+    found: dict[str, str] = {}
+    for line in text.partition("\n\n")[0].splitlines():
+        name, _, value = line.partition(":")
+        if name.strip() in FIELDS:
+            found[name.strip()] = value.strip()
+    flags = found.get("flags")
+    if flags is not None:
+        found["flags"] = " ".join(each for each in flags.split() if each not in HIDDEN_FLAGS)
+    return found
+
+
+def _x86(host: dict[str, str], cpu: int, cpus: int) -> str:
+    fields = {"processor": str(cpu)}
+    for name in FIELDS:
+        if name in host:
+            fields[name] = host[name]
+        if name == "cache size":
+            fields |= {"physical id": "0", "siblings": str(cpus), "core id": str(cpu), "cpu cores": str(cpus)}
+            fields |= {"apicid": str(cpu), "initial apicid": str(cpu)}
+    return "".join(_line(name, value) for name, value in fields.items())
+
+
+def _line(name: str, value: str) -> str:
+    """Values start at column 18, but for the last field."""
+    if name == "power management":
+        return f"{name}:{' ' + value if value else ''}\n"
+    tabs = "\t\t" if len(name) < 8 else "\t"
+    return f"{name}{tabs}: {value}\n"
+
+
+def _other(arch: str, cpu: int) -> str:
+    return f"processor\t: {cpu}\nhart\t\t: {cpu}\nisa\t\t: {arch}\n"

@@ -1,0 +1,273 @@
+"""/proc/PID/{maps,smaps,smaps_rollup,pagemap,mem,auxv,cmdline,environ}: a task's memory as text and as bytes, proc(5).
+
+What `smaps` and `pagemap` say is read from the page tables, not from counters.
+"""
+
+from __future__ import annotations
+
+from struct import pack
+from typing import TYPE_CHECKING, Any
+
+from trapline.abi import mman as m
+from trapline.abi.capability import CAP_SYS_ADMIN
+from trapline.abi.errno import EFAULT, EINVAL, EIO, ESRCH
+from trapline.abi.fcntl import SEEK_CUR, SEEK_SET
+from trapline.abi.stat import major, minor
+from trapline.kernel.fs.file import File
+from trapline.kernel.fs.proc.base import TaskFile, check_inspect
+from trapline.machine.paging.entry import PAGE_SHIFT, PAGE_SIZE
+from trapline.machine.paging.walk import leaves
+
+if TYPE_CHECKING:
+    from trapline.kernel.fs.mount import Path
+
+VSYSCALL = b"ffffffffff600000-ffffffffff601000 --xp 00000000 00:00 0                  [vsyscall]\n"
+_VMFLAGS = (
+    (m.VM_SHARED, b"sh"), (m.VM_MAYREAD, b"mr"), (m.VM_MAYWRITE, b"mw"), (m.VM_MAYEXEC, b"me"), (m.VM_MAYSHARE, b"ms"),
+    (m.VM_GROWSDOWN, b"gd"), (m.VM_LOCKED, b"lo"), (m.VM_SEQ_READ, b"sr"), (m.VM_RAND_READ, b"rr"), (m.VM_DONTCOPY, b"dc"),
+    (m.VM_DONTEXPAND, b"de"), (m.VM_ACCOUNT, b"ac"), (m.VM_NORESERVE, b"nr"), (m.VM_WIPEONFORK, b"wf"),
+    (m.VM_DONTDUMP, b"dd"), (m.VM_HUGEPAGE, b"hg"), (m.VM_NOHUGEPAGE, b"nh"), (m.VM_MERGEABLE, b"mg"),
+)  # fmt: skip
+_PROTS = ((1, b"rd"), (2, b"wr"), (4, b"ex"))
+_PRESENT, _FILE, _EXCLUSIVE = 1 << 63, 1 << 61, 1 << 56
+MAX_STRING = 1 << 20
+#: The fields of smaps that are counted, in order.
+COUNTED = (
+    "Rss", "Pss", "Pss_Dirty", "Shared_Clean", "Shared_Dirty", "Private_Clean", "Private_Dirty", "Referenced", "Anonymous",
+)  # fmt: skip
+_ZERO = (
+    "KSM", "LazyFree", "AnonHugePages", "ShmemPmdMapped", "FilePmdMapped", "Shared_Hugetlb", "Private_Hugetlb", "Swap",
+    "SwapPss",
+)  # fmt: skip
+
+
+def _line(mm: Any, area: Any) -> bytes:
+    letters = b"".join(letter if area.prot & bit else b"-" for bit, letter in ((1, b"r"), (2, b"w"), (4, b"x")))
+    dev = ino = 0
+    name: bytes = mm.area_name(area)
+    if area.file is not None:
+        inode = area.file.inode
+        dev, ino = inode.sb.dev, inode.ino
+        name = area.file.display_path().replace(b"\n", b"\\012")
+    head = b"%08x-%08x %b%b %08x %02x:%02x %d " % (
+        area.start, area.end, letters, b"s" if area.flags & m.VM_SHARED else b"p",
+        area.offset if area.cache is not None else 0, major(dev), minor(dev), ino,
+    )  # fmt: skip
+    return head.ljust(73) + name + b"\n" if name else head + b"\n"
+
+
+def maps(task: Any) -> bytes:
+    mm = task.mm
+    if mm is None:
+        return b""
+    return b"".join(_line(mm, area) for area in mm.areas()) + VSYSCALL
+
+
+def smaps(task: Any) -> bytes:
+    mm = task.mm
+    if mm is None:
+        return b""
+    out = [_line(mm, area) + _detail(area, _count(mm, area)) for area in mm.areas()]
+    nothing = dict.fromkeys(COUNTED, 0)
+    return b"".join(out) + VSYSCALL + _rows(4, nothing, 0) + b"VmFlags: ex \n"
+
+
+def smaps_rollup(task: Any) -> bytes:
+    mm = task.mm
+    if mm is None:
+        raise ESRCH
+    total = dict.fromkeys(COUNTED, 0)
+    locked = 0
+    areas = list(mm.areas())
+    for area in areas:
+        found = _count(mm, area)
+        locked += found["Pss"] if area.flags & m.VM_LOCKED else 0
+        for name in COUNTED:
+            total[name] += found[name]
+    low, high = (areas[0].start, areas[-1].end) if areas else (0, 0)
+    head = (b"%08x-%08x ---p 00000000 00:00 0 " % (low, high)).ljust(73) + b"[rollup]\n"
+    rows = [("Rss", total["Rss"]), ("Pss", total["Pss"]), ("Pss_Dirty", total["Pss_Dirty"])]
+    anon = min(total["Pss"], total["Anonymous"])
+    rows += [("Pss_Anon", anon), ("Pss_File", total["Pss"] - anon), ("Pss_Shmem", 0)]
+    rows += [(name, total[name]) for name in COUNTED[3:]] + [(name, 0) for name in _ZERO] + [("Locked", locked)]
+    return head + b"".join(_row(name, kb) for name, kb in rows)
+
+
+def _count(mm: Any, area: Any) -> dict[str, int]:
+    """What the page tables hold for `area`, in kB."""
+    fmt, counts = mm.tables.fmt, mm.ram.frames.counts
+    found = dict.fromkeys(COUNTED, 0)
+    pss = pss_dirty = 0.0
+    for va, step in leaves(mm.ram.words, mm.tables.root, area.start, area.end, fmt):
+        size = 1 << (PAGE_SHIFT + fmt.index_bits * step.level)
+        kb = (min(va + size, area.end) - max(va, area.start)) >> 10
+        cached = bool(step.entry & fmt.soft_file)
+        users = max(1, counts[fmt.pfn(step.entry)] - cached)
+        dirty = bool(step.entry & fmt.dirty) or not cached
+        found["Rss"] += kb
+        found[("Private" if users == 1 else "Shared") + ("_Dirty" if dirty else "_Clean")] += kb
+        found["Referenced"] += kb if step.entry & fmt.accessed else 0
+        found["Anonymous"] += 0 if cached else kb
+        pss += kb / users
+        pss_dirty += kb / users if dirty else 0
+    found["Pss"], found["Pss_Dirty"] = int(pss), int(pss_dirty)
+    return found
+
+
+def _row(name: str, kb: int) -> bytes:
+    return f"{name + ':':<15} {kb:8d} kB\n".encode()
+
+
+def _rows(size_kb: int, found: dict[str, int], locked: int) -> bytes:
+    rows = [("Size", size_kb), ("KernelPageSize", 4), ("MMUPageSize", 4), *found.items()]
+    rows += [(name, 0) for name in _ZERO] + [("Locked", locked)]
+    return b"".join(_row(*each) for each in rows) + b"THPeligible:           0\n"
+
+
+def _detail(area: Any, found: dict[str, int]) -> bytes:
+    letters = [text for bit, text in _PROTS if area.prot & bit] + [text for bit, text in _VMFLAGS if area.flags & bit]
+    locked = found["Pss"] if area.flags & m.VM_LOCKED else 0
+    return _rows((area.end - area.start) >> 10, found, locked) + b"VmFlags: " + b" ".join(letters) + b" \n"
+
+
+def _strings(task: Any, start: int, end: int) -> bytes:
+    """What lies between two addresses, as far as it is there."""
+    if task.mm is None or end <= start:
+        return b""
+    try:
+        return bytes(task.mm.read(start, min(end - start, MAX_STRING)))
+    except EFAULT:
+        return b""
+
+
+def cmdline(task: Any) -> bytes:
+    """The arguments; where the last NUL was overwritten (setproctitle(3)), the text runs on into the environment."""
+    mm = task.mm
+    if mm is None:
+        return b""
+    text = _strings(task, mm.arg_start, mm.arg_end)
+    if text and text[-1]:
+        longer = text + _strings(task, mm.arg_end, min(mm.env_end, mm.arg_end + PAGE_SIZE))
+        text = longer.partition(b"\0")[0] + b"\0" if b"\0" not in text else text
+    return text
+
+
+def environ(task: Any) -> bytes:
+    mm = task.mm
+    return _strings(task, mm.env_start, mm.env_end) if mm is not None else b""
+
+
+def auxv(task: Any) -> bytes:
+    return bytes(task.mm.saved_auxv) if task.mm is not None else b""
+
+
+class _MemoryInode(TaskFile):
+    """Opening needs the right to inspect the task, and stays with its memory of that moment."""
+
+    __slots__ = ()
+
+
+class MemInode(_MemoryInode):
+    """/proc/PID/mem: the memory itself."""
+
+    __slots__ = ()
+
+    def open(self, path: Path, flags: int, task: Any) -> File:
+        check_inspect(self.sb.kernel, self.task)  # type: ignore[attr-defined]
+        return MemFile(self, flags, path)
+
+
+class MemFile(File):
+    """Reads and writes at an offset are at that address. The space is held, not the task."""
+
+    __slots__ = ("mm", "task")
+
+    def __init__(self, inode: _MemoryInode, flags: int, path: Path) -> None:
+        super().__init__(inode, flags, path)
+        self.task = inode.task
+        self.mm = inode.task.mm.get() if inode.task.mm is not None else None
+
+    def release(self) -> None:
+        if self.mm is not None:
+            self.mm.put()
+            self.mm = None
+
+    def try_read(self, count: int) -> bytes:
+        data = self.try_pread(count, self.pos)
+        self.pos += len(data)
+        return data
+
+    def try_write(self, data: bytes | memoryview) -> int:
+        done = self.try_pwrite(data, self.pos)
+        self.pos += done
+        return done
+
+    def try_pread(self, count: int, offset: int) -> bytes:
+        if self.mm is None or not count:
+            return b""
+        try:
+            return bytes(self.mm.read_partial(offset, count))
+        except EFAULT:
+            raise EIO from None
+
+    def try_pwrite(self, data: bytes | memoryview, offset: int) -> int:
+        """Write permission is that of the mapping: unlike Linux, a read-only page is not written through."""
+        if self.mm is None or not len(data):
+            return 0
+        try:
+            return int(self.mm.write_partial(offset, data))
+        except EFAULT:
+            raise EIO from None
+
+    def seek(self, offset: int, whence: int) -> int:
+        if whence == SEEK_CUR:
+            offset += self.pos
+        elif whence != SEEK_SET:
+            raise EINVAL
+        self.pos = offset & (1 << 63) - 1
+        return self.pos
+
+
+class PagemapInode(_MemoryInode):
+    """/proc/PID/pagemap: one 64-bit word per page."""
+
+    __slots__ = ()
+
+    def open(self, path: Path, flags: int, task: Any) -> File:
+        check_inspect(self.sb.kernel, self.task)  # type: ignore[attr-defined]
+        return PagemapFile(self, flags, path, task is None or task.creds.has_cap(CAP_SYS_ADMIN))
+
+
+class PagemapFile(MemFile):
+    """Frame numbers are shown to whoever opened it with CAP_SYS_ADMIN; to others they are zero."""
+
+    __slots__ = ("shows_frames",)
+
+    def __init__(self, inode: _MemoryInode, flags: int, path: Path, shows_frames: bool) -> None:
+        super().__init__(inode, flags, path)
+        self.shows_frames = shows_frames
+
+    def try_pread(self, count: int, offset: int) -> bytes:
+        if offset & 7 or count & 7:
+            raise EINVAL
+        mm = self.mm
+        start = offset >> 3 << PAGE_SHIFT
+        if mm is None or start >= mm.task_size:
+            return b""
+        end = min(start + (min(count, 1 << 16) >> 3 << PAGE_SHIFT), mm.task_size)
+        words = [0] * ((end - start) >> PAGE_SHIFT)
+        fmt, counts = mm.tables.fmt, mm.ram.frames.counts
+        for va, step in leaves(mm.ram.words, mm.tables.root, start, end, fmt):
+            size = 1 << (PAGE_SHIFT + fmt.index_bits * step.level)
+            cached = step.entry & fmt.soft_file
+            first = fmt.pfn(step.entry)
+            for page in range(max(va, start), min(va + size, end), PAGE_SIZE):
+                pfn = first + ((page - va) >> PAGE_SHIFT)
+                alone = counts[pfn] - (1 if cached else 0) <= 1
+                bits = _PRESENT | (_FILE if cached else 0) | (_EXCLUSIVE if alone else 0)
+                words[(page - start) >> PAGE_SHIFT] = bits | (pfn if self.shows_frames else 0)
+        return pack(f"<{len(words)}Q", *words)
+
+    def try_pwrite(self, data: bytes | memoryview, offset: int) -> int:
+        raise EINVAL
+

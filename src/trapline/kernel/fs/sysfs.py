@@ -1,0 +1,144 @@
+"""sysfs: the few files below /sys that programs look at: how many CPUs there are, what they are like, page sizes; sysfs(5).
+
+The tree is fixed when it is first used; nothing in it can be written.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Mapping
+from typing import TYPE_CHECKING, Any
+
+from trapline.abi.mount import MS_NODEV, MS_NOEXEC, MS_NOSUID, MS_RELATIME, SYSFS_MAGIC
+from trapline.kernel.fs.superblock import SuperBlock
+from trapline.kernel.fs.synthetic import SynthDir, SynthFile
+
+if TYPE_CHECKING:
+    from trapline.kernel.fs.inode import Inode
+    from trapline.kernel.fs.mount import Mount
+    from trapline.kernel.fs.vfs import Vfs
+
+Tree = Mapping[str, "Tree | str | Callable[[], Tree]"]  #: directories, texts (a newline is added), late directories
+
+
+def cpu_range(cpus: int) -> str:
+    return f"0-{cpus - 1}" if cpus > 1 else "0"
+
+
+def _mask(cpus: int) -> str:
+    return f"{(1 << cpus) - 1:0{(cpus - 1) // 4 + 1}x}"
+
+
+def _cpu(number: int, cpus: int) -> Tree:
+    return {
+        "online": "1",
+        "topology": {
+            "core_id": str(number), "physical_package_id": "0", "die_id": "0", "cluster_id": "65535",
+            "core_cpus": _mask(1) if cpus == 1 else f"{1 << number:0{(cpus - 1) // 4 + 1}x}", "core_cpus_list": str(number),
+            "thread_siblings": f"{1 << number:0{(cpus - 1) // 4 + 1}x}", "thread_siblings_list": str(number),
+            "package_cpus": _mask(cpus), "package_cpus_list": cpu_range(cpus),
+            "core_siblings": _mask(cpus), "core_siblings_list": cpu_range(cpus),
+        },
+        "cpufreq": {},
+        "cache": {},
+    }  # fmt: skip
+
+
+def _cpus(cpus: int) -> Tree:
+    tree: dict[str, Any] = {f"cpu{number}": (lambda n=number: _cpu(n, cpus)) for number in range(cpus)}
+    tree |= {
+        "online": cpu_range(cpus), "possible": cpu_range(cpus), "present": cpu_range(cpus), "offline": "", "isolated": "",
+        "kernel_max": "8191", "smt": {"active": "0", "control": "notsupported"}, "vulnerabilities": {},
+    }  # fmt: skip
+    return tree
+
+
+def _tree(kernel: Any) -> Tree:
+    cpus = kernel.machine.cpus
+    return {
+        "block": {}, "bus": {}, "class": {"net": {}, "tty": {}, "block": {}}, "dev": {"block": {}, "char": {}},
+        "devices": {
+            "system": {
+                "cpu": lambda: _cpus(cpus),
+                "node": {
+                    "online": "0", "possible": "0", "has_cpu": "0", "has_memory": "0", "has_normal_memory": "0",
+                    "node0": {"cpulist": cpu_range(cpus), "cpumap": _mask(cpus), "distance": "10", "meminfo": ""},
+                },
+            },
+            "virtual": {},
+        },
+        "firmware": {},
+        "fs": {"cgroup": {}},
+        "hypervisor": {},
+        "kernel": {
+            "mm": {
+                "transparent_hugepage": {
+                    "enabled": "[always] madvise never", "defrag": "always defer defer+madvise [madvise] never",
+                    "hpage_pmd_size": "2097152", "shmem_enabled": "always within_size advise [never] deny force",
+                    "use_zero_page": "0",
+                },
+                "hugepages": {},
+            },
+            "security": {},
+        },
+        "module": {},
+        "power": {},
+    }  # fmt: skip
+
+
+def build(sb: SuperBlock, tree: Tree) -> Inode:
+    children: dict[bytes, Inode | Callable[[], Inode]] = {}
+    for name, value in tree.items():
+        children[name.encode()] = _text(sb, value) if isinstance(value, str) else _directory(sb, value)
+    return SynthDir(sb, children)
+
+
+def _text(sb: SuperBlock, text: str) -> Callable[[], Inode]:
+    def make() -> Inode:
+        inode = SynthFile(sb, f"{text}\n".encode)
+        inode.size = 4096  # as every sysfs file
+        return inode
+
+    return make
+
+
+def _directory(sb: SuperBlock, tree: Tree | Callable[[], Tree]) -> Callable[[], Inode]:
+    return lambda: build(sb, tree() if callable(tree) else tree)
+
+
+class _Root(SynthDir):
+    """Filled when first looked into."""
+
+    __slots__ = ("_kernel",)
+
+    def __init__(self, sb: SuperBlock, kernel: Any) -> None:
+        super().__init__(sb)
+        self._kernel = kernel
+
+    def _fill(self) -> None:
+        if self._kernel is not None:
+            kernel, self._kernel = self._kernel, None
+            for name, value in _tree(kernel).items():
+                assert not isinstance(value, str)
+                self.children[name.encode()] = _directory(self.sb, value)
+
+    def lookup(self, name: bytes) -> Inode:
+        self._fill()
+        return super().lookup(name)
+
+    def entries(self) -> list[tuple[bytes, int, int]]:
+        self._fill()
+        return super().entries()
+
+
+def make_sysfs(vfs: Vfs, kernel: Any) -> SuperBlock:
+    sb = SuperBlock(vfs, b"sysfs", SYSFS_MAGIC)
+    sb.root = _Root(sb, kernel)
+    return sb
+
+
+def mount_sysfs(kernel: Any) -> Mount:
+    """Register the file system, and mount it at /sys."""
+    vfs: Vfs = kernel.vfs
+    vfs.register_filesystem(b"sysfs", lambda vfs, source, options, task: make_sysfs(vfs, kernel))
+    mount = vfs.new_mount(make_sysfs(vfs, kernel), b"sysfs", MS_NOSUID | MS_NODEV | MS_NOEXEC | MS_RELATIME)
+    return vfs.mount(mount, vfs.at_root(b"/sys"))

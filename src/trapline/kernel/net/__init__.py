@@ -1,0 +1,1 @@
+"""Networking: sockets that stay inside the kernel."""

@@ -1,0 +1,115 @@
+"""Making tasks: fork, vfork, clone, clone3."""
+
+from __future__ import annotations
+
+import struct
+from typing import TYPE_CHECKING, Annotated
+
+from trapline.abi import sched as c
+from trapline.abi.errno import E2BIG, EINVAL, EPERM
+from trapline.abi.fcntl import O_RDWR
+from trapline.abi.signal import NSIG, SIGCHLD
+from trapline.kernel.syscalls.declare import Arg, Result, Size, ULong, UserPtr, syscall
+from trapline.kernel.task.clone import CloneArgs, check, clone_task
+
+if TYPE_CHECKING:
+    from trapline.kernel.task.task import Task
+
+CLONE_ARGS = struct.Struct("<11Q")
+MIN_SIZE = 64
+
+
+@syscall("fork")
+def sys_fork(task: Task) -> Result:
+    """fork(2): create a child process."""
+    return start(task, CloneArgs(exit_signal=SIGCHLD))
+
+
+@syscall("vfork")
+def sys_vfork(task: Task) -> Result:
+    """vfork(2): create a child process and wait until it runs a program or ends."""
+    return start(task, CloneArgs(flags=c.CLONE_VM | c.CLONE_VFORK, exit_signal=SIGCHLD))
+
+
+@syscall("clone")
+def sys_clone(
+    task: Task,
+    flags: Annotated[int, Arg(64, "flags:CLONE_FLAGS")],
+    stack: UserPtr,
+    parent_tid: UserPtr,
+    child_tid: UserPtr,
+    tls: ULong,
+) -> Result:
+    """clone(2): create a task that shares what `flags` says.
+
+    Partial: namespaces (EPERM), CLONE_PTRACE (nothing is traced).
+    """
+    flags &= 0xFFFFFFFF
+    args = CloneArgs(flags & ~c.CSIGNAL, parent_tid, child_tid, parent_tid, flags & c.CSIGNAL, stack, tls)
+    if flags & c.CLONE_PIDFD and flags & c.CLONE_PARENT_SETTID:
+        raise EINVAL("clone cannot return both a pidfd and a tid through one pointer")
+    return start(task, args)
+
+
+@syscall("clone3")
+def sys_clone3(task: Task, cl_args: Annotated[int, Arg(64, "struct:clone_args")], size: Size) -> Result:
+    """clone3(2): as clone(2), with room for more.
+
+    Partial: set_tid and CLONE_INTO_CGROUP are refused with EPERM and EINVAL, namespaces with EPERM.
+    """
+    if size > 4096:
+        raise E2BIG
+    if size < MIN_SIZE:
+        raise EINVAL
+    raw = task.mm.read(cl_args, size)
+    if any(raw[CLONE_ARGS.size :]):
+        raise E2BIG
+    flags, pidfd, child_tid, parent_tid, exit_signal, stack, stack_size, tls, set_tid, set_tid_size, _ = CLONE_ARGS.unpack(
+        raw[: CLONE_ARGS.size].ljust(CLONE_ARGS.size, b"\0")
+    )
+    if flags & (c.CSIGNAL & ~c.CLONE_NEWTIME | c.CLONE_DETACHED) or flags >> 34 or exit_signal > NSIG:
+        raise EINVAL
+    if bool(stack) != bool(stack_size) or stack + stack_size > task.mm.task_size:
+        raise EINVAL("stack and stack_size")
+    if bool(set_tid) != bool(set_tid_size) or set_tid_size > 32 or flags & c.CLONE_INTO_CGROUP:
+        raise EINVAL
+    if flags & (c.CLONE_THREAD | c.CLONE_PARENT) and exit_signal:
+        raise EINVAL("exit_signal")
+    if set_tid_size:
+        raise EPERM("set_tid")
+    return start(task, CloneArgs(flags, pidfd, child_tid, parent_tid, exit_signal, stack + stack_size, tls))
+
+
+def start(task: Task, args: CloneArgs) -> Result:
+    """Clone, report, and let the child run; a coroutine for CLONE_VFORK."""
+    check(task, args)
+    mm = task.mm
+    if args.flags & c.CLONE_PIDFD:
+        task.files.reserve()
+    child = clone_task(task, args)
+    if args.flags & c.CLONE_CHILD_SETTID:
+        try:
+            child.mm.write_u32(args.child_tid, child.tid)
+        except Exception as error:
+            if not hasattr(error, "number"):
+                raise
+    if args.flags & c.CLONE_PARENT_SETTID:
+        mm.write_u32(args.parent_tid, child.tid)
+    if args.flags & c.CLONE_PIDFD:
+        from trapline.kernel.ipc.pidfd import PidFile
+
+        mm.write_u32(args.pidfd, task.files.install(PidFile(task.kernel, child.group, O_RDWR), True))
+    task.kernel.enqueue(child)
+    if args.flags & c.CLONE_VFORK:
+        return _wait_for_vfork(child)
+    return child.tid
+
+
+async def _wait_for_vfork(child: Task) -> int:
+    """The parent of vfork(2) sleeps, deaf to all but its own death, until the child has left its memory."""
+    tid, done = child.tid, child.vfork_done
+    while child.vfork_done is not None and done is not None:
+        await done.wait(interruptible=False)
+    return tid
+
+

@@ -1,0 +1,35 @@
+"""All families of system calls: importing this registers every declared call."""
+
+from __future__ import annotations
+
+from trapline.kernel.syscalls import (  # noqa: F401
+    clone,
+    dir,
+    epoll,
+    eventfd,
+    exec,
+    exit,
+    fd,
+    futex,
+    inotify,
+    ioctl,
+    kill,
+    link,
+    membarrier,
+    mman,
+    mount,
+    open,
+    perm,
+    pipe,
+    poll,
+    process_vm,
+    rw,
+    signal,
+    stat,
+    statfs,
+    time,
+    timer,
+    transfer,
+    truncate,
+    xattr,
+)

@@ -1,0 +1,232 @@
+"""System calls on the caller's own mappings, and memory without a name: mmap(2) and its family."""
+
+from __future__ import annotations
+
+from typing import TYPE_CHECKING, Annotated
+
+from trapline.abi.capability import CAP_IPC_LOCK
+from trapline.abi.errno import EINVAL, ENOMEM, ENOSPC, ENOSYS
+from trapline.abi.mman import (
+    MAP_ANONYMOUS,
+    MFD_ALLOW_SEALING,
+    MFD_CLOEXEC,
+    MFD_EXEC,
+    MFD_HUGETLB,
+    MFD_NAME_MAX,
+    MFD_NOEXEC_SEAL,
+    MLOCK_ONFAULT,
+)
+from trapline.kernel.mm.errors import OutOfFrames
+from trapline.kernel.syscalls.declare import Arg, Fd, Hex, Int, Size, Str, UserPtr, refuse, syscall
+from trapline.machine.paging.entry import PAGE_MASK
+
+if TYPE_CHECKING:
+    from trapline.kernel.mm.address_space import AddressSpace
+    from trapline.kernel.task.task import Task
+
+Prot = Annotated[int, Arg(64, "flags:prot")]
+MapFlags = Annotated[int, Arg(64, "flags:mmap")]
+MCORE_PIECE = 4096 << 12  #: bytes that one piece of a mincore(2) answer speaks of
+_MFD_FLAGS = MFD_CLOEXEC | MFD_ALLOW_SEALING | MFD_NOEXEC_SEAL | MFD_EXEC
+
+
+def _locker(task: Task) -> AddressSpace:
+    """The caller's address space, told whether CAP_IPC_LOCK frees it of RLIMIT_MEMLOCK."""
+    mm = task.mm
+    mm.limits.lock_freely = task.creds.has_cap(CAP_IPC_LOCK)
+    return mm
+
+
+@syscall("mmap", returns="ptr")
+def sys_mmap(
+    task: Task, addr: UserPtr, length: Size, prot: Prot, flags: MapFlags, fd: Fd, offset: Hex
+) -> int:
+    """mmap(2): map a file or fresh memory.
+
+    Partial: there are no huge pages to reserve, so MAP_HUGETLB fails with ENOMEM; MAP_SYNC is not supported.
+    """
+    if offset & PAGE_MASK:
+        raise EINVAL("offset not aligned")
+    file = None if flags & MAP_ANONYMOUS else task.files.get(fd)
+    return _locker(task).mmap(addr, length, prot, flags, file, offset)
+
+
+@syscall("munmap")
+def sys_munmap(task: Task, addr: UserPtr, length: Size) -> int:
+    """munmap(2): remove mappings."""
+    task.mm.munmap(addr, length)
+    return 0
+
+
+@syscall("mprotect")
+def sys_mprotect(task: Task, addr: UserPtr, length: Size, prot: Prot) -> int:
+    """mprotect(2): change what may be done to mapped memory."""
+    task.mm.mprotect(addr, length, prot)
+    return 0
+
+
+@syscall("pkey_mprotect")
+def sys_pkey_mprotect(task: Task, addr: UserPtr, length: Size, prot: Prot, pkey: Int) -> int:
+    """pkey_mprotect(2): mprotect(2) with a protection key.
+
+    Partial: there are no protection keys, as on a CPU without them: only pkey -1 is accepted.
+    """
+    if pkey != -1:
+        raise EINVAL("no such protection key")
+    task.mm.mprotect(addr, length, prot)
+    return 0
+
+
+@syscall("pkey_alloc")
+def sys_pkey_alloc(task: Task, flags: Hex, rights: Hex) -> int:
+    """pkey_alloc(2): allocate a protection key.
+
+    Partial: there are none: ENOSPC, as on a CPU without them.
+    """
+    if flags or rights & ~3:
+        raise EINVAL
+    raise ENOSPC("no protection keys")
+
+
+@syscall("pkey_free")
+def sys_pkey_free(task: Task, pkey: Int) -> int:
+    """pkey_free(2): free a protection key.
+
+    Partial: no key is ever allocated: EINVAL.
+    """
+    raise EINVAL("no such protection key")
+
+
+@syscall("mremap", returns="ptr")
+def sys_mremap(
+    task: Task,
+    old: UserPtr,
+    old_size: Size,
+    new_size: Size,
+    flags: Annotated[int, Arg(64, "flags:mremap")],
+    new: UserPtr,
+) -> int:
+    """mremap(2): grow, shrink or move a mapping."""
+    return _locker(task).mremap(old, old_size, new_size, flags, new)
+
+
+@syscall("brk", returns="ptr")
+def sys_brk(task: Task, addr: UserPtr) -> int:
+    """brk(2): move the end of the data segment; the break, moved or not."""
+    return _locker(task).set_brk(addr)
+
+
+@syscall("madvise")
+def sys_madvise(
+    task: Task, addr: UserPtr, length: Size, advice: Annotated[int, Arg(-32, "enum:madvise")]
+) -> int:
+    """madvise(2): say how memory will be used.
+
+    Partial: MADV_COLLAPSE fails with EINVAL; MADV_COLD and MADV_PAGEOUT have no effect, as there is no swap.
+    """
+    task.mm.madvise(addr, length, advice)
+    return 0
+
+
+@syscall("msync")
+def sys_msync(
+    task: Task, addr: UserPtr, length: Size, flags: Annotated[int, Arg(-32, "flags:msync")]
+) -> int:
+    """msync(2): write a shared mapping back to its file."""
+    task.mm.msync(addr, length, flags)
+    return 0
+
+
+@syscall("mincore")
+def sys_mincore(task: Task, addr: UserPtr, length: Size, vector: UserPtr) -> int:
+    """mincore(2): which pages are present."""
+    mm = task.mm
+    if addr & PAGE_MASK:
+        raise EINVAL
+    if length > mm.task_size:
+        raise ENOMEM
+    end = addr + length
+    while addr < end:  # in pieces, as the length is the caller's word
+        piece = min(MCORE_PIECE, end - addr)
+        answer = mm.mincore(addr, piece)
+        mm.write(vector, answer)
+        addr += piece
+        vector += len(answer)
+    return 0
+
+
+@syscall("mlock")
+def sys_mlock(task: Task, addr: UserPtr, length: Size) -> int:
+    """mlock(2): make memory present and keep it so."""
+    _locker(task).mlock(addr, length)
+    return 0
+
+
+@syscall("mlock2")
+def sys_mlock2(
+    task: Task, addr: UserPtr, length: Size, flags: Annotated[int, Arg(-32, "flags:mlock")]
+) -> int:
+    """mlock2(2): mlock(2) with MLOCK_ONFAULT."""
+    if flags & ~MLOCK_ONFAULT:
+        raise EINVAL
+    _locker(task).mlock(addr, length, flags)
+    return 0
+
+
+@syscall("munlock")
+def sys_munlock(task: Task, addr: UserPtr, length: Size) -> int:
+    """munlock(2): memory need not stay present any more."""
+    task.mm.munlock(addr, length)
+    return 0
+
+
+@syscall("mlockall")
+def sys_mlockall(task: Task, flags: Annotated[int, Arg(-32, "flags:mlockall")]) -> int:
+    """mlockall(2): lock all of the caller's memory, now or from now on."""
+    _locker(task).mlockall(flags)
+    return 0
+
+
+@syscall("munlockall")
+def sys_munlockall(task: Task) -> int:
+    """munlockall(2): undo mlockall(2)."""
+    task.mm.munlockall()
+    return 0
+
+
+@syscall("memfd_create", returns="fd")
+def sys_memfd_create(task: Task, name: Str, flags: Annotated[int, Arg(32, "flags:memfd")]) -> int:
+    """memfd_create(2): a file that lives in memory only.
+
+    Partial: MFD_HUGETLB is refused with EINVAL: there are no huge pages to reserve.
+    """
+    if flags & MFD_HUGETLB or flags & ~_MFD_FLAGS:
+        raise EINVAL
+    if flags & (MFD_EXEC | MFD_NOEXEC_SEAL) == MFD_EXEC | MFD_NOEXEC_SEAL:
+        raise EINVAL
+    text = task.mm.read_cstr(name, MFD_NAME_MAX + 1)
+    if text is None:
+        raise EINVAL("name too long")
+    task.files.reserve()
+    try:
+        file = task.kernel.vfs.create_memfd(text, flags, task.creds)
+    except OutOfFrames:
+        raise ENOMEM from None
+    return task.files.install(file, bool(flags & MFD_CLOEXEC))
+
+
+@syscall("remap_file_pages")
+def sys_remap_file_pages(
+    task: Task, addr: UserPtr, size: Size, prot: Prot, page: Size, flags: MapFlags
+) -> int:
+    """remap_file_pages(2): map other pages of a file in part of a shared mapping.
+
+    As Linux since 4.0 does, a mapping of its own replaces the part.
+    """
+    return task.mm.remap_file_pages(addr, size, prot, page, flags)
+
+
+refuse(ENOSYS, "there is one memory node, and no policy to set", "mbind", "set_mempolicy", "get_mempolicy")
+refuse(ENOSYS, "there is one memory node", "migrate_pages", "move_pages", "set_mempolicy_home_node")
+refuse(ENOSYS, "page faults are not handed to user space", "userfaultfd")
+refuse(ENOSYS, "memory is never hidden from the kernel", "memfd_secret")

@@ -1,0 +1,328 @@
+"""poll(2), ppoll(2), select(2), pselect6(2): waiting for any of several descriptors."""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+from typing import TYPE_CHECKING, Annotated, Any
+
+from trapline.abi.errno import EBADF, EFAULT, EINTR, EINVAL
+from trapline.abi.poll import (
+    POLLERR,
+    POLLEX_SET,
+    POLLFD,
+    POLLHUP,
+    POLLIN_SET,
+    POLLNVAL,
+    POLLOUT_SET,
+)
+from trapline.abi.time import NSEC, TIMESPEC, TIMEVAL
+from trapline.kernel.fs.special import SpecialFile
+from trapline.kernel.sync.park import RESTART_BLOCK, RESTART_NOHAND, Interrupted, sleep_until, wait_any
+from trapline.kernel.syscalls.declare import Arg, Int, Result, Size, UserPtr, syscall
+from trapline.kernel.syscalls.timearg import after, timespec_ns
+from trapline.kernel.task.signals.mask import set_temporary
+
+if TYPE_CHECKING:
+    from trapline.kernel.fs.file import File
+    from trapline.kernel.sync.park import WaitQueue
+    from trapline.kernel.task.task import Task
+
+NFds = Annotated[int, Arg(32, "udec")]
+PollFds = Annotated[int, Arg(64, "struct:pollfd")]
+FdSet = Annotated[int, Arg(64, "struct:fd_set")]
+TimeSpec = Annotated[int, Arg(64, "struct:timespec")]
+TimeVal = Annotated[int, Arg(64, "struct:timeval")]
+SigSet = Annotated[int, Arg(64, "struct:sigset")]
+
+Watch = tuple[File, int] if TYPE_CHECKING else tuple  #: an open file and the events of interest
+
+
+def file_events(task: Task, file: File) -> int:
+    return file.poll_as(task) if isinstance(file, SpecialFile) else file.poll()
+
+
+async def wait_files(task: Task, watched: list[Watch], deadline: int | None, restart: int) -> bool:
+    """Sleep until any of the files may have changed. False: the deadline passed."""
+    queues: list[WaitQueue] = []
+    for file, _ in watched:
+        queues += file.queues_as(task) if isinstance(file, SpecialFile) else file.poll_queues()
+    if not queues:
+        await sleep_until(deadline, restart=restart)
+        return False
+    return await wait_any(queues, deadline, restart=restart)
+
+
+async def wait_ready(
+    task: Task, watched: list[Watch], check: Callable[[], int], deadline: int | None, restart: int
+) -> int:
+    """Sleep until `check` counts something or the deadline passes: its count. Raises Interrupted."""
+    for file, _ in watched:
+        file.get()
+    try:
+        while True:
+            woken = await wait_files(task, watched, deadline, restart)
+            count = check()
+            if count or not woken:
+                return count
+    finally:
+        for file, _ in watched:
+            file.put()
+
+
+# ---- poll(2)
+
+
+class _Poll:
+    """One array of struct pollfd, copied once."""
+
+    def __init__(self, task: Task, address: int, count: int) -> None:
+        if count > task.files.limit:
+            raise EINVAL
+        self.task = task
+        self.address = address
+        raw = task.mm.read(address, count * POLLFD.size) if count else b""
+        self.entries = list(POLLFD.iter_unpack(raw))
+        self.watched: list[Watch] = []
+        self.files: list[File | None] = []
+        for fd, events, _ in self.entries:
+            file = _lookup(task, fd) if fd >= 0 else None
+            self.files.append(file)
+            if file is not None:
+                self.watched.append((file, events))
+        self.revents = [0] * count
+
+    def check(self) -> int:
+        """Fill in `revents`; how many are not zero."""
+        found = 0
+        task = self.task
+        for index, (fd, events, _) in enumerate(self.entries):
+            file = self.files[index]
+            if file is None:
+                ready = POLLNVAL if fd >= 0 else 0
+            else:
+                ready = file_events(task, file) & (events | POLLERR | POLLHUP) & 0xFFFF
+            self.revents[index] = ready
+            if ready:
+                found += 1
+        return found
+
+    def store(self) -> None:
+        raw = b"".join(
+            [POLLFD.pack(fd, events, _short(self.revents[i])) for i, (fd, events, _) in enumerate(self.entries)]
+        )
+        if raw:
+            self.task.mm.write(self.address, raw)
+
+
+def _short(value: int) -> int:
+    return value - 0x10000 if value & 0x8000 else value
+
+
+def _lookup(task: Task, fd: int) -> File | None:
+    try:
+        return task.files.get(fd)
+    except EBADF:
+        return None
+
+
+@syscall("poll")
+def sys_poll(task: Task, fds: PollFds, nfds: NFds, timeout: Int) -> Result:
+    """poll(2): wait for some event on a file descriptor."""
+    poll = _Poll(task, fds, nfds)
+    found = poll.check()
+    if found or timeout == 0:
+        poll.store()
+        return found
+    now = task.kernel.clock.monotonic_ns()
+    return _poll_waiting(poll, None if timeout < 0 else after(now, timeout * 1_000_000))
+
+
+async def _poll_waiting(poll: _Poll, deadline: int | None) -> int:
+    try:
+        found = await wait_ready(poll.task, poll.watched, poll.check, deadline, RESTART_BLOCK)
+    except Interrupted:
+        address, count = poll.address, len(poll.entries)
+
+        def again(task: Task) -> Result:
+            """The same call with what is left of its time-out."""
+            poll = _Poll(task, address, count)
+            found = poll.check()
+            if found:
+                poll.store()
+                return found
+            return _poll_waiting(poll, deadline)
+
+        raise Interrupted(RESTART_BLOCK, again) from None
+    poll.store()
+    return found
+
+
+@syscall("ppoll")
+def sys_ppoll(task: Task, fds: PollFds, nfds: NFds, tmo: TimeSpec, sigmask: SigSet, sigsetsize: Size) -> Result:
+    """ppoll(2): poll with a precise time-out, which is updated, and a temporary signal mask."""
+    left = _Timeout(task, tmo, TIMESPEC)
+    _use_mask(task, sigmask, sigsetsize)
+    poll = _Poll(task, fds, nfds)
+    found = poll.check()
+    if found or left.is_zero():
+        poll.store()
+        left.store()
+        return found
+    return _ppoll_waiting(poll, left)
+
+
+async def _ppoll_waiting(poll: _Poll, left: _Timeout) -> int:
+    try:
+        found = await wait_ready(poll.task, poll.watched, poll.check, left.deadline, RESTART_NOHAND)
+        poll.store()
+    except Interrupted as stop:
+        raise left.interrupted(stop) from None
+    left.store()
+    return found
+
+
+def _use_mask(task: Task, address: int, size: int) -> None:
+    """The temporary signal mask of a call, if it has one. EINVAL, EFAULT."""
+    if not address:
+        return
+    if size != 8:
+        raise EINVAL
+    set_temporary(task, task.mm.read_u64(address))
+
+
+class _Timeout:
+    """A time-out in user memory, and writing back what is left of it."""
+
+    def __init__(self, task: Task, address: int, layout: Any) -> None:
+        self.task = task
+        self.address = address
+        self.layout = layout
+        self.deadline: int | None = None
+        self.length = -1
+        if address:
+            seconds, fraction = layout.unpack(task.mm.read(address, 16))
+            if layout is _TIMEVAL:
+                if seconds < 0 or fraction < 0:
+                    raise EINVAL
+                seconds, fraction = seconds + fraction // 1_000_000, fraction % 1_000_000 * 1000
+            self.length = timespec_ns(seconds, fraction)
+            self.deadline = after(task.kernel.clock.monotonic_ns(), self.length)
+
+    def is_zero(self) -> bool:
+        return self.length == 0
+
+    def store(self) -> bool:
+        """False when user memory cannot take it, as where a program keeps its time-out in read-only memory."""
+        if self.deadline is None:
+            return True
+        left = max(0, self.deadline - self.task.kernel.clock.monotonic_ns()) if self.length else 0
+        unit = 1000 if self.layout is _TIMEVAL else 1
+        try:
+            self.task.mm.write(self.address, self.layout.pack(left // NSEC, left % NSEC // unit))
+        except EFAULT:
+            return False
+        return True
+
+    def interrupted(self, stop: Interrupted) -> BaseException:
+        """A restart would begin with the time-out in memory: without it there, there is none."""
+        return stop if self.store() else EINTR()
+
+
+class _TimevalLayout:
+    """struct timeval; its own object, so that it can be told from struct timespec."""
+
+    unpack = TIMEVAL.unpack
+    pack = TIMEVAL.pack
+
+
+_TIMEVAL = _TimevalLayout
+
+
+# ---- select(2)
+
+
+class _Select:
+    """Three sets of descriptors, copied once."""
+
+    def __init__(self, task: Task, count: int, addresses: tuple[int, int, int]) -> None:
+        if count < 0:
+            raise EINVAL
+        fds = task.files.fds()
+        table = max(64, (fds[-1] if fds else 0) + 64 & -64)
+        self.size = ((min(count, table) + 63) >> 6) * 8
+        self.task = task
+        self.addresses = addresses
+        mask = (1 << min(count, table)) - 1
+        self.wanted = [
+            int.from_bytes(task.mm.read(address, self.size), "little") & mask if address and self.size else 0
+            for address in addresses
+        ]
+        self.watched: list[Watch] = []
+        self.bits: list[int] = []
+        rest = self.wanted[0] | self.wanted[1] | self.wanted[2]
+        while rest:
+            bit = rest & -rest
+            rest ^= bit
+            self.watched.append((task.files.get(bit.bit_length() - 1), 0))
+            self.bits.append(bit)
+        self.found = [0, 0, 0]
+
+    def check(self) -> int:
+        found = [0, 0, 0]
+        count = 0
+        for (file, _), bit in zip(self.watched, self.bits, strict=True):
+            events = file_events(self.task, file)
+            for index, interest in enumerate(_INTERESTS):
+                if events & interest and self.wanted[index] & bit:
+                    found[index] |= bit
+                    count += 1
+        self.found = found
+        return count
+
+    def store(self) -> None:
+        for address, bits in zip(self.addresses, self.found, strict=True):
+            if address and self.size:
+                self.task.mm.write(address, bits.to_bytes(self.size, "little"))
+
+
+_INTERESTS = (POLLIN_SET, POLLOUT_SET, POLLEX_SET)
+
+
+@syscall("select")
+def sys_select(task: Task, nfds: Int, readfds: FdSet, writefds: FdSet, exceptfds: FdSet, timeout: TimeVal) -> Result:
+    """select(2): wait until a descriptor of three sets is ready; the time-out is updated."""
+    left = _Timeout(task, timeout, _TIMEVAL)
+    return _select(task, nfds, (readfds, writefds, exceptfds), left)
+
+
+@syscall("pselect6")
+def sys_pselect6(
+    task: Task, nfds: Int, readfds: FdSet, writefds: FdSet, exceptfds: FdSet, timeout: TimeSpec, sigmask: UserPtr
+) -> Result:
+    """pselect(2): select with a precise time-out and a temporary signal mask."""
+    address = size = 0
+    if sigmask:
+        address, size = task.mm.read_u64(sigmask), task.mm.read_u64(sigmask + 8)
+    left = _Timeout(task, timeout, TIMESPEC)
+    _use_mask(task, address, size)
+    return _select(task, nfds, (readfds, writefds, exceptfds), left)
+
+
+def _select(task: Task, nfds: int, addresses: tuple[int, int, int], left: _Timeout) -> Result:
+    select = _Select(task, nfds, addresses)
+    found = select.check()
+    if found or left.is_zero():
+        select.store()
+        left.store()
+        return found
+    return _select_waiting(select, left)
+
+
+async def _select_waiting(select: _Select, left: _Timeout) -> int:
+    try:
+        found = await wait_ready(select.task, select.watched, select.check, left.deadline, RESTART_NOHAND)
+    except Interrupted as stop:
+        raise left.interrupted(stop) from None
+    select.store()
+    left.store()
+    return found

@@ -1,0 +1,488 @@
+"""splice(2), tee(2), vmsplice(2), sendfile(2), copy_file_range(2): moving bytes between files inside the kernel.
+
+Bytes leave their source only once their destination has taken them: a pipe is peeked at first, a file is read at an offset.
+Between chunks of a long transfer everybody else gets a turn, and a signal ends it with what was done.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Coroutine
+from typing import TYPE_CHECKING, Annotated, Any
+
+from trapline.abi.errno import EAGAIN, EBADF, EFAULT, EINVAL, EISDIR, EOVERFLOW, EPIPE, ESPIPE, Errno
+from trapline.abi.fcntl import O_APPEND, O_DIRECT, O_NONBLOCK, SEEK_CUR
+from trapline.abi.rw import MAX_RW_COUNT, SPLICE_F_ALL, SPLICE_F_NONBLOCK
+from trapline.abi.stat import S_IFDIR, S_IFMT, S_IFREG
+from trapline.kernel.ipc.pipe import PipeFile
+from trapline.kernel.sync.park import Interrupted
+from trapline.kernel.syscalls.declare import Arg, Fd, Result, Size, syscall
+from trapline.kernel.syscalls.iovec import UserBuffer, many
+from trapline.kernel.syscalls.transfer import (
+    CHUNK,
+    breathe,
+    broken_pipe,
+    give_back,
+    limit_write,
+    read_now,
+    wait_file,
+    write_now,
+)
+
+if TYPE_CHECKING:
+    from trapline.kernel.fs.file import File
+    from trapline.kernel.task.task import Task
+
+OffsetPtr = Annotated[int, Arg(64, "struct:loff_t")]
+SpliceFlags = Annotated[int, Arg(32, "flags:splice")]
+IovIn = Annotated[int, Arg(64, "iov_in:nr_segs")]
+MAX_OFFSET = (1 << 63) - 1
+
+
+def _file(task: Task, fd: int, writing: bool) -> File:
+    file = task.files.get(fd)
+    if not (file.writable if writing else file.readable):
+        raise EBADF
+    return file
+
+
+def _load_offset(task: Task, address: int) -> int | None:
+    """The loff_t at `address`, None for a null pointer. EINVAL below zero."""
+    if not address:
+        return None
+    offset = task.mm.read_u64(address)
+    if offset >> 63:
+        raise EINVAL
+    return int(offset)
+
+
+# ---- splice(2)
+
+
+@syscall("splice")
+def sys_splice(
+    task: Task, fd_in: Fd, off_in: OffsetPtr, fd_out: Fd, off_out: OffsetPtr, size: Size, flags: SpliceFlags
+) -> Result:
+    """splice(2): move data to or from a pipe.
+
+    Partial: SPLICE_F_MOVE and SPLICE_F_MORE are hints without effect: bytes are copied.
+    """
+    if not size:
+        return 0
+    if flags & ~SPLICE_F_ALL:
+        raise EINVAL
+    source, target = _file(task, fd_in, False), _file(task, fd_out, True)
+    size = min(size, MAX_RW_COUNT)
+    if not isinstance(source, PipeFile) and not isinstance(target, PipeFile):
+        raise EINVAL
+    if (off_in and isinstance(source, PipeFile)) or (off_out and isinstance(target, PipeFile)):
+        raise ESPIPE
+    if isinstance(source, PipeFile) and isinstance(target, PipeFile):
+        if source.pipe is target.pipe:
+            raise EINVAL
+        return _PipeToPipe(task, source, target, size, flags).start()
+    if isinstance(source, PipeFile):
+        if target.flags & O_APPEND:
+            raise EINVAL
+        return _PipeToFile(task, source, target, size, flags, _offset_of(task, target, off_out), off_out).start()
+    assert isinstance(target, PipeFile)
+    return _FileToPipe(task, source, target, size, flags, _offset_of(task, source, off_in), off_in).start()
+
+
+def _offset_of(task: Task, file: File, address: int) -> int | None:
+    offset = _load_offset(task, address)
+    if offset is not None:
+        file.try_pread(0, 0) if file.readable else file.seek(0, SEEK_CUR)  # EINVAL or ESPIPE without a position
+    return offset
+
+
+class _Move:
+    """One splice: `step` moves what it can now, and says which file to wait for, or None."""
+
+    def __init__(self, task: Task, source: File, target: File, size: int, flags: int) -> None:
+        self.task = task
+        self.source = source
+        self.target = target
+        self.left = size
+        self.done = 0
+        self.nonblock = bool(flags & SPLICE_F_NONBLOCK)
+
+    def step(self) -> File | None:
+        raise NotImplementedError
+
+    def finish(self) -> None:
+        """Write offsets back."""
+
+    def _may_wait(self, file: File) -> bool:
+        return not self.nonblock and not file.flags & O_NONBLOCK
+
+    def start(self) -> Result:
+        blocked = self.step()
+        if blocked is None or self.done:
+            self.finish()
+            return self.done
+        if not self._may_wait(blocked):
+            raise EAGAIN
+        return self._wait(blocked)
+
+    async def _wait(self, blocked: File | None) -> int:
+        files = (self.source.get(), self.target.get())
+        try:
+            while blocked is not None and not self.done:
+                if not self._may_wait(blocked):
+                    raise EAGAIN
+                await wait_file(self.task, blocked, None)
+                blocked = self.step()
+            self.finish()
+            return self.done
+        finally:
+            for file in files:
+                file.put()
+
+
+class _PipeToPipe(_Move):
+    source: PipeFile
+    target: PipeFile
+
+    def step(self) -> File | None:
+        source, target = self.source.pipe, self.target.pipe
+        if not target.readers:
+            broken_pipe(self.task)
+            raise EPIPE
+        if not source.size:
+            return self.source if source.writers else None
+        count = min(self.left, source.size, target.room())
+        if not count:
+            return self.target
+        self.done = _put(self.target, source.peek(count))
+        source.take(self.done)
+        return None if self.done else self.target
+
+
+def _put(target: PipeFile, data: bytes) -> int:
+    """Into a pipe, in the amount that fits: splices are not held to PIPE_BUF."""
+    return target.pipe.put(data[: target.pipe.room()], bool(target.flags & O_DIRECT))
+
+
+class _PipeToFile(_Move):
+    source: PipeFile
+
+    def __init__(
+        self, task: Task, source: File, target: File, size: int, flags: int, offset: int | None, address: int
+    ) -> None:
+        super().__init__(task, source, target, size, flags)
+        self.offset = offset
+        self.address = address
+
+    def step(self) -> File | None:
+        pipe = self.source.pipe
+        if not pipe.size:
+            return self.source if pipe.writers else None
+        data = pipe.peek(min(self.left, CHUNK))
+        data = limit_write(self.task, self.target, data, self.offset)
+        count = write_now(self.task, self.target, data, self.offset)
+        if count is None:
+            return self.target
+        pipe.take(count)
+        self.done = count
+        return None
+
+    def finish(self) -> None:
+        if self.offset is not None:
+            self.task.mm.write_u64(self.address, self.offset + self.done)
+
+
+class _FileToPipe(_Move):
+    target: PipeFile
+
+    def __init__(
+        self, task: Task, source: File, target: File, size: int, flags: int, offset: int | None, address: int
+    ) -> None:
+        super().__init__(task, source, target, size, flags)
+        self.offset = offset
+        self.address = address
+
+    def step(self) -> File | None:
+        pipe = self.target.pipe
+        if not pipe.readers:
+            broken_pipe(self.task)
+            raise EPIPE
+        room = pipe.room()
+        if not room:
+            return self.target
+        data = read_now(self.task, self.source, min(self.left, room), self.offset)
+        if data is None:
+            return self.source
+        self.done = _put(self.target, data)
+        if self.done < len(data):
+            give_back(self.source, data[self.done :], self.offset)
+        return None
+
+    def finish(self) -> None:
+        if self.offset is not None:
+            self.task.mm.write_u64(self.address, self.offset + self.done)
+
+
+# ---- tee(2), vmsplice(2)
+
+
+class _Tee(_PipeToPipe):
+    def step(self) -> File | None:
+        source, target = self.source.pipe, self.target.pipe
+        if not target.readers:
+            broken_pipe(self.task)
+            raise EPIPE
+        if not source.size:
+            return self.source if source.writers else None
+        count = min(self.left, source.size, target.room())
+        if not count:
+            return self.target
+        self.done = _put(self.target, source.peek(count))
+        return None if self.done else self.target
+
+
+@syscall("tee")
+def sys_tee(task: Task, fd_in: Fd, fd_out: Fd, size: Size, flags: SpliceFlags) -> Result:
+    """tee(2): duplicate the content of a pipe into another."""
+    if flags & ~SPLICE_F_ALL:
+        raise EINVAL
+    if not size:
+        return 0
+    source, target = _file(task, fd_in, False), _file(task, fd_out, True)
+    if not isinstance(source, PipeFile) or not isinstance(target, PipeFile) or source.pipe is target.pipe:
+        raise EINVAL
+    return _Tee(task, source, target, min(size, MAX_RW_COUNT), flags).start()
+
+
+@syscall("vmsplice")
+def sys_vmsplice(task: Task, fd: Fd, iov: IovIn, nr_segs: Size, flags: SpliceFlags) -> Result:
+    """vmsplice(2): move user memory into a pipe, or a pipe's content into user memory.
+
+    Partial: SPLICE_F_GIFT is ignored: bytes are copied.
+    """
+    if flags & ~SPLICE_F_ALL:
+        raise EINVAL
+    file = task.files.get(fd)
+    if not isinstance(file, PipeFile):
+        raise EBADF
+    user = many(task.mm, iov, nr_segs)
+    if not user.left:
+        return 0
+    nonblock = bool(flags & SPLICE_F_NONBLOCK or file.flags & O_NONBLOCK)
+    move: _Move = _FromUser(task, file, file, user) if file.writable else _ToUser(task, file, file, user)
+    move.nonblock = nonblock
+    return move.start()
+
+
+class _FromUser(_Move):
+    target: PipeFile
+
+    def __init__(self, task: Task, source: File, target: File, user: UserBuffer) -> None:
+        super().__init__(task, source, target, user.left, 0)
+        self.user = user
+
+    def step(self) -> File | None:
+        pipe = self.target.pipe
+        if not pipe.readers:
+            broken_pipe(self.task)
+            raise EPIPE
+        room = pipe.room()
+        if not room:
+            return self.target
+        data = self.user.take(room)
+        if not data:
+            raise EFAULT
+        self.done = _put(self.target, data)
+        return None
+
+
+class _ToUser(_Move):
+    source: PipeFile
+
+    def __init__(self, task: Task, source: File, target: File, user: UserBuffer) -> None:
+        super().__init__(task, source, target, user.left, 0)
+        self.user = user
+
+    def step(self) -> File | None:
+        pipe = self.source.pipe
+        if not pipe.size:
+            return self.source if pipe.writers else None
+        data = pipe.peek(self.left)
+        self.done = self.user.put(data)
+        if not self.done:
+            raise EFAULT
+        pipe.take(self.done)
+        return None
+
+
+# ---- sendfile(2), copy_file_range(2)
+
+
+@syscall("sendfile")
+def sys_sendfile(task: Task, out_fd: Fd, in_fd: Fd, offset: OffsetPtr, count: Size) -> Result:
+    """sendfile(2): copy from a file that has a position to any file."""
+    where = _load_offset(task, offset)
+    source = _file(task, in_fd, False)
+    if where is not None:
+        source.try_pread(0, 0)  # ESPIPE
+    target = _file(task, out_fd, True)
+    try:
+        source.seek(0, SEEK_CUR)
+    except ESPIPE:
+        raise EINVAL from None
+    if target.flags & O_APPEND:
+        raise EINVAL
+    return _SendFile(task, source, target, min(count, MAX_RW_COUNT), where, offset).start()
+
+
+class _SendFile:
+    """One sendfile: reads at an offset, so that what the target does not take was never read."""
+
+    def __init__(self, task: Task, source: File, target: File, count: int, where: int | None, address: int) -> None:
+        self.task = task
+        self.source = source
+        self.target = target
+        self.left = count
+        self.address = address
+        self.explicit = where is not None
+        self.offset = where if where is not None else source.pos
+        self.done = 0
+
+    def start(self) -> Result:
+        blocked = self._chunk()
+        if blocked:
+            if self.done or self.target.flags & O_NONBLOCK:
+                if not self.done:
+                    raise EAGAIN
+                return self._finish()
+            return self._rest(True)
+        return self._rest(False) if self.left else self._finish()
+
+    def _chunk(self) -> bool:
+        """Copy one chunk; True if the target blocks. At the end of the source, `left` becomes 0."""
+        if not self.left:
+            return False
+        data = self.source.try_pread(min(self.left, CHUNK), self.offset)
+        if not data:
+            self.left = 0
+            return False
+        limited = limit_write(self.task, self.target, data, None)
+        count = write_now(self.task, self.target, limited)
+        if count is None:
+            return True
+        self.offset += count
+        self.done += count
+        self.left -= count
+        if count < len(data):
+            if self.target.poll_queues():
+                return True
+            self.left = 0
+        return False
+
+    async def _rest(self, blocked: bool) -> int:
+        source, target = self.source.get(), self.target.get()
+        try:
+            while self.left:
+                if blocked:
+                    if target.flags & O_NONBLOCK:
+                        break
+                    await wait_file(self.task, target, None)
+                else:
+                    await breathe()
+                    if self.task.signal_wakes():
+                        break
+                blocked = self._chunk()
+        except (Interrupted, Errno):
+            if not self.done:
+                raise
+        finally:
+            source.put()
+            target.put()
+        return self._finish()
+
+    def _finish(self) -> int:
+        if self.explicit:
+            self.task.mm.write_u64(self.address, self.offset)
+        else:
+            self.source.pos = self.offset
+        return self.done
+
+
+@syscall("copy_file_range")
+def sys_copy_file_range(
+    task: Task, fd_in: Fd, off_in: OffsetPtr, fd_out: Fd, off_out: OffsetPtr, size: Size,
+    flags: Annotated[int, Arg(32, "hex")],
+) -> Result:  # fmt: skip
+    """copy_file_range(2): copy a range from one regular file to another."""
+    if flags:
+        raise EINVAL
+    source, target = task.files.get(fd_in), task.files.get(fd_out)
+    for file in (source, target):
+        kind = file.inode.mode & S_IFMT
+        if kind == S_IFDIR:
+            raise EISDIR
+        if kind != S_IFREG:
+            raise EINVAL
+    if not source.readable or not target.writable or target.flags & O_APPEND:
+        raise EBADF
+    start = _load_offset(task, off_in)
+    to = _load_offset(task, off_out)
+    move = _CopyRange(task, source, target, min(size, MAX_RW_COUNT), start, to, off_in, off_out)
+    return move.start()
+
+
+class _CopyRange:
+    def __init__(
+        self, task: Task, source: File, target: File, size: int, start: int | None, to: int | None, *addresses: int
+    ) -> None:
+        self.task = task
+        self.source = source
+        self.target = target
+        self.addresses = addresses
+        self.start_at = source.pos if start is None else start
+        self.to = target.pos if to is None else to
+        self.explicit = (start is not None, to is not None)
+        end = source.page_cache.size if source.page_cache is not None else source.inode.size
+        self.left = max(0, min(size, end - self.start_at))
+        self.done = 0
+        if self.start_at + size > MAX_OFFSET or self.to + size > MAX_OFFSET:
+            raise EOVERFLOW
+        if source.inode is target.inode and self.start_at < self.to + self.left and self.to < self.start_at + self.left:
+            raise EINVAL("overlapping ranges")
+
+    def start(self) -> int | Coroutine[Any, Any, int]:
+        self._chunk()
+        return self._rest() if self.left else self._finish()
+
+    def _chunk(self) -> None:
+        if not self.left:
+            return
+        data = self.source.try_pread(min(self.left, CHUNK), self.start_at + self.done) or b""
+        limited = limit_write(self.task, self.target, data, self.to + self.done)
+        count = self.target.try_pwrite(limited, self.to + self.done) or 0
+        self.done += count
+        self.left = 0 if not count or count < len(data) else self.left - count
+
+    async def _rest(self) -> int:
+        source, target = self.source.get(), self.target.get()
+        try:
+            while self.left and not self.task.signal_wakes():
+                await breathe()
+                try:
+                    self._chunk()
+                except Errno:
+                    break
+            return self._finish()
+        finally:
+            source.put()
+            target.put()
+
+    def _finish(self) -> int:
+        ends = (self.start_at + self.done, self.to + self.done)
+        for file, end, explicit, address in zip(
+            (self.source, self.target), ends, self.explicit, self.addresses, strict=True
+        ):
+            if explicit:
+                self.task.mm.write_u64(address, end)
+            else:
+                file.pos = end
+        return self.done

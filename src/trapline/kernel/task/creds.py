@@ -1,0 +1,86 @@
+"""Credentials: whose rights a task has; credentials(7), capabilities(7). Immutable: a change makes a new object."""
+
+from __future__ import annotations
+
+from typing import NamedTuple
+
+from trapline.abi.capability import CAP_CHOWN, CAP_DAC_OVERRIDE, CAP_DAC_READ_SEARCH, CAP_FOWNER, CAP_FSETID
+
+CAP_LAST = 40
+ALL_CAPS = (1 << (CAP_LAST + 1)) - 1
+#: the capabilities that follow the file-system user id: capabilities(7), "Effect of user ID changes on capabilities"
+FS_CAPS = 1 << CAP_CHOWN | 1 << CAP_DAC_OVERRIDE | 1 << CAP_DAC_READ_SEARCH | 1 << CAP_FOWNER | 1 << CAP_FSETID
+
+
+class Credentials(NamedTuple):
+    """User and group ids, supplementary groups, and capability sets as bit masks."""
+
+    uid: int = 0
+    gid: int = 0
+    euid: int = 0
+    egid: int = 0
+    suid: int = 0
+    sgid: int = 0
+    fsuid: int = 0
+    fsgid: int = 0
+    groups: tuple[int, ...] = ()
+    effective: int = 0
+    permitted: int = 0
+    inheritable: int = 0
+    bounding: int = ALL_CAPS
+    ambient: int = 0
+    securebits: int = 0
+
+    def has_cap(self, cap: int) -> bool:
+        return bool(self.effective >> cap & 1)
+
+    @classmethod
+    def of_user(cls, uid: int, gid: int, groups: tuple[int, ...] = ()) -> Credentials:
+        """What a login gives: every capability for root, none for others."""
+        caps = ALL_CAPS if uid == 0 else 0
+        return cls(uid, gid, uid, gid, uid, gid, uid, gid, groups, caps, caps)
+
+
+def after_user_change(old: Credentials, new: Credentials) -> Credentials:
+    """The capability changes that go with new user ids: capabilities(7), steps 1 to 4."""
+    no_fixup, keep = 1 << 2, 1 << 4
+    if old.securebits & no_fixup:
+        return new
+    roots_before = 0 in (old.uid, old.euid, old.suid)
+    roots_after = 0 in (new.uid, new.euid, new.suid)
+    effective, permitted, ambient = new.effective, new.permitted, new.ambient
+    if roots_before and not roots_after:
+        ambient = 0
+        if not old.securebits & keep:
+            permitted = effective = 0
+    if old.euid == 0 and new.euid != 0:
+        effective = 0
+    elif old.euid != 0 and new.euid == 0:
+        effective = permitted
+    if old.fsuid == 0 and new.fsuid != 0:
+        effective &= ~FS_CAPS
+    elif old.fsuid != 0 and new.fsuid == 0:
+        effective |= permitted & FS_CAPS
+    return new._replace(effective=effective, permitted=permitted, ambient=ambient)
+
+
+def after_exec(old: Credentials, uid: int | None, gid: int | None) -> Credentials:
+    """Credentials of a new program; `uid`, `gid`: of a set-user-id or set-group-id file.
+
+    capabilities(7), "Transformation of capabilities during execve()", files without capabilities.
+    """
+    new = old
+    if uid is not None:
+        new = new._replace(euid=uid)
+    if gid is not None:
+        new = new._replace(egid=gid)
+    new = new._replace(suid=new.euid, fsuid=new.euid, sgid=new.egid, fsgid=new.egid)
+    root_is_special = not old.securebits & 1
+    ambient = 0 if uid is not None or gid is not None else old.ambient
+    permitted = ambient
+    if root_is_special and 0 in (new.euid, new.uid):
+        permitted = old.inheritable | old.bounding
+    effective = permitted if root_is_special and new.euid == 0 else ambient
+    return new._replace(
+        permitted=permitted, effective=effective, ambient=ambient, securebits=old.securebits & ~(1 << 4)
+    )

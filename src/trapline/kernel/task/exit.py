@@ -1,0 +1,201 @@
+"""How tasks and processes end.
+
+`exit_group` and `kill_task` only mark: each task ends by itself, in `exit_task`, when the trap loop next has it in hand. A
+sleeping task is woken for that, a running one is kicked. The last thread's end is the process's: children go to the nearest
+subreaper or to init, the parent is told, and what is left is a zombie until it is waited for.
+
+Invariants:
+- `group.tasks` are the live tasks; `kernel.tasks` has them by tid; a group stays in `kernel.groups` until it is reaped;
+- whatever a task held (memory, files, timers) is let go exactly once, in `exit_task`.
+"""
+
+from __future__ import annotations
+
+from typing import TYPE_CHECKING
+
+from trapline.abi.errno import Errno
+from trapline.abi.signal import CLD_DUMPED, CLD_EXITED, CLD_KILLED, SIGCHLD, SIGCONT, SIGHUP
+from trapline.kernel.drivers.tty import disassociate
+from trapline.kernel.ipc.futex import queue as futex
+from trapline.kernel.ipc.futex.robust import exit_robust_list
+from trapline.kernel.sync.park import SIGNALLED
+from trapline.kernel.task import itimers, posix_timers
+from trapline.kernel.task.signals import stop
+from trapline.kernel.task.signals.send import SigInfo, send_to_group
+from trapline.kernel.task.task import DEAD, RUNNABLE, STOPPED, WORK_EXIT
+
+if TYPE_CHECKING:
+    from trapline.kernel.task.task import Task, ThreadGroup
+
+CORE = 0x80
+
+
+def exit_group(task: Task, status: int) -> None:
+    """The whole process of `task` ends with the wait(2) status `status`."""
+    group = task.group
+    if group.exiting:
+        return
+    group.exiting = True
+    group.exit_status = status
+    for each in group.tasks:
+        kill_task(each)
+
+
+def kill_task(task: Task) -> None:
+    """Make one task end as soon as the trap loop has it in hand."""
+    task.work |= WORK_EXIT
+    if task.state == STOPPED:
+        task.state = RUNNABLE
+        task.kernel.enqueue(task)
+    elif task.waiter is not None:
+        task.waiter.wake(SIGNALLED)
+    else:
+        task.kernel.kick(task)
+
+
+def exit_task(task: Task, status: int) -> None:
+    """`task` ends here: nothing of it runs afterwards. Its context is closed by the trap loop."""
+    if task.state == DEAD:
+        return
+    group, kernel = task.group, task.kernel
+    task.exit_status = status
+    stop.thread_exits(task)
+    if len(group.tasks) == 1:
+        itimers.release(group)
+        posix_timers.release(group)
+    leave_memory(task)
+    task.state = DEAD
+    task.files.put()
+    task.fs.put()
+    group.tasks.remove(task)
+    del kernel.tasks[task.tid]
+    kernel.sched.dequeue(task)
+    _account(task)
+    if group.tasks:
+        group.child_wait.wake_all()  # an execve of another thread waits for this
+    else:
+        _group_exits(group, group.exit_status if group.exiting else status)
+
+
+def leave_memory(task: Task) -> None:
+    """`task` stops using its address space, at its end or in execve(2): locks and waiters in it are told."""
+    mm = task.mm
+    if mm is None:
+        return
+    exit_robust_list(task)
+    if task.clear_child_tid:
+        if mm.users > 1:
+            try:
+                mm.write_u32(task.clear_child_tid, 0)
+                futex.wake(mm, task.clear_child_tid, 1)
+            except Errno:
+                pass
+        task.clear_child_tid = 0
+    task.group.maxrss_kb = max(task.group.maxrss_kb, mm.hiwater_rss_pages << 2)
+    task.minflt, task.majflt = task.minflt + mm.minflt, task.majflt + mm.majflt
+    mm.minflt = mm.majflt = 0
+    task.mm = None  # type: ignore[assignment]
+    mm.put()
+    if task.vfork_done is not None:
+        task.vfork_done.wake_all()
+        task.vfork_done = None
+
+
+def _account(task: Task) -> None:
+    group = task.group
+    group.utime_ns += task.utime_ns
+    group.stime_ns += task.stime_ns
+    group.minflt += task.minflt
+    group.majflt += task.majflt
+    group.nvcsw += task.nvcsw
+    group.nivcsw += task.nivcsw
+
+
+# ---- the end of a process
+
+
+def _group_exits(group: ThreadGroup, status: int) -> None:
+    kernel = group.kernel
+    group.exiting = True
+    group.exit_status = status
+    _leave_terminal(group)
+    _reparent_children(group)
+    group.zombie = True
+    group.pidfd_wait.wake_all()
+    parent = group.parent
+    assert parent is not None
+    if parent is not kernel.init:
+        _hang_up_orphans(group, parent)
+    leader = group.leader
+    signo = leader.exit_signal
+    reaps = parent is kernel.init or (signo == SIGCHLD and parent.actions.reaps_children())
+    if signo and parent is not kernel.init:
+        send_to_group(parent, child_info(group, signo))
+    if reaps:
+        reap(group)
+    parent.child_wait.wake_all()
+
+
+def child_info(group: ThreadGroup, signo: int) -> SigInfo:
+    """What SIGCHLD (or the exit signal) and waitid(2) say of an ended child."""
+    low = group.exit_status & 0x7F
+    if low:
+        code, status = (CLD_DUMPED if group.exit_status & CORE else CLD_KILLED), low
+    else:
+        code, status = CLD_EXITED, group.exit_status >> 8 & 0xFF
+    utime, stime = stop.cpu_ticks(group)
+    return SigInfo(signo, code, pid=group.pid, uid=group.leader.creds.uid, status=status, utime=utime, stime=stime)
+
+
+def reap(group: ThreadGroup) -> None:
+    """A zombie is waited for (or nobody ever will): the last trace of it goes."""
+    parent = group.parent
+    if parent is not None:
+        parent.cutime_ns += group.utime_ns + group.cutime_ns
+        parent.cstime_ns += group.stime_ns + group.cstime_ns
+        parent.cminflt += group.minflt + group.cminflt
+        parent.cmajflt += group.majflt + group.cmajflt
+        parent.maxrss_kb = max(parent.maxrss_kb, group.maxrss_kb) if parent is group.kernel.init else parent.maxrss_kb
+        parent.children.remove(group)
+    group.kernel.groups.pop(group.pid, None)
+
+
+def _reparent_children(group: ThreadGroup) -> None:
+    """Children go to the nearest living subreaper, or to init; their PR_SET_PDEATHSIG is sent."""
+    if not group.children:
+        return
+    heir = group.parent
+    init = group.kernel.init
+    while heir is not None and heir is not init and (not heir.child_subreaper or heir.exiting):
+        heir = heir.parent
+    heir = heir or init
+    for child in tuple(group.children):
+        group.children.remove(child)
+        child.parent = heir
+        heir.children.append(child)
+        for task in child.tasks:
+            if task.death_signal:
+                send_to_group(child, SigInfo(task.death_signal, 0))
+                break
+        if child.zombie and heir is init:
+            reap(child)
+        elif child.zombie:
+            heir.child_wait.wake_all()
+
+
+def _leave_terminal(group: ThreadGroup) -> None:
+    """A session leader takes its terminal with it: the foreground group is hung up."""
+    if group.tty is not None and group.sid == group.pid:
+        disassociate(group)
+
+
+def _hang_up_orphans(group: ThreadGroup, parent: ThreadGroup) -> None:
+    """A process group that becomes orphaned with a stopped member gets SIGHUP and SIGCONT (_exit(2), "Notes")."""
+    kernel = group.kernel
+    if parent.sid != group.sid or parent.pgid == group.pgid:
+        return
+    members = [each for each in kernel.groups.values() if each.pgid == group.pgid and not each.zombie]
+    if members and any(each.group_stop for each in members) and stop.orphaned(members[0]):
+        for each in members:
+            send_to_group(each, SigInfo(SIGHUP))
+            send_to_group(each, SigInfo(SIGCONT))

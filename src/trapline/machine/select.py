@@ -1,0 +1,53 @@
+"""Choosing a machine by name, for whoever starts a kernel. The kernel itself never sees this file.
+
+Sizes that are not given are chosen from what the host has: guest RAM is sparse, so a large one costs nothing until it is used.
+"""
+
+from __future__ import annotations
+
+import os
+from typing import TYPE_CHECKING
+
+from trapline.machine.ram import Ram
+
+if TYPE_CHECKING:
+    from trapline.machine.contract import Machine
+
+NAMES = ("host",)
+MIN_MEMORY, MAX_MEMORY = 64 << 20, 64 << 30
+MAX_CPUS = 64
+
+
+class NoMachine(Exception):
+    """No machine of that name can be had here; the text says why and what to do."""
+
+
+def default_memory() -> int:
+    """Half of the host's memory, within reason."""
+    half = os.sysconf("SC_PHYS_PAGES") * os.sysconf("SC_PAGE_SIZE") // 2
+    return min(max(half, MIN_MEMORY), MAX_MEMORY) & -(2 << 20)
+
+
+def default_cpus() -> int:
+    """As many as the caller may run on."""
+    return min(len(os.sched_getaffinity(0)), MAX_CPUS)
+
+
+def open_machine(name: str = "host", memory_bytes: int = 0, cpus: int = 0) -> Machine:
+    """A machine with its RAM; 0 stands for the default. Raises NoMachine."""
+    if name == "riscv":
+        raise NoMachine("machine riscv: this version has no RISC-V machine yet: use --machine host")
+    if name not in NAMES:
+        raise NoMachine(f"machine {name}: no such machine: there is {', '.join(NAMES)}")
+    from trapline.machine.host import MachineUnavailable
+
+    try:
+        from trapline.machine.host import HostMachine
+
+        ram = Ram(memory_bytes or default_memory(), shared=True)
+        machine: Machine = HostMachine(ram, cpus or default_cpus())
+    except ImportError as error:
+        raise NoMachine(f"machine host: its native part is missing ({error}): install trapline with a C compiler") from None
+    except (MachineUnavailable, OSError) as error:
+        raise NoMachine(f"machine host: {error}: `trapline doctor` says what is missing") from None
+    return machine

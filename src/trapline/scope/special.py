@@ -1,0 +1,434 @@
+"""Where one argument decides how another prints: overrides of the declared types, by call and position.
+
+Also what strace(1) adds behind some results: the ready descriptors of poll(2), the flags of fcntl(2).
+"""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+
+from trapline.scope import arguments as a
+from trapline.scope import names
+from trapline.scope.arguments import Piece, Render
+from trapline.scope.memory import MAX_STRINGS, Decoder
+from trapline.scope.structs import SHAPES, cpu_set, open_flags, sockaddr
+from trapline.scope.text import LIMIT, pointer, quote, quote_hex
+
+O_CREAT, O_TMPFILE = 0o100, 0o20200000
+
+
+# ---- files
+
+
+def _open_mode(flags_index: int) -> Render:
+    def render(d: Decoder, value: int) -> str | None:
+        made = d.args[flags_index]
+        return a.mode(d, value) if made & O_CREAT or made & O_TMPFILE == O_TMPFILE else None
+
+    return render
+
+
+def _entries(d: Decoder, value: int) -> str:
+    """getdents64(2): how many entries were written."""
+    if d.result is None or d.failed:
+        return pointer(value)
+    data, count, at = d.read(value, d.result) or b"", 0, 0
+    while at + 18 < len(data):
+        length = int.from_bytes(data[at + 16 : at + 18], "little")
+        if length < 19:
+            break
+        count, at = count + 1, at + length
+    return f"{pointer(value)} /* {count} entries */"
+
+
+def _cwd(d: Decoder, value: int) -> str:
+    return pointer(value) if d.failed or d.result is None else a.path(d, value)
+
+
+def _random(d: Decoder, value: int) -> str:
+    if d.failed or d.result is None:
+        return pointer(value)
+    data = d.read(value, min(d.result, LIMIT + 1))
+    return pointer(value) if data is None else quote_hex(data)
+
+
+_FCNTL_FLAGS = {2: "FD_CLOEXEC"}
+
+
+def _fcntl(d: Decoder, value: int) -> str | None:
+    cmd = d.args[1]
+    if cmd in (1, 3, 9, 11, 1025, 1032, 1034):
+        return None
+    if cmd == 2:
+        return "FD_CLOEXEC" if value == 1 else a.hexadecimal(d, value)
+    if cmd == 4:
+        return open_flags(value)
+    if cmd in (5, 6, 7, 36, 37, 38):
+        return a.always("flock")(d, value)
+    if cmd == 1033:
+        return names.flags("seals", value)
+    return str(value - (1 << 64) if value >> 63 else value)
+
+
+def _fcntl_result(d: Decoder) -> str:
+    result = d.result or 0
+    if d.args[1] == 1 and result >= 0:
+        return f" (flags {'FD_CLOEXEC' if result & 1 else '0'})" if result else ""
+    return f" (flags {open_flags(result)})" if d.args[1] == 3 and result >= 0 else ""
+
+
+_IOCTL = {
+    0x5401: "termios", 0x5402: "termios", 0x5403: "termios", 0x5404: "termios", 0x5413: "winsize", 0x5414: "winsize",
+    0x541B: "int", 0x540F: "int", 0x5410: "int", 0x5421: "int", 0x5411: "int", 0x5429: "int", 0x80045430: "int",
+    0x40045431: "int",
+}  # fmt: skip
+
+
+def _ioctl(d: Decoder, value: int) -> str:
+    shape = _IOCTL.get(d.args[1])
+    return a.hexadecimal(d, value) if shape is None else a.structure(shape)(d, value)
+
+
+def _ioctl_name(d: Decoder, value: int) -> str:
+    known = names.ENUMS["ioctl"].get(value)
+    if known:
+        return known
+    way = {0: "_IOC_NONE", 1: "_IOC_WRITE", 2: "_IOC_READ", 3: "_IOC_READ|_IOC_WRITE"}[value >> 30 & 3]
+    return f"_IOC({way}, {value >> 8 & 255:#x}, {value & 255:#x}, {value >> 16 & 0x3FFF:#x})"
+
+
+# ---- memory, processes
+
+
+def _if_flag(index: int, bit: int, render: Render) -> Render:
+    return lambda d, value: render(d, value) if d.args[index] & bit else None
+
+
+def _clone(label: str, render: Render, wanted: int = 0) -> Render:
+    """One named argument of clone(2), left out unless a flag in `wanted` makes the kernel look at it."""
+
+    def show(d: Decoder, value: int) -> str | None:
+        return f"{label}={render(d, value)}" if not wanted or d.args[0] & wanted else None
+
+    return show
+
+
+def _swap_clone(d: Decoder, value: int) -> str:
+    """clone(2) shows its stack first, then its flags."""
+    return f"child_stack={pointer(d.args[1])}, flags={a.clone_flags(d, d.args[0])}"
+
+
+def _nothing(d: Decoder, value: int) -> None:
+    return None
+
+
+def _clone3(d: Decoder, value: int) -> str:
+    data = d.read(value, min(d.args[1], 88)) if d.args[1] >= 64 else None
+    if data is None:
+        return pointer(value)
+    shown = SHAPES["clone_args"].show(data)
+    if d.result and not d.failed and int.from_bytes(data[:8], "little") & 0x100000:
+        return f"{shown} => {{parent_tid=[{d.result}]}}"
+    return shown
+
+
+def _wait_status(d: Decoder, value: int) -> str:
+    return pointer(value) if not d.result else a.structure("wait_status")(d, value)
+
+
+def _wait_info(d: Decoder, value: int) -> str:
+    from trapline.kernel.task.signals.siginfo import from_user
+    from trapline.scope.siginfo import render
+
+    data = None if d.failed or not value else d.read(value, 128)
+    if data is None:
+        return pointer(value)
+    signo = int.from_bytes(data[:4], "little")
+    return render(from_user(data, signo)) if signo else "{}"
+
+
+_PRCTL_ARGS = {
+    1: a.signal, 4: a.number, 15: a.string, 16: a.string, 22: a.hexadecimal, 23: a.number, 24: a.number, 29: a.number,
+    36: a.number, 38: a.number, 2: a.structure("int"), 37: a.structure("int"), 8: a.number, 47: a.number,
+}  # fmt: skip
+_PRCTL_ALONE = frozenset((3, 7, 21, 27, 30))
+_PRCTL_FULL = frozenset((38, 39, 41, 42, 47, 0x53564D41))
+
+
+def _prctl(index: int) -> Render:
+    def render(d: Decoder, value: int) -> str | None:
+        option = d.args[0]
+        if option in _PRCTL_ALONE or (index > 1 and option in _PRCTL_ARGS and option not in _PRCTL_FULL):
+            return None
+        show = _PRCTL_ARGS.get(option, a.hexadecimal) if index == 1 else a.hexadecimal
+        return show(d, value)
+
+    return render
+
+
+# ---- signals, time
+
+
+_FUTEX_TIMED = frozenset((0, 6, 9, 11, 13))
+_FUTEX_SECOND = frozenset((3, 4, 5, 11, 12))
+
+
+def _futex(index: int) -> Render:
+    def render(d: Decoder, value: int) -> str | None:
+        op = d.args[1] & 0x7F
+        if index == 2:
+            return None if op in (6, 7, 8, 13) else str(value)
+        if index == 3:
+            if op in _FUTEX_TIMED:
+                return a.always("timespec")(d, value)
+            return str(value & 0xFFFFFFFF) if op in _FUTEX_SECOND else None
+        if index == 4:
+            return pointer(value) if op in _FUTEX_SECOND else None
+        if op in (9, 10):
+            return "FUTEX_BITSET_MATCH_ANY" if value == 0xFFFFFFFF else f"{value:#x}"
+        return (f"{value:#x}" if op == 5 else str(value)) if op in (4, 5, 12) else None
+
+    return render
+
+
+def _remaining(d: Decoder, value: int) -> str:
+    """nanosleep(2): what is left is written only when a signal came."""
+    interrupted = value and d.result == -4
+    return a.always("timespec")(d, value) if interrupted else pointer(value)
+
+
+def _kept(name: str) -> Render:
+    return a.structure(name)
+
+
+# ---- readiness
+
+
+def _pollfds(field: str) -> Callable[[Decoder, int, int], str]:
+    def render(d: Decoder, value: int, count: int) -> str:
+        data = d.read(value, 8 * min(count, MAX_STRINGS)) if 0 <= count <= 1 << 20 else None
+        if data is None or not value:
+            return pointer(value)
+        parts = []
+        for i in range(0, len(data), 8):
+            fd = int.from_bytes(data[i : i + 4], "little", signed=True)
+            events = int.from_bytes(data[i + 4 : i + 6], "little")
+            revents = int.from_bytes(data[i + 6 : i + 8], "little")
+            if field == "events":
+                parts.append(f"{{fd={fd}, events={names.flags('poll', events)}}}" if fd >= 0 else f"{{fd={fd}}}")
+            elif revents:
+                parts.append(f"{{fd={fd}, revents={names.flags('poll', revents)}}}")
+        return "[" + ", ".join(parts + (["..."] if count > MAX_STRINGS else [])) + "]"
+
+    return render
+
+
+def _poll(d: Decoder, value: int) -> str:
+    return _pollfds("events")(d, value, d.args[1])
+
+
+def _poll_result(d: Decoder) -> str:
+    if d.failed:
+        return ""
+    return " (Timeout)" if not d.result else f" ({_pollfds('revents')(d, d.args[0], d.args[1])})"
+
+
+def _fd_set(d: Decoder, value: int) -> str:
+    if not value:
+        return "NULL"
+    count = min(max(d.args[0], 0), 1024)
+    data = d.read(value, (count + 63) // 64 * 8)
+    if data is None:
+        return pointer(value)
+    mask = int.from_bytes(data, "little")
+    return "[" + " ".join(str(fd) for fd in range(count) if mask >> fd & 1) + "]"
+
+
+def _select_result(d: Decoder) -> str:
+    if d.failed:
+        return ""
+    if not d.result:
+        return " (Timeout)"
+    sets = [f"{word} {_fd_set(d, d.args[i])}" for i, word in ((1, "in"), (2, "out"), (3, "except")) if d.args[i]]
+    sets = [each for each in sets if not each.endswith("[]")]
+    left = a.always("timeval" if len(d.args) == 5 else "timespec")(d, d.args[4])
+    return f" ({', '.join([*sets, f'left {left}'] if d.args[4] else sets)})"
+
+
+def _epoll_events(d: Decoder, value: int) -> str:
+    if d.failed or d.result is None:
+        return pointer(value)
+    data = d.read(value, 12 * min(d.result, MAX_STRINGS))
+    if data is None:
+        return pointer(value)
+    return "[" + ", ".join(SHAPES["epoll_event"].show(data[i : i + 12]) for i in range(0, len(data), 12)) + "]"
+
+
+# ---- sockets
+
+
+def _sockaddr(length_index: int) -> Render:
+    def render(d: Decoder, value: int) -> str:
+        length = d.args[length_index]
+        data = d.read(value, length) if value and 0 < length <= 128 else None
+        return pointer(value) if data is None else sockaddr(data)
+
+    return render
+
+
+def _sockaddr_out(length_index: int) -> Render:
+    """An address the call wrote; the length is behind a pointer."""
+
+    def render(d: Decoder, value: int) -> str:
+        length = d.read(d.args[length_index], 4) if value and not d.failed else None
+        if length is None:
+            return pointer(value)
+        data = d.read(value, min(int.from_bytes(length, "little"), 128))
+        return pointer(value) if data is None else sockaddr(data)
+
+    return render
+
+
+def _msghdr(out: bool) -> Render:
+    def render(d: Decoder, value: int) -> str:
+        data = d.read(value, 56) if value and not (out and d.failed) else None
+        if data is None:
+            return pointer(value)
+        name, iov, count, control, control_len = (int.from_bytes(data[i : i + 8], "little") for i in (0, 16, 24, 32, 40))
+        name_len = int.from_bytes(data[8:12], "little")
+        total = (d.result or 0) if out else 1 << 62
+        address = d.read(name, name_len) if name and 0 < name_len <= 128 else None
+        shown = sockaddr(address) if address is not None else pointer(name)
+        tail = f", msg_control={pointer(control)}" if control_len else ""
+        flags = names.flags("msg", int.from_bytes(data[48:52], "little"))
+        return (
+            f"{{msg_name={shown}, msg_namelen={name_len}, msg_iov={a.iovec_text(d, iov, count, total)}, msg_iovlen={count}"
+            f"{tail}, msg_controllen={control_len}, msg_flags={flags}}}"
+        )
+
+    return render
+
+
+# ---- lists
+
+
+def _ids(count_of: Callable[[Decoder], int]) -> Render:
+    def render(d: Decoder, value: int) -> str:
+        count = count_of(d)
+        data = d.read(value, 4 * min(count, MAX_STRINGS)) if value and count > 0 and not d.failed else None
+        if data is None:
+            return "[]" if value and not count and not d.failed else pointer(value)
+        ids = [str(int.from_bytes(data[i : i + 4], "little")) for i in range(0, len(data), 4)]
+        return "[" + ", ".join(ids + (["..."] if count > MAX_STRINGS else [])) + "]"
+
+    return render
+
+
+def _cpus(count_of: Callable[[Decoder], int]) -> Render:
+    def render(d: Decoder, value: int) -> str:
+        count = count_of(d)
+        data = d.read(value, min(count, 128)) if value and count > 0 and not d.failed else None
+        return pointer(value) if data is None else cpu_set(data)
+
+    return render
+
+
+def _result(d: Decoder) -> int:
+    return d.result or 0
+
+
+def _written(d: Decoder, value: int) -> str:
+    """A string of the caller's as long as the result (readlink(2))."""
+    return a.buffer_out(d, value)
+
+
+def _quoted(limit: int) -> Render:
+    return lambda d, value: quote(d.read(value, limit) or b"", limit)
+
+
+_late = True
+_MAP_OFFSET = a.hexadecimal
+#: call -> {position: how it prints}
+OVERRIDES: dict[str, dict[int, Piece]] = {
+    "open": {1: Piece(a.flags("open")), 2: Piece(_open_mode(1))},
+    "openat": {2: Piece(a.flags("open")), 3: Piece(_open_mode(2))},
+    "openat2": {2: Piece(a.structure("open_how"))},
+    "getdents64": {1: Piece(_entries, _late)},
+    "getcwd": {0: Piece(_cwd, _late)},
+    "getrandom": {0: Piece(_random, _late), 2: Piece(a.flags("getrandom"))},
+    "readlink": {1: Piece(_written, _late)},
+    "readlinkat": {2: Piece(_written, _late)},
+    "umask": {0: Piece(lambda d, value: f"0{value & 0o777:03o}")},
+    "access": {1: Piece(a.access_mode)},
+    "faccessat": {2: Piece(a.access_mode)},
+    "faccessat2": {2: Piece(a.access_mode), 3: Piece(a.flags("faccessat"))},
+    "fcntl": {1: Piece(a.enumeration("fcntl")), 2: Piece(_fcntl, _late)},
+    "ioctl": {1: Piece(_ioctl_name), 2: Piece(_ioctl, _late)},
+    "mmap": {
+        0: Piece(a.address), 2: Piece(a.flags("prot")), 3: Piece(a.mmap_flags), 5: Piece(a.hexadecimal),
+    },
+    "mprotect": {0: Piece(a.address), 2: Piece(a.flags("prot"))},
+    "munmap": {0: Piece(a.address)},
+    "brk": {0: Piece(a.address)},
+    "mremap": {0: Piece(a.address), 3: Piece(a.flags("mremap")), 4: Piece(_if_flag(3, 6, a.address))},
+    "madvise": {0: Piece(a.address), 2: Piece(a.enumeration("madvise"))},
+    "clone": {
+        0: Piece(_swap_clone), 1: Piece(_nothing),
+        2: Piece(_clone("parent_tid", a.structure("int"), 0x100000), _late),
+        3: Piece(_clone("child_tidptr", a.address, 0x1200000)), 4: Piece(_clone("tls", a.hexadecimal, 0x80000)),
+    },
+    "clone3": {0: Piece(_clone3, _late)},
+    "execve": {1: Piece(a.argv), 2: Piece(a.envp)},
+    "execveat": {2: Piece(a.argv), 3: Piece(a.envp)},
+    "wait4": {1: Piece(_wait_status, _late), 2: Piece(a.flags("wait")), 3: Piece(a.structure("rusage"), _late)},
+    "waitid": {0: Piece(a.enumeration("idtype")), 2: Piece(_wait_info, _late), 3: Piece(a.flags("wait"))},
+    "prctl": {0: Piece(a.enumeration("prctl")), **{i: Piece(_prctl(i), i == 1) for i in range(1, 5)}},
+    "arch_prctl": {0: Piece(a.enumeration("arch_prctl")), 1: Piece(a.hexadecimal)},
+    "rseq": {1: Piece(a.hexadecimal), 2: Piece(a.flags("rseq")), 3: Piece(a.hexadecimal)},
+    "prlimit64": {1: Piece(a.enumeration("rlimit")), 2: Piece(a.structure("rlimit")), 3: Piece(a.structure("rlimit"), _late)},
+    "rt_sigaction": {1: Piece(a.structure("sigaction")), 2: Piece(a.structure("sigaction"), _late)},
+    "rt_sigprocmask": {
+        0: Piece(a.enumeration("sigmask")), 1: Piece(a.structure("sigset")), 2: Piece(a.structure("sigset"), _late),
+    },
+    "futex": {1: Piece(a.futex_op), **{i: Piece(_futex(i)) for i in range(2, 6)}},
+    "nanosleep": {0: Piece(a.structure("timespec")), 1: Piece(_remaining, _late)},
+    "clock_nanosleep": {1: Piece(a.flags("timer")), 2: Piece(a.structure("timespec")), 3: Piece(_remaining, _late)},
+    "poll": {0: Piece(_poll)},
+    "ppoll": {0: Piece(_poll), 2: Piece(a.always("timespec")), 3: Piece(a.structure("sigset"))},
+    "select": {i: Piece(_fd_set) for i in (1, 2, 3)} | {4: Piece(a.always("timeval"))},
+    "pselect6": {i: Piece(_fd_set) for i in (1, 2, 3)} | {4: Piece(a.always("timespec")), 5: Piece(a.address)},
+    "epoll_wait": {1: Piece(_epoll_events, _late)},
+    "epoll_pwait": {1: Piece(_epoll_events, _late), 4: Piece(a.structure("sigset"))},
+    "epoll_pwait2": {1: Piece(_epoll_events, _late), 3: Piece(a.structure("timespec"))},
+    "epoll_ctl": {1: Piece(a.enumeration("epoll_ctl")), 3: Piece(a.structure("epoll_event"))},
+    "socket": {0: Piece(a.enumeration("family")), 1: Piece(a.socket_type)},
+    "socketpair": {0: Piece(a.enumeration("family")), 1: Piece(a.socket_type), 3: Piece(a.structure("fd_pair"), _late)},
+    "bind": {1: Piece(_sockaddr(2))},
+    "connect": {1: Piece(_sockaddr(2))},
+    "accept": {1: Piece(_sockaddr_out(2), _late), 2: Piece(a.structure("int"), _late)},
+    "accept4": {1: Piece(_sockaddr_out(2), _late), 2: Piece(a.structure("int"), _late), 3: Piece(a.flags("socket_type"))},
+    "getsockname": {1: Piece(_sockaddr_out(2), _late), 2: Piece(a.structure("int"), _late)},
+    "getpeername": {1: Piece(_sockaddr_out(2), _late), 2: Piece(a.structure("int"), _late)},
+    "sendto": {3: Piece(a.flags("msg")), 4: Piece(_sockaddr(5))},
+    "recvfrom": {3: Piece(a.flags("msg")), 4: Piece(_sockaddr_out(5), _late), 5: Piece(a.structure("int"), _late)},
+    "sendmsg": {1: Piece(_msghdr(False)), 2: Piece(a.flags("msg"))},
+    "recvmsg": {1: Piece(_msghdr(True), _late), 2: Piece(a.flags("msg"))},
+    "shutdown": {1: Piece(a.enumeration("shutdown"))},
+    "getgroups": {1: Piece(_ids(_result), _late)},
+    "setgroups": {1: Piece(_ids(lambda d: d.args[0]))},
+    "sched_getaffinity": {2: Piece(_cpus(_result), _late)},
+    "sched_setaffinity": {2: Piece(_cpus(lambda d: d.args[1]))},
+}  # fmt: skip
+
+#: call -> the order in which its arguments are shown, where that is not their own
+ORDER: dict[str, tuple[int, ...]] = {"clone": (0, 1, 2, 4, 3)}
+
+#: call -> what follows its result
+AFTER: dict[str, Callable[[Decoder], str]] = {
+    "poll": _poll_result, "ppoll": _poll_result, "select": _select_result, "pselect6": _select_result,
+    "fcntl": _fcntl_result,
+}  # fmt: skip
+#: calls whose result is not a decimal number
+RESULTS: dict[str, str] = {
+    "brk": "hex", "mmap": "hex", "mremap": "hex", "shmat": "hex", "umask": "oct", "personality": "hex",
+}  # fmt: skip

@@ -1,0 +1,55 @@
+"""Conformance: each C program here passes on the host's own kernel, then under Trapline with the same output and status.
+
+A program says how it is compiled in the first line of its first comment ("cc: FLAGS"). Programs that look at who runs them
+(they use IS_ROOT) run twice when the tests run as root: as root and as an unprivileged user.
+"""
+
+from __future__ import annotations
+
+import os
+import re
+from pathlib import Path
+
+import pytest
+import support
+
+HERE = Path(__file__).parent
+SOURCES = sorted(HERE.glob("*/*.c"))
+COMMON = ("-Wall", "-Wno-unused-result")
+
+
+def flags_of(source: Path) -> list[str]:
+    match = re.match(r"/\* cc:([^\n*]*)", source.read_text())
+    assert match, f"{source}: the first line must say how to compile: /* cc: FLAGS"
+    return match.group(1).split()
+
+
+def cases() -> list[object]:
+    found: list[object] = []
+    for source in SOURCES:
+        everyone = support.users() if "IS_ROOT" in source.read_text() else [os.getuid()]
+        name = f"{source.parent.name}/{source.stem}"
+        found += [pytest.param(source, uid, id=f"{name}-{support.user_name(uid)}") for uid in everyone]
+    return found
+
+
+@pytest.mark.parametrize(("source", "uid"), cases())
+def test_program(source: Path, uid: int, tmp_path: Path, no_process_left: None) -> None:
+    program = support.compile_c(
+        source, [*COMMON, *flags_of(source)], [HERE / "check.h", *source.parent.glob("*.h")]
+    )
+    scratch = support.build_dir() / f"scratch-{os.getpid()}"
+    scratch.mkdir(exist_ok=True)
+    os.chmod(scratch, 0o1777)
+    expected = support.native([str(program)], env={"TMPDIR": str(scratch)}, uid=uid, timeout_s=20)
+    scratch.rmdir()
+    assert expected.status == 0, "fails on the host's own kernel: " + expected.tail()
+    got = support.trapline(
+        [f"/conformance/{program.name}"],
+        ["--bind", f"{program.parent}:/conformance:ro"],
+        cwd="/usr",
+        uid=uid,
+    )
+    failed = [line for line in got.text.splitlines() if not line.startswith(("ok ", "skip "))]
+    assert not failed and got.status == 0, "\n".join(failed) + "\n" + got.tail()
+    assert got.stdout == expected.stdout, got.tail()

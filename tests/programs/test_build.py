@@ -1,0 +1,126 @@
+"""Compilers and what they make: gcc, make -j2, musl and glibc static binaries, threads, Rust and Go if installed."""
+
+from __future__ import annotations
+
+import shutil
+from pathlib import Path
+
+import pytest
+import support
+from conftest import Same
+
+HELLO = '#include <stdio.h>\nint main(int c, char **v) { printf("hello %d %s\\n", c, v[c - 1]); return 3; }\n'
+THREADS = """\
+#include <pthread.h>
+#include <stdio.h>
+static pthread_mutex_t lock = PTHREAD_MUTEX_INITIALIZER;
+static long total;
+static void *work(void *arg) {
+    for (long i = 0; i < 100000; i++) {
+        if (i % 100 == 0) { pthread_mutex_lock(&lock); total += (long)arg; pthread_mutex_unlock(&lock); }
+    }
+    return arg;
+}
+int main(void) {
+    pthread_t t[4];
+    long sum = 0;
+    for (long i = 0; i < 4; i++) pthread_create(&t[i], NULL, work, (void *)(i + 1));
+    for (int i = 0; i < 4; i++) { void *r; pthread_join(t[i], &r); sum += (long)r; }
+    printf("%ld %ld\\n", total, sum);
+    return 0;
+}
+"""
+MAKEFILE = """\
+OBJECTS = a.o b.o c.o d.o e.o f.o main.o
+prog: $(OBJECTS)
+\t@gcc -o $@ $^
+%.o: %.c common.h
+\t@gcc -O1 -c -o $@ $<
+clean:
+\t@rm -f $(OBJECTS) prog
+"""
+
+
+def test_gcc_compiles_and_runs(same: Same) -> None:
+    same("cat >h.c && gcc -O2 -Wall -o h h.c && ./h one two; echo $?", stdin=HELLO, contains="hello 3 two")
+
+
+def test_gcc_reports_errors(same: Same) -> None:
+    same("cat >bad.c; gcc -c bad.c", stdin="int main( { return x; }\n", expect=1)
+
+
+def test_gcc_pipeline_of_stages(same: Same) -> None:
+    same(
+        "cat >h.c; gcc -E -P -o h.i h.c; gcc -O1 -S -o h.s h.i; as -o h.o h.s; ar rcD lib.a h.o; nm h.o; gcc -pipe -flto -o h h.c; ./h",
+        stdin=HELLO,
+    )
+
+
+@pytest.mark.parametrize("flags", ["-static", "-static-pie", "-pie", "-no-pie"])
+def test_kinds_of_binaries(flags: str, same: Same) -> None:
+    same(f"cat >h.c && gcc {flags} -o h h.c && ./h {flags}", stdin=HELLO)
+
+
+def test_four_threads(same: Same) -> None:
+    same("cat >t.c && gcc -O1 -pthread -o t t.c && ./t", stdin=THREADS, contains="10000 10")
+
+
+def test_musl_static(same: Same) -> None:
+    if reason := support.have("musl-gcc"):
+        pytest.skip(reason)
+    same("cat >t.c && musl-gcc -static -o t t.c && ./t", stdin=THREADS, contains="10000 10")
+
+
+def test_make_in_parallel(same: Same) -> None:
+    if reason := support.have("make"):
+        pytest.skip(reason)
+    parts = "; ".join(
+        f"printf '#include \"common.h\"\\nint {c}(int n) {{ return n * {n} + K; }}\\n' >{c}.c" for n, c in enumerate("abcdef")
+    )
+    main = (
+        '#include <stdio.h>\nint a(int), b(int), c(int), d(int), e(int), f(int);\n'
+        'int main(void) { printf("%d\\n", a(1) + b(2) + c(3) + d(4) + e(5) + f(6)); return 0; }\n'
+    )
+    script = f"echo '#define K 7' >common.h; {parts}; cat >main.c; cat >Makefile <<'END'\n{MAKEFILE}END\n"
+    script += "make -s -j2 && ./prog; touch -d '1 hour' c.c; make -s -j2; make -q; echo $?; ./prog; make clean; ls"
+    same(script, stdin=main, timeout_s=120)
+
+
+def test_rust_static(same: Same, tmp_path: Path) -> None:
+    if reason := support.have("rustc"):
+        pytest.skip(reason)
+    source = tmp_path / "r.rs"
+    source.write_text(
+        "use std::{thread, collections::HashMap, process::Command};\nfn main() {\n"
+        "    let t: Vec<_> = (0..4u64).map(|n| thread::spawn(move || (0..1000 * n).sum::<u64>())).collect();\n"
+        "    let m: HashMap<_, _> = t.into_iter().enumerate().map(|(i, h)| (i, h.join().unwrap())).collect();\n"
+        "    println!(\"{} {}\", m[&1], m[&3]);\n"
+        "    println!(\"{:?}\", Command::new(\"echo\").arg(\"child\").output().unwrap().stdout);\n"
+        "    std::process::exit(5);\n}\n"
+    )
+    program = support.build_dir() / f"rust-{hash(source.read_text()) & 0xFFFFFF:x}"
+    home = str(Path.home())
+    made = support.native(
+        ["rustc", "-C", "target-feature=+crt-static", "-O", "-o", str(program), str(source)],
+        env={"HOME": home, "PATH": f"{home}/.cargo/bin:{support.ENVIRONMENT['PATH']}"},
+    )
+    if made.status:
+        pytest.skip("rustc cannot link a static program here")
+    same([str(program)], options=["--bind", f"{program}:{program}:ro"], expect=5)
+
+
+def test_go_static(same: Same) -> None:
+    if reason := support.have("go"):
+        pytest.skip(reason)
+    source = 'package main\nimport ("fmt"; "sync")\nfunc main() { var w sync.WaitGroup; c := make(chan int, 100)\nfor i := 0; i < 100; i++ { w.Add(1); go func(n int) { defer w.Done(); c <- n }(i) }\nw.Wait(); close(c); s := 0; for n := range c { s += n }; fmt.Println(s) }\n'
+    same("cat >m.go && CGO_ENABLED=0 GOCACHE=$PWD/cache go build -o m m.go && ./m", stdin=source, timeout_s=300)
+
+
+def test_pkg_of_two_languages(same: Same) -> None:
+    """A shared library of ours, loaded by Python through dlopen."""
+    if not shutil.which("gcc"):
+        pytest.skip("not installed: gcc")
+    same(
+        "echo 'int twice(int n) { return 2 * n; }' | gcc -shared -fPIC -x c -o lib.so - && "
+        "/usr/bin/python3 -c \"import ctypes; print(ctypes.CDLL('./lib.so').twice(21))\""
+    )

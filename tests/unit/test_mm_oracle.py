@@ -1,0 +1,310 @@
+"""Whatever user space does to its mappings, it sees what a simple model says it should see, and no frame is lost."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+
+from hypothesis import HealthCheck, given, settings
+from hypothesis import strategies as st
+from userland import BLOCK, PAGE, Signal, backed_cache, FakeFile, load, new_machine, store, tmpfs_file
+
+from trapline.abi.errno import EFAULT, Errno
+from trapline.abi.mman import (
+    MADV_DONTNEED,
+    MAP_ANONYMOUS,
+    MAP_FIXED,
+    MAP_PRIVATE,
+    MAP_SHARED,
+    MREMAP_FIXED,
+    MREMAP_MAYMOVE,
+)
+from trapline.kernel.mm.address_space import AddressSpace
+from trapline.kernel.mm.policy import Policy
+from trapline.machine.paging.walk import leaves
+
+ARENA = 0x4000_0000
+PAGES = 1536  #: three blocks
+FILE_PAGES = 24
+SEGV, BUS = 11, 7
+
+
+class Cell:
+    """One page's content, as its first byte."""
+
+    def __init__(self, value: int = 0) -> None:
+        self.value = value
+
+
+@dataclass
+class Page:
+    prot: int
+    private: bool
+    cell: Cell | None  #: None: the page of `file`, or zeros until written
+    file: ModelFile | None = None
+    index: int = 0
+
+    def see(self) -> int | None:
+        """The first byte, or None for SIGBUS."""
+        if self.cell is not None:
+            return self.cell.value
+        if self.file is None:
+            return 0
+        return self.file.read(self.index)
+
+    def put(self, value: int) -> None:
+        if self.cell is None and self.private:
+            self.cell = Cell()
+        if self.cell is not None:
+            self.cell.value = value
+        elif self.file is not None:
+            self.file.values[self.index] = value
+
+    def copy(self) -> Page:
+        cell = Cell(self.cell.value) if self.cell is not None and self.private else self.cell
+        return Page(self.prot, self.private, cell, self.file, self.index)
+
+
+class ModelFile:
+    def __init__(self, file: FakeFile, values: list[int]) -> None:
+        self.file = file
+        self.values = values + [0] * (FILE_PAGES - len(values))
+        self.pages = len(values)
+
+    def read(self, index: int) -> int | None:
+        return self.values[index] if index < self.pages else None
+
+
+class World:
+    """Spaces and files, real and model side by side."""
+
+    def __init__(self, policy: Policy) -> None:
+        self.machine = new_machine(64)
+        self.frames = self.machine.ram.frames
+        self.spaces = [(AddressSpace(self.machine, aslr=False, policy=policy), {})]  # type: ignore[var-annotated]
+        content = [17 + i for i in range(10)]
+        disk = b"".join(bytes([each]) * PAGE for each in content)
+        ram = self.machine.ram
+        self.files = [
+            ModelFile(FakeFile(backed_cache(ram, disk)), content),
+            ModelFile(tmpfs_file(ram, disk[: 5 * PAGE]), content[:5]),
+        ]
+        stored = FakeFile(backed_cache(ram, disk))
+        assert stored.page_cache is not None
+        stored.page_cache.writeback = lambda offset, data: None
+        self.files.append(ModelFile(stored, list(content)))
+
+    # each step: numbers from hypothesis, to be read as it needs
+
+    def step(self, op: str, a: int, b: int, c: int, d: int) -> None:
+        mm, model = self.spaces[d % len(self.spaces)]
+        first = a % PAGES
+        count = min(1 + b % (700 if b % 5 == 0 else 20), PAGES - first)
+        getattr(self, op)(mm, model, first, count, c)
+
+    def map(self, mm: AddressSpace, model: dict[int, Page], first: int, count: int, c: int) -> None:
+        prot, shared, which = c & 3 | (1 if c & 4 else 0), bool(c & 8), (c >> 4) % 6
+        flags = MAP_FIXED | (MAP_SHARED if shared else MAP_PRIVATE)
+        addr = ARENA + first * PAGE
+        if which < len(self.files):
+            offset = (c >> 8) % 4
+            file = self.files[which]
+            mm.mmap(addr, count * PAGE, prot, flags, file.file, offset * PAGE)
+            count = min(count, FILE_PAGES - offset) if count + offset > FILE_PAGES else count
+            for i in range(count):
+                model[first + i] = Page(prot, not shared, None, file, offset + i)
+            wanted = min(PAGES - first, 1 << 30)
+            for i in range(count, wanted):  # beyond what the model of the file holds
+                if mm.map.find(addr + i * PAGE) is not None and i + first not in model:
+                    break
+            return
+        mm.mmap(addr, count * PAGE, prot, flags | MAP_ANONYMOUS)
+        for i in range(count):
+            model[first + i] = Page(prot, not shared, Cell() if shared else None)
+
+    def unmap(self, mm: AddressSpace, model: dict[int, Page], first: int, count: int, c: int) -> None:
+        mm.munmap(ARENA + first * PAGE, count * PAGE)
+        for i in range(first, first + count):
+            model.pop(i, None)
+
+    def protect(self, mm: AddressSpace, model: dict[int, Page], first: int, count: int, c: int) -> None:
+        prot = (0, 1, 3, 3)[c & 3]
+        try:
+            mm.mprotect(ARENA + first * PAGE, count * PAGE, prot)
+        except Errno:
+            pass
+        for i in range(first, first + count):
+            if i not in model:
+                break
+            model[i].prot = prot
+
+    def write(self, mm: AddressSpace, model: dict[int, Page], first: int, count: int, c: int) -> None:
+        for i in range(first, min(first + count, first + 12)):
+            value = c + i & 0xFF
+            page = model.get(i)
+            allowed = page is not None and page.prot & 2 and page.see() is not None
+            addr = ARENA + i * PAGE
+            try:
+                if c & 0x100:
+                    mm.write(addr, bytes([value]))
+                else:
+                    store(mm, addr, value)
+                assert allowed
+                assert page is not None
+                page.put(value)
+            except (Signal, EFAULT):
+                assert not allowed
+
+    def read(self, mm: AddressSpace, model: dict[int, Page], first: int, count: int, c: int) -> None:
+        for i in range(first, min(first + count, first + 12)):
+            self.check(mm, model, i, bool(c & 1))
+
+    def check(self, mm: AddressSpace, model: dict[int, Page], i: int, by_kernel: bool) -> None:
+        page = model.get(i)
+        expected: object = page.see() if page is not None else SEGV
+        if page is not None and not page.prot:
+            expected = SEGV
+        elif expected is None:
+            expected = BUS
+        addr = ARENA + i * PAGE
+        if by_kernel:
+            try:
+                assert mm.read(addr, 1)[0] == expected
+            except EFAULT:
+                assert page is None or not page.prot or expected == BUS
+            return
+        try:
+            found = load(mm, addr)
+        except Signal as signal:
+            found = signal.args[0]
+            assert page is None or not page.prot or page.see() is None
+        assert found == expected
+
+    def fork(self, mm: AddressSpace, model: dict[int, Page], first: int, count: int, c: int) -> None:
+        if len(self.spaces) < 4:
+            self.spaces.append((mm.fork(), {i: page.copy() for i, page in model.items()}))
+
+    def leave(self, mm: AddressSpace, model: dict[int, Page], first: int, count: int, c: int) -> None:
+        if len(self.spaces) > 1:
+            self.spaces = [each for each in self.spaces if each[0] is not mm]
+            mm.put()
+
+    def forget(self, mm: AddressSpace, model: dict[int, Page], first: int, count: int, c: int) -> None:
+        try:
+            mm.madvise(ARENA + first * PAGE, count * PAGE, MADV_DONTNEED)
+        except Errno:
+            pass
+        for i in range(first, first + count):
+            if i in model and model[i].private:
+                model[i].cell = None
+
+    def move(self, mm: AddressSpace, model: dict[int, Page], first: int, count: int, c: int) -> None:
+        to = c % PAGES
+        count = min(count, PAGES - to)
+        if to < first + count and first < to + count:
+            return
+        try:
+            mm.mremap(
+                ARENA + first * PAGE, count * PAGE, count * PAGE, MREMAP_MAYMOVE | MREMAP_FIXED, ARENA + to * PAGE
+            )
+        except Errno:
+            # the target was unmapped before the source was found to be of several areas
+            if first in model:
+                for i in range(to, to + count):
+                    model.pop(i, None)
+            return
+        for i in range(count):
+            model[to + i] = model.pop(first + i)
+
+    def truncate(self, mm: AddressSpace, model: dict[int, Page], first: int, count: int, c: int) -> None:
+        file = self.files[c % len(self.files)]
+        pages = (c >> 3) % FILE_PAGES
+        assert file.file.page_cache is not None
+        file.file.page_cache.truncate(pages * PAGE)
+        for i in range(pages, FILE_PAGES):
+            file.values[i] = 0
+        file.pages = pages
+        for _, other in self.spaces:
+            for page in other.values():
+                if page.file is file and page.private and page.index >= pages:
+                    page.cell = None
+
+    def store_file(self, mm: AddressSpace, model: dict[int, Page], first: int, count: int, c: int) -> None:
+        file = self.files[c % len(self.files)]
+        index = (c >> 3) % FILE_PAGES
+        value = c >> 8 & 0xFF
+        cache = file.file.page_cache
+        assert cache is not None
+        cache.write(index * PAGE, bytes([value]) * (PAGE + 1 if c & 4 and index + 1 < FILE_PAGES else PAGE))
+        file.values[index] = value
+        if c & 4 and index + 1 < FILE_PAGES:
+            file.values[index + 1] = value
+            index += 1
+        file.pages = max(file.pages, index + 1)
+        cache.size = file.pages * PAGE
+
+    def sync(self, mm: AddressSpace, model: dict[int, Page], first: int, count: int, c: int) -> None:
+        for file in self.files:
+            assert file.file.page_cache is not None
+            file.file.page_cache.sync()
+
+    def reclaim(self, mm: AddressSpace, model: dict[int, Page], first: int, count: int, c: int) -> None:
+        if self.frames.reclaim is not None:
+            self.frames.reclaim(c % 30)
+
+    # ---- invariants
+
+    def verify(self) -> None:
+        fmt = self.machine.arch.paging
+        references: dict[int, int] = {}
+        for mm, model in self.spaces:
+            previous = None
+            anon = files = 0
+            for area in mm.areas():
+                assert area.start < area.end
+                assert previous is None or previous.end <= area.start
+                assert previous is None or not previous.joins(area)
+                previous = area
+            for va, step in leaves(self.machine.ram.words, mm.tables.root, 0, mm.task_size, fmt):
+                area = mm.map.find(va)
+                assert area is not None
+                assert not step.entry & fmt.write or area.prot & 2
+                assert bool(step.entry & fmt.user) == bool(area.prot)
+                for i in range(1 << 9 * step.level):
+                    references[fmt.pfn(step.entry) + i] = references.get(fmt.pfn(step.entry) + i, 0) + 1
+                if step.entry & fmt.soft_file:
+                    files += 1
+                else:
+                    anon += 1 << 9 * step.level
+            assert (anon, files) == (mm.rss_anon, mm.rss_file)
+            for i in set(model) | {0, 600, PAGES - 1}:
+                self.check(mm, model, i, bool(i & 1))
+        del references
+
+    def finish(self) -> None:
+        for mm, _ in self.spaces:
+            mm.put()
+        for file in self.files:
+            assert file.file.refs == 1
+            assert file.file.page_cache is not None
+            assert not file.file.page_cache.mappers
+            file.file.page_cache.close()
+        assert self.frames.used_pages == 0
+        assert not any(self.frames.counts)
+
+
+OPS = (
+    "map map map unmap protect protect write write write write read fork leave forget move truncate store_file sync reclaim"
+).split()
+NUMBER = st.integers(0, 0xFFFF)
+STEPS = st.lists(st.tuples(st.sampled_from(OPS), NUMBER, NUMBER, NUMBER, NUMBER), max_size=60)
+POLICIES = st.sampled_from([Policy(), Policy(1, 1, 1, 1, huge=False), Policy(8, 16, 4, 4), Policy(16, 64, 8, huge=False)])
+
+
+@settings(max_examples=60, deadline=None, suppress_health_check=list(HealthCheck))
+@given(STEPS, POLICIES)
+def test_a_space_behaves_like_a_dictionary_of_pages(steps: list[tuple[str, int, int, int, int]], policy: Policy) -> None:
+    world = World(policy)
+    for step in steps:
+        world.step(*step)
+    world.verify()
+    world.finish()

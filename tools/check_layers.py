@@ -14,8 +14,8 @@ from imports import SOURCE, Import, imports, modules
 
 #: From the bottom up; names in one string stand beside each other.
 LAYERS = ("abi", "machine", "kernel", "user", "scope", "labs embed api", "cli")
-#: Within kernel; modules directly in kernel/ (core, config, boot) stand on top.
-KERNEL = ("sync", "mm", "fs net ipc drivers", "task sched", "exec", "syscalls", "entry")
+#: Within kernel; modules directly in kernel/ (core, config, boot) stand on top, but for constants (uts).
+KERNEL = ("uts", "sync", "mm", "fs net ipc drivers", "task sched", "exec", "syscalls", "entry")
 #: All of the machine that the kernel may name.
 CONTRACT = ("trapline.machine.contract", "trapline.machine.ram", "trapline.machine.paging")
 
@@ -44,7 +44,7 @@ def complaint(module: str, target: str) -> str:
     here, there = layer(module), layer(target)
     if there > here:
         return "points up"
-    concrete = target.startswith("trapline.machine") and not target.startswith(CONTRACT)
+    concrete = target.startswith("trapline.machine.") and not target.startswith(CONTRACT)
     if concrete and module.startswith("trapline.kernel"):
         return "names a concrete machine"
     return ""

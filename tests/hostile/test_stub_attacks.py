@@ -393,3 +393,41 @@ def in_session(session: int) -> list[int]:
             if int(stat[3]) == session and stat[0] != "Z":
                 found.append(int(name))
     return found
+
+
+def test_kick_blocker_dies_while_another_guest_keeps_the_kernel_busy(arena: Arena) -> None:
+    guest = Guest(arena.machine, "2: jmp 2b")
+    blocker = sigreturn(guest, forged(guest, rip=CODE, mask=1 << 9))
+    guest.space.hint(CODE, CODE + PAGE)  # its code page must be mapped before signals are masked
+    machine, busy = arena.machine, arena.witness
+    machine.resume(blocker)
+    machine.resume(busy)
+    deadline = time.monotonic() + 6
+    kicked = False
+    while time.monotonic() < deadline:
+        got = machine.wait(time.monotonic_ns() + 10_000_000)
+        if got is blocker:
+            if got.kind == DEAD:
+                break
+            machine.resume(got)
+        elif got is not None:
+            machine.resume(got)
+        if not kicked and time.monotonic() > deadline - 5.8:
+            kicked = True
+            machine.kick(blocker)
+    assert blocker.kind == DEAD
+    while machine.wait(time.monotonic_ns() + 100_000_000) is not busy:
+        pass
+
+
+def test_full_directory_of_extents_starts_anew(arena: Arena, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr("trapline.machine.host.space.MAX_EXTENTS", 8)
+    pages = 40
+    guest = Guest(
+        arena.machine,
+        f"mov ecx, {pages}\n mov rsi, {DATA}\n 1: mov byte ptr [rsi], 7\n add rsi, 8192\n dec ecx\n jnz 1b\n syscall",
+    )
+    for i in range(pages):
+        guest.map(DATA + i * 2 * PAGE)
+    assert run(arena.machine, guest.context()).kind == SYSCALL
+    assert len(guest.space.tlb) <= 8

@@ -108,6 +108,24 @@ def backed_cache(ram: Ram, data: bytes) -> PageCache:
     return PageCache(ram, len(data), fill)
 
 
+def stored_cache(ram: Ram, data: bytes) -> PageCache:
+    """A cache whose changes are written back to what is behind it."""
+    disk = bytearray(data)
+
+    def fill(offset: int, into: memoryview) -> None:
+        part = disk[offset : offset + len(into)]
+        into[: len(part)] = part
+        into[len(part) :] = bytes(len(into) - len(part))
+
+    def writeback(offset: int, part: bytes | memoryview) -> None:
+        disk.extend(bytes(max(0, offset + len(part) - len(disk))))
+        disk[offset : offset + len(part)] = part
+
+    cache = PageCache(ram, len(disk), fill)
+    cache.writeback = writeback
+    return cache
+
+
 def file_of(ram: Ram, data: bytes, **attributes: Any) -> FakeFile:
     return FakeFile(backed_cache(ram, data), **attributes)
 

@@ -54,10 +54,9 @@ class System(Kernel):
         random = host_random if config.seed is None else seeded_random(config.seed)
         super().__init__(
             config.machine, Clock(), random,
-            pid_limit=config.pids, aslr=config.aslr, seed=config.seed, log=config.log,
+            hostname=config.hostname, pid_limit=config.pids, aslr=config.aslr, seed=config.seed, log=config.log,
         )  # fmt: skip
         self.config = config
-        self.hostname = config.hostname
         self.sched = FairScheduler()
         self.vfs = Vfs(self.ram, self.clock.realtime_ns)
         self.init = new_init(self)

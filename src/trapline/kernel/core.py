@@ -37,6 +37,7 @@ class Kernel:
         clock: Any,
         random: Callable[[int], bytes],
         *,
+        hostname: bytes = b"trapline",
         pid_limit: int = 32768,
         aslr: bool = True,
         seed: int | None = None,
@@ -50,8 +51,9 @@ class Kernel:
         park.use_timers(self.timers)
         self.tasks: dict[int, Task] = {}  #: by tid
         self.groups: dict[int, ThreadGroup] = {}  #: by pid, zombies included
-        self.hostname = b"trapline"
+        self.hostname = hostname
         self.domainname = b"(none)"
+        self.current: Task | None = None  #: whose trap is served
         self.pid_limit = pid_limit  #: most tasks at once
         self.aslr = aslr
         self.seed = seed

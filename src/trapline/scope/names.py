@@ -281,6 +281,11 @@ RESTARTS = {
 }
 
 
+#: Other words for the same tables.
+for _alias, _name in {"AT_FLAGS": "at", "epoll_create": "epoll", "rwf": "rw", "timer_flags": "timer"}.items():
+    FLAGS[_alias] = FLAGS[_name]
+
+
 def flags(table: str, value: int) -> str:
     """`value` as NAME|NAME, with what has no name in hexadecimal."""
     return render_flags(FLAGS[table], value)

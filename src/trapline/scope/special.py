@@ -137,14 +137,7 @@ def _wait_status(d: Decoder, value: int) -> str:
 
 
 def _wait_info(d: Decoder, value: int) -> str:
-    from trapline.kernel.task.signals.siginfo import from_user
-    from trapline.scope.siginfo import render
-
-    data = None if d.failed or not value else d.read(value, 128)
-    if data is None:
-        return pointer(value)
-    signo = int.from_bytes(data[:4], "little")
-    return render(from_user(data, signo)) if signo else "{}"
+    return a.structure("siginfo")(d, value)
 
 
 _PRCTL_ARGS = {

@@ -9,7 +9,9 @@ from collections.abc import Callable
 from struct import Struct
 from typing import NamedTuple
 
+from trapline.kernel.task.signals.siginfo import from_user
 from trapline.scope import names
+from trapline.scope.siginfo import render as render_siginfo
 from trapline.scope.text import device, mode, octal, pointer, quote, wait_status
 
 Show = Callable[[bytes], str]
@@ -242,6 +244,16 @@ def cap_data(data: bytes) -> str:
     return "{{effective={:#x}, permitted={:#x}, inheritable={:#x}}}".format(*(sets[i] | sets[i + 3] << 32 for i in range(3)))
 
 
+def siginfo(data: bytes) -> str:
+    signo = int.from_bytes(data[:4], "little")
+    return render_siginfo(from_user(data, signo)) if signo else "{}"
+
+
+def futex_waitv(data: bytes) -> str:
+    value, address_, flags = Struct("<QQI").unpack(data[:20])
+    return f"{{val={value:#x}, uaddr={pointer(address_)}, flags={flags:#x}}}"
+
+
 def sigevent(data: bytes) -> str:
     value, signo, notify = Struct("<Qii").unpack(data[:16])
     kind = names.ENUMS["sigev"].get(notify, str(notify))
@@ -285,6 +297,8 @@ SHAPES: dict[str, Shape] = {
     "cap_header": Shape(8, cap_header),
     "cap_data": Shape(24, cap_data),
     "sigevent": Shape(64, sigevent),
+    "siginfo": Shape(128, siginfo),
+    "futex_waitv": Shape(24, futex_waitv),
 }
 #: Other words for the same structures.
 for _alias, _name in {

@@ -1,4 +1,4 @@
-"""The memory devices: null(4), zero, full(4), random(4), urandom, kmsg. Registered by device number; any file system may hold the nodes.
+"""The memory devices: null(4), zero, full(4), random(4), urandom, kmsg. Any file system may hold their nodes.
 
 Reads of zeros are served from one constant, so their size costs the kernel no more than one transfer at a time.
 """

@@ -1,8 +1,8 @@
 """Host descriptors behind guest files: reads and writes that never block the kernel, and never change what others share.
 
-O_NONBLOCK belongs to the open file description, which the host's shell and other programs share. So a pipe or terminal is opened again
-through /proc/self/fd, with O_NONBLOCK for us alone; where that is not possible, each transfer is preceded by poll(2) and is
-small enough not to block after it.
+O_NONBLOCK belongs to the open file description, which the host's shell and other programs share. So a pipe or terminal is
+opened again through /proc/self/fd, with O_NONBLOCK for us alone; where that is not possible, each transfer is preceded by
+poll(2) and is small enough not to block after it.
 
 Invariants:
 - a host descriptor is watched (edge-triggered) from the first time it was not ready, in the directions that were asked for;

@@ -1,7 +1,7 @@
 """What can stand behind the first program's descriptors 0, 1 and 2, and the files that the program sees.
 
-A `Stream` is a source or a sink of bytes outside the guest: a host descriptor (`hostio`), a buffer, a Python function. To the guest
-it looks like a pipe, unless the host's descriptor is something else.
+A `Stream` is a source or a sink of bytes outside the guest: a host descriptor (`hostio`), a buffer, a Python function. To the
+guest it looks like a pipe, unless the host's descriptor is something else.
 """
 
 from __future__ import annotations

@@ -50,12 +50,12 @@ class Tty:
     def __init__(self, kernel: Any, name: bytes, rdev: int) -> None:
         self.kernel = kernel
         self.name = name
-        self.rdev = rdev
+        self.rdev: int = rdev
         self.session = 0
         self.pgrp = 0
         self.winsize = bytes(WINSIZE.size)
         self.modes = Termios()
-        self.exclusive = False
+        self.exclusive: bool = False
         self.hung_up = False
         self.queue = WaitQueue()  #: whoever uses the terminal's device waits here
 

@@ -1,7 +1,7 @@
 """The terminal line discipline N_TTY: what happens between a keyboard and a program (termios(3)).
 
-Input characters come in by `receive`, are edited, echoed, turned into signals and collected into lines; `read` hands them to the
-program. Output of the program goes through `screen.output`, as echo does.
+Input characters come in by `receive`, are edited, echoed, turned into signals and collected into lines; `read` hands them to
+the program. Output of the program goes through `screen.output`, as echo does.
 
 Partial: parity and break handling (IGNPAR, INPCK, BRKINT) have no line to act on; IXOFF and EXTPROC are ignored.
 

@@ -69,6 +69,7 @@ class TrapLoop:
 
     def _trap(self, task: Task, time_ns: int) -> None:
         self.idle += 1
+        self.kernel.current = task
         slice_end = self.running.pop(task)
         task.on_cpu = False
         used = time_ns - task.user_since_ns
@@ -107,6 +108,7 @@ class TrapLoop:
         """A wait of `task` is over: continue its system call."""
         if task.coro is None:
             return
+        self.kernel.current = task
         start = self._now()
         if self.dispatcher.step(task):
             self._leave(task, start)

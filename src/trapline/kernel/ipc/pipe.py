@@ -90,8 +90,8 @@ class Pipe:
         chunks = self.chunks
         if count < SMALL:
             last = chunks[-1] if chunks else None
-            if last.__class__ is bytearray and len(last) + count <= PAGE:  # type: ignore[arg-type]
-                last += data  # type: ignore[operator]
+            if last.__class__ is bytearray and len(last) + count <= PAGE:
+                last += data
             else:
                 chunks.append(bytearray(data))
         else:

@@ -25,7 +25,7 @@ _U32 = 0xFFFFFFFF
 class SignalFd(AnonFile):
     """`mask`: the signals of interest, bit signo-1. `take` removes one from a task's pending signals."""
 
-    __slots__ = ("group", "mask", "maker", "take")
+    __slots__ = ("group", "maker", "mask", "take")
 
     kind = b"[signalfd]"
     records = True
@@ -44,13 +44,13 @@ class SignalFd(AnonFile):
     def read_as(self, task: Any, count: int) -> bytes | None:
         if count < SIGNALFD_SIGINFO.size:
             raise EINVAL
-        records = []
-        while len(records) < count // SIGNALFD_SIGINFO.size:
+        found: list[bytes] = []
+        while len(found) < count // SIGNALFD_SIGINFO.size:
             info = self.take(task, self.mask)
             if info is None:
                 break
-            records.append(pack(info))
-        return b"".join(records) or None
+            found.append(pack(info))
+        return b"".join(found) or None
 
     def poll(self) -> int:
         """Of the process that made it: any of its threads that still runs."""

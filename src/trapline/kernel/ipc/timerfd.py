@@ -62,7 +62,7 @@ class TimerFd(AnonFile):
 
     def set(self, value_ns: int, interval_ns: int, flags: int) -> tuple[int, int]:
         """Arm (or, with 0, disarm) the timer; the (value, interval) it had before."""
-        old = self.get()
+        old = self.remaining()
         self._disarm()
         self.ticks = 0
         self.flags_set = flags
@@ -83,7 +83,7 @@ class TimerFd(AnonFile):
         self._cancelled = False
         return cancelled
 
-    def get(self) -> tuple[int, int]:
+    def remaining(self) -> tuple[int, int]:
         """(time to the next expiration, interval); the first is 0 when the timer is disarmed."""
         self._catch_up()
         if not self.next_ns:

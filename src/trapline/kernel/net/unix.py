@@ -30,7 +30,15 @@ from trapline.abi.errno import (
 from trapline.abi.fcntl import O_RDWR
 from trapline.abi.ioctl import SIOCINQ, SIOCOUTQ
 from trapline.abi.poll import POLL_IN, POLL_OUT, POLLERR, POLLHUP, POLLRDHUP
-from trapline.abi.socket import SHUT_RD, SHUT_RDWR, SHUT_WR, SOCK_DGRAM, SOCK_SEQPACKET, SOCK_STREAM, SOMAXCONN
+from trapline.abi.socket import (
+    SHUT_RD,
+    SHUT_RDWR,
+    SHUT_WR,
+    SOCK_DGRAM,
+    SOCK_SEQPACKET,
+    SOCK_STREAM,
+    SOMAXCONN,
+)
 from trapline.abi.stat import S_IFSOCK
 from trapline.kernel.fs.inode import AnonInode
 from trapline.kernel.fs.special import SpecialFile
@@ -50,8 +58,8 @@ class UnixSocket(SpecialFile):
     """One socket and its open file. `address` is sun_path as bound: a path, or b"\\0name" for an abstract one."""
 
     __slots__ = (
-        "address", "backlog", "closed", "creds", "error", "inbox", "kernel", "kind", "options", "pass_creds", "peer", "peer_creds",
-        "pending", "queue", "rcvbuf", "receive_timeout_ns", "send_timeout_ns", "sent", "shut", "sndbuf", "state",
+        "address", "backlog", "closed", "creds", "error", "inbox", "kernel", "kind", "options", "pass_creds", "peer",
+        "peer_creds", "pending", "queue", "rcvbuf", "receive_timeout_ns", "send_timeout_ns", "sent", "shut", "sndbuf", "state",
         "unbind", "waiting_for",
     )  # fmt: skip
 

@@ -1,6 +1,7 @@
 """Names of UNIX sockets: struct sockaddr_un in user memory, the abstract namespace, and sockets bound to paths (unix(7)).
 
-Invariant: an abstract name in `Names.abstract` belongs to an open socket; a socket inode's `endpoint` is the open socket bound to it.
+Invariant: an abstract name in `Names.abstract` belongs to an open socket; the `endpoint` of a socket inode is the open
+socket bound to it.
 """
 
 from __future__ import annotations
@@ -147,7 +148,7 @@ class _Bound:
 
 
 def find(task: Any, name: bytes) -> UnixSocket:
-    """The open socket of a name. ECONNREFUSED if there is none, EACCES without write permission, and errors of the path walk."""
+    """The open socket of a name. ECONNREFUSED if there is none, EACCES without write permission, errors of the walk."""
     if not name:
         raise ECONNREFUSED
     if name[:1] == b"\0":

@@ -21,12 +21,14 @@ WEIGHTS = tuple(round(NICE_0_WEIGHT / 1.25**nice) for nice in range(-20, 20))
 class FairEntity:
     """What the fair class keeps of a task."""
 
-    __slots__ = ("key", "nice", "queued", "vruntime_ns", "weight")
+    __slots__ = ("affinity", "key", "nice", "policy", "queued", "vruntime_ns", "weight")
 
     def __init__(self, nice: int = 0, vruntime_ns: int = 0) -> None:
         self.nice = nice
         self.weight = WEIGHTS[nice + 20]
         self.vruntime_ns = vruntime_ns
+        self.policy = 0  #: SCHED_OTHER, SCHED_BATCH or SCHED_IDLE
+        self.affinity = 0  #: mask of CPUs; 0: any
         self.queued = False
         self.key = 0  #: of its entry in the heap; older entries are stale
 

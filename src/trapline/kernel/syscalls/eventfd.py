@@ -91,7 +91,7 @@ def sys_timerfd_settime(task: Task, fd: Fd, flags: TimerFlags, new: TimerSpec, o
 @syscall("timerfd_gettime")
 def sys_timerfd_gettime(task: Task, fd: Fd, current: TimerSpecOut) -> int:
     """timerfd_gettime(2): when a timer descriptor expires next."""
-    task.mm.write(current, _pack(*_timer(task, fd).get()))
+    task.mm.write(current, _pack(*_timer(task, fd).remaining()))
     return 0
 
 

@@ -267,8 +267,8 @@ def _add_seals(task: Task, fd: int, file: File, arg: int) -> int:
     if inode.seals & f.F_SEAL_SEAL:
         raise EPERM
     if arg & f.F_SEAL_WRITE and not inode.seals & f.F_SEAL_WRITE:
-        cache: Any = inode.page_cache
-        if cache is not None and getattr(cache, "writable_maps", 0):
+        cache = inode.page_cache
+        if cache is not None and cache.shared_writers:
             raise EBUSY("a shared mapping may write")
     if arg & f.F_SEAL_EXEC and inode.mode & 0o111:
         arg |= f.F_SEAL_SHRINK | f.F_SEAL_GROW | f.F_SEAL_WRITE | f.F_SEAL_FUTURE_WRITE

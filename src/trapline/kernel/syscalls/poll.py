@@ -34,14 +34,13 @@ TimeSpec = Annotated[int, Arg(64, "struct:timespec")]
 TimeVal = Annotated[int, Arg(64, "struct:timeval")]
 SigSet = Annotated[int, Arg(64, "struct:sigset")]
 
-Watch = tuple[File, int] if TYPE_CHECKING else tuple  #: an open file and the events of interest
 
 
 def file_events(task: Task, file: File) -> int:
     return file.poll_as(task) if isinstance(file, SpecialFile) else file.poll()
 
 
-async def wait_files(task: Task, watched: list[Watch], deadline: int | None, restart: int) -> bool:
+async def wait_files(task: Task, watched: list[tuple[File, int]], deadline: int | None, restart: int) -> bool:
     """Sleep until any of the files may have changed. False: the deadline passed."""
     queues: list[WaitQueue] = []
     for file, _ in watched:
@@ -53,7 +52,7 @@ async def wait_files(task: Task, watched: list[Watch], deadline: int | None, res
 
 
 async def wait_ready(
-    task: Task, watched: list[Watch], check: Callable[[], int], deadline: int | None, restart: int
+    task: Task, watched: list[tuple[File, int]], check: Callable[[], int], deadline: int | None, restart: int
 ) -> int:
     """Sleep until `check` counts something or the deadline passes: its count. Raises Interrupted."""
     for file, _ in watched:
@@ -82,7 +81,7 @@ class _Poll:
         self.address = address
         raw = task.mm.read(address, count * POLLFD.size) if count else b""
         self.entries = list(POLLFD.iter_unpack(raw))
-        self.watched: list[Watch] = []
+        self.watched: list[tuple[File, int]] = []
         self.files: list[File | None] = []
         for fd, events, _ in self.entries:
             file = _lookup(task, fd) if fd >= 0 else None
@@ -257,7 +256,7 @@ class _Select:
             int.from_bytes(task.mm.read(address, self.size), "little") & mask if address and self.size else 0
             for address in addresses
         ]
-        self.watched: list[Watch] = []
+        self.watched: list[tuple[File, int]] = []
         self.bits: list[int] = []
         rest = self.wanted[0] | self.wanted[1] | self.wanted[2]
         while rest:

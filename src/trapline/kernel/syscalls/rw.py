@@ -13,7 +13,7 @@ from trapline.abi.rw import MAX_RW_COUNT, RWF_APPEND, RWF_DSYNC, RWF_NOWAIT, RWF
 from trapline.abi.stat import S_IFMT, S_IFREG
 from trapline.kernel.fs.special import SpecialFile
 from trapline.kernel.syscalls.declare import Arg, Fd, Size, syscall
-from trapline.kernel.syscalls.iovec import UserBuffer, many, one
+from trapline.kernel.syscalls.iovec import many, one
 from trapline.kernel.syscalls.transfer import (
     CHUNK,
     RLIM_INFINITY,

@@ -1,25 +1,20 @@
-"""splice(2), tee(2), vmsplice(2), sendfile(2), copy_file_range(2): moving bytes between files inside the kernel.
+"""splice(2), tee(2), vmsplice(2): moving bytes between pipes and files, or user memory, inside the kernel.
 
 Bytes leave their source only once their destination has taken them: a pipe is peeked at first, a file is read at an offset.
-Between chunks of a long transfer everybody else gets a turn, and a signal ends it with what was done.
 """
 
 from __future__ import annotations
 
-from collections.abc import Coroutine
-from typing import TYPE_CHECKING, Annotated, Any
+from typing import TYPE_CHECKING, Annotated
 
-from trapline.abi.errno import EAGAIN, EBADF, EFAULT, EINVAL, EISDIR, EOVERFLOW, EPIPE, ESPIPE, Errno
+from trapline.abi.errno import EAGAIN, EBADF, EFAULT, EINVAL, EPIPE, ESPIPE
 from trapline.abi.fcntl import O_APPEND, O_DIRECT, O_NONBLOCK, SEEK_CUR
 from trapline.abi.rw import MAX_RW_COUNT, SPLICE_F_ALL, SPLICE_F_NONBLOCK
-from trapline.abi.stat import S_IFDIR, S_IFMT, S_IFREG
 from trapline.kernel.ipc.pipe import PipeFile
-from trapline.kernel.sync.park import Interrupted
 from trapline.kernel.syscalls.declare import Arg, Fd, Result, Size, syscall
 from trapline.kernel.syscalls.iovec import UserBuffer, many
 from trapline.kernel.syscalls.transfer import (
     CHUNK,
-    breathe,
     broken_pipe,
     give_back,
     limit_write,
@@ -35,17 +30,16 @@ if TYPE_CHECKING:
 OffsetPtr = Annotated[int, Arg(64, "struct:loff_t")]
 SpliceFlags = Annotated[int, Arg(32, "flags:splice")]
 IovIn = Annotated[int, Arg(64, "iov_in:nr_segs")]
-MAX_OFFSET = (1 << 63) - 1
 
 
-def _file(task: Task, fd: int, writing: bool) -> File:
+def open_for(task: Task, fd: int, writing: bool) -> File:
     file = task.files.get(fd)
     if not (file.writable if writing else file.readable):
         raise EBADF
     return file
 
 
-def _load_offset(task: Task, address: int) -> int | None:
+def load_offset(task: Task, address: int) -> int | None:
     """The loff_t at `address`, None for a null pointer. EINVAL below zero."""
     if not address:
         return None
@@ -70,7 +64,7 @@ def sys_splice(
         return 0
     if flags & ~SPLICE_F_ALL:
         raise EINVAL
-    source, target = _file(task, fd_in, False), _file(task, fd_out, True)
+    source, target = open_for(task, fd_in, False), open_for(task, fd_out, True)
     size = min(size, MAX_RW_COUNT)
     if not isinstance(source, PipeFile) and not isinstance(target, PipeFile):
         raise EINVAL
@@ -89,7 +83,7 @@ def sys_splice(
 
 
 def _offset_of(task: Task, file: File, address: int) -> int | None:
-    offset = _load_offset(task, address)
+    offset = load_offset(task, address)
     if offset is not None:
         file.try_pread(0, 0) if file.readable else file.seek(0, SEEK_CUR)  # EINVAL or ESPIPE without a position
     return offset
@@ -247,7 +241,7 @@ def sys_tee(task: Task, fd_in: Fd, fd_out: Fd, size: Size, flags: SpliceFlags) -
         raise EINVAL
     if not size:
         return 0
-    source, target = _file(task, fd_in, False), _file(task, fd_out, True)
+    source, target = open_for(task, fd_in, False), open_for(task, fd_out, True)
     if not isinstance(source, PipeFile) or not isinstance(target, PipeFile) or source.pipe is target.pipe:
         raise EINVAL
     return _Tee(task, source, target, min(size, MAX_RW_COUNT), flags).start()
@@ -312,177 +306,3 @@ class _ToUser(_Move):
             raise EFAULT
         pipe.take(self.done)
         return None
-
-
-# ---- sendfile(2), copy_file_range(2)
-
-
-@syscall("sendfile")
-def sys_sendfile(task: Task, out_fd: Fd, in_fd: Fd, offset: OffsetPtr, count: Size) -> Result:
-    """sendfile(2): copy from a file that has a position to any file."""
-    where = _load_offset(task, offset)
-    source = _file(task, in_fd, False)
-    if where is not None:
-        source.try_pread(0, 0)  # ESPIPE
-    target = _file(task, out_fd, True)
-    try:
-        source.seek(0, SEEK_CUR)
-    except ESPIPE:
-        raise EINVAL from None
-    if target.flags & O_APPEND:
-        raise EINVAL
-    return _SendFile(task, source, target, min(count, MAX_RW_COUNT), where, offset).start()
-
-
-class _SendFile:
-    """One sendfile: reads at an offset, so that what the target does not take was never read."""
-
-    def __init__(self, task: Task, source: File, target: File, count: int, where: int | None, address: int) -> None:
-        self.task = task
-        self.source = source
-        self.target = target
-        self.left = count
-        self.address = address
-        self.explicit = where is not None
-        self.offset = where if where is not None else source.pos
-        self.done = 0
-
-    def start(self) -> Result:
-        blocked = self._chunk()
-        if blocked:
-            if self.done or self.target.flags & O_NONBLOCK:
-                if not self.done:
-                    raise EAGAIN
-                return self._finish()
-            return self._rest(True)
-        return self._rest(False) if self.left else self._finish()
-
-    def _chunk(self) -> bool:
-        """Copy one chunk; True if the target blocks. At the end of the source, `left` becomes 0."""
-        if not self.left:
-            return False
-        data = self.source.try_pread(min(self.left, CHUNK), self.offset)
-        if not data:
-            self.left = 0
-            return False
-        limited = limit_write(self.task, self.target, data, None)
-        count = write_now(self.task, self.target, limited)
-        if count is None:
-            return True
-        self.offset += count
-        self.done += count
-        self.left -= count
-        if count < len(data):
-            if self.target.poll_queues():
-                return True
-            self.left = 0
-        return False
-
-    async def _rest(self, blocked: bool) -> int:
-        source, target = self.source.get(), self.target.get()
-        try:
-            while self.left:
-                if blocked:
-                    if target.flags & O_NONBLOCK:
-                        break
-                    await wait_file(self.task, target, None)
-                else:
-                    await breathe()
-                    if self.task.signal_wakes():
-                        break
-                blocked = self._chunk()
-        except (Interrupted, Errno):
-            if not self.done:
-                raise
-        finally:
-            source.put()
-            target.put()
-        return self._finish()
-
-    def _finish(self) -> int:
-        if self.explicit:
-            self.task.mm.write_u64(self.address, self.offset)
-        else:
-            self.source.pos = self.offset
-        return self.done
-
-
-@syscall("copy_file_range")
-def sys_copy_file_range(
-    task: Task, fd_in: Fd, off_in: OffsetPtr, fd_out: Fd, off_out: OffsetPtr, size: Size,
-    flags: Annotated[int, Arg(32, "hex")],
-) -> Result:  # fmt: skip
-    """copy_file_range(2): copy a range from one regular file to another."""
-    if flags:
-        raise EINVAL
-    source, target = task.files.get(fd_in), task.files.get(fd_out)
-    for file in (source, target):
-        kind = file.inode.mode & S_IFMT
-        if kind == S_IFDIR:
-            raise EISDIR
-        if kind != S_IFREG:
-            raise EINVAL
-    if not source.readable or not target.writable or target.flags & O_APPEND:
-        raise EBADF
-    start = _load_offset(task, off_in)
-    to = _load_offset(task, off_out)
-    move = _CopyRange(task, source, target, min(size, MAX_RW_COUNT), start, to, off_in, off_out)
-    return move.start()
-
-
-class _CopyRange:
-    def __init__(
-        self, task: Task, source: File, target: File, size: int, start: int | None, to: int | None, *addresses: int
-    ) -> None:
-        self.task = task
-        self.source = source
-        self.target = target
-        self.addresses = addresses
-        self.start_at = source.pos if start is None else start
-        self.to = target.pos if to is None else to
-        self.explicit = (start is not None, to is not None)
-        end = source.page_cache.size if source.page_cache is not None else source.inode.size
-        self.left = max(0, min(size, end - self.start_at))
-        self.done = 0
-        if self.start_at + size > MAX_OFFSET or self.to + size > MAX_OFFSET:
-            raise EOVERFLOW
-        if source.inode is target.inode and self.start_at < self.to + self.left and self.to < self.start_at + self.left:
-            raise EINVAL("overlapping ranges")
-
-    def start(self) -> int | Coroutine[Any, Any, int]:
-        self._chunk()
-        return self._rest() if self.left else self._finish()
-
-    def _chunk(self) -> None:
-        if not self.left:
-            return
-        data = self.source.try_pread(min(self.left, CHUNK), self.start_at + self.done) or b""
-        limited = limit_write(self.task, self.target, data, self.to + self.done)
-        count = self.target.try_pwrite(limited, self.to + self.done) or 0
-        self.done += count
-        self.left = 0 if not count or count < len(data) else self.left - count
-
-    async def _rest(self) -> int:
-        source, target = self.source.get(), self.target.get()
-        try:
-            while self.left and not self.task.signal_wakes():
-                await breathe()
-                try:
-                    self._chunk()
-                except Errno:
-                    break
-            return self._finish()
-        finally:
-            source.put()
-            target.put()
-
-    def _finish(self) -> int:
-        ends = (self.start_at + self.done, self.to + self.done)
-        for file, end, explicit, address in zip(
-            (self.source, self.target), ends, self.explicit, self.addresses, strict=True
-        ):
-            if explicit:
-                self.task.mm.write_u64(address, end)
-            else:
-                file.pos = end
-        return self.done

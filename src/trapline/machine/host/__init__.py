@@ -1,7 +1,7 @@
 """The host machine: user mode is this computer's own, in stub processes whose every system call is a trap.
 
 In a nutshell: an address space is a host process that holds nothing but a small stub (`stub.c`) and shared views of guest
-RAM; those views are the TLB. A slot is a stretch of memory shared with one thread of it, where traps are left and commands are taken.
+RAM; those views are the TLB. A slot is a stretch of memory shared with one thread of it, for traps and commands.
 
     machine.py   HostMachine: resume, wait, kick          trap.py     what a slot says happened
     space.py     one address space: fills and shoot-downs  tlb.py      which ranges its process has mapped
@@ -15,7 +15,12 @@ Invariants:
 - when `flush` returns, no thread of the space can reach the old frames, whatever it wrote in its slots.
 """
 
+from typing import TYPE_CHECKING
+
 from trapline.machine.host.errors import MachineUnavailable
+
+if TYPE_CHECKING:
+    from trapline.machine.host.machine import HostMachine
 
 __all__ = ["HostMachine", "MachineUnavailable"]
 

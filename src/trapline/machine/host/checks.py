@@ -27,7 +27,8 @@ def checks() -> list[Check]:
     if not platform.ok:
         return [platform]
     return [
-        platform, _kernel(), _fsgsbase(), _memfd(), _cpus(), _seccomp(), _vsyscall(), _low_addresses(), _overcommit(), _machine(),
+        platform, _kernel(), _fsgsbase(), _memfd(), _cpus(), _seccomp(), _vsyscall(), _low_addresses(), _overcommit(),
+        _machine(),
     ]  # fmt: skip
 
 

@@ -12,11 +12,11 @@ from trapline.machine.contract import EXEC, WRITE
 from trapline.machine.host.layout import PROT_EXEC, PROT_READ, PROT_WRITE, STUB
 from trapline.machine.paging.entry import PAGE_SHIFT, PAGE_SIZE
 from trapline.machine.paging.entry import X86_64 as FMT
-from trapline.machine.paging.walk import Step, leaves, walk
+from trapline.machine.paging.walk import Step, leaves
 
 _P, _W, _U, _A, _D, _NX = FMT.present, FMT.write, FMT.user, FMT.accessed, FMT.dirty, FMT.no_execute
+_PFN, _LARGE = FMT.pfn_mask, FMT.large
 _FLAGS = _P | _W | _U | _NX  #: must be equal along a run
-_CHUNK = 16  #: pages compared at a time
 Mapping = tuple[int, int, int, int]  #: start, end, pa, prot
 
 
@@ -36,17 +36,38 @@ def fill(words: memoryview, root: int, va: int, access: int, around: int) -> Map
 
     around: how many pages to look at on either side.
     """
-    step = walk(words, root, va, FMT) if va < STUB else None
-    if step is None or not permitted(step.entry, access):
+    if va >= STUB:
         return None
-    entry = step.entry | _A | (_D if access & WRITE else 0)
-    if entry != step.entry:
-        words[step.word] = entry
-    if step.level:
-        size = PAGE_SIZE << FMT.index_bits * step.level
+    word, level = _leaf(words, root, va)
+    old = words[word] if word >= 0 else 0
+    if not old & _P or not permitted(old, access):
+        return None
+    entry = old | _A | (_D if access & WRITE else 0)
+    if entry != old:
+        words[word] = entry
+    if level:
+        size = PAGE_SIZE << FMT.index_bits * level
         start = va & -size
         return start, min(start + size, STUB), FMT.pfn(entry) << PAGE_SHIFT & -size, prot_of(entry)
-    return _run(words, step.word, entry, va & -PAGE_SIZE, around)
+    return _run(words, word, entry, va & -PAGE_SIZE, around)
+
+
+def _leaf(words: memoryview, root: int, va: int) -> tuple[int, int]:
+    """Where the leaf entry of `va` is, and its level: paging.walk, written out because every miss pays for it."""
+    entry = words[(root << 9) + (va >> 39)]
+    if entry & _P:
+        word = ((entry & _PFN) >> 3) + (va >> 30 & 511)
+        entry = words[word]
+        if entry & _LARGE:
+            return word, 2
+        if entry & _P:
+            word = ((entry & _PFN) >> 3) + (va >> 21 & 511)
+            entry = words[word]
+            if entry & _LARGE:
+                return word, 1
+            if entry & _P:
+                return ((entry & _PFN) >> 3) + (va >> 12 & 511), 0
+    return -1, 0
 
 
 def _run(words: memoryview, word: int, entry: int, va: int, around: int) -> Mapping:

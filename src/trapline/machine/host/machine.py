@@ -23,7 +23,7 @@ from contextlib import suppress
 from dataclasses import replace
 
 from trapline.abi.x86_64 import CSGSFS, FS_BASE, GP, GS_BASE
-from trapline.machine.contract import DEAD, EXCEPTION, FAULT, INTERRUPT, SYSCALL
+from trapline.machine.contract import DEAD, EXCEPTION, FAULT, INTERRUPT, SYSCALL, Context, Space
 from trapline.machine.host import _ring
 from trapline.machine.host.arch import X86_64
 from trapline.machine.host.context import SELECTORS, SELECTORS_MASK, HostContext
@@ -38,6 +38,7 @@ from trapline.machine.ram import Ram
 
 SPIN_NS = 50_000  #: how long `wait` spins before it sleeps, and a stub before it does
 MAX_FAILURES = 4  #: mappings refused by the host before a space is given up
+SHORT_NS = 300_000  #: a sleep after a spin in vain that ends so soon shows that the host's CPUs are busy
 TURNS = 64  #: traps between two looks at everything else
 AROUND_PAGES = 64
 _spin, _run, _arm = _ring.spin, _ring.run, _ring.arm
@@ -74,24 +75,26 @@ class HostMachine:
         self.arch = replace(X86_64, fp_size=self.template.fp_size)
         self._epoll.register(self._doorbell, select.EPOLLIN)
         self._epoll.register(self.listener.fd, select.EPOLLIN)
-        self._loops = _loops_in(SPIN_NS, self.crew.contexts.base + self.crew.contexts.region_size)
+        self._loops = self._all_loops = _loops_in(SPIN_NS, self.crew.contexts.base + self.crew.contexts.region_size)
 
     # ---- the contract
 
     def new_space(self, root: int) -> HostSpace:
         return HostSpace(self, root)
 
-    def new_context(self, space: HostSpace) -> HostContext:
+    def new_context(self, space: Space) -> HostContext:
+        assert isinstance(space, HostSpace)
         return HostContext(space, self.template.fp)
 
-    def resume(self, context: HostContext) -> None:
-        slot, regs = context.slot, context.regs
-        if slot is None or context.kind != SYSCALL or context._space.hints or (regs[FS_BASE] | regs[GS_BASE]) >> 47:
-            self._resume_slowly(context)
+    def resume(self, context: Context) -> None:
+        ctx: HostContext = context  # type: ignore[assignment]  # one check less on the hot path
+        slot, regs = ctx.slot, ctx.regs
+        if slot is None or ctx.kind != SYSCALL or ctx._space.hints or (regs[FS_BASE] | regs[GS_BASE]) >> 47:
+            self._resume_slowly(ctx)
             return
         if regs[CSGSFS] & SELECTORS_MASK != SELECTORS:
-            context.sanitize()
-        slot.regs[:] = context.view
+            ctx.sanitize()
+        slot.regs[:] = ctx.view
         slot.running = True
         running = self._running
         running.append(slot)
@@ -118,7 +121,9 @@ class HostMachine:
             self._turns -= 1
             if self._turns < 0:
                 self._turns = TURNS
+                self._loops = self._all_loops
                 self._look(0)
+                self._end_blockers()
             cause = slot.cause[0]
             if cause == CAUSE_SYSCALL:
                 ctx.kind = SYSCALL
@@ -127,7 +132,8 @@ class HostMachine:
             if self._trapped(slot, ctx, cause):
                 return ctx
 
-    def kick(self, context: HostContext) -> None:
+    def kick(self, context: Context) -> None:
+        assert isinstance(context, HostContext)
         slot = context.slot
         if slot is not None and slot.running:
             self.interrupt(slot)
@@ -185,7 +191,7 @@ class HostMachine:
                 mapping = space.miss(ctx.addr, ctx.access)
                 if mapping is not None:
                     mappings.append(mapping)
-            self._enter(slot, ctx, [space.map_op(mapping) for mapping in mappings])
+            self._enter(slot, ctx, space.map_ops(mappings))
         except StubDied as died:
             process = space.process
             if process is not None:
@@ -196,6 +202,8 @@ class HostMachine:
 
     def _enter(self, slot: Slot, ctx: HostContext, ops: list[Op]) -> None:
         """Order the operations, then user mode. Raises StubDied."""
+        if slot.process.dead:  # a flush on the way here ended it
+            raise StubDied(slot.process.reason)
         if ops and len(slot.process.slots) > 1:
             ops.append(FENCE)
         for index, op in enumerate(ops):
@@ -225,7 +233,7 @@ class HostMachine:
             ctx.code = fault_code(self.ram.words, ctx, space.root)
             return True
         try:
-            self._enter(slot, ctx, [space.map_op(mapping)])
+            self._enter(slot, ctx, space.map_ops([mapping]))
         except StubDied as died:
             self.crew.destroy(slot.process, str(died))
             if not slot.running and ctx not in self._pending:
@@ -257,29 +265,40 @@ class HostMachine:
         if _arm(addresses, 1) >= 0:
             return False
         timeout_s, timed_out = self._patience(deadline_ns)
+        start_ns = time.monotonic_ns()
         self._look(timeout_s)
         _arm(addresses, 0)
-        if self._pending or _spin(addresses, 0) >= 0:
+        if self._pending:
+            return False
+        if _spin(addresses, 0) >= 0:
+            if time.monotonic_ns() - start_ns < SHORT_NS:
+                self._loops = 0  # the stub had no CPU while we spun: neither side spins for some turns
             return False
         rung, self._rung = self._rung, False
         return bool(rung or self.ready or timed_out or (deadline_ns is not None and time.monotonic_ns() >= deadline_ns))
 
     def _patience(self, deadline_ns: int | None) -> tuple[float | None, bool]:
-        """How long to sleep, s, and whether the deadline has passed. Ends those who have blocked a kick for too long."""
+        """How long to sleep, s, and whether the deadline has passed."""
         if deadline_ns == 0:
             return 0, True
-        kicked = [slot for slot in self._running if slot.kicked_ns]
-        if deadline_ns is None and not kicked:
+        soonest = self._end_blockers()
+        if deadline_ns is None and not soonest:
             return None, False
         now_ns = time.monotonic_ns()
-        for slot in kicked:
-            if now_ns > slot.kicked_ns + KICK_NS and not slot.stopped:
-                self.crew.destroy(slot.process, "it blocked the kick")
-                return 0, False
-        soonest = min((slot.kicked_ns + KICK_NS + 1_000_000 for slot in kicked), default=1 << 63)
-        if deadline_ns is not None and deadline_ns < soonest:
+        if deadline_ns is not None and (not soonest or deadline_ns < soonest):
             soonest = deadline_ns
         return max(0, soonest - now_ns) / 1e9, deadline_ns is not None and deadline_ns <= now_ns
+
+    def _end_blockers(self) -> int:
+        """End those who have blocked a kick for too long; when to look again, ns, or 0 if nobody is being kicked."""
+        kicked = [slot for slot in self._running if slot.kicked_ns]
+        if not kicked:
+            return 0
+        now_ns = time.monotonic_ns()
+        for slot in kicked:
+            if slot.running and now_ns > slot.kicked_ns + KICK_NS and not slot.stopped:
+                self.crew.destroy(slot.process, "it blocked the kick")
+        return min(slot.kicked_ns for slot in kicked) + KICK_NS + 1_000_000
 
     def _look(self, timeout_s: float | None) -> None:
         """Take in what the epoll has: doorbell, held calls, deaths, watched descriptors."""

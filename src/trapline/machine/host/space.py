@@ -43,7 +43,7 @@ if TYPE_CHECKING:
 
 MAX_EXTENTS = 8192
 MAX_PROTECTS = 8  #: a downgrade of more extents than this unmaps instead
-MAX_POPULATED = 256 << 10  #: bytes: a mapping up to this size is made with its host page-table entries
+MAX_POPULATED = 1 << 20  #: bytes: a mapping up to this size is made with its host page-table entries
 MAX_HINTED = 16  #: mappings that one resume loads ahead
 KICK_NS = 1_000_000_000  #: a thread that has not trapped so long after a kick blocks it
 
@@ -67,13 +67,16 @@ class HostSpace:
         machine = self.machine
         return fill(machine.ram.words, self.root, va, access, machine.around)
 
-    def map_op(self, mapping: Mapping) -> Op:
-        start, end, pa, prot = mapping
-        if len(self.tlb) >= MAX_EXTENTS:
+    def map_ops(self, mappings: list[Mapping]) -> list[Op]:
+        """The operations that map these; the caller orders them at once."""
+        if len(self.tlb) + len(mappings) > MAX_EXTENTS:
             self.flush(0, STUB)
-        self.tlb.add(start, end, pa, prot)
-        flags = MAP_SHARED | MAP_FIXED | (MAP_POPULATE if False else 0)
-        return (NR_MMAP, start, end - start, prot, flags, FD_RAM, pa)
+        ops: list[Op] = []
+        for start, end, pa, prot in mappings:
+            self.tlb.add(start, end, pa, prot)
+            flags = MAP_SHARED | MAP_FIXED | (MAP_POPULATE if end - start <= MAX_POPULATED else 0)
+            ops.append((NR_MMAP, start, end - start, prot, flags, FD_RAM, pa))
+        return ops
 
     def hint(self, start: int, end: int) -> None:
         self.hints.append((start, end))
@@ -93,7 +96,7 @@ class HostSpace:
 
     def flush(self, start: int, end: int, *, downgrade: bool = False) -> None:
         tlb = self.tlb
-        if not tlb.starts or start >= end:
+        if not tlb.items or start >= end:
             return
         ops: list[Op] = []
         writable = tlb.writable(start, end) if downgrade else []

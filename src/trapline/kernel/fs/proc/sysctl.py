@@ -11,6 +11,8 @@ from typing import TYPE_CHECKING, Any
 
 from trapline.abi.capability import CAP_LAST_CAP
 from trapline.abi.errno import EINVAL
+
+from trapline.kernel import uts
 from trapline.kernel.fs.proc.base import ProcSuperBlock
 from trapline.kernel.fs.synthetic import SynthDir, SynthFile
 
@@ -19,6 +21,7 @@ if TYPE_CHECKING:
 
 HOST_NAME_MAX = 64
 PID_MAX = 4_194_304
+_ODD = 0x9E3779B97F4A7C15F39CC0605CEDC835
 
 
 class Value:
@@ -37,13 +40,9 @@ class Value:
 Tree = Mapping[str, "Tree | Value"]
 
 
-def fixed(value: int | str) -> Value:
-    text = str(value).encode()
+def fixed(value: int | str | bytes) -> Value:
+    text = value if isinstance(value, bytes) else str(value).encode()
     return Value(lambda kernel: text)
-
-
-def _uts(field: str) -> Value:
-    return Value(lambda kernel: getattr(kernel.uts, field))  # type: ignore[no-any-return]
 
 
 def _set_name(kernel: Any, text: bytes, field: str) -> None:
@@ -62,10 +61,9 @@ def _uuid(random: bytes) -> bytes:
 
 
 def _boot_id(kernel: Any) -> bytes:
-    sb = kernel.boot_id
-    if not sb:
-        sb = kernel.boot_id = _uuid(kernel.random(16))
-    return bytes(sb)
+    """A name for this boot, made from its time so that everybody who asks gets the same."""
+    seed = kernel.boot_realtime_ns << 64 | kernel.boot_monotonic_ns
+    return _uuid((seed * _ODD & (1 << 128) - 1).to_bytes(16, "little"))
 
 
 def _aslr(kernel: Any) -> bytes:
@@ -83,7 +81,7 @@ def _file_nr(kernel: Any) -> bytes:
 
 TREE: Tree = {
     "kernel": {
-        "arch": _uts("machine"),
+        "arch": Value(lambda k: k.machine.arch.name.encode()),
         "cap_last_cap": fixed(CAP_LAST_CAP),
         "core_pattern": fixed("core"),
         "core_uses_pid": fixed(0),
@@ -96,8 +94,8 @@ TREE: Tree = {
         "msgmnb": fixed(16384),
         "msgmni": fixed(32000),
         "ngroups_max": fixed(65536),
-        "osrelease": _uts("release"),
-        "ostype": _uts("sysname"),
+        "osrelease": fixed(uts.RELEASE),
+        "ostype": fixed(uts.SYSNAME),
         "overflowgid": fixed(65534),
         "overflowuid": fixed(65534),
         "panic": fixed(0),
@@ -122,7 +120,7 @@ TREE: Tree = {
         "tainted": fixed(0),
         "threads-max": Value(_threads_max),
         "unprivileged_bpf_disabled": fixed(2),
-        "version": _uts("version"),
+        "version": fixed(uts.VERSION),
     },
     "vm": {
         "dirty_background_ratio": fixed(10),

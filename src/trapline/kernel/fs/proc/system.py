@@ -8,6 +8,7 @@ from __future__ import annotations
 from collections.abc import Callable
 from typing import Any
 
+from trapline.kernel import uts
 from trapline.kernel.fs.proc.base import ticks
 from trapline.machine.paging.entry import PAGE_SHIFT
 
@@ -89,21 +90,25 @@ def stat(kernel: Any) -> bytes:
     running = sum(each.state == RUNNABLE for each in tasks)
     lines.append(
         b"intr 0\nctxt %d\nbtime %d\nprocesses %d\nprocs_running %d\nprocs_blocked 0\nsoftirq 0 0 0 0 0 0 0 0 0 0 0\n"
-        % (switches, kernel.boot_realtime_ns // NS, kernel.forks, running)
+        % (switches, kernel.boot_realtime_ns // NS, _last_pid(kernel), running)
     )
     return b"".join(lines)
+
+
+def _last_pid(kernel: Any) -> int:
+    """The highest number in use: numbers are given out in order."""
+    return max(kernel.tasks, default=1)
 
 
 def loadavg(kernel: Any) -> bytes:
     """The load averages are what runs now: no history is kept."""
     running = sum(each.state == RUNNABLE for each in kernel.tasks.values())
     load = b"%d.00" % running
-    return b"%b %b %b %d/%d %d\n" % (load, load, load, running, len(kernel.tasks), kernel.last_tid)
+    return b"%b %b %b %d/%d %d\n" % (load, load, load, running, len(kernel.tasks), _last_pid(kernel))
 
 
 def version(kernel: Any) -> bytes:
-    uts = kernel.uts
-    return b"%b version %b (trapline) (Python) %b\n" % (uts.sysname, uts.release, uts.version)
+    return b"%b version %b (trapline) (Python) %b\n" % (uts.SYSNAME, uts.RELEASE, uts.VERSION)
 
 
 def cmdline(kernel: Any) -> bytes:

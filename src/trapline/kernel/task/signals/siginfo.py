@@ -47,7 +47,7 @@ class SigInfo(NamedTuple):
         if SI_USER < code < SI_KERNEL:
             if signo in _FAULTS:
                 return FAULT
-            if signo == s.SIGCHLD:
+            if signo == s.SIGCHLD or self.pid:  # a child may be told of by another signal, see clone(2)
                 return CHILD
             if signo == s.SIGSYS:
                 return SYS

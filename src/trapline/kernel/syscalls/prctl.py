@@ -1,0 +1,306 @@
+"""Attributes of a task: prctl, arch_prctl, set_tid_address, robust lists, rseq, personality."""
+
+from __future__ import annotations
+
+from typing import TYPE_CHECKING, Annotated
+
+from trapline.abi import prctl as p
+from trapline.abi.capability import CAP_SETPCAP
+from trapline.abi.errno import EBUSY, EFAULT, EINVAL, ENODEV, EPERM, ESRCH
+from trapline.abi.signal import NSIG
+from trapline.abi.x86_64 import FS_BASE, GS_BASE
+from trapline.kernel.fs.proc.base import may_inspect
+from trapline.kernel.syscalls.declare import Arg, Int, Pid, Size, UInt, ULong, UserPtr, syscall
+from trapline.kernel.task.creds import CAP_LAST
+
+if TYPE_CHECKING:
+    from collections.abc import Callable
+
+    from trapline.kernel.task.task import Task
+
+ROBUST_LIST_HEAD = 24
+RSEQ_SIZE = 32
+RSEQ_UNREGISTER = 1
+SECBIT_KEEP_CAPS = 1 << 4
+SECBITS_ALL = 0xFF
+
+
+@syscall("arch_prctl")
+def sys_arch_prctl(task: Task, code: Annotated[int, Arg(32, "enum:ARCH_PRCTL")], addr: ULong) -> int:
+    """arch_prctl(2): set or get the FS and GS base.
+
+    Partial: ARCH_SET_CPUID (ENODEV, as on hardware without CPUID faulting).
+    """
+    regs = task.ctx.regs
+    if code in (p.ARCH_SET_FS, p.ARCH_SET_GS):
+        if addr >= task.mm.task_size:
+            raise EPERM("not a user address")
+        regs[FS_BASE if code == p.ARCH_SET_FS else GS_BASE] = addr
+    elif code in (p.ARCH_GET_FS, p.ARCH_GET_GS):
+        task.mm.write_u64(addr, regs[FS_BASE if code == p.ARCH_GET_FS else GS_BASE])
+    elif code == p.ARCH_GET_CPUID:
+        return 1
+    elif code == p.ARCH_SET_CPUID:
+        raise ENODEV
+    else:
+        raise EINVAL
+    return 0
+
+
+@syscall("set_tid_address")
+def sys_set_tid_address(task: Task, tidptr: UserPtr) -> int:
+    """set_tid_address(2): where to clear the tid, and wake a futex, when the thread ends."""
+    task.clear_child_tid = tidptr
+    return task.tid
+
+
+@syscall("set_robust_list")
+def sys_set_robust_list(task: Task, head: UserPtr, length: Size) -> int:
+    """set_robust_list(2): the list of futexes to release if the thread dies."""
+    if length != ROBUST_LIST_HEAD:
+        raise EINVAL
+    task.robust_list = (head, length)
+    return 0
+
+
+@syscall("get_robust_list")
+def sys_get_robust_list(task: Task, pid: Pid, head_ptr: UserPtr, size_ptr: UserPtr) -> int:
+    """get_robust_list(2): the list that a thread has set."""
+    target = task.kernel.tasks.get(pid) if pid else task
+    if target is None:
+        raise ESRCH
+    if target is not task and not may_inspect(task.kernel, target):
+        raise EPERM
+    task.mm.write_u64(size_ptr, ROBUST_LIST_HEAD)
+    task.mm.write_u64(head_ptr, target.robust_list[0])
+    return 0
+
+
+@syscall("rseq")
+def sys_rseq(task: Task, rseq: UserPtr, rseq_len: UInt, flags: Int, sig: UInt) -> int:
+    """rseq(2): register a restartable sequence area.
+
+    Partial: the CPU numbers are written at registration only, and critical sections are not aborted.
+    """
+    if flags & RSEQ_UNREGISTER:
+        if flags != RSEQ_UNREGISTER or task.rseq[0] != rseq or not rseq or task.rseq[1] != rseq_len:
+            raise EINVAL
+        if task.rseq[2] != sig:
+            raise EPERM
+        task.rseq = (0, 0, 0)
+        return 0
+    if flags:
+        raise EINVAL
+    if task.rseq[0]:
+        if task.rseq != (rseq, rseq_len, sig):
+            raise EINVAL
+        raise EBUSY
+    if rseq % RSEQ_SIZE or rseq_len != RSEQ_SIZE:
+        raise EINVAL
+    if rseq + rseq_len > task.mm.task_size:
+        raise EFAULT
+    task.mm.write(rseq, bytes(8))
+    task.rseq = (rseq, rseq_len, sig)
+    return 0
+
+
+@syscall("personality", returns="hex")
+def sys_personality(task: Task, persona: Annotated[int, Arg(32, "hex")]) -> int:
+    """personality(2): the execution domain of the process.
+
+    Partial: ADDR_NO_RANDOMIZE has an effect; other flags are kept and reported.
+    """
+    old = task.personality
+    if persona != 0xFFFFFFFF:
+        task.personality = persona
+    return old
+
+
+# ---- prctl
+
+
+@syscall("prctl")
+def sys_prctl(
+    task: Task, option: Annotated[int, Arg(-32, "enum:PRCTL")], arg2: ULong, arg3: ULong, arg4: ULong, arg5: ULong
+) -> int:
+    """prctl(2): operations on a process or thread.
+
+    Partial: PR_SET_SECCOMP, PR_SET_MM and the rarer options answer EINVAL; PR_SET_TSC knows PR_TSC_ENABLE only.
+    """
+    handler = _OPTIONS.get(option)
+    if handler is None:
+        task.kernel.log_once(("prctl", option), f"prctl: option {option} is not implemented: EINVAL")
+        raise EINVAL
+    return handler(task, (arg2, arg3, arg4, arg5))
+
+
+_Args = tuple[int, int, int, int]
+
+
+def _zero(args: _Args, start: int) -> None:
+    if any(args[start:]):
+        raise EINVAL("unused arguments must be 0")
+
+
+def _set_pdeathsig(task: Task, args: _Args) -> int:
+    if args[0] > NSIG:
+        raise EINVAL
+    task.death_signal = args[0]
+    return 0
+
+
+def _get_pdeathsig(task: Task, args: _Args) -> int:
+    task.mm.write_u32(args[0], task.death_signal)
+    return 0
+
+
+def _set_dumpable(task: Task, args: _Args) -> int:
+    if args[0] > 1:
+        raise EINVAL
+    task.dumpable = args[0]
+    return 0
+
+
+def _set_name(task: Task, args: _Args) -> int:
+    task.comm = task.mm.read_partial(args[0], 16)[:15].partition(b"\0")[0]
+    return 0
+
+
+def _get_name(task: Task, args: _Args) -> int:
+    task.mm.write(args[0], task.comm.ljust(16, b"\0"))
+    return 0
+
+
+def _set_keepcaps(task: Task, args: _Args) -> int:
+    if args[0] > 1:
+        raise EINVAL
+    creds = task.creds
+    bits = creds.securebits & ~SECBIT_KEEP_CAPS | (SECBIT_KEEP_CAPS if args[0] else 0)
+    task.creds = creds._replace(securebits=bits)
+    return 0
+
+
+def _set_securebits(task: Task, args: _Args) -> int:
+    old = task.creds.securebits
+    locked = old >> 1 & 0x55
+    if not task.creds.has_cap(CAP_SETPCAP) or args[0] & ~SECBITS_ALL or (old ^ args[0]) & (locked | locked << 1):
+        raise EPERM
+    task.creds = task.creds._replace(securebits=args[0])
+    return 0
+
+
+def _capbset(task: Task, args: _Args) -> int:
+    if args[0] > CAP_LAST:
+        raise EINVAL
+    return task.creds.bounding >> args[0] & 1
+
+
+def _capbset_drop(task: Task, args: _Args) -> int:
+    if not task.creds.has_cap(CAP_SETPCAP):
+        raise EPERM
+    if args[0] > CAP_LAST:
+        raise EINVAL
+    task.creds = task.creds._replace(bounding=task.creds.bounding & ~(1 << args[0]))
+    return 0
+
+
+def _ambient(task: Task, args: _Args) -> int:
+    what, cap = args[0], args[1]
+    creds = task.creds
+    if what == p.PR_CAP_AMBIENT_CLEAR_ALL:
+        _zero(args, 1)
+        task.creds = creds._replace(ambient=0)
+        return 0
+    if cap > CAP_LAST or args[2] or args[3]:
+        raise EINVAL
+    bit = 1 << cap
+    if what == p.PR_CAP_AMBIENT_IS_SET:
+        return int(bool(creds.ambient & bit))
+    if what == p.PR_CAP_AMBIENT_RAISE:
+        if not creds.permitted & creds.inheritable & bit or creds.securebits & 1 << 6:
+            raise EPERM
+        task.creds = creds._replace(ambient=creds.ambient | bit)
+    elif what == p.PR_CAP_AMBIENT_LOWER:
+        task.creds = creds._replace(ambient=creds.ambient & ~bit)
+    else:
+        raise EINVAL
+    return 0
+
+
+def _set_no_new_privs(task: Task, args: _Args) -> int:
+    if args[0] != 1:
+        raise EINVAL
+    _zero(args, 1)
+    task.no_new_privs = True
+    return 0
+
+
+def _get_no_new_privs(task: Task, args: _Args) -> int:
+    _zero(args, 0)
+    return int(task.no_new_privs)
+
+
+def _set_subreaper(task: Task, args: _Args) -> int:
+    task.group.child_subreaper = bool(args[0])
+    return 0
+
+
+def _get_subreaper(task: Task, args: _Args) -> int:
+    task.mm.write_u32(args[0], int(task.group.child_subreaper))
+    return 0
+
+
+def _set_timerslack(task: Task, args: _Args) -> int:
+    task.timer_slack_ns = args[0] or 50_000
+    return 0
+
+
+def _tid_address(task: Task, args: _Args) -> int:
+    task.mm.write_u64(args[0], task.clear_child_tid)
+    return 0
+
+
+def _get_tsc(task: Task, args: _Args) -> int:
+    task.mm.write_u32(args[0], 1)
+    return 0
+
+
+def _set_tsc(task: Task, args: _Args) -> int:
+    if args[0] != 1:
+        raise EINVAL
+    return 0
+
+
+def _set_vma(task: Task, args: _Args) -> int:
+    if args[0] != p.PR_SET_VMA_ANON_NAME:
+        raise EINVAL
+    raise EINVAL("a kernel without CONFIG_ANON_VMA_NAME")
+
+
+_OPTIONS: dict[int, Callable[[Task, _Args], int]] = {
+    p.PR_SET_PDEATHSIG: _set_pdeathsig,
+    p.PR_GET_PDEATHSIG: _get_pdeathsig,
+    p.PR_GET_DUMPABLE: lambda task, args: task.dumpable,
+    p.PR_SET_DUMPABLE: _set_dumpable,
+    p.PR_SET_NAME: _set_name,
+    p.PR_GET_NAME: _get_name,
+    p.PR_SET_KEEPCAPS: _set_keepcaps,
+    p.PR_GET_KEEPCAPS: lambda task, args: int(bool(task.creds.securebits & SECBIT_KEEP_CAPS)),
+    p.PR_SET_SECUREBITS: _set_securebits,
+    p.PR_GET_SECUREBITS: lambda task, args: task.creds.securebits,
+    p.PR_CAPBSET_READ: _capbset,
+    p.PR_CAPBSET_DROP: _capbset_drop,
+    p.PR_CAP_AMBIENT: _ambient,
+    p.PR_SET_NO_NEW_PRIVS: _set_no_new_privs,
+    p.PR_GET_NO_NEW_PRIVS: _get_no_new_privs,
+    p.PR_SET_CHILD_SUBREAPER: _set_subreaper,
+    p.PR_GET_CHILD_SUBREAPER: _get_subreaper,
+    p.PR_SET_TIMERSLACK: _set_timerslack,
+    p.PR_GET_TIMERSLACK: lambda task, args: task.timer_slack_ns,
+    p.PR_GET_TID_ADDRESS: _tid_address,
+    p.PR_GET_TSC: _get_tsc,
+    p.PR_SET_TSC: _set_tsc,
+    p.PR_GET_SECCOMP: lambda task, args: 0,
+    p.PR_GET_THP_DISABLE: lambda task, args: 0,
+    p.PR_SET_VMA: _set_vma,
+}

@@ -1,0 +1,426 @@
+"""sendmsg(2), recvmsg(2) and their kin: data, addresses and control messages through sockets."""
+
+from __future__ import annotations
+
+from collections.abc import Coroutine
+from typing import TYPE_CHECKING, Annotated, Any
+
+from trapline.abi import socket as s
+from trapline.abi.errno import (
+    EAGAIN,
+    EFAULT,
+    EINVAL,
+    EISCONN,
+    EMSGSIZE,
+    ENOBUFS,
+    EOPNOTSUPP,
+    EPIPE,
+    Errno,
+)
+from trapline.abi.fcntl import O_NONBLOCK
+from trapline.abi.rw import UIO_MAXIOV
+from trapline.kernel.net.garbage import collect_garbage
+from trapline.kernel.net.message import ControlWriter, Message, Ucred, load_cargo, parse_control, ucred_of
+from trapline.kernel.net.unix import CONNECTED, UnixSocket
+from trapline.kernel.net.unix_address import autobind, find, pack, parse, read_address, write_address
+from trapline.kernel.sync.park import Interrupted
+from trapline.kernel.syscalls.declare import Arg, Fd, Result, Size, UInt, UserPtr, syscall
+from trapline.kernel.syscalls.iovec import UserBuffer, many, one
+from trapline.kernel.syscalls.socket import Address, AddressOut, socket_of
+from trapline.kernel.syscalls.timearg import after, read_timespec, write_timespec
+from trapline.kernel.syscalls.transfer import CHUNK, broken_pipe, deadline_of, wait_file
+
+if TYPE_CHECKING:
+    from trapline.kernel.net.message import Cargo
+    from trapline.kernel.task.task import Task
+
+BufIn = Annotated[int, Arg(64, "buf_in:len")]
+BufOut = Annotated[int, Arg(64, "buf_out")]
+MsgFlags = Annotated[int, Arg(32, "flags:msg")]
+MsgHdr = Annotated[int, Arg(64, "struct:msghdr")]
+MsgHdrOut = Annotated[int, Arg(64, "struct_out:msghdr")]
+TimeSpec = Annotated[int, Arg(64, "struct:timespec")]
+MAX_CONTROL = 20480  #: net.core.optmem_max
+IOV_AT, FLAGS_AT, CONTROLLEN_AT, NAMELEN_AT, LEN_AT = 16, 48, 40, 8, 56
+
+
+# ---- sending
+
+
+class _Outgoing:
+    """One message to be sent: checked, copied once."""
+
+    def __init__(self, task: Task, socket: UnixSocket, user: UserBuffer, flags: int) -> None:
+        if user.left > CHUNK and socket.kind != s.SOCK_STREAM:
+            raise EMSGSIZE
+        self.task = task
+        self.socket = socket
+        self.user = user
+        self.data = _take_all(user)
+        self.flags = flags
+        self.creds: Ucred = ucred_of(task)
+        self.fds: tuple[int, ...] = ()
+        self.name: bytes | None = None
+        self.to: UnixSocket | None = None
+        self.done = 0
+
+    def address(self, raw: bytes) -> None:
+        """Where a datagram goes."""
+        socket = self.socket
+        if socket.kind == s.SOCK_SEQPACKET:
+            return
+        if socket.kind == s.SOCK_STREAM:
+            raise EISCONN if socket.state == CONNECTED else EOPNOTSUPP
+        self.name = parse(raw)
+        self.to = find(self.task, self.name)
+
+    def start(self) -> Result:
+        if self.flags & s.MSG_OOB:
+            raise EOPNOTSUPP
+        if self.socket.pass_creds and self.socket.kind == s.SOCK_DGRAM:
+            autobind(self.socket)
+        try:
+            done = self._try()
+        except EPIPE:
+            self._signal()
+            raise
+        if done is not None and done == len(self.data) and not self.user.left:
+            return done
+        if self.flags & s.MSG_DONTWAIT or self.socket.flags & O_NONBLOCK:
+            if done is None:
+                raise EAGAIN
+            return done
+        self._sent(done or 0)
+        return self._wait()
+
+    def _sent(self, count: int) -> None:
+        """`count` bytes are gone: on to what is left, and to the next chunk of something long."""
+        self.done += count
+        self.data = self.data[count:]
+        if not self.data and self.user.left:
+            self.data = self.user.take(CHUNK)
+
+    def _try(self) -> int | None:
+        cargo: Cargo | None = None
+        if not self.done:
+            cargo = load_cargo(self.task, self.fds)
+            if cargo is not None and cargo.flights.total >= cargo.flights.collect_at:
+                collect_garbage(cargo.flights)
+        try:
+            count = self.socket.try_send(self.data, self.creds, cargo, self.to)
+        except BaseException:
+            if cargo is not None:
+                cargo.drop()
+            raise
+        if cargo is not None and (count is None or (not count and self.socket.kind == s.SOCK_STREAM)):
+            cargo.drop()
+        return count
+
+    def _signal(self) -> None:
+        if not self.flags & s.MSG_NOSIGNAL and self.socket.kind != s.SOCK_DGRAM:
+            broken_pipe(self.task)
+
+    async def _wait(self) -> int:
+        socket = self.socket
+        socket.get()
+        try:
+            while True:
+                count = self._try() if self.done else None
+                if count is None:
+                    deadline = deadline_of(self.task, socket, 0, True)
+                    ready = await wait_file(self.task, socket, deadline, may_restart=deadline is None)
+                    count = self._try()
+                    if count is None and not ready:
+                        raise EAGAIN
+                self._sent(count or 0)
+                if count is not None and (not self.data or socket.kind != s.SOCK_STREAM):
+                    return self.done
+        except (Interrupted, Errno) as error:
+            if self.done:
+                return self.done
+            if isinstance(error, EPIPE):
+                self._signal()
+            raise
+        finally:
+            socket.put()
+
+
+def _take_all(user: UserBuffer) -> bytes:
+    """What a send copies in: everything, or a first chunk of something long. EFAULT."""
+    want = min(user.left, CHUNK)
+    data = user.take(want)
+    if len(data) < want:
+        raise EFAULT
+    return data
+
+
+@syscall("sendto")
+def sys_sendto(
+    task: Task, fd: Fd, buf: BufIn, len: Size, flags: MsgFlags, addr: Address, addrlen: Annotated[int, Arg(-32, "dec")]
+) -> Result:
+    """sendto(2): send a message on a socket."""
+    socket = socket_of(task, fd)
+    message = _Outgoing(task, socket, one(task.mm, buf, len), flags)
+    if addr:
+        message.address(read_address(task, addr, addrlen))
+    return message.start()
+
+
+def _send_header(task: Task, socket: UnixSocket, address: int, flags: int) -> _Outgoing:
+    """The message that a struct msghdr describes. EFAULT, EMSGSIZE, EINVAL, ENOBUFS."""
+    name, namelen, iov, iovlen, control, controllen, _ = s.MSGHDR.unpack(task.mm.read(address, s.MSGHDR_SIZE))
+    if iovlen > UIO_MAXIOV:
+        raise EMSGSIZE
+    if controllen > MAX_CONTROL:
+        raise ENOBUFS
+    message = _Outgoing(task, socket, many(task.mm, iov, iovlen), flags)
+    if control and controllen:
+        creds, message.fds = parse_control(task, task.mm.read(control, controllen))
+        message.creds = creds or message.creds
+    if name and namelen:
+        message.address(read_address(task, name, namelen))
+    return message
+
+
+@syscall("sendmsg")
+def sys_sendmsg(task: Task, fd: Fd, msg: MsgHdr, flags: MsgFlags) -> Result:
+    """sendmsg(2): send a message, with control data, on a socket."""
+    return _send_header(task, socket_of(task, fd), msg, flags).start()
+
+
+@syscall("sendmmsg")
+def sys_sendmmsg(task: Task, fd: Fd, msgvec: UserPtr, vlen: UInt, flags: MsgFlags) -> Result:
+    """sendmmsg(2): send several messages on a socket."""
+    socket = socket_of(task, fd)
+    return _send_many(task, socket, msgvec, min(vlen, UIO_MAXIOV), flags)
+
+
+async def _send_many(task: Task, socket: UnixSocket, address: int, count: int, flags: int) -> int:
+    sent = 0
+    socket.get()
+    try:
+        while sent < count:
+            at = address + sent * s.MMSGHDR_SIZE
+            result = _send_header(task, socket, at, flags).start()
+            size = result if isinstance(result, int) else await result
+            task.mm.write_u32(at + LEN_AT, size)
+            sent += 1
+    except (Interrupted, Errno):
+        if not sent:
+            raise
+    finally:
+        socket.put()
+    return sent
+
+
+# ---- receiving
+
+
+class _Incoming:
+    """One receive: where data goes, and what else came with it."""
+
+    def __init__(self, task: Task, socket: UnixSocket, user: UserBuffer, flags: int, control: int = 0) -> None:
+        self.task = task
+        self.socket = socket
+        self.user = user
+        self.flags = flags
+        self.out = 0  #: MSG_* for msg_flags
+        self.control = ControlWriter(min(control, MAX_CONTROL))
+        self.wants_control = control > 0
+        self.sender: bytes | None = None
+        self.done = 0
+        if flags & (s.MSG_OOB | s.MSG_ERRQUEUE):
+            raise EOPNOTSUPP if flags & s.MSG_OOB else EAGAIN
+
+    def attempt(self) -> int | None:
+        """What is there now; None: would block."""
+        if self.socket.kind == s.SOCK_STREAM:
+            return self._stream()
+        return self._record()
+
+    def _stream(self) -> int | None:
+        socket = self.socket
+        if not self.user.left:
+            return self.done
+        first = socket.next_message()
+        if first is None:
+            return self.done if socket.at_end() else None
+        peek = bool(self.flags & s.MSG_PEEK)
+        if not self.done:
+            self._extras(first)
+        data = socket.receive_stream(min(self.user.left, CHUNK), peek=True) or b""
+        count = self.user.put(data)
+        if count < len(data) and not count:
+            raise EFAULT
+        if not peek:
+            socket.receive_stream(count)
+        self.done += count
+        if self.flags & s.MSG_WAITALL and self.user.left and not peek and not self.out & s.MSG_CTRUNC:
+            return None if not socket.inbox and not socket.at_end() else self._stream()
+        return self.done
+
+    def _record(self) -> int | None:
+        socket = self.socket
+        message = socket.next_message()
+        if message is None:
+            return 0 if socket.at_end() else None
+        want = self.user.left
+        data = message.data[:want]
+        if self.user.put(data) < len(data):
+            socket.consume(message, 0)
+            message.drop_cargo()
+            raise EFAULT
+        if len(message.data) > want:
+            self.out |= s.MSG_TRUNC
+        self.sender = message.address
+        self._extras(message)
+        size = len(message.data) if self.flags & s.MSG_TRUNC else len(data)
+        if not self.flags & s.MSG_PEEK:
+            socket.consume(message, 0)
+        return size
+
+    def _extras(self, message: Message) -> None:
+        """Credentials and files."""
+        task, control = self.task, self.control
+        if self.socket.pass_creds:
+            control.credentials(message.creds)
+        cargo = message.cargo
+        if cargo is None:
+            return
+        if self.flags & s.MSG_PEEK:
+            cargo = cargo.copy()
+        else:
+            message.cargo = None
+        if self.wants_control:
+            control.rights(task, cargo, self.flags)
+        else:
+            cargo.drop()
+            control.flags |= s.MSG_CTRUNC
+
+    def start(self) -> Result:
+        size = self.attempt()
+        if size is not None:
+            return size
+        if self.flags & s.MSG_DONTWAIT or self.socket.flags & O_NONBLOCK:
+            if self.done:
+                return self.done
+            raise EAGAIN
+        return self._wait()
+
+    async def _wait(self) -> int:
+        socket = self.socket
+        socket.get()
+        try:
+            while True:
+                deadline = deadline_of(self.task, socket, 0, False)
+                ready = await wait_file(self.task, socket, deadline, may_restart=deadline is None)
+                size = self.attempt()
+                if size is not None:
+                    return size
+                if not ready:
+                    raise EAGAIN
+        except (Interrupted, Errno):
+            if self.done:
+                return self.done
+            raise
+        finally:
+            socket.put()
+
+
+def _then(result: Result, finish: Any) -> Result:
+    """`finish(result)` now, or once the coroutine is done."""
+    if isinstance(result, int):
+        finish()
+        return result
+    return _finish_later(result, finish)
+
+
+async def _finish_later(waiting: Coroutine[Any, Any, int], finish: Any) -> int:
+    result = await waiting
+    finish()
+    return result
+
+
+@syscall("recvfrom")
+def sys_recvfrom(
+    task: Task, fd: Fd, buf: BufOut, len: Size, flags: MsgFlags, addr: AddressOut, addrlen: UserPtr
+) -> Result:
+    """recvfrom(2): receive a message from a socket."""
+    socket = socket_of(task, fd)
+    message = _Incoming(task, socket, one(task.mm, buf, len), flags)
+    if not addr:
+        return message.start()
+
+    def finish() -> None:
+        write_address(task, addr, addrlen, pack(message.sender) if message.sender is not None else b"")
+
+    return _then(message.start(), finish)
+
+
+def _receive_header(task: Task, socket: UnixSocket, address: int, flags: int) -> Result:
+    """Receive into what a struct msghdr describes, and store the rest of it."""
+    name, namelen, iov, iovlen, control, controllen, _ = s.MSGHDR.unpack(task.mm.read(address, s.MSGHDR_SIZE))
+    if iovlen > UIO_MAXIOV:
+        raise EMSGSIZE
+    if name and namelen >> 31:
+        raise EINVAL
+    message = _Incoming(task, socket, many(task.mm, iov, iovlen), flags, controllen if control else 0)
+
+    def finish() -> None:
+        mm = task.mm
+        if name:
+            raw = pack(message.sender) if message.sender is not None else b""
+            if raw[:namelen]:
+                mm.write(name, raw[:namelen])
+            mm.write_u32(address + NAMELEN_AT, len(raw))
+        data = message.control.data
+        if data:
+            mm.write(control, data)
+        mm.write_u64(address + CONTROLLEN_AT, len(data))
+        cloexec = flags & s.MSG_CMSG_CLOEXEC
+        mm.write_u32(address + FLAGS_AT, message.out | message.control.flags | cloexec)
+
+    return _then(message.start(), finish)
+
+
+@syscall("recvmsg")
+def sys_recvmsg(task: Task, fd: Fd, msg: MsgHdrOut, flags: MsgFlags) -> Result:
+    """recvmsg(2): receive a message, with control data, from a socket."""
+    return _receive_header(task, socket_of(task, fd), msg, flags)
+
+
+@syscall("recvmmsg")
+def sys_recvmmsg(task: Task, fd: Fd, msgvec: UserPtr, vlen: UInt, flags: MsgFlags, timeout: TimeSpec) -> Result:
+    """recvmmsg(2): receive several messages from a socket. As on Linux the time-out is looked at after each message."""
+    socket = socket_of(task, fd)
+    deadline = None
+    if timeout:
+        deadline = after(task.kernel.clock.monotonic_ns(), read_timespec(task, timeout))
+    return _receive_many(task, socket, msgvec, min(vlen, UIO_MAXIOV), flags, deadline, timeout)
+
+
+async def _receive_many(
+    task: Task, socket: UnixSocket, address: int, count: int, flags: int, deadline: int | None, timeout: int
+) -> int:
+    got = 0
+    socket.get()
+    try:
+        while got < count:
+            at = address + got * s.MMSGHDR_SIZE
+            result = _receive_header(task, socket, at, flags & ~s.MSG_WAITFORONE)
+            size = result if isinstance(result, int) else await result
+            task.mm.write_u32(at + LEN_AT, size)
+            got += 1
+            if flags & s.MSG_WAITFORONE:
+                flags |= s.MSG_DONTWAIT
+            if deadline is not None:
+                left = deadline - task.kernel.clock.monotonic_ns()
+                write_timespec(task, timeout, max(0, left))
+                if left <= 0:
+                    break
+    except (Interrupted, Errno):
+        if not got:
+            raise
+    finally:
+        socket.put()
+    return got

@@ -1,0 +1,132 @@
+"""The machine and the system as a program sees them: uname, sysinfo, host name, random numbers, the kernel log."""
+
+from __future__ import annotations
+
+import struct
+from typing import TYPE_CHECKING, Annotated
+
+from trapline.abi.capability import CAP_SYS_ADMIN, CAP_SYSLOG
+from trapline.abi.errno import EINVAL, EPERM
+from trapline.kernel.syscalls.declare import Arg, Int, Size, UserPtr, syscall
+from trapline.kernel.uts import NAME_MAX, RELEASE, SYSNAME, VERSION
+
+if TYPE_CHECKING:
+    from trapline.kernel.core import Kernel
+    from trapline.kernel.task.task import Task
+
+UTS_FIELD = 65
+SYSINFO = struct.Struct("<q3Q6QHH4xQQI4x")
+GRND_NONBLOCK, GRND_RANDOM, GRND_INSECURE = 1, 2, 4
+MAX_RANDOM = 33554431
+CHUNK = 1 << 16
+
+
+@syscall("uname")
+def sys_uname(task: Task, buf: Annotated[int, Arg(64, "struct_out:utsname")]) -> int:
+    """uname(2): names of the system."""
+    kernel = task.kernel
+    fields = (SYSNAME, kernel.hostname, RELEASE, VERSION, kernel.machine.arch.name.encode(), kernel.domainname)
+    task.mm.write(buf, b"".join(each[: UTS_FIELD - 1].ljust(UTS_FIELD, b"\0") for each in fields))
+    return 0
+
+
+def _set_name(task: Task, name: int, length: int) -> bytes:
+    if not task.creds.has_cap(CAP_SYS_ADMIN):
+        raise EPERM
+    if not 0 <= length <= NAME_MAX:
+        raise EINVAL
+    return task.mm.read(name, length).partition(b"\0")[0]
+
+
+@syscall("sethostname")
+def sys_sethostname(task: Task, name: UserPtr, length: Int) -> int:
+    """sethostname(2): set the host name."""
+    task.kernel.hostname = _set_name(task, name, length)
+    return 0
+
+
+@syscall("setdomainname")
+def sys_setdomainname(task: Task, name: UserPtr, length: Int) -> int:
+    """setdomainname(2): set the NIS domain name."""
+    task.kernel.domainname = _set_name(task, name, length)
+    return 0
+
+
+@syscall("sysinfo")
+def sys_sysinfo(task: Task, info: Annotated[int, Arg(64, "struct_out:sysinfo")]) -> int:
+    """sysinfo(2): uptime, memory and load."""
+    kernel = task.kernel
+    frames = kernel.ram.frames
+    uptime = (kernel.clock.monotonic_ns() - kernel.boot_monotonic_ns) // 10**9
+    load = 65536 * kernel.sched.waiting()
+    total = frames.limit_pages << 12
+    free = total - (frames.used_pages << 12)
+    task.mm.write(info, SYSINFO.pack(uptime, load, load, load, total, free, 0, 0, 0, 0, len(kernel.tasks), 0, 0, 0, 1))
+    return 0
+
+
+@syscall("getrandom")
+def sys_getrandom(task: Task, buf: UserPtr, buflen: Size, flags: Annotated[int, Arg(32, "flags:GRND")]) -> int:
+    """getrandom(2): random bytes."""
+    if flags & ~(GRND_NONBLOCK | GRND_RANDOM | GRND_INSECURE) or flags & 6 == 6:
+        raise EINVAL
+    wanted = min(buflen, MAX_RANDOM)
+    done = 0
+    while done < wanted:
+        chunk = task.kernel.random(min(CHUNK, wanted - done))
+        written = task.mm.write_partial(buf + done, chunk) if done == 0 else _more(task, buf + done, chunk)
+        done += written
+        if written < len(chunk):
+            break
+    return done
+
+
+def _more(task: Task, address: int, data: bytes) -> int:
+    from trapline.abi.errno import EFAULT
+
+    try:
+        return task.mm.write_partial(address, data)
+    except EFAULT:
+        return 0
+
+
+@syscall("getcpu")
+def sys_getcpu(task: Task, cpu: UserPtr, node: UserPtr, tcache: UserPtr) -> int:
+    """getcpu(2): which CPU the thread runs on.
+
+    Partial: tasks have no fixed CPU; it is always reported as 0.
+    """
+    if cpu:
+        task.mm.write_u32(cpu, 0)
+    if node:
+        task.mm.write_u32(node, 0)
+    return 0
+
+
+@syscall("syslog")
+def sys_syslog(task: Task, kind: Int, bufp: UserPtr, length: Int) -> int:
+    """syslog(2): read the kernel log.
+
+    Partial: actions 2 and 4 behave as 3 (nothing is consumed); console levels are accepted without effect.
+    """
+    if kind not in (3, 10) and not task.creds.has_cap(CAP_SYSLOG):
+        raise EPERM
+    if kind in (2, 3, 4):
+        if length < 0 or not bufp:
+            raise EINVAL
+        text = log_text(task.kernel)[-length:] if length else b""
+        task.mm.write(bufp, text)
+        return len(text)
+    if kind == 10:
+        return 1 << 18
+    if kind == 9:
+        return len(log_text(task.kernel))
+    if kind in (0, 1, 5, 6, 7, 8):
+        return 0
+    raise EINVAL
+
+
+def log_text(kernel: Kernel) -> bytes:
+    """The kernel log as dmesg(1) expects it."""
+    lines = [f"<6>[{ns / 1e9:12.6f}] {text}\n" for ns, text in kernel.log_lines]
+    return "".join(lines).encode(errors="replace")

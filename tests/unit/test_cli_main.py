@@ -1,0 +1,101 @@
+"""The commands of the command line, without a machine."""
+
+from __future__ import annotations
+
+import json
+import os
+import signal
+import subprocess
+import sys
+from typing import NamedTuple
+
+import pytest
+from trapline import __version__
+from trapline.cli import doctor, run
+from trapline.cli.main import main
+
+
+class Check(NamedTuple):
+    name: str
+    ok: bool
+    required: bool
+    detail: str
+
+
+def test_version_and_help(capsys: pytest.CaptureFixture[str]) -> None:
+    assert main(["--version"]) == 0
+    assert capsys.readouterr().out == f"trapline {__version__}\n"
+    assert main(["help"]) == 0
+    assert "trapline run" in capsys.readouterr().out
+    for words in (["help", "run"], ["run", "--help"]):
+        assert main(words) == 0
+        text = capsys.readouterr().out
+        assert all(option.name in text for option in run.OPTIONS)
+    assert main(["doctor", "--help"]) == 0
+
+
+@pytest.mark.parametrize(
+    ("words", "says"),
+    [
+        ([], "usage"), (["ls"], "trapline run ls"), (["run"], "no program"), (["run", "--memory", "1", "ls"], "too small"),
+        (["run", "--wat", "ls"], "unknown option --wat"), (["help", "me"], "no help on me"), (["doctor", "x"], "leave out x"),
+        (["run", "--bind", "/etc", "ls"], "--bind SRC:DST"), (["run", "--cpus", "0", "ls"], "from 1 to 64"),
+        (["run", "--root", "/no/such", "ls"], "no such file"), (["run", "--trace=/no/such/file", "ls"], "--trace"),
+    ],
+)  # fmt: skip
+def test_our_own_failures_are_125_and_say_what_to_do(words: list[str], says: str, capfd: pytest.CaptureFixture[str]) -> None:
+    assert main(words) == 125
+    err = capfd.readouterr().err
+    assert says in err
+    assert err.startswith(("trapline: ", "usage: "))
+
+
+def test_machine_that_does_not_exist_is_named(capfd: pytest.CaptureFixture[str]) -> None:
+    assert main(["run", "--machine", "riscv", "true"]) == 125
+    assert "--machine host" in capfd.readouterr().err
+
+
+def test_report_tells_the_caller_why(capfd: pytest.CaptureFixture[str]) -> None:
+    ours, theirs = os.pipe()
+    assert main(["run", "--report-fd", str(theirs), "--machine", "pdp11", "true"]) == 125
+    assert os.read(ours, 1000).startswith(b"125 machine pdp11")
+    assert os.read(ours, 1000) == b""
+    os.close(ours)
+
+
+@pytest.mark.parametrize(("code", "status"), [(0, 0), (3, 3), (124, 124), (-15, -15), (-6, -6), (-9, -9), (-34, -34)])
+def test_death_by_signal_is_passed_on(code: int, status: int) -> None:
+    program = f"import sys; from trapline.cli.run import leave; sys.exit(leave({code}))"
+    done = subprocess.run([sys.executable, "-c", program], env=os.environ | {"PYTHONPATH": "src"}, check=False)
+    assert done.returncode == status
+
+
+def test_death_by_signal_that_the_caller_ignores_is_passed_on() -> None:
+    program = "import signal, sys; signal.signal(15, signal.SIG_IGN); from trapline.cli.run import leave; sys.exit(leave(-15))"
+    done = subprocess.run([sys.executable, "-c", program], env=os.environ | {"PYTHONPATH": "src"}, check=False)
+    assert done.returncode == -signal.SIGTERM
+
+
+def test_doctor_says_what_is_missing_and_what_to_do() -> None:
+    good = [Check("seccomp", True, True, "filters work"), Check("busybox", False, False, "install it")]
+    bad = [*good, Check("FSGSBASE", False, True, "needs Linux 5.9 or later")]
+    assert "host machine" in doctor.as_text(good) and "better with: busybox" in doctor.as_text(good)
+    assert "MISSING" in doctor.as_text(bad) and "Missing: FSGSBASE" in doctor.as_text(bad)
+    assert json.loads(doctor.as_json(good))["machine"] == "host"
+    assert json.loads(doctor.as_json(bad))["machine"] is None
+    assert json.loads(doctor.as_json(bad))["checks"][2] == {
+        "name": "FSGSBASE", "ok": False, "required": True, "detail": "needs Linux 5.9 or later",
+    }  # fmt: skip
+
+
+def test_nothing_heavy_is_imported_before_the_kernel_is() -> None:
+    """Start-up time: the face itself costs nothing but os and sys."""
+    program = (
+        "import sys; before = set(sys.modules); import trapline.cli.main, trapline.cli.run;"
+        "print(*sorted(set(sys.modules) - before))"
+    )
+    done = subprocess.run(
+        [sys.executable, "-S", "-c", program], env=os.environ | {"PYTHONPATH": "src"}, check=True, capture_output=True, text=True
+    )
+    heavy = {"subprocess", "argparse", "asyncio", "tempfile", "logging", "pathlib", "shutil", "json", "socket", "random"}
+    assert not heavy & set(done.stdout.split())

@@ -55,8 +55,8 @@ class Popen(subprocess.Popen[Any]):
     """`subprocess.Popen` for a program under Trapline.
 
     More arguments: `root`, `binds`, `rw`, `memory`, `cpus`, `pids`, `hostname`, `guest_user`, `seed`, `aslr`, `trace`, `log`,
-    `save_overlay`, `machine`, as the options of `trapline run` have them. The constructor returns when the program runs.
-    It raises FileNotFoundError or PermissionError if the guest does not have the program, SubprocessError if there is no kernel.
+    `save_overlay`, `machine`, as the options of `trapline run` have them. The constructor returns when the program runs. It
+    raises FileNotFoundError or PermissionError if the guest does not have the program, SubprocessError if there is no kernel.
     """
 
     def __init__(

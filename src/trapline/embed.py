@@ -25,6 +25,7 @@ if TYPE_CHECKING:
     from trapline.kernel.task.task import ThreadGroup
     from trapline.machine.paging.walk import Run, Step
     from trapline.scope.listener import Listener
+    from trapline.scope.observe import Observer
 
 SIGKILL = 9
 
@@ -32,6 +33,16 @@ SIGKILL = 9
 def returncode(status: int) -> int:
     """A wait(2) status as subprocess has it: the exit status, or minus the signal's number."""
     return -(status & 0x7F) if status & 0x7F else status >> 8 & 0xFF
+
+
+def _vdso(kernel: System) -> Any:
+    """The vDSO of a kernel, or None where the package was built without one."""
+    from trapline.user.vdso.vdso import Vdso
+
+    try:
+        return Vdso(kernel)
+    except FileNotFoundError:
+        return None
 
 
 class Kernel:
@@ -57,12 +68,13 @@ class Kernel:
     ) -> None:
         from trapline.kernel.boot import boot
 
-        self._listeners: list[Listener] = []
+        self._observer: Observer | None = None
         self.timed_out = False  #: the last `run` was ended by its time-out
         hardware = open_machine(machine, memory, cpus)
         config = Config(
             hardware, root=root, binds=list(binds), rw=list(rw), current_directory=os.getcwd(), pids=pids,
             identity=identity or Identity(), hostname=os.fsencode(hostname), seed=seed, aslr=aslr, stdio=stdio, log=log,
+            vdso=_vdso if hardware.arch.name == "x86_64" else None,
             save_overlay=save_overlay,
         )  # fmt: skip
         try:
@@ -91,7 +103,10 @@ class Kernel:
         if not argv:
             raise ValueError("no program: args is empty")
         environment = dict(self.system.config.environment if env is None else env)
-        return self.system.spawn(argv, environment, os.fsencode(cwd))
+        group = self.system.spawn(argv, environment, os.fsencode(cwd))
+        if self._observer is not None:
+            self._observer.spawned(group.leader)
+        return group
 
     def run(
         self,
@@ -161,8 +176,16 @@ class Kernel:
         return SYSCALLS[name].handler
 
     def subscribe(self, listener: Listener) -> None:
-        """Tell `listener` of every crossing from now on."""
-        self.system.subscribe(listener)
+        """Tell `listener` of every crossing from now on. What it costs is paid only while somebody listens."""
+        if self._observer is None:
+            from trapline.scope.observe import Observer
+
+            self._observer = Observer(self.system)
+        self._observer.add(listener)
+
+    def unsubscribe(self, listener: Listener) -> None:
+        if self._observer is not None:
+            self._observer.remove(listener)
 
     # ---- memory
 

@@ -6,7 +6,7 @@ Numbers and texts: errno(3), asm-generic/errno-base.h and errno.h.
 from __future__ import annotations
 
 
-class Errno(Exception):  # noqa: N818 - the classes are the errno names themselves
+class Errno(Exception):
     """A system call fails with `number`. The optional words are for traces; user space sees the number."""
 
     number: int = 0

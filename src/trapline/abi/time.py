@@ -22,6 +22,7 @@ ITIMER_REAL, ITIMER_VIRTUAL, ITIMER_PROF = 0, 1, 2
 TIMESPEC = Struct("<qq")
 TIMEVAL = Struct("<qq")
 TIMEZONE = Struct("<ii")
+TMS = Struct("<qqqq")  #: user, system, children's user, children's system time
 ITIMERVAL = Struct("<qqqq")  #: interval, value
 ITIMERSPEC = Struct("<qqqq")
 

@@ -28,7 +28,7 @@ def default_environment(caller: Mapping[bytes, bytes], who: Identity) -> dict[by
 def environment(assignments: Sequence[str], clear: bool, who: Identity) -> dict[bytes, bytes]:
     """The environment after `--clear-env` and `--env K=V` or `--env K` (copy the caller's)."""
     caller = os.environb
-    env = {b"PATH": DEFAULT_PATH} if clear else default_environment(caller, who)
+    env = {} if clear else default_environment(caller, who)
     for each in assignments:
         name, equals, value = os.fsencode(each).partition(b"=")
         if not name:

@@ -30,7 +30,7 @@ OPTIONS = (
     Option("--rw", "PATH", "show host PATH at its own place and let writes through to the host", many=True),
     Option("--env", "K[=V]", "set a variable, or pass yours on; by default only PATH, TERM, LANG, LC_*, TZ and the like pass",
            many=True),
-    Option("--clear-env", "", "start from an empty environment (but for PATH)"),
+    Option("--clear-env", "", "start from an empty environment"),
     Option("--workdir", "DIR", "directory to start in (default: the current one, if it is shown)"),
     Option("--user", "UID[:GID]|NAME", "run as this user of the guest (default: your own ids)"),
     Option("--hostname", "NAME", "the guest's host name (default: trapline)"),
@@ -74,8 +74,7 @@ def main(words: list[str]) -> int:
     try:
         code = _run(parsed, report)
     except UsageError as error:
-        report.failed(FAILED, str(error))
-        raise
+        code = report.failed(FAILED, str(error))
     return leave(code)
 
 
@@ -97,16 +96,12 @@ def _run(parsed: Parsed, report: _Report) -> int:
         observe(kernel, parsed, outputs)
         failure = start(kernel, parsed.rest, env, parsed.last("--workdir"))
         if failure is not None:
-            complain(failure[1])
-            report.failed(*failure)
-            return failure[0]
+            return report.failed(*failure)
         report.started()
         status = kernel.wait(timeout)
         return TIMED_OUT if kernel.timed_out else returncode(status)
     except (ConfigError, NoMachine, Errno, ValueError, OSError) as error:
-        complain(str(error))
-        report.failed(FAILED, str(error))
-        return FAILED
+        return report.failed(FAILED, str(error))
     finally:
         if kernel is not None:
             kernel.close()
@@ -226,10 +221,14 @@ class _Report:
         if self._fd >= 0:
             os.set_inheritable(self._fd, False)
 
-    def failed(self, code: int, why: str) -> None:
-        if self._fd >= 0:
-            os.write(self._fd, f"{code} {why}".encode(errors="surrogateescape")[:4096])
-            self.started()
+    def failed(self, code: int, why: str) -> int:
+        """Say why, there or on stderr; the exit status."""
+        if self._fd < 0:
+            complain(why)
+            return code
+        os.write(self._fd, f"{code} {why}".encode(errors="surrogateescape")[:4096])
+        self.started()
+        return code
 
     def started(self) -> None:
         if self._fd >= 0:

@@ -49,6 +49,8 @@ class System(Kernel):
 
     root: Root
     console: Console
+    hooks: KernelHooks
+    loop: TrapLoop
 
     def __init__(self, config: Config) -> None:
         random = host_random if config.seed is None else seeded_random(config.seed)
@@ -156,7 +158,7 @@ class System(Kernel):
             if self.config.save_overlay:
                 from trapline.kernel.drivers.hostfs_save import save_overlay
 
-                save_overlay(self.root.overlay, self.config.save_overlay)
+                save_overlay(self.root.overlay, self.config.save_overlay, self.log)
         finally:
             for task in tuple(self.tasks.values()):
                 if task.coro is not None:

@@ -64,6 +64,7 @@ class Kernel:
         self._logged: set[object] = set()
         self._last_tid = 0
         self.vdso = None
+        self.on_signal: Callable[[Task, Any], None] | None = None  #: while somebody observes: a task takes a signal
 
     def log(self, message: str) -> None:
         """A line on the kernel log."""

@@ -21,6 +21,9 @@ class Listener:
     def started(self, task: Task) -> None:
         """A new task is about to run for the first time."""
 
+    def spawned(self, task: Task) -> None:
+        """The kernel itself loaded a first program into `task`: there was no execve(2)."""
+
     def enter(self, task: Task, call: SystemCall, args: Args) -> None:
         """A system call came in and is about to be served."""
 

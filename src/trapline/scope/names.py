@@ -282,8 +282,15 @@ RESTARTS = {
 
 
 #: Other words for the same tables.
-for _alias, _name in {"AT_FLAGS": "at", "epoll_create": "epoll", "rwf": "rw", "timer_flags": "timer"}.items():
+for _alias, _name in {
+    "AT_FLAGS": "at", "epoll_create": "epoll", "rwf": "rw", "timer_flags": "timer", "WAIT_OPTIONS": "wait", "GRND": "getrandom",
+}.items():  # fmt: skip
     FLAGS[_alias] = FLAGS[_name]
+for _alias, _name in {
+    "PRIO": "priority", "RLIMITS": "rlimit", "RUSAGE": "rusage", "SCHED_POLICIES": "policy", "WAITID_TYPES": "idtype",
+    "sockopt": "so", "sockopt_level": "sol",
+}.items():  # fmt: skip
+    ENUMS[_alias] = ENUMS[_name]
 
 
 def flags(table: str, value: int) -> str:

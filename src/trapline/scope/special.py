@@ -15,6 +15,7 @@ from trapline.scope.structs import SHAPES, cpu_set, open_flags, sockaddr
 from trapline.scope.text import LIMIT, pointer, quote, quote_hex
 
 O_CREAT, O_TMPFILE = 0o100, 0o20200000
+UC_SIGMASK = 296  #: of ucontext_t on x86-64
 
 
 # ---- files
@@ -84,7 +85,7 @@ _IOCTL = {
 }  # fmt: skip
 
 
-def _ioctl(d: Decoder, value: int) -> str:
+def _ioctl(d: Decoder, value: int) -> str | None:
     shape = _IOCTL.get(d.args[1])
     return a.hexadecimal(d, value) if shape is None else a.structure(shape)(d, value)
 
@@ -132,11 +133,11 @@ def _clone3(d: Decoder, value: int) -> str:
     return shown
 
 
-def _wait_status(d: Decoder, value: int) -> str:
+def _wait_status(d: Decoder, value: int) -> str | None:
     return pointer(value) if not d.result else a.structure("wait_status")(d, value)
 
 
-def _wait_info(d: Decoder, value: int) -> str:
+def _wait_info(d: Decoder, value: int) -> str | None:
     return a.structure("siginfo")(d, value)
 
 
@@ -184,7 +185,14 @@ def _futex(index: int) -> Render:
     return render
 
 
-def _remaining(d: Decoder, value: int) -> str:
+def _sigreturn(d: Decoder) -> str:
+    """rt_sigreturn(2) has no argument: what it restores lies on the stack (struct rt_sigframe, x86-64)."""
+    sp = d.task.ctx.regs[d.task.kernel.machine.arch.sp]
+    data = d.read(sp + UC_SIGMASK, 8)
+    return "" if data is None else f"{{mask={names.signal_set(int.from_bytes(data, 'little'))}}}"
+
+
+def _remaining(d: Decoder, value: int) -> str | None:
     """nanosleep(2): what is left is written only when a signal came."""
     interrupted = value and d.result == -4
     return a.always("timespec")(d, value) if interrupted else pointer(value)
@@ -421,6 +429,8 @@ AFTER: dict[str, Callable[[Decoder], str]] = {
     "poll": _poll_result, "ppoll": _poll_result, "select": _select_result, "pselect6": _select_result,
     "fcntl": _fcntl_result,
 }  # fmt: skip
+#: call -> what is shown beside its arguments when it comes in
+EXTRA: dict[str, Callable[[Decoder], str]] = {"rt_sigreturn": _sigreturn}
 #: calls whose result is not a decimal number
 RESULTS: dict[str, str] = {
     "brk": "hex", "mmap": "hex", "mremap": "hex", "shmat": "hex", "umask": "oct", "personality": "hex",

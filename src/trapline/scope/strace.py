@@ -14,9 +14,10 @@ from trapline.kernel.syscalls.declare import SystemCall, parameters
 from trapline.scope import names
 from trapline.scope.arguments import Piece, hexadecimal, piece
 from trapline.scope.listener import Args, Listener
-from trapline.scope.memory import Decoder
+from trapline.scope.memory import MAX_STRINGS, PATH_LIMIT, Decoder
 from trapline.scope.siginfo import render as siginfo
-from trapline.scope.special import AFTER, ORDER, OVERRIDES, RESULTS
+from trapline.scope.special import AFTER, EXTRA, ORDER, OVERRIDES, RESULTS
+from trapline.scope.text import quote
 
 if TYPE_CHECKING:
     from trapline.kernel.task.task import Task
@@ -56,6 +57,17 @@ class Strace(Listener):
     def started(self, task: Task) -> None:
         self._tasks.add(task)
 
+    def spawned(self, task: Task) -> None:
+        """The line that execve(2) would have had."""
+        mm = task.mm
+        argv = mm.read(mm.arg_start, mm.arg_end - mm.arg_start).split(b"\0")[:-1]
+        count = mm.read(mm.env_start, mm.env_end - mm.env_start).count(b"\0")
+        path = mm.exe_file.display_path() if mm.exe_file is not None else argv[0]
+        words = ", ".join(quote(each) for each in argv[:MAX_STRINGS]) + (", ..." if len(argv) > MAX_STRINGS else "")
+        environment = f"{mm.env_start:#x} /* {count} var{'s' * (count != 1)} */"
+        text = f"{self._begin(task)}execve({quote(path, PATH_LIMIT)}, [{words}], {environment}"
+        self._write(f"{self._closed(text, ')')}= 0\n")
+
     def enter(self, task: Task, call: SystemCall, args: Args) -> None:
         self._tasks.add(task)
         params = parameters(call)
@@ -66,6 +78,8 @@ class Strace(Listener):
         state.column = len(head)
         self._open[task] = state
         text = head + self._pieces(state, late=False)
+        if call.name in EXTRA:
+            text += EXTRA[call.name](decoder)
         if call.name in NEVER_RETURN:
             self._write(self._closed(text, ")") + "= ?\n")
             del self._open[task]
@@ -158,13 +172,15 @@ class Strace(Listener):
 
     def _result(self, state: _Open, task: Task, result: int) -> str:
         call = state.call
+        if result == -4 and task.restart and task.group.exiting:
+            return "= ?"
         if task.restart in names.RESTARTS and result == -4:
             return f"= ? {names.RESTARTS[task.restart]}"
         if -4096 < result < 0:
             return f"= -1 {names.error_text(-result)}{AFTER[call.name](state.decoder) if call.name in AFTER else ''}"
         kind = RESULTS.get(call.name, call.returns)
         if kind in ("hex", "ptr"):
-            text = f"{result & (1 << 64) - 1:#x}"
+            text = f"{result & (1 << 64) - 1:#x}" if result else "0"
         else:
             text = f"{result:#o}".replace("0o", "0") if kind == "oct" else str(result)
         if call.name == "fcntl" and state.decoder.args[1] in (1, 3) and result:

@@ -127,6 +127,11 @@ class HostFs(SuperBlock):
             inode.absorb(st)
         return inode
 
+    def sync(self) -> None:
+        for inode in list(self.inodes.values()):
+            if inode.page_cache is not None:
+                inode.page_cache.sync()
+
     def statfs(self) -> StatFs:
         try:
             st = os.statvfs(self.path)

@@ -95,7 +95,7 @@ def compile_thunk(
 ) -> Thunk:
     """A function of (task, registers) that calls `handler` with its converted arguments."""
     values = "".join(f", {_convert(f'r[{args[i]}]', p.width, width)}" for i, p in enumerate(params))
-    thunk: Thunk = eval(f"lambda task, r: handler(task{values})", {"handler": handler})  # noqa: S307 - our own text
+    thunk: Thunk = eval(f"lambda task, r: handler(task{values})", {"handler": handler})
     return thunk
 
 

@@ -7,6 +7,7 @@ space, a new context and clean signal handlers take the old ones' place.
 
 from __future__ import annotations
 
+from collections.abc import Callable
 from typing import TYPE_CHECKING, NamedTuple
 
 from trapline.abi import elf
@@ -119,7 +120,7 @@ def load(task: Task, program: Program, envp: list[bytes]) -> Loaded:
             interpreter[0].put()
 
 
-def _bits(random):  # type: ignore[no-untyped-def]
+def _bits(random: Callable[[int], bytes]) -> Callable[[int], int]:
     def bits(count: int) -> int:
         return int.from_bytes(random((count + 7) // 8), "little") & ((1 << count) - 1)
 

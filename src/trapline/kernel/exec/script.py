@@ -18,6 +18,6 @@ def parse(head: bytes) -> tuple[bytes, list[bytes]]:
     line = line.partition(b"\0")[0].strip(b" \t")
     if not line:
         raise ENOEXEC("no interpreter is named")
-    interpreter, *rest = line.replace(b"\t", b" ").split(b" ", 1)
+    interpreter = line.replace(b"\t", b" ").split(b" ", 1)[0]
     argument = line[len(interpreter) :].strip(b" \t")
     return interpreter, [argument] if argument else []

@@ -13,8 +13,13 @@ from __future__ import annotations
 import sys
 from typing import TYPE_CHECKING
 
+from trapline.kernel.fs.inode import REVALIDATE
+
 if TYPE_CHECKING:
     from trapline.kernel.fs.inode import Inode
+
+
+MAX_KEPT = 8192  #: in one directory
 
 
 class Dentry:
@@ -35,13 +40,23 @@ class Dentry:
         """The dentry of an entry that was just made."""
         assert self.inode is not None
         if self.inode.volatile:
-            return Dentry(name, self, inode)
-        child = self.children.get(name)
-        if child is None:
-            child = self.children[name] = Dentry(name, self, inode)
+            child = Dentry(name, self, inode)
+            if self.inode.volatile == REVALIDATE:
+                self.keep(child)
+            return child
+        known = self.children.get(name)
+        if known is None:
+            known = self.children[name] = Dentry(name, self, inode)
         else:
-            child.inode = inode
-        return child
+            known.inode = inode
+        return known
+
+    def keep(self, child: Dentry) -> None:
+        """Remember a dentry that must be asked for each time."""
+        kept = self.kept
+        if kept is None or len(kept) >= MAX_KEPT:
+            kept = self.kept = {}
+        kept[child.name] = child
 
     def drop(self, name: bytes) -> None:
         """The entry is gone."""

@@ -28,7 +28,8 @@ from trapline.abi.fcntl import (
     SEEK_HOLE,
     SEEK_SET,
 )
-from trapline.abi.stat import DT_DIR, S_IFDIR, S_IFMT, S_ISGID, S_ISUID, S_IXGRP
+from trapline.abi.stat import DT_DIR, S_IFDIR, S_IFMT
+from trapline.kernel.fs.notify import IN_CLOSE_NOWRITE, IN_CLOSE_WRITE, IN_MODIFY, file_event
 
 if TYPE_CHECKING:
     from trapline.kernel.fs.inode import Entry, Inode
@@ -39,7 +40,6 @@ if TYPE_CHECKING:
 ALWAYS_READY = 0x145  #: POLLIN | POLLOUT | POLLRDNORM | POLLWRNORM
 MAX_FILE_SIZE = (1 << 63) - 1
 DAY_NS = 86_400_000_000_000
-IN_MODIFY = 2
 
 
 class File:
@@ -186,6 +186,9 @@ class DirectoryFile(File):
     def fsync(self, datasync: bool) -> None:
         self.inode.fsync()
 
+    def release(self) -> None:
+        file_event(self, IN_CLOSE_NOWRITE)
+
 
 class RegularFile(File):
     """An open regular file: everything goes through the page cache of its inode."""
@@ -206,6 +209,7 @@ class RegularFile(File):
 
     def release(self) -> None:
         inode = self.inode
+        file_event(self, IN_CLOSE_WRITE if self.writable else IN_CLOSE_NOWRITE)
         if self.writable:
             inode.writers -= 1
             cache = inode.page_cache
@@ -257,12 +261,9 @@ class RegularFile(File):
             data = data[: MAX_FILE_SIZE - offset]
         if inode.seals > 0:
             data = _unsealed(inode, data, offset)
-        if inode.mode & (S_ISUID | S_ISGID):
-            _strip_setid(inode)
         done = inode.store(offset, data)
         inode.mtime_ns = inode.ctime_ns = inode.sb.now()
-        if inode.watches is not None:
-            inode.watches.notify(IN_MODIFY, b"", 0)
+        file_event(self, IN_MODIFY)
         return done
 
     def seek(self, offset: int, whence: int) -> int:
@@ -291,15 +292,6 @@ def _closed(inode: Inode) -> None:
     inode.opens -= 1
     if inode.nlink == 0 and inode.opens == 0 and inode.mode & S_IFMT != S_IFDIR:
         inode.evict()
-
-
-def _strip_setid(inode: Inode) -> None:
-    """Written to, a program loses what lets it run as somebody else: write(2); here, whoever the writer is."""
-    mode = inode.mode & 0o7777 & ~S_ISUID
-    if mode & S_IXGRP:
-        mode &= ~S_ISGID
-    if mode != inode.mode & 0o7777:
-        inode.setattr(mode=mode)
 
 
 def _unsealed(inode: Inode, data: bytes | memoryview, offset: int) -> bytes | memoryview:

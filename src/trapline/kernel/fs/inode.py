@@ -12,7 +12,7 @@ from __future__ import annotations
 from collections.abc import Callable, Coroutine
 from typing import TYPE_CHECKING, Any
 
-from trapline.abi.errno import EINVAL, ENOTDIR, ENOTSUP, ENXIO, EPERM
+from trapline.abi.errno import EINVAL, ENOTDIR, ENOTSUP, ENXIO, EPERM, ETXTBSY
 from trapline.abi.stat import S_IFDIR, S_IFMT, S_ISGID
 
 if TYPE_CHECKING:
@@ -187,6 +187,15 @@ class Inode:
 
     def statfs(self) -> StatFs:
         return self.sb.statfs()
+
+    def deny_write(self) -> None:
+        """The file is about to run: opening it for writing is ETXTBSY until `allow_write`; so is this while it is written."""
+        if self.writers > 0:
+            raise ETXTBSY
+        self.writers -= 1
+
+    def allow_write(self) -> None:
+        self.writers += 1
 
     # ---- extended attributes: full names, with their namespace
 

@@ -11,7 +11,7 @@ from typing import NamedTuple
 from trapline.abi.errno import ENOENT
 from trapline.abi.stat import S_IFDIR, S_IFMT
 from trapline.kernel.fs.inode import Inode
-from trapline.kernel.fs.memory import MemDir
+from trapline.kernel.fs.memdir import MemDir
 from trapline.kernel.fs.overlay import OverlayDir, OverlayFs
 
 PRESENT, WHITEOUT, OPAQUE = 0, 1, 2

@@ -4,9 +4,12 @@ from __future__ import annotations
 
 from typing import TYPE_CHECKING
 
+from trapline.abi.stat import S_IFDIR, S_IFMT
+
 if TYPE_CHECKING:
     from trapline.kernel.fs.file import File
     from trapline.kernel.fs.inode import Inode
+    from trapline.kernel.fs.mount import Path
 
 IN_ACCESS = 0x1
 IN_MODIFY = 0x2
@@ -29,11 +32,23 @@ def event(inode: Inode, mask: int, name: bytes = b"", cookie: int = 0) -> None:
         inode.watches.notify(mask, name, cookie)
 
 
+def path_event(path: Path, mask: int) -> None:
+    """Something happened to the file at `path`: its watchers learn it, and its directory's."""
+    dentry = path.dentry
+    inode, parent = dentry.inode, dentry.parent.inode
+    if inode is None:
+        return
+    if inode.watches is not None:
+        inode.watches.notify(mask, b"", 0)
+    if parent is not None and parent.watches is not None and parent is not inode:
+        if inode.mode & S_IFMT == S_IFDIR:
+            mask |= IN_ISDIR
+        parent.watches.notify(mask, dentry.name, 0)
+
+
 def file_event(file: File, mask: int) -> None:
-    """Something happened through an open file: its inode's watchers learn it, and its directory's."""
-    event(file.inode, mask)
-    path = file.path
-    if path is not None:
-        parent = path.dentry.parent.inode
-        if parent is not None and parent.watches is not None:
-            parent.watches.notify(mask, path.dentry.name, 0)
+    """Something happened through an open file."""
+    if file.path is not None:
+        path_event(file.path, mask)
+    else:
+        event(file.inode, mask)

@@ -122,15 +122,14 @@ def _open_existing(path: Path, flags: int, creds: Creds | None, task: Any) -> Fi
             raise EPERM
         if flags & O_TRUNC:
             inode.setattr(size=0, mode=mode_after_write(inode, creds))
-            notify.event(inode, notify.IN_MODIFY)
+            notify.path_event(path, notify.IN_MODIFY)
     return _finish(path, flags, task)
 
 
 def _finish(path: Path, flags: int, task: Any) -> File | Coroutine[Any, Any, File]:
     inode = path.inode
     file = inode.open(path, flags & ~_ONCE, task)
-    if inode.watches is not None:
-        notify.event(inode, notify.IN_OPEN)
+    notify.path_event(path, notify.IN_OPEN)
     return file
 
 

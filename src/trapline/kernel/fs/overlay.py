@@ -13,6 +13,7 @@ Invariants:
 
 from __future__ import annotations
 
+from itertools import count
 from typing import TYPE_CHECKING, Any
 from weakref import WeakValueDictionary
 
@@ -21,7 +22,8 @@ from trapline.abi.fcntl import O_ACCMODE, O_RDONLY
 from trapline.abi.mount import OVERLAYFS_MAGIC
 from trapline.abi.stat import S_IFDIR, S_IFLNK, S_IFMT, S_IFREG
 from trapline.kernel.fs.file import File, RegularFile
-from trapline.kernel.fs.memory import MemDir, MemFile, MemInode, MemLink, MemNode, MemorySuperBlock
+from trapline.kernel.fs.memdir import MemDir
+from trapline.kernel.fs.memory import MemFile, MemInode, MemLink, MemNode, MemorySuperBlock
 from trapline.kernel.mm.page_cache import PageCache
 
 if TYPE_CHECKING:
@@ -48,8 +50,7 @@ class OverlayFs(MemorySuperBlock):
         self.wrapped: WeakValueDictionary[Inode, MemInode] = WeakValueDictionary()  # by lower inode
         self.pinned: dict[Inode, MemInode] = {}  # the same, of upper ones: they must not be forgotten
         self._layers: dict[object, int] = {}
-        for _ in range(1 << 10):  # the first numbers stay free for file systems that count from 1
-            self.next_ino()
+        self.next_ino = count(1 << 10).__next__
         root = OverlayDir(self, lower, None, b"")
         root.upper = True
         self.pinned[lower] = self.wrapped[lower] = root

@@ -15,6 +15,7 @@ from typing import TYPE_CHECKING, Any, NamedTuple
 
 from trapline.abi.errno import EACCES, EAGAIN, ELOOP, ENAMETOOLONG, ENOENT, ENOTDIR, EXDEV
 from trapline.abi.fcntl import (
+    RESOLVE_ALL,
     RESOLVE_BENEATH,
     RESOLVE_CACHED,
     RESOLVE_IN_ROOT,
@@ -35,7 +36,6 @@ if TYPE_CHECKING:
     from trapline.kernel.fs.vfs import Vfs
 
 MAX_LINKS = 40  #: path_resolution(7): more links in one walk are ELOOP
-MAX_NEGATIVE = 8192
 _DIR_ALL_MAY_SEARCH = S_IFDIR | 0o111
 _DIR_SEARCH_MASK = S_IFMT | 0o111
 RESTRICTED = RESOLVE_BENEATH | RESOLVE_IN_ROOT  #: the caller passes the directory it starts from as `root`
@@ -60,6 +60,27 @@ def walk(
     vfs: Vfs, start: Path, root: Path, name: bytes, creds: Creds | None, task: Any = None, flags: int = FOLLOW
 ) -> Path:
     """The existing file `name`, from `start`. `flags`: FOLLOW, RESOLVE_*."""
+    if not flags & RESOLVE_ALL and len(name) < 4096:  # the common case: plain directories, all cached
+        if name[:1] == b"/":
+            mount, dentry = root.mount, root.dentry
+            parts = name[1:].split(b"/")
+        else:
+            mount, dentry = start.mount, start.dentry
+            parts = name.split(b"/")
+        for part in parts:
+            inode = dentry.inode
+            if inode is None or inode.mode & _DIR_SEARCH_MASK != _DIR_ALL_MAY_SEARCH:
+                break
+            child = dentry.children.get(part)
+            if child is None:
+                break
+            dentry = child
+            if dentry.mounts:
+                mount, dentry = vfs.cross(mount, dentry)
+        else:
+            inode = dentry.inode
+            if inode is not None and (not flags or inode.mode & S_IFMT != S_IFLNK):
+                return Path(mount, dentry)
     mount, dentry, _, slash = _walk(vfs, start, root, name, creds, task, flags)
     inode = dentry.inode
     if inode is None:
@@ -239,11 +260,8 @@ def _lookup_again(directory: Dentry, name: bytes) -> Dentry:
         return Dentry(name, directory, None)
     if inode.volatile != REVALIDATE:
         return Dentry(name, directory, found)
-    if kept is None:
-        kept = directory.kept = {}
-    child = kept.get(name)
+    child = kept.get(name) if kept is not None else None
     if child is None or child.inode is not found:
-        if len(kept) >= MAX_NEGATIVE:
-            kept.clear()
-        child = kept[name] = Dentry(name, directory, found)
+        child = Dentry(name, directory, found)
+        directory.keep(child)
     return child

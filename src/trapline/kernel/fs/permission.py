@@ -29,10 +29,12 @@ MAY_READ = 4
 class Creds(Protocol):
     """What the checks need of `task.creds`."""
 
-    fsuid: int
-    fsgid: int
-    groups: tuple[int, ...]
-
+    @property
+    def fsuid(self) -> int: ...
+    @property
+    def fsgid(self) -> int: ...
+    @property
+    def groups(self) -> tuple[int, ...]: ...
     def has_cap(self, cap: int) -> bool: ...
 
 

@@ -199,6 +199,8 @@ def _add_current(
     directory = top
     for depth, name in enumerate(parts):
         child = directory.children.get(name)
+        if parts in ([b"var"], [b"run"]):  # they stay what they are: a system tree, and fresh
+            break
         if depth == len(parts) - 1 and (child is None or isinstance(child, SynthDir)):
             directory.children[name] = HostFs(vfs, cwd, fds).root
         elif child is None:

@@ -17,7 +17,8 @@ from trapline.abi.mount import TMPFS_MAGIC
 from trapline.abi.stat import S_IFDIR, S_IFREG
 from trapline.kernel.fs.dentry import Dentry
 from trapline.kernel.fs.file import RegularFile
-from trapline.kernel.fs.memory import MemDir, MemFile, MemorySuperBlock, parse_size
+from trapline.kernel.fs.memdir import MemDir
+from trapline.kernel.fs.memory import MemFile, MemorySuperBlock
 from trapline.kernel.fs.mount import Mount, Path
 
 if TYPE_CHECKING:
@@ -87,3 +88,15 @@ def create_memfd(vfs: Vfs, name: bytes, flags: int, creds: Any) -> RegularFile:
     dentry.deleted = True
     mount = Mount(sb, Dentry(b"", None, sb.root))
     return RegularFile(inode, O_RDWR | O_LARGEFILE, Path(mount, dentry))
+
+
+def parse_size(text: bytes, total: int) -> int:
+    """The value of a size option of mount(8): bytes, with k, m, g, or % of `total`; raises EINVAL."""
+    units = {b"k": 10, b"m": 20, b"g": 30, b"t": 40}
+    digits = text[:-1] if text[-1:].lower() in units or text[-1:] == b"%" else text
+    if not digits.isdigit() or len(digits) > 18:
+        raise EINVAL("a size was expected")
+    value = int(digits)
+    if text[-1:] == b"%":
+        return total * value // 100
+    return value << units.get(text[-1:].lower(), 0)

@@ -126,18 +126,36 @@ class Vfs:
 
     def umount(self, mount: Mount, *, lazy: bool = False) -> None:
         """Remove a mount from the tree; raises EBUSY if something is mounted on it, unless lazy."""
-        below = [each for each in self.mounts if each.parent is mount]
-        if below and not lazy:
+        tree = self._mounted_below(mount)
+        if len(tree) > 1 and not lazy:
             raise EBUSY
-        for each in reversed(below):
-            self.umount(each, lazy=True)
-        self.detach(mount)
-        self.mounts.remove(mount)
-        if not any(each.sb is mount.sb for each in self.mounts):
-            forget(mount.root)
-            mount.sb.unmounted()
-            if not lazy:
-                mount.root.inode = None  # nobody uses it: its frames are free now, not at the next collection
+        for each in reversed(tree):
+            self.detach(each)
+        gone = set(tree)
+        self.mounts = [each for each in self.mounts if each not in gone]
+        still = {each.sb for each in self.mounts}
+        for each in tree:
+            if each.sb not in still:
+                still.add(each.sb)
+                forget(each.root)
+                each.sb.unmounted()
+                if not lazy:
+                    each.root.inode = None  # nobody uses it: its frames are free now, not at the next collection
+
+    def _mounted_below(self, mount: Mount) -> list[Mount]:
+        """`mount` and what hangs below it, each after what it hangs on."""
+        below: dict[Mount | None, list[Mount]] = {}
+        for each in self.mounts:
+            below.setdefault(each.parent, []).append(each)
+        tree = [mount]
+        for each in tree:
+            tree += below.get(each, ())
+        return tree
+
+    def sync(self) -> None:
+        """Write every file system back."""
+        for sb in {each.sb for each in self.mounts}:
+            sb.sync()
 
     def move_mount(self, mount: Mount, to: Path) -> None:
         self.detach(mount)

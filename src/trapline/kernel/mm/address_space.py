@@ -25,6 +25,7 @@ from trapline.kernel.mm.fault import SEGV_ACCERR, SEGV_MAPERR, SIGSEGV, repair
 from trapline.kernel.mm.leaves import put_runs, write_protect, zap, zap_files
 from trapline.kernel.mm.page_cache import PageCache
 from trapline.kernel.mm.policy import MmLimits, Policy
+from trapline.kernel.mm.reclaim import evict
 from trapline.kernel.mm.tables import PageTables, Run
 from trapline.kernel.mm.uaccess import UserAccess
 from trapline.machine.contract import READ
@@ -35,6 +36,7 @@ if TYPE_CHECKING:
 
 MMAP_RND_BITS = 28  #: pages of randomness in where mappings start, as vm.mmap_rnd_bits on x86-64
 STACK_RND = 16 << 30  #: at most this much of user space's end is randomness of the stack
+EVICT_PAGES = 256  #: how many mapped pages of files to give up when there is no memory
 MIN_GAP, STACK_SLACK = 128 << 20, 1 << 20
 
 #: what exec sets and fork copies
@@ -164,6 +166,16 @@ class AddressSpace(UserAccess):
     # ---- faults
 
     def fault(self, addr: int, access: int) -> tuple[int, int, int] | None:
+        """None: repaired, the access may be tried again. Else (signo, si_code, si_addr). Raises OutOfMemory."""
+        try:
+            return self.repair(addr, access)
+        except OutOfMemory:
+            if not evict(self.ram, EVICT_PAGES):
+                raise
+        return self.repair(addr, access)
+
+    def repair(self, addr: int, access: int) -> tuple[int, int, int] | None:
+        """`fault`, without taking mapped pages of files from anybody."""
         area = self.map.find(addr)
         if area is None:
             area = stack.expand(self, addr)
@@ -182,9 +194,9 @@ class AddressSpace(UserAccess):
         if copies:
             files, others = zap(self.tables, start, end, runs)
         else:
-            files, others = zap_files(self.tables, start, end, runs), 0
+            files, others = zap_files(self.tables, start, end), 0
         self.unmapped(files, others)
-        if runs:
+        if files or runs:
             self.forget()
             self.space.flush(start, end)
             put_runs(self.ram.frames, runs)

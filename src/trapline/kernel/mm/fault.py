@@ -126,6 +126,10 @@ def _file_pages(mm: AddressSpace, area: Area, addr: int, access: int) -> Signal 
     index = (addr - area.start + area.offset) >> PAGE_SHIFT
     if index << PAGE_SHIFT >= cache.size:
         return SIGBUS, BUS_ADRERR, addr
+    tables = mm.tables
+    base = tables.blocks.get(addr >> BLOCK_SHIFT)
+    if base is None:
+        base = tables.make(addr >> BLOCK_SHIFT)  # first: it may reclaim pages that are not mapped yet
     if index in cache.pages:
         mm.minflt += 1
     else:
@@ -134,17 +138,11 @@ def _file_pages(mm: AddressSpace, area: Area, addr: int, access: int) -> Signal 
             cache.frame(index)
         except Errno:  # what is behind the file cannot be read
             return SIGBUS, BUS_ADRERR, addr
-    tables = mm.tables
-    base = tables.blocks.get(addr >> BLOCK_SHIFT)
-    if base is None:
-        base = tables.make(addr >> BLOCK_SHIFT)
     shared = area.flags & VM_SHARED
     if access & WRITE and not shared:
         copy_on_write(mm, area, addr, base)
     elif access & WRITE:
-        frame = cache.frame(index, write=True)
-        tables.frames.get(frame)
-        bits = frame << tables.fmt.pfn_shift | tables.rw[area.prot] | tables.fmt.soft_file
+        bits = cache.frame(index, write=True) << tables.fmt.pfn_shift | tables.rw[area.prot] | tables.fmt.soft_file
         tables.words[base + (addr >> PAGE_SHIFT & LANE_MASK)] = bits
         mm.rss_file += 1
     _map_around(mm, area, addr, base)
@@ -167,15 +165,18 @@ def _map_around(mm: AddressSpace, area: Area, addr: int, base: int) -> None:
         bits |= fmt.soft_cow
     elif not cache.tracked:
         bits = tables.rw[area.prot] | fmt.soft_file
-    words, pages, counts, shift = tables.words, cache.pages, tables.counts, fmt.pfn_shift
-    for word, present in enumerate(words[base + first : base + last].tolist(), base + first):
-        if not present:
-            pfn = pages.get(index)
-            if pfn is not None:
-                counts[pfn] += 1
-                words[word] = pfn << shift | bits
-                mm.rss_file += 1
-        index += 1
+    here = tables.mem[(base + first) << 3 : (base + last) << 3]
+    frames = list(map(cache.pages.get, range(index, index + last - first)))
+    pfn = frames[0]
+    if pfn is not None and frames == list(range(pfn, pfn + last - first)) and not any(here):
+        here[:] = tables.consecutive(pfn << fmt.pfn_shift | bits, last - first)
+        mm.rss_file += last - first
+        return
+    words, shift = tables.words, fmt.pfn_shift
+    for word, pfn in enumerate(frames, base + first):
+        if pfn is not None and not words[word]:
+            words[word] = pfn << shift | bits
+            mm.rss_file += 1
 
 
 # ---- writes to what may only be read so far
@@ -237,11 +238,8 @@ def _sources(
     for lane, entry in enumerate(tables.words[base + first : base + last].tolist(), first):
         if entry & fmt.soft_cow:
             pfn = (entry & fmt.pfn_mask) >> fmt.pfn_shift
-            if counts[pfn] == 1:
-                tables.words[base + lane] = entry & ~(fmt.soft_cow | fmt.soft_file) | fmt.write | fmt.dirty
-                if entry & fmt.soft_file:  # the file dropped the page: it is ours alone
-                    mm.rss_file -= 1
-                    mm.rss_anon += 1
+            if counts[pfn] == 1 and not entry & fmt.soft_file:
+                tables.words[base + lane] = entry & ~fmt.soft_cow | fmt.write | fmt.dirty
             else:
                 counts[pfn] += 1
                 found.append((lane, pfn, entry))
@@ -287,7 +285,7 @@ def _replace(
         words[base + lane] = pfn << fmt.pfn_shift | bits
         mm.rss_anon += 1
         if entry:
-            old.append((lane, source))
+            old.append((lane, 0 if entry & fmt.soft_file else source))
             if entry & fmt.soft_file:
                 mm.rss_file -= 1
             else:
@@ -297,4 +295,5 @@ def _replace(
         mm.forget()
         mm.space.flush(block_va + (old[0][0] << PAGE_SHIFT), block_va + ((old[-1][0] + 1) << PAGE_SHIFT))
         for _, source in old:
-            tables.frames.put(source)
+            if source:
+                tables.frames.put(source)

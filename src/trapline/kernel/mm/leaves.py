@@ -1,15 +1,24 @@
 """What is done to all leaves of a range at once: zap, protect, move, write-protect, and the copy that fork makes.
 
-Whole stretches of a table are handled as one list or one big number, since entry by entry Python is slow.
+Entry by entry, Python is slow: stretches of a table are handled as bytes, as one big number, or in chunks of 16 pages, which
+mostly hold 16 consecutive frames, as faults make them.
 
 Nothing here flushes or frees: callers first make the machine forget the range, then put the frames they are handed.
 """
 
 from __future__ import annotations
 
+from collections.abc import Callable
+from struct import Struct
+
 from trapline.kernel.mm.tables import BLOCK_SHIFT, BLOCK_SIZE, LANES, ONES, ZEROS, PageTables, Run
 from trapline.machine.paging.entry import PAGE_SHIFT
 from trapline.machine.ram import BLOCK_PAGES, Frames
+
+CHUNK = 16
+_CHUNK_BYTES = CHUNK * 8
+_ENTRY = Struct("<Q")
+_NOTHING = bytes(_CHUNK_BYTES)
 
 
 def zap(tables: PageTables, start: int, end: int, runs: list[Run]) -> tuple[int, int]:
@@ -23,18 +32,44 @@ def zap(tables: PageTables, start: int, end: int, runs: list[Run]) -> tuple[int,
             del tables.blocks[va >> BLOCK_SHIFT]
             others += BLOCK_PAGES
             continue
-        present = [each for each in words[word : word + pages].tolist() if each]
-        if present:
+        data = tables.mem[word << 3 : (word + pages) << 3].tobytes()
+        if any(data):
             words[word : word + pages] = ZEROS[:pages]
-            of_files = _collect(tables, present, runs)
+            of_files, of_others = _each_frame(tables, data, runs.append)
             files += of_files
-            others += len(present) - of_files
+            others += of_others
         if pages == LANES:  # the table is empty: a large leaf may take its place
             tables.unhook(va >> BLOCK_SHIFT, runs)
     return files, others
 
 
-def zap_files(tables: PageTables, start: int, end: int, runs: list[Run]) -> int:
+def _each_frame(tables: PageTables, data: bytes, found: Callable[[Run], object]) -> tuple[int, int]:
+    """Tell of the frames of all leaves in `data` that are not a file's, as runs; how many pages of files, and others."""
+    fmt = tables.fmt
+    mask, shift, soft_file = fmt.pfn_mask, fmt.pfn_shift, fmt.soft_file
+    files = others = 0
+    for at in range(len(data) - len(data.lstrip(b"\0")) & -_CHUNK_BYTES, len(data.rstrip(b"\0")), _CHUNK_BYTES):
+        chunk = data[at : at + _CHUNK_BYTES]
+        if chunk == _NOTHING[: len(chunk)]:
+            continue
+        entry = int.from_bytes(chunk[:8], "little")
+        if entry and chunk == tables.consecutive(entry, len(chunk) >> 3):
+            if entry & soft_file:
+                files += len(chunk) >> 3
+            else:
+                others += len(chunk) >> 3
+                found(((entry & mask) >> shift, len(chunk) >> 3))
+            continue
+        for (entry,) in _ENTRY.iter_unpack(chunk):
+            if entry & soft_file:
+                files += 1
+            elif entry:
+                others += 1
+                found(((entry & mask) >> shift, 1))
+    return files, others
+
+
+def zap_files(tables: PageTables, start: int, end: int) -> int:
     """Unmap the pages in [start, end) that belong to a page cache; how many there were."""
     files = 0
     soft_file = tables.fmt.soft_file
@@ -44,28 +79,7 @@ def zap_files(tables: PageTables, start: int, end: int, runs: list[Run]) -> int:
         for i, entry in enumerate(tables.words[word : word + pages].tolist(), word):
             if entry & soft_file:
                 tables.words[i] = 0
-                runs.append((tables.fmt.pfn(entry), 1))
                 files += 1
-    return files
-
-
-def _collect(tables: PageTables, present: list[int], runs: list[Run]) -> int:
-    """Append the frames of leaves as runs of consecutive ones; how many belong to a page cache."""
-    fmt = tables.fmt
-    mask, shift, soft_file = fmt.pfn_mask, fmt.pfn_shift, fmt.soft_file
-    files = 0
-    first = follows = -1
-    for entry in present:
-        pfn = (entry & mask) >> shift
-        if entry & soft_file:
-            files += 1
-        if pfn == follows:
-            follows += 1
-            continue
-        if first >= 0:
-            runs.append((first, follows - first))
-        first, follows = pfn, pfn + 1
-    runs.append((first, follows - first))
     return files
 
 
@@ -121,6 +135,18 @@ def write_protect(tables: PageTables, start: int, end: int) -> bool:
     return found
 
 
+def mapped(tables: PageTables, start: int, end: int) -> list[int]:
+    """The addresses in [start, end) where a page of a file is mapped."""
+    soft_file = tables.fmt.soft_file
+    found = []
+    for va, word, pages in tables.pieces(start, end):
+        if word >= 0:
+            for i, entry in enumerate(tables.words[word : word + pages].tolist()):
+                if entry & soft_file:
+                    found.append(va + (i << PAGE_SHIFT))
+    return found
+
+
 def move(tables: PageTables, old: int, new: int, length: int) -> None:
     """Move the leaves of [old, old + length) to `new`, where nothing is mapped. Raises OutOfFrames before it starts."""
     delta = new - old
@@ -162,67 +188,65 @@ def _move_piece(tables: PageTables, to: int, word: int, pages: int) -> None:
 def copy(tables: PageTables, child: PageTables, start: int, end: int, private: bool) -> tuple[int, int, list[Run]]:
     """Give `child` the leaves of [start, end); what is private becomes read-only, shared until written, in both.
 
-    How many pages of files and of other kinds were copied, and the (address, lanes) of what lost write permission.
+    How many pages of files and of other kinds were copied, and the (address, entries) of what lost write permission, with
+    only the permission left in the entries.
     """
-    fmt, words = tables.fmt, tables.words
     files = others = 0
-    soft_cow = fmt.soft_cow.bit_length() - 1
-    soft_file = ONES * fmt.soft_file
     lost: list[Run] = []
+    mem, get_run = tables.mem, tables.frames.get_run
     for block in tables.in_range(start, end):
         base = tables.blocks[block]
         va = block << BLOCK_SHIFT
-        if base < 0 and (va < start or va + (LANES << PAGE_SHIFT) > end):
+        if base < 0 and (va < start or va + BLOCK_SIZE > end):
             base = tables.split(block)
         if base < 0:
             _copy_large(tables, child, block, private, lost)
             others += LANES
             continue
-        low = max(va, start)
-        pages = (min(va + (LANES << PAGE_SHIFT), end) - low) >> PAGE_SHIFT
-        lane = low >> PAGE_SHIFT & (LANES - 1)
-        lanes = tables.lanes(base + lane, pages)
-        if not lanes:
+        first = (max(va, start) - va) >> PAGE_SHIFT
+        last = (min(va + BLOCK_SIZE, end) - va) >> PAGE_SHIFT
+        data = mem[(base + first) << 3 : (base + last) << 3].tobytes()
+        trimmed = data.rstrip(b"\0")
+        if not trimmed:
             continue
         target = child.blocks.get(block)
-        target = lane + (child.make(block) if target is None else target)
-        count = _count(tables, words[base + lane : base + lane + pages].tolist())
-        if private:
-            present = lanes & ONES
-            writable = lanes & present * fmt.write
-            shared = lanes ^ writable | present << soft_cow
-            if writable:
-                lost.append((low, writable))
-            if shared != lanes:
-                lanes = shared
-                tables.set_lanes(base + lane, pages, lanes)
-        of_files = (lanes & soft_file).bit_count()
+        if target is None:
+            target = child.make(block)
+        last = first + ((len(trimmed) + 7) >> 3)
+        skipped = (len(data) - len(data.lstrip(b"\0"))) >> 3
+        data = data[skipped << 3 : (last - first) << 3]
+        first += skipped
+        of_files, of_others = _each_frame(tables, data, lambda run: get_run(*run))
         files += of_files
-        others += count - of_files
-        child.set_lanes(target, pages, lanes)
+        others += of_others
+        if private and of_others:  # what is a file's is read-only and marked already
+            lanes = int.from_bytes(data, "little")
+            shared, writable = _share(tables, lanes)
+            if writable:
+                lost.append((va + (first << PAGE_SHIFT), writable))
+            data = shared.to_bytes(len(data), "little")
+            mem[(base + first) << 3 : (base + last) << 3] = data
+        mem[(target + first) << 3 : (target + last) << 3] = data
     return files, others, lost
 
 
-def _count(tables: PageTables, entries: list[int]) -> int:
-    """One more reference to the frame of each present leaf; how many there are."""
-    counts, mask, shift = tables.counts, tables.fmt.pfn_mask, tables.fmt.pfn_shift
-    found = 0
-    for entry in entries:
-        if entry:
-            counts[(entry & mask) >> shift] += 1
-            found += 1
-    return found
+def _share(tables: PageTables, lanes: int) -> tuple[int, int]:
+    """Entries made read-only and shared until written; and the write permissions they lost."""
+    fmt = tables.fmt
+    present = lanes & ONES
+    writable = lanes & present * fmt.write
+    return lanes ^ writable | present * fmt.soft_cow, writable
 
 
 def _copy_large(tables: PageTables, child: PageTables, block: int, private: bool, lost: list[Run]) -> None:
-    fmt, word = tables.fmt, ~tables.blocks[block]
-    entry = tables.words[word]
     slot = child.slot(block)
+    word = ~tables.blocks[block]
+    entry = tables.words[word]
     if private:
-        if entry & fmt.write:
-            lost.append((block << BLOCK_SHIFT, entry & fmt.write))
-        entry = entry & ~fmt.write | fmt.soft_cow
+        entry, writable = _share(tables, entry)
+        if writable:
+            lost.append((block << BLOCK_SHIFT, writable))
         tables.words[word] = entry
-    tables.frames.get_run(fmt.pfn(entry), BLOCK_PAGES)
+    tables.frames.get_run(tables.fmt.pfn(entry), BLOCK_PAGES)
     child.words[slot] = entry
     child.blocks[block] = ~slot

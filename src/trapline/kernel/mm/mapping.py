@@ -361,7 +361,7 @@ def unmap(mm: AddressSpace, start: int, end: int) -> None:
     mm.tables.drop_empty(start, end, floor, ceiling, runs)
     mm.unmapped(files, others)
     mm.forget_gaps(end)
-    if runs:
+    if files or runs:
         mm.forget()
         mm.space.flush(start, end)
         put_runs(mm.ram.frames, runs)

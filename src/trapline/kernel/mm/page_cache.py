@@ -4,7 +4,8 @@ A cache with a `fill` has content behind it (a host file, a lower layer) and rea
 frames; one without (tmpfs, shared anonymous memory) holds all there is, and absent pages are holes that read as zeros.
 
 Invariants:
-- the cache holds one reference to each of its frames, and each page-table leaf that maps one holds another;
+- the cache holds one reference to each of its frames; leaves that map one hold none, so a page is unmapped everywhere before
+  its frame goes. Whoever uses a frame across an allocation holds a reference of its own;
 - bytes beyond `backed` never come from `fill`, so what was cut off by a truncation never comes back;
 - a page in `dirty` differs from what is behind it, and is not dropped.
 """
@@ -16,6 +17,7 @@ from typing import TYPE_CHECKING
 
 from trapline.kernel.mm import reclaim
 from trapline.kernel.mm.errors import OutOfFrames
+from trapline.kernel.mm.leaves import mapped
 from trapline.machine.paging.entry import PAGE_MASK, PAGE_SHIFT, PAGE_SIZE
 from trapline.machine.ram import Ram
 
@@ -362,14 +364,37 @@ class PageCache:
         counts, dirty = self._frames.counts, self.dirty
         if self.fill is None:
             return 0
+        kept = self._mapped()
         victims = []
         for index, pfn in self.pages.items():
-            if counts[pfn] == 1 and index not in dirty:
+            if counts[pfn] == 1 and index not in dirty and index not in kept:
                 victims.append(index)
                 if len(victims) >= wanted:
                     break
         self._drop(victims)
         return len(victims)
+
+    def _mapped(self) -> set[int]:
+        """The pages that some leaf maps."""
+        found: set[int] = set()
+        for area in self.mappers:
+            shift = area.offset - area.start
+            found.update((va + shift) >> PAGE_SHIFT for va in mapped(area.mm.tables, area.start, area.end))
+        return found
+
+    def mapcount(self, index: int) -> int:
+        """How many leaves map a page."""
+        offset = index << PAGE_SHIFT
+        return sum(
+            bool(area.mm.tables.entry(offset - area.offset + area.start) & area.mm.tables.fmt.soft_file)
+            for area in self.mappers
+            if area.offset <= offset < area.offset + area.end - area.start
+        )
+
+    def unmap_clean(self) -> None:
+        """Unmap everything, so that `shrink` finds pages; whoever needs them faults."""
+        if self.fill is not None:
+            self._unmap(0, None, copies=False)
 
     def close(self) -> None:
         """The file is gone. If it is still mapped, its pages live on until the last mapping is gone."""

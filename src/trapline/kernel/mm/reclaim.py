@@ -1,6 +1,6 @@
 """Reclaim: when frames run out, drop pages of files that can be read again.
 
-A page can go if its cache can fill it again, it is not dirty, and no page table maps it (its frame has one reference).
+A page can go if its cache can fill it again, it is not dirty, and no page table maps it.
 Caches are tried in the order in which they last filled a page: the longest idle first.
 """
 
@@ -37,6 +37,21 @@ class Reclaimer:
             if freed >= wanted:
                 break
         return freed
+
+
+def evict(ram: Ram, wanted: int) -> int:
+    """Free frames as `Reclaimer` does, and then pages that are mapped too. Nobody may rely on a leaf meanwhile."""
+    reclaim = ram.frames.reclaim
+    if not isinstance(reclaim, Reclaimer):
+        return 0
+    freed = reclaim(wanted)
+    for cache in list(reclaim.caches):
+        if freed >= wanted:
+            break
+        if cache.mappers:
+            cache.unmap_clean()
+            freed += cache.shrink(wanted - freed)
+    return freed
 
 
 def reclaimer(ram: Ram) -> Reclaimer:

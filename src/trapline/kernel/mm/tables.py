@@ -5,7 +5,8 @@ leaf table maps, 2 MiB; it is numbered by va >> 21. Words are indices into `Ram.
 
 Invariants:
 - `blocks[block]` is the first word of the block's leaf table, or ~word when the entry at `word`, one level up, is a large leaf;
-- every present leaf holds one reference to its frame (a large leaf: to each of its 512);
+- every present leaf holds one reference to its frame (a large leaf: to each of its 512), but a leaf of a file's page
+  (soft_file) holds none: the page cache unmaps its pages before it lets go of them;
 - a leaf without user permission maps a page of an area with PROT_NONE: its frame waits for mprotect(2);
 - a leaf that permits writing has its accessed and dirty bits set, so no machine need set them.
 """
@@ -24,6 +25,8 @@ LANES = 512  #: entries of a table
 LANE_MASK = LANES - 1
 ZEROS = memoryview(array("Q", bytes(8 * LANES)))
 ONES = int.from_bytes((1).to_bytes(8, "little") * LANES, "little")  #: bit 0 of each of 512 entries
+_STAIRS = array("Q", range(LANES)).tobytes()
+_patterns: dict[int, tuple[int, int]] = {}
 
 Run = tuple[int, int]  #: (first frame, frames)
 
@@ -130,7 +133,12 @@ class PageTables:
 
     def fill(self, word: int, entry: int, pages: int) -> None:
         """Write leaves for consecutive frames, the first of which is `entry`."""
-        self.words[word : word + pages] = array("Q", range(entry, entry + pages * self.step, self.step))
+        self.mem[word << 3 : (word + pages) << 3] = self.consecutive(entry, pages)
+
+    def consecutive(self, entry: int, pages: int) -> bytes:
+        """The bytes of leaves for consecutive frames, the first of which is `entry`."""
+        ones, stairs = _patterns.get(pages) or _pattern(pages)
+        return (entry * ones + stairs * self.step).to_bytes(pages << 3, "little")
 
     # ---- several entries as one number: entry i is the 64-bit lane i
 
@@ -174,6 +182,15 @@ class PageTables:
                 self.frames.put(base >> 9)
             tables.clear()
         self.table_pages = 0
+
+
+def _pattern(pages: int) -> tuple[int, int]:
+    """(1, 1, 1, ...) and (0, 1, 2, ...) as so many entries."""
+    found = _patterns[pages] = (
+        ONES & (1 << 64 * pages) - 1,
+        int.from_bytes(_STAIRS[: pages << 3], "little"),
+    )
+    return found
 
 
 def _leaf_bits(fmt: Format, prot: int) -> int:

@@ -40,7 +40,7 @@ class UserAccess:
         self._readable: dict[int, int] = {}
         self._writable: dict[int, int] = {}
 
-    def fault(self, addr: int, access: int) -> tuple[int, int, int] | None:
+    def repair(self, addr: int, access: int) -> tuple[int, int, int] | None:
         """None: the access may be tried again. Else (signo, si_code, si_addr)."""
         raise NotImplementedError
 
@@ -60,7 +60,7 @@ class UserAccess:
         needed = fmt.present | fmt.user | (fmt.write if access == WRITE else 0)
         entry = tables.entry(addr)
         while entry & needed != needed:
-            if self.fault(addr, access) is not None:
+            if self.repair(addr, access) is not None:
                 raise EFAULT
             entry = tables.entry(addr)
         pa = tables.frame(addr, entry) << PAGE_SHIFT

@@ -34,3 +34,6 @@ class Scheduler(Protocol):
 
     def slice_ns(self, task: Task) -> int:
         """How long `task` may run while others wait."""
+
+    def set_nice(self, task: Task, nice: int) -> None:
+        """Give `task` a nice value of -20 to 19."""

@@ -6,8 +6,8 @@ from struct import Struct
 from typing import TYPE_CHECKING, Annotated
 
 from trapline.abi.capability import CAP_SYS_CHROOT
-from trapline.abi.errno import EINVAL, ENOENT, ENOTDIR, EPERM, ERANGE
-from trapline.abi.fcntl import AT_FDCWD
+from trapline.abi.errno import EINVAL, ENAMETOOLONG, ENOENT, ENOTDIR, EPERM, ERANGE
+from trapline.abi.fcntl import AT_FDCWD, PATH_MAX
 from trapline.abi.stat import DIRENT64_HEAD, DIRENT_HEAD, S_IFDIR, S_IFMT
 from trapline.kernel.fs import namei
 from trapline.kernel.fs.permission import MAY_EXEC, may
@@ -31,7 +31,8 @@ def _getdents(task: Task, fd: int, dirp: int, count: int, old: bool) -> int:
     out = bytearray()
     pos = file.pos
     room = min(count, MAX_LISTING)
-    for name, ino, kind in entries[pos:] if pos else entries:
+    for index in range(pos, len(entries)):
+        name, ino, kind = entries[index]
         head = DIRENT_HEAD.size + 2 if old else DIRENT64_HEAD.size + 1
         length = (head + len(name) + 7) & ~7
         if len(out) + length > room:
@@ -91,6 +92,8 @@ def sys_getcwd(task: Task, buf: UserPtr, size: Size) -> int:
         raise ENOENT
     text, outside = cwd.text(task.fs.root)
     data = (b"(unreachable)" if outside else b"") + text + b"\0"
+    if len(data) > PATH_MAX:
+        raise ENAMETOOLONG
     if len(data) > size:
         raise ERANGE
     task.mm.write(buf, data)

@@ -8,8 +8,8 @@ from trapline.abi import sched as w
 from trapline.abi.errno import ECHILD, EINVAL, ESRCH
 from trapline.kernel.syscalls.declare import Arg, Int, Pid, Result, UserPtr, syscall
 from trapline.kernel.task import exit as exits
-from trapline.kernel.task.usage import pack_usage
 from trapline.kernel.task.task import WORK_EXIT
+from trapline.kernel.task.usage import pack_usage
 from trapline.kernel.task.wait import Found, Matches, wait
 
 if TYPE_CHECKING:

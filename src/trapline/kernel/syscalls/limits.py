@@ -131,7 +131,7 @@ def _who(task: Task, which: int, who: int) -> list[Task]:
 @syscall("getpriority")
 def sys_getpriority(task: Task, which: Annotated[int, Arg(-32, "enum:PRIO")], who: Int) -> int:
     """getpriority(2): 20 minus the nice value."""
-    return max(20 - each.entity.nice for each in _who(task, which, who))
+    return 20 - min(int(each.entity.nice) for each in _who(task, which, who))
 
 
 @syscall("setpriority")

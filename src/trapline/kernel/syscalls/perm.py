@@ -44,7 +44,7 @@ def _chmod(task: Task, path: FsPath, mode: int) -> int:
     if inode.mode & S_IFMT == S_IFLNK:
         raise ENOTSUP
     inode.setattr(mode=mode_for_chmod(inode, task.creds, mode & 0o7777))
-    notify.event(inode, notify.IN_ATTRIB)
+    notify.path_event(path, notify.IN_ATTRIB)
     return 0
 
 
@@ -64,13 +64,6 @@ def sys_fchmod(task: Task, fd: Fd, mode: Mode) -> int:
 def sys_fchmodat(task: Task, dirfd: DirFd, pathname: Path, mode: Mode) -> int:
     """fchmodat(2): chmod(2) relative to a directory; this call has no flags."""
     return _chmod(task, task.kernel.vfs.walk(task, dirfd, task.mm.read_path(pathname)), mode)
-
-
-@syscall("fchmodat2")
-def sys_fchmodat2(task: Task, dirfd: DirFd, pathname: Path, mode: Mode, flags: AtFlags) -> int:
-    """fchmodat(2): chmod(2) relative to a directory, with flags."""
-    check_flags(flags, AT_SYMLINK_NOFOLLOW | AT_EMPTY_PATH)
-    return _chmod(task, task.kernel.vfs.path_at(task, dirfd, task.mm.read_path(pathname), flags), mode)
 
 
 @syscall("umask")
@@ -94,7 +87,7 @@ def _chown(task: Task, path: FsPath, uid: int, gid: int) -> int:
         if mode & S_IXGRP:
             mode &= ~S_ISGID
     inode.setattr(mode=mode, uid=None if uid == -1 else uid & 0xFFFFFFFF, gid=None if gid == -1 else gid & 0xFFFFFFFF)
-    notify.event(inode, notify.IN_ATTRIB)
+    notify.path_event(path, notify.IN_ATTRIB)
     return 0
 
 
@@ -135,7 +128,7 @@ def _set_times(task: Task, path: FsPath, atime: int | None, mtime: int | None, *
             raise EPERM
         may(inode, task.creds, MAY_WRITE)
     inode.setattr(atime_ns=atime, mtime_ns=mtime)
-    notify.event(inode, notify.IN_ATTRIB)
+    notify.path_event(path, notify.IN_ATTRIB)
     return 0
 
 

@@ -13,6 +13,7 @@ from trapline.abi.errno import EAGAIN, EBADF, EINVAL, EISDIR, EOVERFLOW, ESPIPE,
 from trapline.abi.fcntl import O_APPEND, O_NONBLOCK, SEEK_CUR, SEEK_SET
 from trapline.abi.rw import MAX_RW_COUNT
 from trapline.abi.stat import S_IFDIR, S_IFMT, S_IFREG
+from trapline.kernel.ipc.pipe import PipeFile
 from trapline.kernel.sync.park import Interrupted
 from trapline.kernel.syscalls.declare import Arg, Fd, Result, Size, syscall
 from trapline.kernel.syscalls.splice import OffsetPtr, load_offset, open_for
@@ -58,10 +59,10 @@ class _SendFile:
     def start(self) -> Result:
         blocked = self._chunk()
         if blocked:
-            if self.done or self.target.flags & O_NONBLOCK:
-                if not self.done:
-                    raise EAGAIN
-                return self._finish()
+            if self.target.flags & O_NONBLOCK and not self.done:
+                raise EAGAIN
+            if self.target.flags & O_NONBLOCK or (self.done and isinstance(self.target, PipeFile)):
+                return self._finish()  # as on Linux, a pipe that is full ends the call
             return self._rest(True)
         return self._rest(False) if self.left else self._finish()
 

@@ -1,4 +1,4 @@
-"""Reading clocks and sleeping: clock_gettime(2), clock_nanosleep(2), gettimeofday(2), adjtimex(2).
+"""Reading clocks and sleeping: clock_gettime(2), clock_nanosleep(2), gettimeofday(2), times(2), adjtimex(2).
 
 The clocks are the host's (or made up, when runs must repeat): they can be read by everybody and set by nobody.
 """
@@ -21,7 +21,7 @@ from trapline.kernel.syscalls.timearg import (
     write_timespec,
 )
 from trapline.kernel.task.alarms import Alarm
-from trapline.kernel.task.cputime import cpu_clock
+from trapline.kernel.task.cputime import cpu_clock, group_ns, group_user_ns
 
 if TYPE_CHECKING:
     from trapline.kernel.task.task import Task, ThreadGroup
@@ -30,6 +30,7 @@ ClockId = Annotated[int, Arg(-32, "clock")]
 SleepFlags = Annotated[int, Arg(-32, "flags:timer_flags")]
 TimespecIn = Annotated[int, Arg(64, "struct:timespec")]
 TimespecOut = Annotated[int, Arg(64, "struct_out:timespec")]
+TmsOut = Annotated[int, Arg(64, "struct_out:tms")]
 TimevalIn = Annotated[int, Arg(64, "struct:timeval")]
 TimevalOut = Annotated[int, Arg(64, "struct_out:timeval")]
 
@@ -116,6 +117,18 @@ def sys_time(task: Task, tloc: UserPtr) -> int:
     if tloc:
         task.mm.write(tloc, seconds.to_bytes(8, "little", signed=True))
     return seconds
+
+
+@syscall("times")
+def sys_times(task: Task, buf: TmsOut) -> int:
+    """times(2): CPU time of the process and of its waited-for children, and the time since boot, in clock ticks."""
+    if buf:
+        group = task.group
+        user = group_user_ns(group)
+        spent = user, group_ns(group) - user, group.cutime_ns, group.cstime_ns
+        task.mm.write(buf, t.TMS.pack(*(each // t.TICK_NS for each in spent)))
+    ticks: int = task.kernel.clock.boottime_ns() // t.TICK_NS
+    return ticks
 
 
 # ---- sleeping

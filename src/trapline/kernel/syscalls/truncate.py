@@ -21,7 +21,7 @@ from trapline.kernel.syscalls.atpath import Off, check_flags
 from trapline.kernel.syscalls.declare import Arg, Fd, Path, Size, syscall
 
 if TYPE_CHECKING:
-    from trapline.kernel.fs.inode import Inode
+    from trapline.kernel.fs.mount import Path as FsPath
     from trapline.kernel.task.task import Task
 
 OFF_MAX = (1 << 63) - 1
@@ -48,13 +48,14 @@ def check_size_limit(task: Task, size: int) -> None:
         raise EFBIG
 
 
-def _truncate(task: Task, inode: Inode, length: int) -> int:
+def _truncate(task: Task, path: FsPath, length: int) -> int:
+    inode = path.inode
     size = inode.size if inode.page_cache is None else inode.page_cache.size
     if length > size:
         check_size_limit(task, length)
     mode = mode_after_write(inode, task.creds)
     inode.setattr(size=length, mode=mode if mode != inode.mode & 0o7777 else None)
-    notify.event(inode, notify.IN_MODIFY)
+    notify.path_event(path, notify.IN_MODIFY)
     return 0
 
 
@@ -73,7 +74,7 @@ def sys_truncate(task: Task, path: Path, length: Off) -> int:
     may_access(found, task.creds, MAY_WRITE)
     if inode.writers < 0:
         raise ETXTBSY
-    return _truncate(task, inode, length)
+    return _truncate(task, found, length)
 
 
 @syscall("ftruncate")
@@ -84,7 +85,7 @@ def sys_ftruncate(task: Task, fd: Fd, length: Off) -> int:
     file = task.files.get(fd)
     if not file.writable or file.inode.mode & S_IFMT != S_IFREG:
         raise EINVAL
-    return _truncate(task, file.inode, length)
+    return _truncate(task, task.kernel.vfs.path_of(file), length)
 
 
 @syscall("fallocate")

@@ -87,7 +87,7 @@ def _set(task: Task, path: FsPath, name: int, value: int, size: int, flags: int)
     data = task.mm.read(value, size) if size else b""
     _permit(task, path, text, MAY_WRITE)
     path.inode.setxattr(text, data, flags)
-    notify.event(path.inode, notify.IN_ATTRIB)
+    notify.path_event(path, notify.IN_ATTRIB)
     return 0
 
 
@@ -180,7 +180,7 @@ def _remove(task: Task, path: FsPath, name: int) -> int:
     text = _read_name(task, name)
     _permit(task, path, text, MAY_WRITE)
     path.inode.removexattr(text)
-    notify.event(path.inode, notify.IN_ATTRIB)
+    notify.path_event(path, notify.IN_ATTRIB)
     return 0
 
 

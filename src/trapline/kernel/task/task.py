@@ -13,7 +13,7 @@ from __future__ import annotations
 from collections.abc import Coroutine
 from typing import TYPE_CHECKING, Any
 
-from trapline.kernel.sync.park import WaitQueue, Waiter
+from trapline.kernel.sync.park import Waiter, WaitQueue
 
 if TYPE_CHECKING:
     from trapline.kernel.core import Kernel
@@ -44,11 +44,49 @@ class Task:
     """One thread."""
 
     __slots__ = (
-        "altstack", "blocked", "clear_child_tid", "comm", "coro", "creds", "ctx", "death_signal", "entity", "exit_signal",
-        "exit_status", "files", "fs", "group", "kernel", "majflt", "minflt", "mm", "no_new_privs", "nivcsw", "nvcsw",
-        "on_cpu", "pending", "personality", "restart", "robust_list", "rseq", "saved_mask", "set_child_tid", "state",
-        "stime_ns", "syscall_entry", "syscall_nr", "tid", "timer_slack_ns", "utime_ns", "vfork_done", "waiter", "work",
-        "user_since_ns", "start_time_ns", "dumpable", "again",
+        "again",
+        "altstack",
+        "blocked",
+        "clear_child_tid",
+        "comm",
+        "coro",
+        "creds",
+        "ctx",
+        "death_signal",
+        "dumpable",
+        "entity",
+        "exit_signal",
+        "exit_status",
+        "files",
+        "fs",
+        "group",
+        "kernel",
+        "majflt",
+        "minflt",
+        "mm",
+        "nivcsw",
+        "no_new_privs",
+        "nvcsw",
+        "on_cpu",
+        "pending",
+        "personality",
+        "restart",
+        "robust_list",
+        "rseq",
+        "saved_mask",
+        "set_child_tid",
+        "start_time_ns",
+        "state",
+        "stime_ns",
+        "syscall_entry",
+        "syscall_nr",
+        "tid",
+        "timer_slack_ns",
+        "user_since_ns",
+        "utime_ns",
+        "vfork_done",
+        "waiter",
+        "work",
     )  # fmt: skip
 
     def __init__(self, kernel: Kernel, tid: int, group: ThreadGroup, ctx: Context | None) -> None:
@@ -113,10 +151,45 @@ class ThreadGroup:
     """One process: what its threads share."""
 
     __slots__ = (
-        "actions", "child_subreaper", "child_wait", "children", "cutime_ns", "cstime_ns", "cminflt", "cmajflt", "exe", "exiting",
-        "exit_status", "group_stop", "itimers", "kernel", "leader", "parent", "pending", "pgid", "pid", "pidfd_wait",
-        "posix_timers", "rlimits", "sid", "stop_signal", "tasks", "tty", "utime_ns", "stime_ns", "zombie", "wait_event",
-        "minflt", "majflt", "maxrss_kb", "oom_score_adj", "signal_wait", "did_exec", "core_dumped", "nvcsw", "nivcsw",
+        "actions",
+        "child_subreaper",
+        "child_wait",
+        "children",
+        "cmajflt",
+        "cminflt",
+        "core_dumped",
+        "cstime_ns",
+        "cutime_ns",
+        "did_exec",
+        "exe",
+        "exit_status",
+        "exiting",
+        "group_stop",
+        "itimers",
+        "kernel",
+        "leader",
+        "majflt",
+        "maxrss_kb",
+        "minflt",
+        "nivcsw",
+        "nvcsw",
+        "oom_score_adj",
+        "parent",
+        "pending",
+        "pgid",
+        "pid",
+        "pidfd_wait",
+        "posix_timers",
+        "rlimits",
+        "sid",
+        "signal_wait",
+        "stime_ns",
+        "stop_signal",
+        "tasks",
+        "tty",
+        "utime_ns",
+        "wait_event",
+        "zombie",
     )  # fmt: skip
 
     def __init__(self, kernel: Kernel, pid: int, parent: ThreadGroup | None) -> None:

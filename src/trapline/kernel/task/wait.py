@@ -27,7 +27,7 @@ class Found(NamedTuple):
 Matches = Callable[["ThreadGroup"], bool]
 
 
-def wait(task: Task, matches: Matches, options: int) -> Found | None | Coroutine[Any, Any, Found]:
+def wait(task: Task, matches: Matches, options: int) -> Found | Coroutine[Any, Any, Found] | None:
     """A child that is ready; None with WNOHANG if none is; else a coroutine. Raises ECHILD if none could ever be."""
     found = _look(task, matches, options)
     if found is not None or options & w.WNOHANG:

@@ -69,7 +69,7 @@ def may_inspect(kernel: Any, target: Any) -> bool:
         return True
     same_user = mine.fsuid == theirs.euid == theirs.suid == theirs.uid
     same_group = mine.fsgid == theirs.egid == theirs.sgid == theirs.gid
-    return same_user and same_group and target.dumpable == 1
+    return bool(same_user and same_group and target.dumpable == 1)
 
 
 def check_inspect(kernel: Any, target: Any) -> None:

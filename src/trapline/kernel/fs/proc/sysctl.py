@@ -11,7 +11,6 @@ from typing import TYPE_CHECKING, Any
 
 from trapline.abi.capability import CAP_LAST_CAP
 from trapline.abi.errno import EINVAL
-
 from trapline.kernel import uts
 from trapline.kernel.fs.proc.base import ProcSuperBlock
 from trapline.kernel.fs.synthetic import SynthDir, SynthFile

@@ -181,7 +181,7 @@ ONE: dict[bytes, File] = BOTH | {
     b"stat": File(0o444, _stat_thread),
 }
 _INDEX = {name: number for number, name in enumerate(sorted(WHOLE.keys() | ONE.keys()), 1)}
-_LINKS: dict[bytes, Callable[[ProcSuperBlock, Any], Inode]] = {b"cwd": taskfd.cwd, b"exe": taskfd.exe, b"root": taskfd.root}
+_LINKS: dict[bytes, Callable[[ProcSuperBlock, Any], Inode]] = {b"cwd": taskfd.cwd, b"root": taskfd.root, b"exe": taskfd.exe}
 
 
 def _attr(sb: ProcSuperBlock, task: Any) -> Inode:

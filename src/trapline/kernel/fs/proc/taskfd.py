@@ -40,7 +40,7 @@ class MagicLink(SynthLink):
         self._check()
         return self.text(self.target_task)
 
-    def follow(self, task: Any) -> Path:  # type: ignore[override]
+    def follow(self, task: Any) -> Path:
         self._check()
         return self.place(self.target_task)
 

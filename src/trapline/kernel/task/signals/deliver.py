@@ -49,6 +49,8 @@ def deliver(task: Task) -> None:
         if info is None:
             _nothing_left(task)
             return
+        if task.kernel.on_signal is not None:
+            task.kernel.on_signal(task, info)
         action = actions.table[info.signo]
         if action.handler > SIG_IGN:
             _handle(task, info, action)

@@ -6,6 +6,7 @@ did to its session or its parent; so whoever is left over after a test is found 
 
 from __future__ import annotations
 
+import contextlib
 import ctypes
 import os
 import time
@@ -62,10 +63,8 @@ def _reaped(pid: int, state: str, ours: bool) -> bool:
     if not state.startswith("Z"):
         return False
     if ours:
-        try:
+        with contextlib.suppress(ChildProcessError):
             os.waitpid(pid, os.WNOHANG)
-        except ChildProcessError:
-            pass
     return True
 
 
@@ -81,8 +80,6 @@ def no_process_left() -> Iterator[None]:
             return
         time.sleep(0.05)
     for pid in left:
-        try:
+        with contextlib.suppress(ProcessLookupError):
             os.kill(pid, 9)
-        except ProcessLookupError:
-            pass
     pytest.fail(f"processes left behind: {left}")

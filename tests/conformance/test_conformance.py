@@ -11,6 +11,7 @@ import re
 from pathlib import Path
 
 import pytest
+
 import support
 
 HERE = Path(__file__).parent

@@ -7,6 +7,7 @@ from collections.abc import Callable, Sequence
 from pathlib import Path
 
 import pytest
+
 import support
 
 MTIME_NS = 1_700_000_000_000_000_000

@@ -6,6 +6,7 @@ import shutil
 from pathlib import Path
 
 import pytest
+
 import support
 from conftest import Same
 

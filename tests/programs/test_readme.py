@@ -5,6 +5,7 @@ from __future__ import annotations
 import os
 
 import pytest
+
 import support
 
 MAIN = "ls -l / | sort -k5n | tail -3; python3 -c 'print(6*7)'"

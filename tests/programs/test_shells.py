@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import pytest
+
 import support
 from conftest import Same
 
@@ -21,7 +22,7 @@ COMMON = {
     "trap TERM": "trap 'echo got TERM; exit 4' TERM; kill $$; echo not reached",
     "trap in a loop": "n=0; trap 'n=$((n + 1))' USR1; for i in 1 2 3; do kill -USR1 $$; done; echo $n",
     "ignored signal": "trap '' TERM; kill $$; echo alive; sh -c 'kill $$; echo child alive'",
-    "death by signal": "sh -c 'kill -9 $$'; echo $?; sh -c 'kill -SEGV $$' 2>/dev/null; echo $?",
+    "death by signal": "{ sh -c 'kill -9 $$'; echo $?; sh -c 'kill -SEGV $$'; echo $?; } 2>/dev/null",
     "die of a signal": "kill -TERM $$",
     "redirections": "echo one >new; echo two >>new; cat <new; exec 3<new; read x <&3; read y <&3; echo $y $x; exec 3<&-",
     "redirect both": "ls nonexistent fruit.txt >out 2>&1; wc -l <out; echo x 2>&- >&2 | cat",
@@ -54,7 +55,7 @@ BASH = {
     "arrays": 'a=(x y z); a+=(w); echo ${#a[@]} ${a[-1]} ${a[@]:1:2}; declare -A m=([k]=v [j]=w); for k in j k; do echo ${m[$k]}; done',
     "brace and extglob": "shopt -s extglob globstar; echo {1..5} {a,b}{1,2}; echo !(*.txt|*.csv); echo **/*.h",
     "coprocess": "coproc cat; echo ping >&${COPROC[1]}; read -r x <&${COPROC[0]}; echo $x; kill $COPROC_PID; wait $COPROC_PID 2>/dev/null; echo $?",
-    "job control": "set -m; sleep 100 & jobs; kill -STOP %1; sleep 0.1; jobs; kill %1; kill -CONT %1; wait %1; echo $?",
+    "job control": "set -m; sleep 100 & jobs; kill -STOP %1; sleep 0.1; jobs; kill %1; wait %1; echo $?",
     "wait -n": "sleep 10 & s=$!; (exit 7) & wait -n; echo $?; kill $s",
     "regular expressions": '[[ "abc123" =~ ([a-z]+)([0-9]+) ]] && echo ${BASH_REMATCH[2]} ${BASH_REMATCH[1]}',
     "printf and read": 'printf "%05d|%-6s|%x\\n" 42 ab 255; read -t 0.05 x; echo $?; read -n 2 y <<<abcdef; echo $y',
@@ -78,7 +79,7 @@ def test_common(shell: str, script: str, same: Same) -> None:
 
 @pytest.mark.parametrize("script", BASH.values(), ids=BASH.keys())
 def test_bash(script: str, same: Same) -> None:
-    same(["bash", "-c", script])
+    same(["bash", "-c", script], stderr="set -m" not in script)
 
 
 def test_script_from_stdin(same: Same) -> None:

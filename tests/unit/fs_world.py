@@ -6,13 +6,18 @@ from types import SimpleNamespace
 from typing import Any
 
 from trapline.abi.fcntl import AT_FDCWD, O_CREAT, O_RDONLY, O_WRONLY
+from trapline.abi.stat import STAT
 from trapline.kernel.fs.fdtable import FdTable
 from trapline.kernel.fs.fscontext import FsContext
 from trapline.kernel.fs.tmpfs import TmpFs, make_tmpfs
 from trapline.kernel.fs.vfs import Vfs
+from trapline.kernel.syscalls.link import sys_renameat2
+from trapline.kernel.syscalls.open import sys_openat
+from trapline.kernel.syscalls.stat import sys_stat
 from trapline.machine.ram import Ram
 
 ALL_CAPS = (1 << 41) - 1
+BUF = 1 << 16  #: where tests have handlers put their results
 
 
 class Creds:
@@ -105,3 +110,18 @@ def names(task: Any, name: bytes) -> list[bytes]:
 def call(handler: Any, task: Any, *args: Any) -> Any:
     """Call a handler, with bytes arguments put into user memory."""
     return handler(task, *[task.mm.put(each) if isinstance(each, bytes) else each for each in args])
+
+
+def stat(task: Any, name: bytes) -> dict[str, int]:
+    call(sys_stat, task, name, BUF)
+    fields = "dev ino nlink mode uid gid rdev size blksize blocks atime atime_ns mtime mtime_ns ctime ctime_ns".split()
+    return dict(zip(fields, STAT.unpack(task.mm.read(BUF, STAT.size)), strict=True))
+
+
+def open_(task: Any, name: bytes, flags: int, mode: int = 0o644) -> int:
+    fd: int = call(sys_openat, task, AT_FDCWD, name, flags, mode)
+    return fd
+
+
+def renameat2(task: Any, old: bytes, new: bytes, flags: int) -> None:
+    call(sys_renameat2, task, AT_FDCWD, old, AT_FDCWD, new, flags)

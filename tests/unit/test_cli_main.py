@@ -10,6 +10,7 @@ import sys
 from typing import NamedTuple
 
 import pytest
+
 from trapline import __version__
 from trapline.cli import doctor, run
 from trapline.cli.main import main

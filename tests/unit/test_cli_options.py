@@ -6,10 +6,11 @@ import os
 from pathlib import Path
 
 import pytest
+
 from trapline.cli import values
 from trapline.cli.environment import default_environment, environment
 from trapline.cli.options import Option, UsageError, describe, parse
-from trapline.kernel.config import DEFAULT_PATH, Identity
+from trapline.kernel.config import Identity
 
 OPTIONS = (
     Option("--root", "DIR", "what to show as the root"),
@@ -124,7 +125,7 @@ def test_secrets_do_not_cross_the_line(monkeypatch: pytest.MonkeyPatch) -> None:
 def test_variables_are_passed_on_by_name_or_set(monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setenv("TOKEN", "mine")
     assert environment(["TOKEN", "A=b=c", "E="], True, Identity()) == {
-        b"PATH": DEFAULT_PATH, b"TOKEN": b"mine", b"A": b"b=c", b"E": b"",
+        b"TOKEN": b"mine", b"A": b"b=c", b"E": b"",
     }  # fmt: skip
     monkeypatch.delenv("TOKEN")
     with pytest.raises(UsageError, match="is not set"):

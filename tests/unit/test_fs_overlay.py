@@ -9,7 +9,16 @@ import pytest
 from fs_world import World, call, names, read, write
 
 from trapline.abi.errno import EEXIST, ENOENT, ENOTEMPTY
-from trapline.abi.fcntl import AT_FDCWD, FALLOC_FL_KEEP_SIZE, FALLOC_FL_PUNCH_HOLE, O_CREAT, O_RDONLY, O_RDWR, O_TRUNC, O_WRONLY
+from trapline.abi.fcntl import (
+    AT_FDCWD,
+    FALLOC_FL_KEEP_SIZE,
+    FALLOC_FL_PUNCH_HOLE,
+    O_CREAT,
+    O_RDONLY,
+    O_RDWR,
+    O_TRUNC,
+    O_WRONLY,
+)
 from trapline.kernel.drivers.hostfs import Descriptors, HostFs
 from trapline.kernel.fs.layer import OPAQUE, PRESENT, WHITEOUT, changes
 from trapline.kernel.fs.overlay import OverlayFs
@@ -54,10 +63,7 @@ def task(world: Layers) -> Any:
 
 
 def snapshot(root: HostPath) -> list[tuple[str, bytes]]:
-    found = []
-    for each in sorted(root.rglob("*")):
-        found.append((str(each), each.read_bytes() if each.is_file() else b""))
-    return found
+    return [(str(each), each.read_bytes() if each.is_file() else b"") for each in sorted(root.rglob("*"))]
 
 
 def ino(world: Layers, name: bytes) -> int:

@@ -281,7 +281,7 @@ def test_rw_binds_a_directory_to_its_own_name(tmp_path: HostPath) -> None:
 
 @pytest.mark.parametrize("text", ["", "/a", "/a:b", "a:/b", "/a:/b:wr", "/a:/b:ro:x", ":/b"])
 def test_malformed_binds(text: str) -> None:
-    with pytest.raises(ValueError, match="expected|absolute"):
+    with pytest.raises(ValueError, match=r"expected|absolute"):
         parse_bind(text)
 
 

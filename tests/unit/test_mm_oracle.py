@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+from collections import Counter
+from contextlib import suppress
 from dataclasses import dataclass
 
 from hypothesis import HealthCheck, given, settings
@@ -84,11 +86,12 @@ class World:
         content = [17 + i for i in range(10)]
         disk = b"".join(bytes([each]) * PAGE for each in content)
         ram = self.machine.ram
+        self.disk = bytearray(disk)
         self.files = [
             ModelFile(FakeFile(backed_cache(ram, disk)), content),
             ModelFile(tmpfs_file(ram, disk[: 5 * PAGE]), content[:5]),
         ]
-        self.files.append(ModelFile(FakeFile(stored_cache(ram, disk)), list(content)))
+        self.files.append(ModelFile(FakeFile(stored_cache(ram, self.disk)), list(content)))
 
     # each step: numbers from hypothesis, to be read as it needs
 
@@ -120,10 +123,8 @@ class World:
 
     def protect(self, mm: AddressSpace, model: dict[int, Page], first: int, count: int, c: int) -> None:
         prot = (0, 1, 3, 3)[c & 3]
-        try:
+        with suppress(Errno):
             mm.mprotect(ARENA + first * PAGE, count * PAGE, prot)
-        except Errno:
-            pass
         for i in range(first, first + count):
             if i not in model:
                 break
@@ -181,10 +182,8 @@ class World:
             mm.put()
 
     def forget(self, mm: AddressSpace, model: dict[int, Page], first: int, count: int, c: int) -> None:
-        try:
+        with suppress(Errno):
             mm.madvise(ARENA + first * PAGE, count * PAGE, MADV_DONTNEED)
-        except Errno:
-            pass
         for i in range(first, first + count):
             if i in model and model[i].private:
                 model[i].cell = None
@@ -211,6 +210,8 @@ class World:
         file = self.files[c % len(self.files)]
         pages = (c >> 3) % FILE_PAGES
         assert file.file.page_cache is not None
+        if file.file.page_cache.writeback is not None:
+            del self.disk[pages * PAGE :]
         file.file.page_cache.truncate(pages * PAGE)
         for i in range(pages, FILE_PAGES):
             file.values[i] = 0
@@ -247,11 +248,15 @@ class World:
 
     def verify(self) -> None:
         fmt = self.machine.arch.paging
-        references: dict[int, int] = {}
-        for mm, model in self.spaces:
+        references: Counter[int] = Counter()
+        caches = {file.file.page_cache for file in self.files}
+        for mm, _ in self.spaces:
             previous = None
             anon = files = 0
+            for tables in (mm.tables.blocks, *mm.tables.upper):
+                references.update(base >> 9 for base in tables.values() if base >= 0)
             for area in mm.areas():
+                caches.add(area.cache)
                 assert area.start < area.end
                 assert previous is None or previous.end <= area.start
                 assert previous is None or not previous.joins(area)
@@ -261,16 +266,24 @@ class World:
                 assert area is not None
                 assert not step.entry & fmt.write or area.prot & 2
                 assert bool(step.entry & fmt.user) == bool(area.prot)
-                for i in range(1 << 9 * step.level):
-                    references[fmt.pfn(step.entry) + i] = references.get(fmt.pfn(step.entry) + i, 0) + 1
+                pfn = fmt.pfn(step.entry)
+                if not step.entry & fmt.soft_file:
+                    references.update(range(pfn, pfn + (1 << 9 * step.level)))
                 if step.entry & fmt.soft_file:
                     files += 1
                 else:
                     anon += 1 << 9 * step.level
             assert (anon, files) == (mm.rss_anon, mm.rss_file)
+            assert mm.total_vm_pages == sum(area.pages for area in mm.areas())
+        for cache in caches:
+            if cache is not None:
+                references.update(cache.pages.values())
+        used = {pfn: count for pfn, count in enumerate(self.frames.counts) if count}
+        assert used == references
+        assert self.frames.used_pages == len(used)
+        for mm, model in self.spaces:
             for i in set(model) | {0, 600, PAGES - 1}:
                 self.check(mm, model, i, bool(i & 1))
-        del references
 
     def finish(self) -> None:
         for mm, _ in self.spaces:

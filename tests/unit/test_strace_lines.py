@@ -6,6 +6,7 @@ import struct
 from typing import Any
 
 import pytest
+
 from coverage_page import load
 from trapline.abi.errno import EFAULT
 from trapline.kernel.syscalls.declare import SYSCALLS, SystemCall, parameters

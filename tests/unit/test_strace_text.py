@@ -8,6 +8,7 @@ import struct
 from types import ModuleType
 
 import pytest
+
 from trapline import abi
 from trapline.abi import signal as abi_signal
 from trapline.kernel.task.signals.siginfo import SigInfo

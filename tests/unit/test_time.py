@@ -96,6 +96,14 @@ def test_time_of_day_can_be_read_and_not_set(world: World) -> None:
     assert world.call(task, "adjtimex", IN) == -e.EPERM.number
 
 
+def test_times_counts_in_ticks(world: World) -> None:
+    task = world.process()
+    task.utime_ns, task.stime_ns, task.group.cutime_ns, task.group.cstime_ns = (n * 10_000_000 for n in (1, 2, 3, 4))
+    assert world.call(task, "times", OUT) == world.clock.now_ns // 10_000_000
+    assert got(task, 4) == (1, 2, 3, 4)
+    assert world.call(task, "times", 0) > 0
+
+
 # ---- sleeping
 
 

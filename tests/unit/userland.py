@@ -108,9 +108,8 @@ def backed_cache(ram: Ram, data: bytes) -> PageCache:
     return PageCache(ram, len(data), fill)
 
 
-def stored_cache(ram: Ram, data: bytes) -> PageCache:
-    """A cache whose changes are written back to what is behind it."""
-    disk = bytearray(data)
+def stored_cache(ram: Ram, disk: bytearray) -> PageCache:
+    """A cache whose changes are written back to `disk`."""
 
     def fill(offset: int, into: memoryview) -> None:
         part = disk[offset : offset + len(into)]

@@ -1,0 +1,135 @@
+"""Deaths from outside: stubs killed, trapline killed or told to stop. No process stays behind, and the status says what happened."""
+
+from __future__ import annotations
+
+import contextlib
+import os
+import signal
+import subprocess
+import time
+from collections.abc import Iterator
+from pathlib import Path
+
+import pytest
+
+import support
+
+pytestmark = pytest.mark.usefixtures("no_process_left")
+SCRIPT = "trap 'echo TERM; exit 9' TERM; trap 'echo INT; exit 8' INT; sleep 100 & sleep 100 & echo ready; wait; wait; echo end"
+
+
+def children(pid: int) -> list[int]:
+    """All processes below `pid`."""
+    found: list[int] = []
+    for name in os.listdir("/proc"):
+        if name.isdigit():
+            try:
+                stat = Path("/proc", name, "stat").read_text().rpartition(")")[2].split()
+            except OSError:
+                continue
+            if int(stat[1]) == pid and stat[0] != "Z":
+                found += [int(name), *children(int(name))]
+    return found
+
+
+@pytest.fixture
+def running() -> Iterator[subprocess.Popen[bytes]]:
+    """A sandbox with a shell and two sleepers, ready."""
+    process = subprocess.Popen(
+        support.trapline_command(["sh", "-c", SCRIPT], uid=support.users()[-1]),
+        stdout=subprocess.PIPE,
+        stderr=subprocess.PIPE,
+        env=support.host_environment(),
+        start_new_session=True,
+    )
+    assert process.stdout
+    line = process.stdout.readline()
+    assert line == b"ready\n", process.stderr and process.stderr.read()
+    yield process
+    if process.poll() is None:
+        process.kill()
+    process.communicate(timeout=10)
+
+
+def gone(pids: list[int], within_s: float = 3) -> list[int]:
+    """Those of `pids` that still live after a while."""
+    end = time.monotonic() + within_s
+    alive = pids
+    while alive and time.monotonic() < end:
+        time.sleep(0.05)
+        alive = [pid for pid in alive if os.path.exists(f"/proc/{pid}") and " Z " not in Path(f"/proc/{pid}/stat").read_text()]
+    return alive
+
+
+def test_trapline_killed(running: subprocess.Popen[bytes]) -> None:
+    """SIGKILL cannot be handled: the kernel of the host must end everything."""
+    pids = children(running.pid)
+    running.kill()
+    running.wait()
+    assert not gone(pids)
+
+
+@pytest.mark.parametrize(("signo", "word", "status"), [(signal.SIGTERM, b"TERM", 9), (signal.SIGINT, b"INT", 8)])
+def test_trapline_told_to_stop(signo: int, word: bytes, status: int, running: subprocess.Popen[bytes]) -> None:
+    """The signal reaches the program, which may clean up; or the whole sandbox ends as if by that signal."""
+    pids = children(running.pid)
+    running.send_signal(signo)
+    out, err = running.communicate(timeout=10)
+    assert (running.returncode == status and word in out) or running.returncode in (128 + signo, -signo), (running.returncode, out, err)
+    assert b"Traceback" not in err
+    assert not gone(pids)
+
+
+def test_trapline_hung_up(running: subprocess.Popen[bytes]) -> None:
+    pids = children(running.pid)
+    running.send_signal(signal.SIGHUP)
+    running.communicate(timeout=10)
+    assert not gone(pids)
+
+
+def test_one_stub_killed(running: subprocess.Popen[bytes]) -> None:
+    """The program in it dies as if by SIGKILL; the others and the kernel go on, or the sandbox says why it ends."""
+    pids = children(running.pid)
+    assert pids, "this machine runs user code in child processes"
+    os.kill(pids[-1], signal.SIGKILL)
+    time.sleep(0.3)
+    running.send_signal(signal.SIGTERM)
+    _, err = running.communicate(timeout=15)
+    assert b"Traceback" not in err
+    assert not gone(pids)
+
+
+def test_all_stubs_killed(running: subprocess.Popen[bytes]) -> None:
+    pids = children(running.pid)
+    for pid in pids:
+        with contextlib.suppress(ProcessLookupError):
+            os.kill(pid, signal.SIGKILL)
+    _, err = running.communicate(timeout=15)
+    assert running.returncode in (137, -9, 125), (running.returncode, err)
+    assert b"Traceback" not in err
+
+
+def test_a_stub_stopped_and_continued(running: subprocess.Popen[bytes]) -> None:
+    for pid in children(running.pid):
+        os.kill(pid, signal.SIGSTOP)
+    time.sleep(0.1)
+    for pid in children(running.pid):
+        os.kill(pid, signal.SIGCONT)
+    running.send_signal(signal.SIGTERM)
+    running.communicate(timeout=10)
+
+
+def test_output_closed_early() -> None:
+    """`trapline run yes | head -1`: SIGPIPE inside, a quiet end outside."""
+    got = support._execute(
+        ["sh", "-c", '"$@" | head -1', "sh", *support.trapline_command(["yes"], uid=support.users()[-1])],
+        support.host_environment(), "/", b"", 20, "yes | head",
+    )  # fmt: skip
+    assert got.stdout == b"y\n" and b"Traceback" not in got.stderr, got.tail()
+
+
+def test_background_processes_end_with_the_first() -> None:
+    """The sandbox lives as long as its first process; what that leaves behind is ended."""
+    start = time.monotonic()
+    got = support.trapline(["sh", "-c", "sleep 100 & (setsid sleep 100 &) ; exit 3"], uid=support.users()[-1], timeout_s=20)
+    assert got.status == 3 and time.monotonic() - start < 10, got.tail()

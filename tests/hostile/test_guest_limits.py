@@ -1,0 +1,59 @@
+"""Programs that take all they can: forks, threads, memory, files, descriptors, names, signals, time."""
+
+from __future__ import annotations
+
+import time
+
+import pytest
+
+import support
+from conftest import Guest
+
+POLITE = {
+    "forks": ("--pids", "50"),
+    "threads": ("--pids", "60"),
+    "descriptors": (),
+    "deep": (),
+    "links": (),
+    "signals": (),
+}
+
+
+@pytest.mark.parametrize(("bomb", "options"), POLITE.items(), ids=POLITE.keys())
+def test_refused_politely(bomb: str, options: tuple[str, ...], guest: Guest) -> None:
+    got = guest("bombs", bomb, options=options, alive=bomb not in ("forks", "threads"), timeout_s=120)
+    assert got.status == 42, got.tail()
+
+
+def test_fork_tree_is_ended_by_the_time_limit(guest: Guest) -> None:
+    got = guest("bombs", "fork-tree", options=("--pids", "40", "--timeout", "3"), alive=False, timeout_s=30)
+    assert got.status == 124, got.tail()
+
+
+def test_memory_bomb(guest: Guest) -> None:
+    """The out-of-memory killer ends the bomb, and says so; the shell that started it lives."""
+    got = guest("bombs", "memory", options=("--memory", "200M"), timeout_s=120)
+    assert got.status in (42, 137), got.tail()
+
+
+def test_file_memory_bomb(guest: Guest) -> None:
+    """A file in memory cannot grow beyond the memory there is."""
+    got = guest("bombs", "file-memory", options=("--memory", "200M"), timeout_s=120)
+    assert got.status in (42, 137), got.tail()
+
+
+def test_all_signals_blocked_and_spinning(guest: Guest) -> None:
+    start = time.monotonic()
+    got = guest("bombs", "spin", options=("--timeout", "1"), alive=False, timeout_s=20)
+    assert got.status == 124 and time.monotonic() - start < 10, got.tail()
+
+
+def test_shell_bombs(no_process_left: None) -> None:
+    """The classic one, as an unprivileged user, under both limits."""
+    got = support.trapline(
+        ["bash", "-c", "f() { f | f & }; f; sleep 100"],
+        ["--pids", "40", "--timeout", "3"],
+        uid=support.users()[-1],
+        timeout_s=40,
+    )
+    assert got.status in (124, 254, 1), got.tail()

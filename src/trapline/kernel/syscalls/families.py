@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from trapline.kernel.syscalls import (  # noqa: F401
+    absent,
     clone,
     dir,
     epoll,

@@ -142,34 +142,35 @@ class Frames:
                 break
         else:
             have, pfn = BLOCK_ORDER, self._take_block(order)
+            if pfn < 0:
+                self._merge_hot()
+                return self._take(order)
         while have > order:  # split, keeping the lower half
             have -= 1
             self._free[have].add(pfn + (1 << have))
         return pfn
 
     def _take_block(self, order: int) -> int:
+        """A whole free block for a piece of `order`; -1 if all of RAM is in use or in smaller pieces."""
         if order < BLOCK_ORDER and self._warm:
             return self._warm.pop()
         if self._free[BLOCK_ORDER]:
             return self._free[BLOCK_ORDER].pop()
         pfn = self._next_block * BLOCK_PAGES
         if pfn + BLOCK_PAGES > self.total_pages:
-            return self._last_block(order)
+            return self._warm.pop() if self._warm else -1
         self._next_block += 1
         self.counts.frombytes(bytes(4 * BLOCK_PAGES))
         self._dirty.extend(bytes(BLOCK_PAGES))
         return pfn
 
-    def _last_block(self, order: int) -> int:
-        """All of RAM is in use or in small pieces: merge what the hot list keeps apart."""
-        if self._warm:
-            return self._warm.pop()
+    def _merge_hot(self) -> None:
+        """Let the single frames that are kept aside join their neighbours. Raises OutOfFrames if there are none."""
         if not self._hot:
             raise OutOfFrames("no run of free frames is left")
         hot, self._hot = self._hot, []
         for pfn in hot:
             self._release(pfn, 0)
-        return self._take(order)
 
     # ---- references
 

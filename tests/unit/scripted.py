@@ -154,6 +154,7 @@ class ScriptedMachine:
     def __init__(self, ram: Ram) -> None:
         self.ram = ram
         self.ready: list[tuple[int, int]] = []
+        self.on_lost: Any = None
         self.running: deque[ScriptedContext] = deque()
         self.kicked: set[ScriptedContext] = set()
         self.most_running = 0

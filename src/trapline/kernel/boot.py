@@ -132,7 +132,7 @@ class System(Kernel):
     def run_until(self, condition: Any) -> None:
         """The trap loop, until `condition()` (asked when a task has ended). Host signals are passed on meanwhile."""
         signals = HostSignals(self._notice)
-        self.hooks.on_host_event = lambda: self._host_signals(signals)
+        self.hooks.on_host_event = lambda: self._host_event(signals)
         signals.install()
         try:
             self.loop.run(condition)
@@ -143,7 +143,8 @@ class System(Kernel):
         self.hooks.host_event = True
         self.machine.ring()
 
-    def _host_signals(self, signals: HostSignals) -> None:
+    def _host_event(self, signals: HostSignals) -> None:
+        self.hooks.end_lost()
         for signo in signals.take():
             self.console.host_signal(signo)
 
@@ -185,6 +186,7 @@ def _compose(kernel: System, config: Config) -> None:
     vfs = kernel.vfs
     use_signals(_send)
     kernel.hooks = KernelHooks(kernel)
+    kernel.machine.on_lost = kernel.hooks.space_lost
     kernel.loop = TrapLoop(kernel, kernel.hooks)
     try:
         kernel.root = build_root(

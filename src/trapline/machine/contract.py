@@ -15,7 +15,7 @@ Invariants:
 from __future__ import annotations
 
 from array import array
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 from typing import Any, Protocol
 
@@ -122,6 +122,9 @@ class Machine(Protocol):
     ram: Ram
     cpus: int
     ready: list[tuple[int, int]]  #: (fd, epoll mask) that `wait` found ready; the kernel takes and clears it
+    #: told, inside any call of the machine's, which space is gone and why, then `wait` returns soon; its running contexts come
+    #: back as DEAD besides. It must only take note
+    on_lost: Callable[[Space, str], None] | None
 
     def new_space(self, root: int) -> Space: ...
 

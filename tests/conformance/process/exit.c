@@ -1,5 +1,5 @@
 /* cc: -static -pthread
- * _exit(2) as threads call it: the process ends with its last thread, with the status of its first. */
+ * _exit(2) as threads call it: the process ends with its last thread, and with its status. */
 #include "../check.h"
 #include <pthread.h>
 
@@ -31,7 +31,7 @@ static void with_another(void)
     }
     CHECK_EQ("two threads: not ended yet", waitpid(pid, &status, WNOHANG), 0);
     CHECK_EQ("two threads: wait for both", waitpid(pid, &status, 0), pid);
-    CHECK("the first thread's status is the process's", exited(status, 5));
+    CHECK("the last thread's status is the process's", exited(status, 6));
 }
 
 static void only_low_byte(void)

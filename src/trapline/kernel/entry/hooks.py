@@ -14,6 +14,7 @@ from trapline.kernel.task.task import WORK_EXIT
 if TYPE_CHECKING:
     from trapline.kernel.core import Kernel
     from trapline.kernel.task.task import Task
+    from trapline.machine.contract import Space
 
 SIGKILL = 9
 
@@ -24,10 +25,11 @@ class KernelHooks(Hooks):
     def __init__(self, kernel: Kernel) -> None:
         self.kernel = kernel
         self.deliver = deliver
+        self.lost: list[tuple[Space, str]] = []  #: address spaces that the machine lost, and why
 
     def exit(self, task: Task) -> None:
         """The task's group is exiting: the task ends here."""
-        exits.exit_task(task, task.group.exit_status)
+        exits.exit_task(task, task.group.exit_status if task.group.exiting else task.exit_status)
 
     def bury(self, task: Task) -> None:
         """A dead task left its CPU: nothing refers to its context any more."""
@@ -49,6 +51,20 @@ class KernelHooks(Hooks):
             self.kernel.log(f"{task.comm.decode(errors='replace')}[{task.tid}]: killed: {task.ctx.reason}")
         exits.exit_group(task, SIGKILL)
         task.work |= WORK_EXIT
+
+    def space_lost(self, space: Space, reason: str) -> None:
+        """The machine lost an address space, perhaps while none of its tasks was in user mode."""
+        self.lost.append((space, reason))
+        self.host_event = True
+
+    def end_lost(self) -> None:
+        """End the processes whose address space the machine has lost since the last call."""
+        lost, self.lost = self.lost, []
+        for space, reason in lost:
+            for task in tuple(self.kernel.tasks.values()):
+                if task.mm is not None and task.mm.space is space and not task.group.exiting:
+                    self.kernel.log(f"{task.comm.decode(errors='replace')}[{task.tid}]: killed: {reason}")
+                    exits.exit_group(task, SIGKILL)
 
     def out_of_memory(self, task: Task) -> None:
         out_of_memory(self.kernel, task)

@@ -74,7 +74,7 @@ def exit_task(task: Task, status: int) -> None:
     if group.tasks:
         group.child_wait.wake_all()  # an execve of another thread waits for this
     else:
-        _group_exits(group, group.exit_status if group.exiting else group.leader.exit_status)
+        _group_exits(group, group.exit_status if group.exiting else status)
 
 
 def leave_memory(task: Task) -> None:

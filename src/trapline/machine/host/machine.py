@@ -18,7 +18,7 @@ import os
 import select
 import time
 from collections import deque
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 from contextlib import suppress
 from dataclasses import replace
 
@@ -53,6 +53,7 @@ class HostMachine:
         self.cpus = max(1, min(cpus, MAX_SLOTS))
         self.ram = ram
         self.ready: list[tuple[int, int]] = []
+        self.on_lost: Callable[[Space, str], None] | None = None
         self.rdtsc = _ring.rdtsc  #: this CPU's time-stamp counter, which user code can read too
         self.around = AROUND_PAGES  #: pages looked at on either side of a miss
         self.host_cpus = len(os.sched_getaffinity(0))
@@ -308,6 +309,8 @@ class HostMachine:
                     os.eventfd_read(fd)
             elif fd == self.listener.fd:
                 self.listener.drain()
+                if mask & select.EPOLLHUP:  # every stub is gone, and the zygote
+                    self._epoll.unregister(fd)
             elif not self.crew.died(fd):
                 self.ready.append((fd, mask))
 
@@ -330,7 +333,7 @@ class HostMachine:
             self.crew.retire(process, wait=bool(space.tlb))
 
     def _lost(self, process: Process) -> None:
-        """A process died that was wanted: its running contexts come back dead."""
+        """A process died that was wanted: its running contexts come back dead, and the kernel is told."""
         for slot in process.slots:
             if slot.running:
                 i = self._running.index(slot)
@@ -340,10 +343,13 @@ class HostMachine:
                     self._report_dead(slot.ctx, process)
             if slot.ctx is not None:
                 slot.ctx.unseat()  # so that `resume` takes the long way
+        if self.on_lost is not None and process.space is not None:
+            self.on_lost(process.space, process.obituary())
+            self.ring()
 
     def _report_dead(self, ctx: HostContext, process: Process) -> None:
         ctx.kind = DEAD
-        ctx.reason = process.reason or "its host process died"
+        ctx.reason = process.obituary()
         self._pending.append(ctx)
 
 

@@ -9,9 +9,13 @@ from __future__ import annotations
 import os
 import select
 import signal
+from typing import TYPE_CHECKING
 
 from trapline.machine.host.contexts import Contexts, Slot, Template
 from trapline.machine.host.layout import SLOT_SIZE
+
+if TYPE_CHECKING:
+    from trapline.machine.host.space import HostSpace
 
 _DEATH_MS = 10_000
 
@@ -28,9 +32,14 @@ class Process:
         self.reaped = False
         self.retired = False  #: its death is nobody's concern
         self.reason = ""
+        self.space: HostSpace | None = None  #: whose memory it shows
         self._contexts = contexts
         self._poll = select.poll()
         self._poll.register(self.pidfd, select.POLLIN)
+
+    def obituary(self) -> str:
+        """Why it died, for people."""
+        return self.reason or "its host process died"
 
     def add_slot(self, template: Template) -> Slot:
         index = len(self.slots)

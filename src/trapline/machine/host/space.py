@@ -155,6 +155,7 @@ class HostSpace:
         process = self.process
         if process is None:
             process = self.process = self.machine.crew.new_process()
+            process.space = self
         idle = [slot for slot in process.slots if not slot.running]
         if not idle:
             slot = self._new_thread(process)

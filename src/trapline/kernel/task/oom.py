@@ -30,7 +30,12 @@ def badness(group: ThreadGroup, limit_pages: int) -> int:
 
 
 def out_of_memory(kernel: Kernel, task: Task) -> None:
-    """Kill the worst process. `task` is the one whose fault found no frame; it retries, or dies."""
+    """Kill the worst process. `task` is the one whose fault found no frame; it retries, or dies.
+
+    While somebody is on the way out already, nobody else has to die: the fault is tried again until that memory is free.
+    """
+    if any(each.exiting and each.tasks for each in kernel.groups.values()):
+        return
     limit = kernel.ram.frames.limit_pages
     victim = max(kernel.groups.values(), key=lambda each: badness(each, limit))
     if badness(victim, limit) < 0:
@@ -38,6 +43,6 @@ def out_of_memory(kernel: Kernel, task: Task) -> None:
     leader = victim.tasks[0]
     kernel.log(
         f"Out of memory: Killed process {victim.pid} ({leader.comm.decode(errors='replace')}) "
-        f"rss:{leader.mm.rss_pages * PAGE_SIZE >> 10}kB, limit:{limit * PAGE_SIZE >> 10}kB"
+        f"rss:{leader.mm.rss_pages * PAGE_SIZE >> 10}kB, limit:{limit * PAGE_SIZE >> 10}kB (option --memory)"
     )
     exits.exit_group(leader, SIGKILL)

@@ -1,0 +1,65 @@
+"""From bits to instructions: a table by opcode and funct3, then the most specific match.
+
+`decode` returns None for what is no instruction; the hart makes that an illegal-instruction exception.
+"""
+
+from __future__ import annotations
+
+from trapline.machine.riscv.isa import a, c, fd, i, m, priv, zb, zfa, zicbo, zicond, zicsr, zifencei  # noqa: F401
+from trapline.machine.riscv.isa.declare import OPS, Instruction, Op
+
+KEY_32, KEY_16 = 0x707F, 0xE003  #: the bits that choose a list of candidates
+_KEEP = 1 << 16  #: decoded instructions remembered
+
+_cache: dict[int, Instruction | None] = {}
+
+
+def _candidates(key_mask: int, length: int) -> dict[int, tuple[Op, ...]]:
+    """For every value of the key bits: the ops that it leaves possible, the most specific first."""
+    keys = [0]
+    for bit in range(16):
+        if key_mask >> bit & 1:
+            keys += [key | 1 << bit for key in keys]
+    ops = sorted((op for op in OPS if op.length == length), key=lambda op: -op.mask.bit_count())
+    return {key: tuple(op for op in ops if not (key ^ op.match) & op.mask & key_mask) for key in keys}
+
+
+_LONG = _candidates(KEY_32, 4)
+_SHORT = _candidates(KEY_16, 2)
+BY_NAME: dict[str, Op] = {op.name: op for op in OPS}
+
+
+def length(low_half: int) -> int:
+    """Bytes of the instruction that begins with this half-word. (Longer formats are no instructions of ours.)"""
+    return 4 if low_half & 3 == 3 else 2
+
+
+def decode(raw: int) -> Instruction | None:
+    """The instruction with these bits: 16 if the lowest two are not 11, else 32."""
+    try:
+        return _cache[raw]
+    except KeyError:
+        found = _decode(raw)
+        if len(_cache) >= _KEEP:
+            _cache.clear()
+        _cache[raw] = found
+        return found
+
+
+def _decode(raw: int) -> Instruction | None:
+    candidates = _LONG[raw & KEY_32] if raw & 3 == 3 else _SHORT[raw & KEY_16]
+    for op in candidates:
+        if raw & op.mask == op.match and all(each.get(raw) for each in op.fields if each.nonzero):
+            return Instruction(op, raw)
+    return None
+
+
+def encode(name: str, **operands: int) -> int:
+    """The bits of an instruction by mnemonic and operands (zero unless given). Raises ValueError if one does not fit."""
+    op = BY_NAME[name]
+    raw = op.match
+    for each in op.fields:
+        raw |= each.put(operands.pop(each.name, 8 if each.bias else 0))
+    if operands:
+        raise ValueError(f"{name} has no operand {', '.join(operands)}")
+    return raw

@@ -13,11 +13,12 @@ from pathlib import Path
 ROOT = Path(__file__).resolve().parent.parent
 sys.path.insert(0, str(ROOT / "src"))
 
-from trapline.abi.syscalls import X86_64  # noqa: E402 - found through the line above
+from trapline.abi.syscalls import RISCV64, X86_64  # noqa: E402 - found through the line above
 from trapline.kernel import syscalls  # noqa: E402
 from trapline.kernel.syscalls.declare import REFUSALS, SYSCALLS  # noqa: E402
 
 PAGE = ROOT / "docs" / "coverage.md"
+HEAD = ("| number | call | status | family | notes |", "|---|---|---|---|---|")
 
 
 def load() -> None:
@@ -37,7 +38,7 @@ def status(name: str) -> tuple[str, str]:
 
 
 def page() -> str:
-    rows = [(name, number, *status(name)) for name, number in sorted(X86_64.items(), key=lambda each: each[1])]
+    rows = _rows(X86_64)
     counts = {kind: sum(row[2] == kind for row in rows) for kind in ("supported", "partial", "refused", "missing")}
     summary = ", ".join(f"{count} {kind}" for kind, count in counts.items())
     lines = [
@@ -50,19 +51,30 @@ def page() -> str:
         "*Supported*: as the manual page says. *Partial*: as the manual page says, except for what is named here.",
         "*Refused*: always fails, on purpose. *Missing*: fails with ENOSYS, and the kernel log says so once.",
         "",
-        "| number | call | status | family | notes |",
-        "|---|---|---|---|---|",
+        *HEAD,
     ]
+    lines += _table(rows)
+    lines += ["", "## riscv64", "", f"The RISC-V machine has {len(RISCV64.keys() & X86_64.keys())} of these calls, by other numbers, and in addition:", "", *HEAD]
+    lines += _table(_rows({name: number for name, number in RISCV64.items() if name not in X86_64}))
+    return "\n".join(lines) + "\n"
+
+
+def _rows(numbers: dict[str, int]) -> list[tuple[str, int, str, str]]:
+    return [(name, number, *status(name)) for name, number in sorted(numbers.items(), key=lambda each: each[1])]
+
+
+def _table(rows: list[tuple[str, int, str, str]]) -> list[str]:
+    lines = []
     for name, number, kind, notes in rows:
         call = SYSCALLS.get(name)
         family = call.family if call is not None else ""
         lines.append(f"| {number} | `{name}` | {kind} | {family} | {notes.replace('|', chr(92) + '|')} |")
-    return "\n".join(lines) + "\n"
+    return lines
 
 
 def main(args: list[str]) -> int:
     load()
-    unknown = sorted((set(SYSCALLS) | set(REFUSALS)) - set(X86_64))
+    unknown = sorted((set(SYSCALLS) | set(REFUSALS)) - set(X86_64) - set(RISCV64))
     if unknown:
         print(f"declared, but not in the table of numbers: {', '.join(unknown)}")
         return 1

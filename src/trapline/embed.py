@@ -74,7 +74,7 @@ class Kernel:
         config = Config(
             hardware, root=root, binds=list(binds), rw=list(rw), current_directory=os.getcwd(), pids=pids,
             identity=identity or Identity(), hostname=os.fsencode(hostname), seed=seed, aslr=aslr, stdio=stdio, log=log,
-            vdso=_vdso if hardware.arch.name == "x86_64" else None,
+            vdso=_vdso,
             save_overlay=save_overlay,
         )  # fmt: skip
         try:

@@ -5,6 +5,7 @@ from __future__ import annotations
 from types import SimpleNamespace
 from typing import Any
 
+from trapline.abi.arch import ABIS
 from trapline.abi.fcntl import AT_FDCWD, O_CREAT, O_RDONLY, O_WRONLY
 from trapline.abi.stat import STAT
 from trapline.kernel.fs.fdtable import FdTable
@@ -69,7 +70,7 @@ class World:
         self.sb = TmpFs(self.vfs, mode=mode, **limits)
         self.vfs.mount_root(self.sb)
         self.logged: list[str] = []
-        self.kernel: Any = SimpleNamespace(vfs=self.vfs, tasks={}, log=self.logged.append, ram=self.ram)
+        self.kernel: Any = SimpleNamespace(vfs=self.vfs, tasks={}, log=self.logged.append, ram=self.ram, abi=ABIS["x86_64"])
 
     def now(self) -> int:
         self.time += 1

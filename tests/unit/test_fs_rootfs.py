@@ -13,6 +13,7 @@ from typing import Any
 import pytest
 from fs_world import World, call, names, read, write
 
+from trapline.abi.arch import ABIS
 from trapline.abi.errno import ENOENT, EROFS
 from trapline.abi.stat import S_IFCHR, S_IFIFO, S_IFMT, S_IFSOCK
 from trapline.kernel.drivers.hostfs_save import save_overlay
@@ -31,7 +32,7 @@ class Rooted(World):
     def __init__(self, **options: Any) -> None:
         super().__init__()
         self.vfs = Vfs(self.ram, self.now)
-        self.kernel = SimpleNamespace(vfs=self.vfs, tasks={}, log=self.logged.append, ram=self.ram)
+        self.kernel = SimpleNamespace(vfs=self.vfs, tasks={}, log=self.logged.append, ram=self.ram, abi=ABIS["x86_64"])
         self.made: Root = build_root(self.kernel, **options)
 
     def mode(self, name: bytes) -> int:

@@ -98,7 +98,7 @@ def test_measured_on_this_computer_it_agrees_with_the_host() -> None:
     if not hasattr(ring, "rdtsc") or not Clock().counter_is_steady():
         pytest.skip("no steady counter")
     kernel = fake_kernel(Clock(), ring.rdtsc)
-    vdso = Vdso(kernel)
+    vdso = Vdso(kernel, IMAGE.read_bytes())
     native = NativeVdso(IMAGE.read_bytes())
     deadline = time.monotonic_ns() + 5 * 10**9
     while not kernel.ram.words[vdso.vvar * 512] >> 32 and time.monotonic_ns() < deadline:

@@ -92,6 +92,8 @@ CORE_SIGNALS = mask_of(
 
 #: struct sigaction of rt_sigaction(2): handler, flags, restorer, mask
 SIGACTION = Struct("<QQQQ")
+#: the same where there is no restorer
+SIGACTION_GENERIC = Struct("<QQQ")
 #: stack_t: sp, flags, padding, size
 STACK_T = Struct("<QIiQ")
 #: struct sigevent: value, signo, notify, thread id; 64 bytes

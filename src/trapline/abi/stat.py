@@ -29,6 +29,8 @@ DT_SOCK = 12
 
 #: struct stat: dev ino nlink mode uid gid (pad) rdev size blksize blocks atime(s,ns) mtime ctime
 STAT = Struct("<QQQIII4xQqqqqqqqqq24x")
+#: struct stat of asm-generic/stat.h: dev ino mode nlink uid gid rdev (pad) size blksize (pad) blocks, times as above
+STAT_GENERIC = Struct("<QQIIIIQ8xqi4xqqqqqqq8x")
 #: struct statx: mask blksize attributes nlink uid gid mode (pad) ino size blocks attributes_mask,
 #: atime btime ctime mtime (s, ns, pad each), rdev major minor, dev major minor, mnt_id, dio alignments
 STATX = Struct("<IIQIIIHxxQQQQ qI4x qI4x qI4x qI4x IIII QII 96x")
@@ -53,6 +55,11 @@ XATTR_REPLACE = 2
 XATTR_NAME_MAX = 255
 XATTR_SIZE_MAX = 65536
 XATTR_LIST_MAX = 65536
+
+
+def pack_stat_generic(dev: int, ino: int, nlink: int, mode: int, *rest: int) -> bytes:
+    """STAT_GENERIC from values in the order of STAT."""
+    return STAT_GENERIC.pack(dev, ino, mode, nlink, *rest)
 
 
 def makedev(major: int, minor: int) -> int:

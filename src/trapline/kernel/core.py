@@ -8,6 +8,7 @@ from __future__ import annotations
 from collections.abc import Callable
 from typing import TYPE_CHECKING, Any
 
+from trapline.abi.arch import ABIS
 from trapline.abi.errno import EAGAIN
 from trapline.kernel.sync import park
 from trapline.kernel.sync.timers import Timers
@@ -47,6 +48,7 @@ class Kernel:
         self.ram = machine.ram
         self.clock = clock  #: drivers.hostclock.Clock: monotonic_ns(), realtime_ns(), boottime_ns()
         self.random = random  #: n -> n bytes: the host's, or a deterministic stream when there is a seed
+        self.abi = ABIS[machine.arch.name]
         self.timers = Timers()
         park.use_timers(self.timers)
         self.tasks: dict[int, Task] = {}  #: by tid

@@ -56,6 +56,7 @@ class Arch:
     syscall_len: int  #: bytes to step back over the system-call instruction to restart it
     task_size: int  #: first address beyond user space
     fp_size: int  #: bytes of `Context.get_fp()`
+    isa: str = ""  #: riscv64: the instruction set, as /proc/cpuinfo has it: "rv64imafdc_zicsr_..."
 
 
 class Context:

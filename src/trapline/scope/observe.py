@@ -7,7 +7,6 @@ from __future__ import annotations
 
 from typing import TYPE_CHECKING, Any
 
-from trapline.kernel.entry.table import compile_thunk
 from trapline.kernel.syscalls.declare import Parameter, SystemCall, parameters
 from trapline.machine.contract import ENTRY_INT80
 from trapline.scope.listener import Args, Listener
@@ -85,7 +84,7 @@ class Observer:
         reader: Any = self._readers.get(key)
         if reader is None:
             params = parameters(call) if call.family != UNDECLARED else _SIX
-            reader = self._readers[key] = compile_thunk(_collect, params, table._args, table._width)
+            reader = self._readers[key] = table.reader(_collect, call.name, params)
         return reader
 
     def _unknown(self, table: Any, number: int) -> SystemCall:

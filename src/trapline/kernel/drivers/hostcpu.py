@@ -1,10 +1,15 @@
-"""What /proc/cpuinfo says: the host CPU's identity, which user code can ask the CPU for anyway (CPUID), for as many CPUs as
-the machine has.
+"""What /proc/cpuinfo says: on the host machine, the host CPU's identity, which user code can ask the CPU for anyway (CPUID); on
+the RISC-V machine, its harts. As many CPUs as the machine has.
 
 Only the fields in FIELDS are passed on, from the first CPU the host lists.
 """
 
 from __future__ import annotations
+
+from typing import TYPE_CHECKING
+
+if TYPE_CHECKING:
+    from trapline.machine.contract import Arch
 
 FIELDS = (
     "vendor_id", "cpu family", "model", "model name", "stepping", "cpu MHz", "cache size", "fpu", "fpu_exception",
@@ -16,10 +21,10 @@ HIDDEN_FLAGS = frozenset("vmx svm hypervisor sgx pku ospke user_shstk monitor mw
 LIMIT = 1 << 16
 
 
-def cpuinfo(arch: str, cpus: int) -> bytes:
+def cpuinfo(arch: Arch, cpus: int) -> bytes:
     """The whole text."""
-    host = _host_fields() if arch == "x86_64" else {}
-    blocks = (_x86(host, cpu, cpus) if arch == "x86_64" else _other(arch, cpu) for cpu in range(cpus))
+    host = _host_fields() if arch.name == "x86_64" else {}
+    blocks = (_x86(host, cpu, cpus) if arch.name == "x86_64" else _riscv(arch, cpu) for cpu in range(cpus))
     return "".join(f"{block}\n" for block in blocks).encode(errors="replace")
 
 
@@ -59,5 +64,9 @@ def _line(name: str, value: str) -> str:
     return f"{name}{tabs}: {value}\n"
 
 
-def _other(arch: str, cpu: int) -> str:
-    return f"processor\t: {cpu}\nhart\t\t: {cpu}\nisa\t\t: {arch}\n"
+def _riscv(arch: Arch, cpu: int) -> str:
+    """As arch/riscv/kernel/cpu.c prints one: nothing of the host shows."""
+    return (
+        f"processor\t: {cpu}\nhart\t\t: {cpu}\nisa\t\t: {arch.isa}\nmmu\t\t: {arch.paging.name.lower()}\n"
+        "mvendorid\t: 0x0\nmarchid\t\t: 0x0\nmimpid\t\t: 0x0\n"
+    )

@@ -102,4 +102,5 @@ class Dispatcher:
     def _interrupted(self, task: Task, stop: Interrupted) -> int:
         task.restart = stop.restart
         task.again = stop.again
+        task.before_result = task.ctx.regs[self.ret]
         return _EINTR

@@ -12,6 +12,7 @@ from collections.abc import Callable
 from typing import Any
 
 from trapline.abi import syscalls as numbers
+from trapline.abi.arch import ABIS
 from trapline.abi.errno import ENOSYS
 from trapline.kernel.syscalls.declare import REFUSALS, SYSCALLS, Parameter, Result, SystemCall, parameters
 from trapline.machine.contract import Arch
@@ -41,8 +42,17 @@ _I386_ARGS = (11, 14, 12, 9, 8, 10)  # ebx ecx edx esi edi ebp, as indices of ab
 class Table:
     """Thunks by number for one entry convention; `names[nr]` is the name of a known number."""
 
-    def __init__(self, kernel: Any, byname: dict[str, int], args: tuple[int, ...], nr: int, width: int = 64) -> None:
+    def __init__(
+        self,
+        kernel: Any,
+        byname: dict[str, int],
+        args: tuple[int, ...],
+        nr: int,
+        width: int = 64,
+        order: dict[str, tuple[int, ...]] | None = None,
+    ) -> None:
         self._kernel = kernel
+        self._order = order or {}  #: calls whose arguments come in another order than declared, `Abi.order`
         self._args = args
         self._nr = nr
         self._width = width
@@ -64,7 +74,7 @@ class Table:
         call = SYSCALLS.get(name) if name else None
         if call is not None:
             handler = self.replaced.get(call.name, call.handler)
-            return compile_thunk(handler, parameters(call), self._args, self._width)
+            return self.reader(handler, call.name, parameters(call))
         refusal = REFUSALS.get(name) if name else None
         kernel = self._kernel
         if refusal is not None:
@@ -77,6 +87,12 @@ class Table:
             raise error
 
         return answer
+
+    def reader(self, handler: Callable[..., Any], name: str, params: tuple[Parameter, ...]) -> Callable[..., Any]:
+        """A function of (task, registers) that calls `handler` with the arguments of call `name`, converted."""
+        order = self._order.get(name)
+        args = self._args if order is None else tuple(self._args[each] for each in order)
+        return compile_thunk(handler, params, args, self._width)
 
     def replace(self, name: str, handler: Callable[..., Result]) -> None:
         """Answer call `name` with `handler`, which takes what the declared handler takes."""
@@ -110,12 +126,12 @@ def _convert(register: str, want: int, have: int) -> str:
 
 def native_table(kernel: Any, arch: Arch) -> Table:
     """The architecture's own table."""
-    byname = {"x86_64": numbers.X86_64}[arch.name]
-    return Table(kernel, byname, arch.args, arch.nr)
+    abi = ABIS[arch.name]
+    return Table(kernel, abi.numbers, arch.args, arch.nr, order=abi.order)
 
 
 def i386_table(kernel: Any, arch: Arch) -> Table:
-    """What `int $0x80` reaches: the 32-bit numbers, for the calls that are the same in both."""
+    """What `int $0x80` reaches: the 32-bit numbers, for the calls that are the same in both. Only x86-64 code gets there."""
     shared = {_I386_RENAMED.get(name, name): nr for name, nr in numbers.I386.items()}
     table = Table(kernel, numbers.I386, _I386_ARGS, arch.nr, width=32)
     for name, number in shared.items():

@@ -8,8 +8,9 @@ from __future__ import annotations
 
 from typing import TYPE_CHECKING, NamedTuple
 
-from trapline.abi import elf
-from trapline.abi.errno import EINVAL, ENOEXEC, ENOMEM
+from trapline.abi import elf, riscv64
+from trapline.abi.arch import ABIS
+from trapline.abi.errno import EINVAL, ENOEXEC, ENOMEM, Errno
 from trapline.abi.mman import PROT_EXEC, PROT_READ, PROT_WRITE
 from trapline.machine.paging.entry import PAGE_MASK, PAGE_SIZE
 
@@ -17,7 +18,17 @@ if TYPE_CHECKING:
     from trapline.kernel.fs.file import File
 
 MAX_HEADERS = 65536 // 56  #: the program headers must fit into 64 KiB
-MACHINES = {"x86_64": elf.EM_X86_64, "riscv64": elf.EM_RISCV}
+_ARCHITECTURES = {abi.elf_machine: name for name, abi in ABIS.items()}
+
+
+class ForeignProgram(Errno):
+    """ENOEXEC: a program for another architecture, `arch`, that some machine of ours runs."""
+
+    number, name, text = ENOEXEC.number, ENOEXEC.name, ENOEXEC.text
+
+    def __init__(self, arch: str, here: str) -> None:
+        super().__init__(f"a program for {arch}, and this machine is {here}")
+        self.arch = arch
 
 
 class Segment(NamedTuple):
@@ -50,9 +61,14 @@ def parse(file: File, machine: str, task_size: int) -> Image:
     head = file.try_pread(elf.EHDR.size, 0) or b""
     if len(head) < elf.EHDR.size or head[:4] != elf.MAGIC:
         raise ENOEXEC("not an ELF file")
-    ident, kind, arch, _, entry, phoff, _, _, _, phentsize, phnum, _, _, _ = elf.EHDR.unpack(head)
-    if ident[4] != elf.ELFCLASS64 or ident[5] != elf.ELFDATA2LSB or arch != MACHINES[machine]:
+    ident, kind, arch, _, entry, phoff, _, e_flags, _, phentsize, phnum, _, _, _ = elf.EHDR.unpack(head)
+    found = _ARCHITECTURES.get(arch) if ident[4] == elf.ELFCLASS64 and ident[5] == elf.ELFDATA2LSB else None
+    if found is None:
         raise ENOEXEC(f"not an ELF file for {machine}")
+    if found != machine:
+        raise ForeignProgram(found, machine)
+    if arch == elf.EM_RISCV and (e_flags & riscv64.EF_RVE or e_flags & riscv64.EF_FLOAT_ABI == riscv64.EF_FLOAT_ABI_QUAD):
+        raise ENOEXEC("a program for RV64E or for quad-precision registers")
     if kind not in (elf.ET_EXEC, elf.ET_DYN) or phentsize != elf.PHDR.size:
         raise ENOEXEC("not an executable ELF file")
     if not 0 < phnum <= MAX_HEADERS or phoff >= 1 << 62:

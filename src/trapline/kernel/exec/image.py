@@ -10,8 +10,8 @@ from __future__ import annotations
 from collections.abc import Callable
 from typing import TYPE_CHECKING, NamedTuple
 
-from trapline.abi import elf
-from trapline.abi.errno import EACCES, ELIBBAD, ELOOP, ENOEXEC, Errno
+from trapline.abi import elf, riscv64
+from trapline.abi.errno import EACCES, ELIBBAD, ELOOP, ENOENT, ENOEXEC, Errno
 from trapline.abi.fcntl import AT_FDCWD, AT_SYMLINK_NOFOLLOW, O_RDONLY
 from trapline.abi.mman import RLIM_INFINITY
 from trapline.abi.mount import MS_NOEXEC
@@ -37,6 +37,16 @@ PIE_RND_BITS = 28
 BRK_RND_BITS = 13
 ADDR_NO_RANDOMIZE = 0x0040000
 HINT_BYTES = 64 << 10
+
+
+class NoInterpreter(Errno):
+    """ENOENT: the program is there, but `interpreter`, which its headers ask for, is not."""
+
+    number, name, text = ENOENT.number, ENOENT.name, ENOENT.text
+
+    def __init__(self, interpreter: bytes) -> None:
+        super().__init__(f"its interpreter {interpreter.decode(errors='replace')} is missing")
+        self.interpreter = interpreter
 
 
 class Program(NamedTuple):
@@ -131,14 +141,17 @@ def _open_interpreter(task: Task, image: Image) -> tuple[File, Image] | None:
     if not image.interpreter:
         return None
     arch = task.kernel.machine.arch
-    file = open_executable(task, task.kernel.vfs.walk(task, AT_FDCWD, image.interpreter))
+    try:
+        path = task.kernel.vfs.walk(task, AT_FDCWD, image.interpreter)
+    except ENOENT:
+        raise NoInterpreter(image.interpreter) from None
+    file = open_executable(task, path)
     try:
         inner = images.parse(file, arch.name, arch.task_size)
-    except ENOEXEC:
+    except Errno as error:
         file.put()
-        raise ELIBBAD from None
-    except Errno:
-        file.put()
+        if error.number == ENOEXEC.number:
+            raise ELIBBAD from None
         raise
     return file, inner
 
@@ -152,8 +165,8 @@ def _fill(
     bias = 0
     if image.movable:
         base = arch.task_size // 3 * 2 if interpreter is not None else mm.mmap_base - (image.high - image.low)
-        bias = (base & -image.align) + (mm.random_bits(PIE_RND_BITS) << 12 if interpreter is not None else 0) - image.low
-        bias &= -image.align
+        shift = mm.random_bits(min(PIE_RND_BITS, mm.mmap_random_bits)) << 12 if interpreter is not None else 0
+        bias = (base & -image.align) + shift - image.low & -image.align
     _map(mm, program.file, image, bias)
     mm.exe_file = program.file.get()
     _set_layout(mm, image, bias)
@@ -168,7 +181,7 @@ def _fill(
         mm.space.hint(entry & -4096, (entry & -4096) + HINT_BYTES)
     creds = task.creds
     secure = int(creds.euid != creds.uid or creds.egid != creds.gid)
-    hwcap, hwcap2 = getattr(kernel.machine, "hwcaps", (0, 0))
+    hwcap, hwcap2 = getattr(kernel.machine, "hwcaps", None) or (riscv64.hwcap(arch.isa), 0)
     aux = [
         (elf.AT_MINSIGSTKSZ, arch.fp_size + 1024),
         (elf.AT_HWCAP, hwcap), (elf.AT_PAGESZ, 4096), (elf.AT_CLKTCK, CLOCK_TICKS),
@@ -178,10 +191,10 @@ def _fill(
         (elf.AT_SECURE, secure), (elf.AT_HWCAP2, hwcap2),
     ]  # fmt: skip
     if kernel.vdso is not None:
-        aux.insert(0, (elf.AT_SYSINFO_EHDR, kernel.vdso.map(mm)))
-    platform = arch.name.encode()
+        mm.vdso = kernel.vdso.map(mm)
+        aux.insert(0, (elf.AT_SYSINFO_EHDR, mm.vdso))
     slack = mm.random_bits(9) << 4
-    sp = stack.build(mm, top - slack, program.argv, envp, program.name, platform, kernel.random(16), aux)
+    sp = stack.build(mm, top - slack, program.argv, envp, program.name, kernel.abi.platform, kernel.random(16), aux)
     mm.space.hint(sp & -4096, top)
     return Loaded(mm, entry, sp)
 

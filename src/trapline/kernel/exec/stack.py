@@ -52,7 +52,8 @@ def build(
     mm.write(below, platform + b"\0")
     entropy = below - 16
     mm.write(entropy, random)
-    vector = [*aux, (elf.AT_RANDOM, entropy), (elf.AT_EXECFN, mm_name), (elf.AT_PLATFORM, below), (elf.AT_NULL, 0)]
+    vector = [*aux, (elf.AT_RANDOM, entropy), (elf.AT_EXECFN, mm_name)]
+    vector += [*([(elf.AT_PLATFORM, below)] if platform else []), (elf.AT_NULL, 0)]
     words = [len(argv), *_addresses(mm.arg_start, argv), 0, *_addresses(mm.env_start, envp), 0]
     flat = [value for pair in vector for value in pair]
     mm.saved_auxv = struct.pack(f"<{len(flat)}Q", *flat)

@@ -16,7 +16,6 @@ from typing import TYPE_CHECKING, Any
 
 from trapline.abi.errno import EEXIST, EINVAL, ELOOP, ENOENT, EPERM
 from trapline.abi.poll import (
-    EPOLL_EVENT,
     EPOLL_MAX_NESTS,
     EPOLL_PRIVATE,
     EPOLLET,
@@ -31,6 +30,8 @@ from trapline.kernel.ipc.anon import AnonFile
 from trapline.kernel.sync.park import Listener, WaitQueue
 
 if TYPE_CHECKING:
+    from struct import Struct
+
     from trapline.kernel.fs.file import File
 
 ALWAYS = POLLERR | POLLHUP
@@ -203,9 +204,9 @@ class Epoll(AnonFile):
         return (self.queue,)
 
 
-def pack(found: list[tuple[Interest, int]]) -> bytes:
-    """The array of struct epoll_event for user memory."""
-    return b"".join([EPOLL_EVENT.pack(events, interest.data) for interest, events in found])
+def pack(found: list[tuple[Interest, int]], layout: Struct) -> bytes:
+    """The array of struct epoll_event for user memory, each with the architecture's `layout`."""
+    return b"".join([layout.pack(events, interest.data) for interest, events in found])
 
 
 def _check_nesting(parent: Epoll, child: Epoll) -> None:

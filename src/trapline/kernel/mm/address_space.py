@@ -42,7 +42,7 @@ MIN_GAP, STACK_SLACK = 128 << 20, 1 << 20
 #: what exec sets and fork copies
 _LAYOUT = (
     "start_code", "end_code", "start_data", "end_data", "start_brk", "brk", "start_stack", "arg_start", "arg_end",
-    "env_start", "env_end", "saved_auxv", "mmap_base", "membarrier", "stack_top",
+    "env_start", "env_end", "saved_auxv", "mmap_base", "membarrier", "stack_top", "vdso",
 )  # fmt: skip
 
 
@@ -54,7 +54,7 @@ class AddressSpace(UserAccess):
         "default_flags", "end_code", "end_data", "env_end", "env_start", "exe_file", "exec_pages", "hiwater_vm_pages",
         "limits", "locked_pages", "machine", "majflt", "map", "membarrier", "minflt", "mmap_base", "policy", "rng",
         "rss_anon", "rss_file", "saved_auxv", "shared_pages", "space", "stack_pages", "stack_top", "start_brk",
-        "start_code", "start_data", "start_stack", "total_vm_pages", "users",
+        "start_code", "start_data", "start_stack", "total_vm_pages", "users", "vdso",
     )  # fmt: skip
 
     def __init__(
@@ -95,6 +95,7 @@ class AddressSpace(UserAccess):
             self.saved_auxv = b""
             self.membarrier = 0
             self.stack_top = 0
+            self.vdso = 0  #: where exec mapped it; 0: nowhere
             self.mmap_base = self._choose_mmap_base()
         self._gap_from = self.mmap_base
         self._gap_largest = 0  #: no gap in [_gap_from, mmap_base) is larger
@@ -110,12 +111,16 @@ class AddressSpace(UserAccess):
         """So many random bits; 0 without ASLR."""
         return self.rng(bits) if self.aslr and self.rng is not None else 0
 
+    @property
+    def mmap_random_bits(self) -> int:
+        """Pages of randomness that leave most of user space in one piece."""
+        return min(MMAP_RND_BITS, self.task_size.bit_length() - 6 - PAGE_SHIFT)
+
     def _choose_mmap_base(self) -> int:
         """Where mappings grow down from: below the stack's limit and its randomness (mmap_base in arch/x86/mm/mmap.c)."""
         gap = self.limits.stack + STACK_SLACK + (STACK_RND if self.aslr else 0)
         gap = min(max(gap, MIN_GAP), self.task_size // 6 * 5)
-        bits = min(MMAP_RND_BITS, self.task_size.bit_length() - 6 - PAGE_SHIFT)
-        return (self.task_size - gap - (self.random_bits(bits) << PAGE_SHIFT)) & -PAGE_SIZE
+        return (self.task_size - gap - (self.random_bits(self.mmap_random_bits) << PAGE_SHIFT)) & -PAGE_SIZE
 
     def cached_gap(self, length: int, align: int) -> int | None:
         """`find_gap` below mmap_base; what is known to have no gap so large is not searched again."""

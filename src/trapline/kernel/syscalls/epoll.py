@@ -10,7 +10,6 @@ from trapline.abi.poll import (
     EPOLL_CTL_ADD,
     EPOLL_CTL_DEL,
     EPOLL_CTL_MOD,
-    EPOLL_EVENT,
     EPOLL_MAX_EVENTS,
     EPOLLWAKEUP,
 )
@@ -56,7 +55,8 @@ def sys_epoll_ctl(task: Task, epfd: Fd, op: Op, fd: Fd, event: Event) -> int:
     """
     events = data = 0
     if op != EPOLL_CTL_DEL:
-        events, data = EPOLL_EVENT.unpack(task.mm.read(event, EPOLL_EVENT.size))
+        layout = task.kernel.abi.epoll_event
+        events, data = layout.unpack(task.mm.read(event, layout.size))
     epoll = task.files.get(epfd)
     file = task.files.get(fd)
     if not file.poll_queues():
@@ -91,7 +91,7 @@ def _deliver(task: Task, epoll: Epoll, address: int, maxevents: int) -> int:
     if not found:
         return 0
     try:
-        task.mm.write(address, pack(found))
+        task.mm.write(address, pack(found, task.kernel.abi.epoll_event))
     except BaseException:
         epoll.give_back(found)
         raise

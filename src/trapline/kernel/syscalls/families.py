@@ -28,6 +28,7 @@ from trapline.kernel.syscalls import (  # noqa: F401
     prctl,
     process_vm,
     rw,
+    riscv,
     sendfile,
     signal,
     socket,

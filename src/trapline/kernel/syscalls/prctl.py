@@ -260,12 +260,19 @@ def _tid_address(task: Task, args: _Args) -> int:
     return 0
 
 
+def _only_x86(task: Task) -> None:
+    if task.kernel.machine.arch.name != "x86_64":
+        raise EINVAL("the time-stamp counter is x86's")
+
+
 def _get_tsc(task: Task, args: _Args) -> int:
+    _only_x86(task)
     task.mm.write_u32(args[0], 1)
     return 0
 
 
 def _set_tsc(task: Task, args: _Args) -> int:
+    _only_x86(task)
     if args[0] != 1:
         raise EINVAL
     return 0

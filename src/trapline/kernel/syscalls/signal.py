@@ -40,10 +40,11 @@ def _check_size(sigsetsize: int) -> None:
 def sys_rt_sigaction(task: Task, signum: Signal, act: SigactionIn, oldact: SigactionOut, sigsetsize: Size) -> int:
     """rt_sigaction(2): examine and change what the process does on a signal."""
     _check_size(sigsetsize)
+    abi = task.kernel.abi
     new = None
     if act:
-        handler, flags, restorer, mask = s.SIGACTION.unpack(task.mm.read(act, s.SIGACTION.size))
-        new = Action(handler, flags & s.UAPI_SA_FLAGS, restorer, mask & ~UNBLOCKABLE)
+        handler, flags, restorer, mask = abi.unpack_sigaction(task.mm.read(act, abi.sigaction_size))
+        new = Action(handler, flags, restorer, mask & ~UNBLOCKABLE)
     if not 1 <= signum <= s.NSIG or (new is not None and UNBLOCKABLE & bit(signum)):
         raise EINVAL("signal number")
     group = task.group
@@ -53,7 +54,7 @@ def sys_rt_sigaction(task: Task, signum: Signal, act: SigactionIn, oldact: Sigac
         if new.handler <= s.SIG_IGN:
             action_changed(group, signum)
     if oldact:
-        task.mm.write(oldact, s.SIGACTION.pack(*old))
+        task.mm.write(oldact, abi.pack_sigaction(*old))
     return 0
 
 

@@ -34,6 +34,8 @@ from trapline.kernel.syscalls.atpath import AtFlags, check_flags
 from trapline.kernel.syscalls.declare import Arg, DirFd, Fd, Int, Path, syscall
 
 if TYPE_CHECKING:
+    from collections.abc import Callable
+
     from trapline.kernel.fs.inode import Inode
     from trapline.kernel.task.task import Task
 
@@ -48,14 +50,14 @@ AccessMode = Annotated[int, Arg(-32, "flags:access")]
 AccessFlags = Annotated[int, Arg(-32, "flags:faccessat")]
 
 
-def make_stat(inode: Inode) -> bytes:
-    """struct stat of an inode."""
+def make_stat(inode: Inode, pack: Callable[..., bytes] = STAT.pack) -> bytes:
+    """struct stat of an inode, as the architecture packs it (`Abi.pack_stat`)."""
     if inode.live:
         inode.refresh()
     cache = inode.page_cache
     sb = inode.sb
     atime, mtime, ctime = inode.atime_ns, inode.mtime_ns, inode.ctime_ns
-    return STAT.pack(
+    return pack(
         sb.dev, inode.ino, inode.nlink, inode.mode, inode.uid, inode.gid, inode.rdev,
         inode.size if cache is None else cache.size, sb.block_size, inode.blocks(),
         atime // NS, atime % NS, mtime // NS, mtime % NS, ctime // NS, ctime % NS,
@@ -65,7 +67,8 @@ def make_stat(inode: Inode) -> bytes:
 @syscall("stat")
 def sys_stat(task: Task, pathname: Path, statbuf: StatOut) -> int:
     """stat(2): what is known of a file."""
-    task.mm.write(statbuf, make_stat(task.kernel.vfs.walk(task, AT_FDCWD, task.mm.read_path(pathname)).inode))
+    inode = task.kernel.vfs.walk(task, AT_FDCWD, task.mm.read_path(pathname)).inode
+    task.mm.write(statbuf, make_stat(inode, task.kernel.abi.pack_stat))
     return 0
 
 
@@ -73,14 +76,14 @@ def sys_stat(task: Task, pathname: Path, statbuf: StatOut) -> int:
 def sys_lstat(task: Task, pathname: Path, statbuf: StatOut) -> int:
     """lstat(2): what is known of a file, or of a symbolic link itself."""
     inode = task.kernel.vfs.walk(task, AT_FDCWD, task.mm.read_path(pathname), False).inode
-    task.mm.write(statbuf, make_stat(inode))
+    task.mm.write(statbuf, make_stat(inode, task.kernel.abi.pack_stat))
     return 0
 
 
 @syscall("fstat")
 def sys_fstat(task: Task, fd: Fd, statbuf: StatOut) -> int:
     """fstat(2): what is known of an open file."""
-    task.mm.write(statbuf, make_stat(task.files.get_any(fd).inode))
+    task.mm.write(statbuf, make_stat(task.files.get_any(fd).inode, task.kernel.abi.pack_stat))
     return 0
 
 
@@ -90,7 +93,7 @@ def sys_newfstatat(task: Task, dirfd: DirFd, pathname: Path, statbuf: StatOut, f
     if flags:
         check_flags(flags, AT_SYMLINK_NOFOLLOW | AT_NO_AUTOMOUNT | AT_EMPTY_PATH)
     inode = task.kernel.vfs.inode_at(task, dirfd, _name(task, pathname, flags), flags)
-    task.mm.write(statbuf, make_stat(inode))
+    task.mm.write(statbuf, make_stat(inode, task.kernel.abi.pack_stat))
     return 0
 
 

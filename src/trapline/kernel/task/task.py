@@ -45,6 +45,7 @@ class Task:
 
     __slots__ = (
         "again",
+        "before_result",
         "altstack",
         "blocked",
         "clear_child_tid",
@@ -112,6 +113,7 @@ class Task:
         self.again: Any = None  #: what restart_syscall(2) continues
         # signals
         self.pending: Pending = None  # type: ignore[assignment]
+        self.before_result = 0  #: what the result register held when a signal interrupted the call
         self.blocked = 0  #: bit signo-1
         self.saved_mask = 0
         self.altstack: tuple[int, int, int] = (0, 0, 2)  #: (sp, size, flags), SS_DISABLE

@@ -84,8 +84,10 @@ class Vdso:
 
     def __init__(self, kernel: Kernel, image: bytes | None = None) -> None:
         self.kernel = kernel
+        self.sigreturn = 0  #: where in the image signal handlers return to, on an architecture without sa_restorer
         ram = kernel.ram
-        image = load_image() if image is None else image
+        if image is None:
+            image, self.sigreturn = load_image(kernel.machine.arch.name)
         self.vvar = ram.frames.alloc()
         self.pages: list[int] = []
         for start in range(0, len(image), PAGE_SIZE):
@@ -180,7 +182,12 @@ class Vdso:
         words[HEAD] = clocks << 32 | self._seq
 
 
-def load_image() -> bytes:
-    """The vDSO's ELF image. Raises FileNotFoundError when the package was built without it."""
-    with open(os.path.join(os.path.dirname(__file__), "vdso-x86_64.so"), "rb") as image:
-        return image.read()
+def load_image(arch: str) -> tuple[bytes, int]:
+    """(the vDSO's ELF image, where in it handlers return to or 0). FileNotFoundError: the package was built without it."""
+    if arch == "riscv64":
+        from trapline.user.vdso.riscv64 import SIGRETURN, build
+
+        built, symbols = build()
+        return built, symbols[SIGRETURN]
+    with open(os.path.join(os.path.dirname(__file__), f"vdso-{arch}.so"), "rb") as file:
+        return file.read(), 0

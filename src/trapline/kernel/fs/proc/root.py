@@ -100,7 +100,7 @@ def _constant(text: bytes) -> Callable[[Any], bytes]:
 def _cpuinfo(kernel: Any) -> bytes:
     from trapline.kernel.drivers.hostcpu import cpuinfo
 
-    return cpuinfo(kernel.machine.arch.name, kernel.machine.cpus)
+    return cpuinfo(kernel.machine.arch, kernel.machine.cpus)
 
 
 _DRIVERS = (

@@ -5,4 +5,5 @@
     mask     blocked signals                            stop     job-control stops and SIGCONT
     deliver  on the way to user mode                    restart  what becomes of an interrupted call
     frame_*  the frame a handler runs on                fault    signals that hardware raises
+    trap_*   what an architecture's code can raise       arch     which frame_* and trap_* are meant
 """

@@ -23,8 +23,9 @@ from trapline.abi.signal import (
     STOP_SIGNALS,
     bit,
 )
-from trapline.kernel.task.signals import frame_x86_64, restart, stop
+from trapline.kernel.task.signals import restart, stop
 from trapline.kernel.task.signals.action import Action
+from trapline.kernel.task.signals.arch import half
 from trapline.kernel.task.signals.mask import recalc, restore, set_blocked
 from trapline.kernel.task.signals.pending import take
 from trapline.kernel.task.signals.send import force, force_fatal, reset_handler
@@ -88,7 +89,7 @@ def _handle(task: Task, info: SigInfo, action: Action) -> None:
         reset_handler(task.group, signo)
     saved = task.saved_mask if task.work & WORK_RESTORE_MASK else task.blocked
     task.work &= ~WORK_RESTORE_MASK
-    if not frame_x86_64.build(task, info, action, saved):
+    if not half(task).build(task, info, action, saved):
         set_blocked(task, saved)
         no_frame(task, signo)
         return
@@ -113,7 +114,7 @@ def sigreturn(task: Task) -> None:
     from trapline.kernel.task.signals import altstack
 
     task.restart, task.again = 0, None
-    back = frame_x86_64.read_back(task)
+    back = half(task).read_back(task)
     if back is None:
         no_frame(task, 0)
         return

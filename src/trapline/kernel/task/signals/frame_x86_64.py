@@ -41,8 +41,8 @@ _GREGS_SIZE = 23 * 8
 _UCONTEXT = 8
 _GREGS = _HEAD.size
 _FPSTATE = _GREGS + _GREGS_SIZE
-_SIGMASK = _FPSTATE + 8 + 64
-SIGINFO = _SIGMASK + 8
+SIGMASK = _FPSTATE + 8 + 64
+SIGINFO = SIGMASK + 8
 FRAME_SIZE = SIGINFO + 128
 _MASK64 = (1 << 64) - 1
 _SEGMENTS = x.USER_CS | x.USER_DS << 48
@@ -130,7 +130,7 @@ def read_back(task: Task) -> tuple[int, tuple[int, int, int]] | None:
     except Errno:
         return None
     ctx.regs[: x.ERR] = gregs[: x.ERR]
-    return int.from_bytes(data[_SIGMASK:SIGINFO], "little"), (low, size, flags)
+    return int.from_bytes(data[SIGMASK:SIGINFO], "little"), (low, size, flags)
 
 
 def _repair(gregs: array[int], eflags: int, uc_flags: int, limit: int) -> bool:

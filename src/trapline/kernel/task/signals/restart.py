@@ -9,14 +9,12 @@ from __future__ import annotations
 from typing import TYPE_CHECKING
 
 from trapline.abi.signal import SA_RESTART
-from trapline.abi.syscalls import I386, X86_64
+from trapline.abi.syscalls import I386
 from trapline.kernel.sync.park import RESTART_BLOCK, RESTART_NOINTR, RESTART_SYS
 from trapline.machine.contract import ENTRY_INT80
 
 if TYPE_CHECKING:
     from trapline.kernel.task.task import Task
-
-RESTART_SYSCALL_GENERIC = 128  #: number of restart_syscall(2) on architectures with the generic table
 
 
 def with_handler(task: Task, flags: int) -> None:
@@ -37,10 +35,11 @@ def _again(task: Task, number: int) -> None:
     arch = task.kernel.machine.arch
     regs = task.ctx.regs
     regs[arch.pc] -= arch.syscall_len
+    regs[arch.ret] = task.before_result
     regs[arch.nr] = number
 
 
 def _restart_syscall(task: Task) -> int:
     if task.ctx.entry == ENTRY_INT80:
         return I386["restart_syscall"]
-    return X86_64["restart_syscall"] if task.kernel.machine.arch.name == "x86_64" else RESTART_SYSCALL_GENERIC
+    return task.kernel.abi.numbers["restart_syscall"]

@@ -56,9 +56,11 @@ class NullFile(File):
 
 
 class ZeroFile(NullFile):
-    """/dev/zero: zeros without end. mmap(2) of it is anonymous memory, which is not here."""
+    """/dev/zero: zeros without end. mmap(2) of it is anonymous memory."""
 
     __slots__ = ()
+
+    maps_zero = True
 
     def try_read(self, count: int) -> bytes:
         return _ZEROS if count >= MOST else _ZEROS[:count]
@@ -68,6 +70,8 @@ class FullFile(ZeroFile):
     """/dev/full: zeros without end, and never any room."""
 
     __slots__ = ()
+
+    maps_zero = False
 
     def try_write(self, data: bytes | memoryview) -> int:
         raise ENOSPC

@@ -25,7 +25,7 @@ from dataclasses import replace
 from trapline.abi.x86_64 import CSGSFS, FS_BASE, GP, GS_BASE
 from trapline.machine.contract import DEAD, EXCEPTION, FAULT, INTERRUPT, SYSCALL, Context, Space
 from trapline.machine.host import _ring
-from trapline.machine.host.arch import X86_64
+from trapline.machine.host.arch import X86_64, hwcaps
 from trapline.machine.host.context import SELECTORS, SELECTORS_MASK, HostContext
 from trapline.machine.host.contexts import Slot
 from trapline.machine.host.crew import Crew
@@ -74,6 +74,7 @@ class HostMachine:
         self.listener = self.crew.zygote.listener
         self.template = self.crew.zygote.template
         self.arch = replace(X86_64, fp_size=self.template.fp_size)
+        self.hwcaps = hwcaps()
         self._epoll.register(self._doorbell, select.EPOLLIN)
         self._epoll.register(self.listener.fd, select.EPOLLIN)
         self._loops = self._all_loops = _loops_in(SPIN_NS, self.crew.contexts.base + self.crew.contexts.region_size)

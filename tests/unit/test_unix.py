@@ -272,16 +272,20 @@ def test_files_that_nobody_takes_are_closed(world: IpcWorld, task: Any) -> None:
     assert w >= 0
 
 
-def test_bytes_with_files_are_not_joined(world: IpcWorld, task: Any) -> None:
+def test_files_are_a_barrier_behind_their_bytes(world: IpcWorld, task: Any) -> None:
     a, b = pair(world, task)
-    world.write(task, a, b"plain")
-    world.call(task, "sendmsg", a, message(task, b"with", rights(a)), 0)
-    world.write(task, a, b"after")
-    assert receive(world, task, b) == b"plain"
-    into = message(task, 100, 64)
-    assert world.call(task, "recvmsg", b, into, 0) == 4
-    assert parts(task, into, 4)[1][0][0] == s.SCM_RIGHTS
+    for _ in range(2):
+        world.write(task, a, b"plain")
+        world.call(task, "sendmsg", a, message(task, b"with", rights(a)), 0)
+        world.write(task, a, b"after")
+    for flags in (s.MSG_PEEK, 0):
+        into = message(task, 100, 64)
+        assert world.call(task, "recvmsg", b, into, flags) == 9
+        data, control, _ = parts(task, into, 9)
+        assert data == b"plainwith" and control[0][0] == s.SCM_RIGHTS
+    assert receive(world, task, b) == b"afterplainwith"  # the second files are closed
     assert receive(world, task, b) == b"after"
+    assert flights_of(world.kernel).total == 0
 
 
 def test_credentials(world: IpcWorld, task: Any) -> None:

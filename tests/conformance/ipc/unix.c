@@ -122,11 +122,42 @@ static void rights(void)
     CHECK("SO_PASSCRED", who.pid == getpid() && who.uid == geteuid());
 }
 
+static int send_descriptor(int socket, const char *bytes, int fd)
+{
+    char space[CMSG_SPACE(sizeof(int))] = {0};
+    struct iovec part = {(void *)bytes, strlen(bytes)};
+    struct msghdr message = {.msg_iov = &part, .msg_iovlen = 1, .msg_control = space, .msg_controllen = sizeof space};
+    struct cmsghdr *control = CMSG_FIRSTHDR(&message);
+    control->cmsg_level = SOL_SOCKET, control->cmsg_type = SCM_RIGHTS, control->cmsg_len = CMSG_LEN(sizeof(int));
+    memcpy(CMSG_DATA(control), &fd, sizeof fd);
+    return sendmsg(socket, &message, 0);
+}
+
+static void barrier(void)
+{
+    int s[2];
+    socketpair(AF_UNIX, SOCK_STREAM, 0, s);
+    write(s[0], "plain", 5);
+    CHECK_EQ("bytes with a descriptor", send_descriptor(s[0], "with", 0), 4);
+    write(s[0], "after", 5);
+    char space[CMSG_SPACE(sizeof(int))] = {0};
+    struct iovec part = {text, sizeof text};
+    struct msghdr message = {.msg_iov = &part, .msg_iovlen = 1, .msg_control = space, .msg_controllen = sizeof space};
+    CHECK_EQ("a receive ends behind them", recvmsg(s[1], &message, 0), 9);
+    CHECK("with the descriptor", message.msg_controllen == sizeof space && CMSG_FIRSTHDR(&message)->cmsg_type == SCM_RIGHTS);
+    message.msg_controllen = sizeof space;
+    CHECK("and the rest comes next", recvmsg(s[1], &message, 0) == 5 && message.msg_controllen == 0);
+    send_descriptor(s[0], "lost", 0);
+    write(s[0], "more", 4);
+    CHECK_EQ("read(2) drops descriptors, and ends there too", read(s[1], text, 100), 4);
+}
+
 int main(void)
 {
     enter_scratch();
     pairs();
     named();
     rights();
+    barrier();
     return finish();
 }

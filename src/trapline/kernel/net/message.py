@@ -129,6 +129,13 @@ class Message:
             cargo.drop()
 
 
+def joined(batch: list[Message], count: int) -> bytes:
+    """The first `count` unread bytes of some messages."""
+    if len(batch) == 1:
+        return batch[0].data[batch[0].start :][:count]
+    return b"".join([each.data[each.start :] for each in batch])[:count]
+
+
 def load_cargo(task: Any, fds: tuple[int, ...]) -> Cargo | None:
     """The files of descriptors, for a flight. EBADF, ETOOMANYREFS."""
     if not fds:

@@ -42,7 +42,7 @@ from trapline.abi.socket import (
 from trapline.abi.stat import S_IFSOCK
 from trapline.kernel.fs.inode import AnonInode
 from trapline.kernel.fs.special import SpecialFile
-from trapline.kernel.net.message import NOBODY, Cargo, Message, Ucred, ucred_of
+from trapline.kernel.net.message import NOBODY, Cargo, Message, Ucred, joined, ucred_of
 from trapline.kernel.sync.park import WaitQueue
 
 DEFAULT_BUFFER = 212_992  #: net.core.wmem_default
@@ -318,40 +318,48 @@ class UnixSocket(SpecialFile):
         for each in waiting:
             each.queue.wake_all(POLL_OUT)
 
-    def receive_stream(self, count: int, *, peek: bool = False) -> bytes | None:
-        """Bytes alone: up to `count`, as far as they come from one sender and carry no files; b"" at the end."""
-        first = self.next_message()
-        if first is None:
-            return b"" if self.at_end() else None
-        parts: list[bytes] = []
-        left = count
-        for message in list(self.inbox):
-            if left == 0 or (parts and (message.cargo or (self.pass_creds and message.creds != first.creds))):
+    def batch(self, count: int) -> list[Message]:
+        """The messages of a stream that one receive of `count` bytes takes from: as far as the first that carries files
+        (unix(7): ancillary data is a barrier), and, where credentials are shown, from one sender."""
+        taken: list[Message] = []
+        for message in self.inbox:
+            if count <= 0 or (taken and self.pass_creds and message.creds != taken[0].creds):
                 break
-            part = message.data[message.start : message.start + left]
-            left -= len(part)
-            parts.append(part)
-            if not peek:
-                self.consume(message, len(part))
+            taken.append(message)
+            count -= len(message)
             if message.cargo:
                 break
-        return parts[0] if len(parts) == 1 else b"".join(parts)
+        return taken
+
+    def take_bytes(self, batch: list[Message], count: int) -> None:
+        """`count` bytes of `batch` were read."""
+        for message in batch:
+            part = min(count, len(message))
+            count -= part
+            if part:
+                self.consume(message, part)
 
     # ---- as a file
 
     def try_read(self, count: int) -> bytes | None:
         if not count:
             return b""
-        if self.kind == SOCK_STREAM:
-            if self.inbox and self.inbox[0].cargo:
-                self.inbox[0].drop_cargo()
-            return self.receive_stream(count)
         message = self.next_message()
         if message is None:
             return b"" if self.at_end() else None
+        if self.kind == SOCK_STREAM:
+            return self._read_stream(count)
         data = message.data[:count]
         message.drop_cargo()
         self.consume(message, len(data))
+        return data
+
+    def _read_stream(self, count: int) -> bytes:
+        """Bytes without what came with them: the files are closed."""
+        batch = self.batch(count)
+        data = joined(batch, count)
+        batch[-1].drop_cargo()
+        self.take_bytes(batch, len(data))
         return data
 
     def try_write(self, data: bytes | memoryview) -> int | None:

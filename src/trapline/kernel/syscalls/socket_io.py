@@ -20,7 +20,7 @@ from trapline.abi.errno import (
 from trapline.abi.fcntl import O_NONBLOCK
 from trapline.abi.rw import UIO_MAXIOV
 from trapline.kernel.net.garbage import collect_garbage
-from trapline.kernel.net.message import ControlWriter, Message, Ucred, load_cargo, parse_control, ucred_of
+from trapline.kernel.net.message import ControlWriter, Message, Ucred, joined, load_cargo, parse_control, ucred_of
 from trapline.kernel.net.unix import CONNECTED, UnixSocket
 from trapline.kernel.net.unix_address import autobind, find, pack, parse, read_address, write_address
 from trapline.kernel.sync.park import Interrupted
@@ -228,6 +228,7 @@ class _Incoming:
         self.control = ControlWriter(min(control, MAX_CONTROL))
         self.wants_control = control > 0
         self.sender: bytes | None = None
+        self.creds: Ucred | None = None  #: of what was received so far
         self.done = 0
         if flags & (s.MSG_OOB | s.MSG_ERRQUEUE):
             raise EOPNOTSUPP if flags & s.MSG_OOB else EAGAIN
@@ -245,17 +246,23 @@ class _Incoming:
         first = socket.next_message()
         if first is None:
             return self.done if socket.at_end() else None
-        peek = bool(self.flags & s.MSG_PEEK)
-        if not self.done:
-            self._extras(first)
-        data = socket.receive_stream(min(self.user.left, CHUNK), peek=True) or b""
+        if self.creds is not None and socket.pass_creds and first.creds != self.creds:
+            return self.done
+        want = min(self.user.left, CHUNK)
+        batch = socket.batch(want)
+        data = joined(batch, want)
         count = self.user.put(data)
-        if count < len(data) and not count:
+        if not count:
+            if self.done:
+                return self.done
             raise EFAULT
+        barrier = batch[-1].cargo is not None
+        self._extras(first.creds, batch[-1])
+        peek = bool(self.flags & s.MSG_PEEK)
         if not peek:
-            socket.receive_stream(count)
+            socket.take_bytes(batch, count)
         self.done += count
-        if self.flags & s.MSG_WAITALL and self.user.left and not peek and not self.out & s.MSG_CTRUNC:
+        if self.flags & s.MSG_WAITALL and self.user.left and not peek and not barrier and count == len(data):
             return None if not socket.inbox and not socket.at_end() else self._stream()
         return self.done
 
@@ -273,17 +280,18 @@ class _Incoming:
         if len(message.data) > want:
             self.out |= s.MSG_TRUNC
         self.sender = message.address
-        self._extras(message)
+        self._extras(message.creds, message)
         size = len(message.data) if self.flags & s.MSG_TRUNC else len(data)
         if not self.flags & s.MSG_PEEK:
             socket.consume(message, 0)
         return size
 
-    def _extras(self, message: Message) -> None:
-        """Credentials and files."""
+    def _extras(self, creds: Ucred, message: Message) -> None:
+        """Who sent it, said once, and the files of `message`."""
         task, control = self.task, self.control
-        if self.socket.pass_creds:
-            control.credentials(message.creds)
+        if self.socket.pass_creds and self.creds is None:
+            control.credentials(creds)
+        self.creds = creds
         cargo = message.cargo
         if cargo is None:
             return

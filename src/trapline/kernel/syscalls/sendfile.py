@@ -70,9 +70,11 @@ class _SendFile:
         """Copy one chunk; True if the target blocks. At the end of the source, `left` becomes 0."""
         if not self.left:
             return False
-        data = self.source.try_pread(min(self.left, CHUNK), self.offset)
+        want = min(self.left, CHUNK)
+        data = self.source.try_pread(want, self.offset) or b""
+        if len(data) < want:
+            self.left = len(data)
         if not data:
-            self.left = 0
             return False
         limited = limit_write(self.task, self.target, data, None)
         count = write_now(self.task, self.target, limited)

@@ -33,6 +33,7 @@ from trapline.abi.stat import S_IFBLK, S_IFCHR, S_IFDIR, S_IFLNK, S_IFMT, S_IFRE
 from trapline.kernel.fs import notify
 from trapline.kernel.fs.dentry import Dentry
 from trapline.kernel.fs.file import PathFile
+from trapline.kernel.fs.inode import Inode
 from trapline.kernel.fs.mount import Path
 from trapline.kernel.fs.namei import LINKABLE, find, may_create, strip_setgid
 from trapline.kernel.fs.path import FOLLOW, MAX_LINKS, RESTRICTED, walk, walk_parent
@@ -167,6 +168,8 @@ def _create(
 
 def _make(place: Place, child: Dentry, flags: int, mode: int, creds: Creds | None) -> Path:
     directory = may_create(place.parent, creds)
+    if type(directory).create is Inode.create:
+        raise EACCES("a file system that makes no files")
     mode = strip_setgid(directory, S_IFREG | mode & 0o7777, creds)
     inode = directory.create(place.name, mode, creds)
     notify.event(directory, notify.IN_CREATE, place.name)

@@ -255,6 +255,8 @@ def _lookup_again(directory: Dentry, name: bytes) -> Dentry:
     try:
         found = inode.lookup(name)
     except ENOENT:
+        if inode.volatile != REVALIDATE:
+            raise
         if kept is not None:
             kept.pop(name, None)
         return Dentry(name, directory, None)

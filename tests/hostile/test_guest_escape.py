@@ -10,6 +10,7 @@ from pathlib import Path
 import pytest
 
 import support
+from conftest import reachable, unharmed
 
 pytestmark = pytest.mark.usefixtures("no_process_left")
 UID = support.users()[-1]
@@ -18,9 +19,7 @@ UID = support.users()[-1]
 @pytest.fixture
 def canary(tmp_path: Path) -> Path:
     """A directory tree of the host: `inside` is bound, `secret` beside it must stay out of reach. Both are world-writable."""
-    for each in (tmp_path, *tmp_path.parents[:2]):
-        each.chmod(0o755)
-    inside, secret = tmp_path / "inside", tmp_path / "secret"
+    inside, secret = reachable(tmp_path) / "inside", tmp_path / "secret"
     for each in (inside, secret):
         each.mkdir()
         each.chmod(0o777)
@@ -38,10 +37,12 @@ def shell(script: str, *options: str, **more: object) -> support.Result:
 
 
 def test_secrets_of_the_host_are_absent() -> None:
-    got = shell("for f in /etc/shadow /etc/gshadow /root /root/.ssh /home/* /var/lib/dpkg/../../../root; do ls -d $f; done; true")
-    assert got.text.replace("/etc/shadow\n", "").strip() in ("", "/root", "/home/*"), got.tail()
-    assert shell("cat /etc/shadow").status != 0
-    assert shell("ls -A /root /home 2>/dev/null | grep -v :").text.strip() == ""
+    absent = "/etc/shadow /etc/gshadow /etc/ssl/private /root/.ssh /home/* /var/lib/dpkg/../../../root/.ssh"
+    for user in ("0", str(UID)):
+        got = shell(f"for f in {absent}; do ls -d $f; done; cat /etc/shadow", "--user", user)
+        assert got.status != 0 and got.stdout == b"", got.tail()
+    got = shell("ls -A /root /home /var/lib/dpkg/../../../root | grep -v :", "--user", "0")
+    assert got.text.strip() == "" and b"cannot" not in got.stderr, got.tail()
 
 
 def test_environment_does_not_leak() -> None:
@@ -155,7 +156,7 @@ def test_hostile_tar_roots(kind: str, canary: Path) -> None:
     root = make_tar(canary / "root.tar", hostile_tars(canary / "secret")[kind])
     got = support.trapline(["/bin/none"], ["--root", str(root)], uid=UID)
     assert got.status in (125, 127), got.tail()
-    assert b"Traceback" not in got.stderr, got.tail()
+    assert unharmed(got.stderr), got.tail()
     assert sorted(os.listdir(canary / "secret")) == ["file"]
     busybox = Path("/usr/bin/busybox")
     if not busybox.exists():
@@ -174,4 +175,4 @@ def test_cut_and_random_tar_roots(size: int, canary: Path) -> None:
         path.write_bytes(data)
         path.chmod(0o644)
         got = support.trapline(["/bin/none"], ["--root", str(path)], uid=UID)
-        assert got.status in (125, 127) and b"Traceback" not in got.stderr, got.tail()
+        assert got.status in (125, 127) and unharmed(got.stderr), got.tail()

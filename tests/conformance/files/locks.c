@@ -48,9 +48,9 @@ static void records(void)
         _exit(finish());
     }
     until_asleep(pid);
-    CHECK_EQ("unlock", lock_with(fd, F_SETLK, F_UNLCK, 0, 0), 0);
-    int status;
+    int unlocked = lock_with(fd, F_SETLK, F_UNLCK, 0, 0), status;
     waitpid(pid, &status, 0);
+    CHECK_EQ("unlock", unlocked, 0);
     CHECK("the waiter finished", exited(status, 0));
     lock_with(fd, F_SETLK, F_WRLCK, 0, 0);
     close(open("f", O_RDONLY));

@@ -54,7 +54,8 @@ def page() -> str:
         *HEAD,
     ]
     lines += _table(rows)
-    lines += ["", "## riscv64", "", f"The RISC-V machine has {len(RISCV64.keys() & X86_64.keys())} of these calls, by other numbers, and in addition:", "", *HEAD]
+    shared = f"The RISC-V machine has {len(RISCV64.keys() & X86_64.keys())} of these calls, by other numbers, and in addition:"
+    lines += ["", "## riscv64", "", shared, "", *HEAD]
     lines += _table(_rows({name: number for name, number in RISCV64.items() if name not in X86_64}))
     return "\n".join(lines) + "\n"
 

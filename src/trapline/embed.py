@@ -45,6 +45,13 @@ def _vdso(kernel: System) -> Any:
         return None
 
 
+def _libraries(arch: str, root: str | None) -> list[str]:
+    """Binds of the libraries that programs of `arch` need in a root made of the host's trees."""
+    from trapline.user.roots import library_binds
+
+    return library_binds(arch) if root in (None, "/") else []
+
+
 class Kernel:
     """One kernel. The arguments are those of `trapline run`; `stdio` are descriptors of yours, -1 for none."""
 
@@ -72,7 +79,7 @@ class Kernel:
         self.timed_out = False  #: the last `run` was ended by its time-out
         hardware = open_machine(machine, memory, cpus)
         config = Config(
-            hardware, root=root, binds=list(binds), rw=list(rw), current_directory=os.getcwd(), pids=pids,
+            hardware, root=root, binds=[*_libraries(hardware.arch.name, root), *binds], rw=list(rw), current_directory=os.getcwd(), pids=pids,
             identity=identity or Identity(), hostname=os.fsencode(hostname), seed=seed, aslr=aslr, stdio=stdio, log=log,
             vdso=_vdso,
             save_overlay=save_overlay,

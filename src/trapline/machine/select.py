@@ -14,6 +14,7 @@ if TYPE_CHECKING:
     from trapline.machine.contract import Machine
 
 NAMES = ("host",)
+MACHINE_OF = {"x86_64": "host", "riscv64": "riscv"}  #: architecture -> the machine that runs its programs
 MIN_MEMORY, MAX_MEMORY = 64 << 20, 64 << 30
 MAX_CPUS = 64
 

@@ -27,7 +27,8 @@ class ForeignProgram(Errno):
     number, name, text = ENOEXEC.number, ENOEXEC.name, ENOEXEC.text
 
     def __init__(self, arch: str, here: str) -> None:
-        super().__init__(f"a program for {arch}, and this machine is {here}")
+        self.why = f"a program for {arch}, and this machine is {here}"
+        super().__init__(self.why)
         self.arch = arch
 
 

@@ -45,7 +45,8 @@ class NoInterpreter(Errno):
     number, name, text = ENOENT.number, ENOENT.name, ENOENT.text
 
     def __init__(self, interpreter: bytes) -> None:
-        super().__init__(f"its interpreter {interpreter.decode(errors='replace')} is missing")
+        self.why = f"its interpreter {interpreter.decode(errors='replace')} is missing"
+        super().__init__(self.why)
         self.interpreter = interpreter
 
 

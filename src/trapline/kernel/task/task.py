@@ -45,8 +45,8 @@ class Task:
 
     __slots__ = (
         "again",
-        "before_result",
         "altstack",
+        "before_result",
         "blocked",
         "clear_child_tid",
         "comm",

@@ -49,6 +49,9 @@ class Task:
         self.mm = Memory()
         self.restart = 0
 
+        self.group = SimpleNamespace(exiting=False)
+        self.ctx = SimpleNamespace(regs=[self.mm.base] * 32)
+        self.kernel = SimpleNamespace(machine=SimpleNamespace(arch=SimpleNamespace(sp=7, name="x86_64")))
 
 class Trace:
     """A tracer and one task; `line` is one whole call."""

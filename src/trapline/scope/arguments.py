@@ -167,8 +167,9 @@ def structure(name: str) -> Render:
     def render(d: Decoder, value: int) -> str:
         if not value:
             return "NULL"
-        data = None if d.failed else d.read(value, shape.size)
-        return pointer(value) if data is None else shape.show(data)
+        here = d.own.get(name, shape)
+        data = None if d.failed else d.read(value, here.size)
+        return pointer(value) if data is None else here.show(data)
 
     return render
 

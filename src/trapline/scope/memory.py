@@ -6,6 +6,7 @@ from typing import Any
 
 from trapline.abi.errno import Errno
 from trapline.kernel.mm.errors import OutOfMemory
+from trapline.scope.structs import OWN, Shape
 
 MAX_STRINGS = 32  #: elements of an array that are shown
 PATH_LIMIT = 4095
@@ -21,6 +22,11 @@ class Decoder:
         self.values = values
         self.args = tuple(values.values())
         self.result: int | None = None
+
+    @property
+    def own(self) -> dict[str, Shape]:
+        """The structures that the task's architecture lays out in its own way."""
+        return OWN.get(self.task.kernel.machine.arch.name, {})
 
     @property
     def failed(self) -> bool:

@@ -7,6 +7,7 @@ from __future__ import annotations
 
 from collections.abc import Callable
 
+from trapline.kernel.task.signals.arch import half
 from trapline.scope import arguments as a
 from trapline.scope import names
 from trapline.scope.arguments import Piece, Render
@@ -15,7 +16,7 @@ from trapline.scope.structs import SHAPES, cpu_set, open_flags, sockaddr
 from trapline.scope.text import LIMIT, pointer, quote, quote_hex
 
 O_CREAT, O_TMPFILE = 0o100, 0o20200000
-UC_SIGMASK = 296  #: of ucontext_t on x86-64
+STATX_SYNC = 0x6000  #: AT_STATX_SYNC_TYPE
 
 
 # ---- files
@@ -186,9 +187,9 @@ def _futex(index: int) -> Render:
 
 
 def _sigreturn(d: Decoder) -> str:
-    """rt_sigreturn(2) has no argument: what it restores lies on the stack (struct rt_sigframe, x86-64)."""
+    """rt_sigreturn(2) has no argument: what it restores lies on the stack (struct rt_sigframe)."""
     sp = d.task.ctx.regs[d.task.kernel.machine.arch.sp]
-    data = d.read(sp + UC_SIGMASK, 8)
+    data = d.read(sp + half(d.task).sigmask, 8)
     return "" if data is None else f"{{mask={names.signal_set(int.from_bytes(data, 'little'))}}}"
 
 
@@ -259,10 +260,11 @@ def _select_result(d: Decoder) -> str:
 def _epoll_events(d: Decoder, value: int) -> str:
     if d.failed or d.result is None:
         return pointer(value)
-    data = d.read(value, 12 * min(d.result, MAX_STRINGS))
+    size, show = d.own.get("epoll_event", SHAPES["epoll_event"])
+    data = d.read(value, size * min(d.result, MAX_STRINGS))
     if data is None:
         return pointer(value)
-    return "[" + ", ".join(SHAPES["epoll_event"].show(data[i : i + 12]) for i in range(0, len(data), 12)) + "]"
+    return "[" + ", ".join(show(data[i : i + size]) for i in range(0, len(data), size)) + "]"
 
 
 # ---- sockets
@@ -428,6 +430,7 @@ ORDER: dict[str, tuple[int, ...]] = {"clone": (0, 1, 2, 4, 3)}
 AFTER: dict[str, Callable[[Decoder], str]] = {
     "poll": _poll_result, "ppoll": _poll_result, "select": _select_result, "pselect6": _select_result,
     "fcntl": _fcntl_result,
+    "rt_sigreturn": "dec",
 }  # fmt: skip
 #: call -> what is shown beside its arguments when it comes in
 EXTRA: dict[str, Callable[[Decoder], str]] = {"rt_sigreturn": _sigreturn}

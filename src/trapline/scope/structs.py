@@ -1,6 +1,6 @@
 """Structures in user memory as strace(1) abbreviates them: name -> function of their bytes.
 
-Layouts are those of x86-64; sources: the manual page of the call that uses each, and the uapi headers.
+Layouts are those of x86-64, but for the few of another architecture in OWN; sources: the manual page of the call that uses each, and the uapi headers.
 """
 
 from __future__ import annotations
@@ -12,7 +12,7 @@ from typing import NamedTuple
 from trapline.kernel.task.signals.siginfo import from_user
 from trapline.scope import names
 from trapline.scope.siginfo import render as render_siginfo
-from trapline.scope.text import device, mode, octal, pointer, quote, wait_status
+from trapline.scope.text import device, mode, octal, pointer, quote, signed, wait_status
 
 Show = Callable[[bytes], str]
 
@@ -51,6 +51,15 @@ def _array(show: Show, size: int) -> Show:
 
 def stat(data: bytes) -> str:
     _, _, _, st_mode, _, _, rdev, size, _, _ = _STAT.unpack(data[: _STAT.size])
+    return _stat(st_mode, rdev, size)
+
+
+def _stat_generic(data: bytes) -> str:
+    _, _, st_mode, _, _, _, rdev, size = Struct("<QQIIIIQ8xq").unpack(data[:56])
+    return _stat(st_mode, rdev, size)
+
+
+def _stat(st_mode: int, rdev: int, size: int) -> str:
     if st_mode & 0o170000 in (0o020000, 0o060000):
         return f"{{st_mode={mode(st_mode)}, st_rdev={device(rdev)}, ...}}"
     return f"{{st_mode={mode(st_mode)}, st_size={size}, ...}}"
@@ -95,9 +104,16 @@ def rusage(data: bytes) -> str:
 
 
 def sigaction(data: bytes) -> str:
-    handler, flags, restorer, mask = Struct("<QQQQ").unpack(data[:32])
+    return _sigaction(*Struct("<QQQQ").unpack(data[:32]))
+
+
+def _sigaction_generic(data: bytes) -> str:
+    handler, flags, mask = Struct("<QQQ").unpack(data[:24])
+    return _sigaction(handler, flags, 0, mask)
+
+
+def _sigaction(handler: int, flags: int, restorer: int, mask: int) -> str:
     name = {0: "SIG_DFL", 1: "SIG_IGN"}.get(handler) or hex(handler)
-    field = "sa_sigaction" if flags & 4 else "sa_handler"
     tail = f", sa_restorer={pointer(restorer)}" if flags & 0x04000000 else ""
     return f"{{{field}={name}, sa_mask={names.signal_set(mask)}, sa_flags={names.flags('sigaction', flags)}{tail}}}"
 
@@ -177,6 +193,10 @@ def status(data: bytes) -> str:
 
 
 def epoll_event(data: bytes) -> str:
+def _epoll_event_aligned(data: bytes) -> str:
+    return epoll_event(data[:4] + data[8:])
+
+
     events, value = Struct("<IQ").unpack(data[:12])
     shown = names.flags("epoll_events", events)
     return f"{{events={shown}, data={{u32={value & 0xFFFFFFFF}, u64={value}}}}}"
@@ -303,6 +323,15 @@ SHAPES: dict[str, Shape] = {
 #: Other words for the same structures.
 for _alias, _name in {
     "rlimit64": "rlimit", "sigset_t": "sigset", "stack_t": "stack", "sigaltstack": "stack", "pipe": "fd_pair", "fds": "fd_pair",
+
+#: architecture -> the structures that it lays out in its own way
+OWN: dict[str, dict[str, Shape]] = {
+    "riscv64": {
+        "stat": Shape(128, _stat_generic),
+        "sigaction": Shape(24, _sigaction_generic),
+        "epoll_event": Shape(16, _epoll_event_aligned),
+    },
+}
     "int2": "fd_pair", "ulong": "long", "uid": "uint", "gid": "uint", "status": "wait_status", "u32": "uint", "u64": "long",
     "timespec2": "timespecs", "timespec[2]": "timespecs", "timeval2": "timevals", "timeval[2]": "timevals",
     "off": "long", "loff": "long", "loff_t": "long", "uid_t": "uint", "gid_t": "uint", "pid": "int",

@@ -30,6 +30,7 @@ from trapline.kernel.fs.proc import mount_proc
 from trapline.kernel.fs.rootfs import Root, build_root
 from trapline.kernel.fs.sysfs import mount_sysfs
 from trapline.kernel.fs.vfs import Vfs
+from trapline.kernel.ipc.sysv.namespace import IpcNamespace
 from trapline.kernel.sched.fair import FairScheduler
 from trapline.kernel.sync.park import READY
 from trapline.kernel.task import exit as exits
@@ -61,6 +62,7 @@ class System(Kernel):
         self.config = config
         self.sched = FairScheduler()
         self.vfs = Vfs(self.ram, self.clock.realtime_ns)
+        self.ipc = IpcNamespace(self)
         self.init = new_init(self)
         self.first: ThreadGroup | None = None
         self._closed = False

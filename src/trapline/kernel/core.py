@@ -15,6 +15,7 @@ from trapline.kernel.sync.timers import Timers
 
 if TYPE_CHECKING:
     from trapline.kernel.fs.vfs import Vfs
+    from trapline.kernel.ipc.sysv.namespace import IpcNamespace
     from trapline.kernel.sched.interface import Scheduler
     from trapline.kernel.task.task import Task, ThreadGroup
     from trapline.machine.contract import Machine
@@ -27,6 +28,7 @@ class Kernel:
     """One running kernel on one machine."""
 
     vfs: Vfs
+    ipc: IpcNamespace
     sched: Scheduler
     console: Any  #: drivers.console: what the first program's descriptors 0, 1 and 2 are
     vdso: Any  #: user.vdso.Vdso, or None when there is none

@@ -68,12 +68,17 @@ def make_tmpfs(vfs: Vfs, source: bytes, options: dict[bytes, bytes], task: Any) 
     return sb
 
 
-def create_memfd(vfs: Vfs, name: bytes, flags: int, creds: Any) -> RegularFile:
-    """The file of memfd_create(2), in no directory. F_ADD_SEALS works on `file.inode.seals`."""
+def shm_superblock(vfs: Vfs) -> TmpFs:
+    """The instance, mounted nowhere, that holds memfds and System V segments."""
     if vfs.shm_sb is None:
         vfs.shm_sb = TmpFs(vfs, max_pages=0, max_inodes=0)
-    sb = vfs.shm_sb
-    assert isinstance(sb, TmpFs)
+    assert isinstance(vfs.shm_sb, TmpFs)
+    return vfs.shm_sb
+
+
+def create_memfd(vfs: Vfs, name: bytes, flags: int, creds: Any) -> RegularFile:
+    """The file of memfd_create(2), in no directory. F_ADD_SEALS works on `file.inode.seals`."""
+    sb = shm_superblock(vfs)
     sb.charge_inode()
     mode = 0o666 if flags & MFD_NOEXEC_SEAL else 0o777
     inode = MemFile(sb, S_IFREG | mode, creds.fsuid, creds.fsgid)

@@ -7,7 +7,10 @@ from trapline.kernel.syscalls.declare import refuse
 
 refuse(ENOSYS, "no such call since Linux 2.6", "create_module", "get_kernel_syms", "query_module")
 refuse(ENOSYS, "no such call since Linux 5.5 (read and write /proc/sys)", "_sysctl")
-refuse(ENOSYS, "a number that Linux never gave a meaning to", "getpmsg", "putpmsg", "afs_syscall", "tuxcall", "security", "vserver")
+refuse(
+    ENOSYS, "a number that Linux never gave a meaning to",
+    "getpmsg", "putpmsg", "afs_syscall", "tuxcall", "security", "vserver",
+)  # fmt: skip
 refuse(ENOSYS, "no such call since Linux 3.1", "nfsservctl")
 refuse(ENOSYS, "libraries are loaded by the program interpreter, as without CONFIG_USELIB", "uselib")
 refuse(ENOSYS, "never implemented on Linux; there are epoll_ctl(2) and epoll_wait(2)", "epoll_ctl_old", "epoll_wait_old")

@@ -13,6 +13,7 @@ from trapline.abi import sched as c
 from trapline.abi.errno import EAGAIN, EINVAL, EPERM
 from trapline.abi.resource import RLIM_INFINITY, RLIMIT_NPROC
 from trapline.abi.signal import NSIG, SIG_IGN
+from trapline.kernel.ipc.sysv.sem import undo_list
 from trapline.kernel.sync.park import WaitQueue
 from trapline.kernel.task.creds import Credentials
 from trapline.kernel.task.rlimit import first_limits
@@ -79,6 +80,8 @@ def clone_task(task: Task, args: CloneArgs) -> Task:
     child.files = _share(task.files) if flags & c.CLONE_FILES else task.files.fork()
     child.pending = Pending()
     _inherit(task, child)
+    if flags & c.CLONE_SYSVSEM:
+        child.sem_undo = undo_list(task).share()
     child.exit_signal = group.leader.exit_signal if flags & c.CLONE_THREAD else args.exit_signal
     if flags & c.CLONE_PARENT and not flags & c.CLONE_THREAD:
         child.exit_signal = task.group.leader.exit_signal
@@ -128,6 +131,7 @@ def _inherit(task: Task, child: Task) -> None:
     child.dumpable = task.dumpable
     child.personality = task.personality
     child.timer_slack_ns = task.timer_slack_ns
+    child.seccomp = task.seccomp
     child.start_time_ns = task.kernel.clock.monotonic_ns()
     child.altstack = task.altstack if child.mm is not task.mm or task.vfork_done is not None else (0, 0, 2)
 

@@ -18,6 +18,7 @@ from trapline.abi.signal import CLD_DUMPED, CLD_EXITED, CLD_KILLED, SIGCHLD, SIG
 from trapline.kernel.drivers.tty import disassociate
 from trapline.kernel.ipc.futex import queue as futex
 from trapline.kernel.ipc.futex.robust import exit_robust_list
+from trapline.kernel.ipc.sysv import undo
 from trapline.kernel.sync.park import SIGNALLED
 from trapline.kernel.task import itimers, posix_timers
 from trapline.kernel.task.signals import stop
@@ -64,6 +65,8 @@ def exit_task(task: Task, status: int) -> None:
         itimers.release(group)
         posix_timers.release(group)
     leave_memory(task)
+    if task.sem_undo is not None:
+        undo.leave(task)
     task.state = DEAD
     task.files.put()
     task.fs.put()

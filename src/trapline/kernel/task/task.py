@@ -75,6 +75,8 @@ class Task:
         "robust_list",
         "rseq",
         "saved_mask",
+        "seccomp",
+        "sem_undo",
         "set_child_tid",
         "start_time_ns",
         "state",
@@ -130,6 +132,8 @@ class Task:
         self.dumpable = 1
         self.personality = 0
         self.timer_slack_ns = 50_000
+        self.sem_undo: Any = None  #: adjustments of semop(2) with SEM_UNDO; shared by CLONE_SYSVSEM
+        self.seccomp: Any = None  #: filters of seccomp(2), or None
         # accounting
         self.utime_ns = 0
         self.stime_ns = 0

@@ -11,6 +11,7 @@ from trapline.kernel.fs.proc import net, sysctl, system
 from trapline.kernel.fs.proc.base import ROOT_INO, ProcDir, ProcSuperBlock, task_ino
 from trapline.kernel.fs.proc.taskdir import PROCESS, TaskDir
 from trapline.kernel.fs.synthetic import SynthDir, SynthFile, SynthLink
+from trapline.kernel.ipc.sysv import proc as sysvipc
 
 _DT_DIR = 4
 
@@ -117,14 +118,5 @@ def _tty(sb: ProcSuperBlock) -> Inode:
     return SynthDir(sb, {name: _file(sb, _constant(text), 0o444) for name, text in texts.items()})
 
 
-_SYSVIPC = {
-    b"msg": b"       key      msqid perms      cbytes       qnum lspid lrpid   uid   gid  cuid  cgid      stime      rtime"
-    b"      ctime\n",
-    b"sem": b"       key      semid perms      nsems   uid   gid  cuid  cgid      otime      ctime\n",
-    b"shm": b"       key      shmid perms                  size  cpid  lpid nattch   uid   gid  cuid  cgid      atime"
-    b"      dtime      ctime                   rss                  swap\n",
-}
-
-
 def _sysvipc(sb: ProcSuperBlock) -> Inode:
-    return SynthDir(sb, {name: _file(sb, _constant(text), 0o444) for name, text in _SYSVIPC.items()})
+    return SynthDir(sb, {name: _file(sb, make, 0o444) for name, make in sysvipc.FILES.items()})

@@ -11,6 +11,7 @@ from typing import TYPE_CHECKING, Any
 
 from trapline.abi.capability import CAP_LAST_CAP
 from trapline.abi.errno import EINVAL
+from trapline.abi.ipc import IPC_MNI, MQ_HARD_MSG_MAX, MQ_HARD_MSGSIZE_MAX
 from trapline.kernel import uts
 from trapline.kernel.fs.proc.base import ProcSuperBlock
 from trapline.kernel.fs.synthetic import SynthDir, SynthFile
@@ -20,6 +21,7 @@ if TYPE_CHECKING:
 
 HOST_NAME_MAX = 64
 PID_MAX = 4_194_304
+INT_MAX, LONG_MAX = (1 << 31) - 1, (1 << 64) - 1
 _ODD = 0x9E3779B97F4A7C15F39CC0605CEDC835
 
 
@@ -48,6 +50,35 @@ def _set_name(kernel: Any, text: bytes, field: str) -> None:
     if len(text) > HOST_NAME_MAX:
         raise EINVAL
     setattr(kernel, field, text)
+
+
+def _number(text: bytes, low: int, high: int) -> int:
+    if not text.strip().isdigit() or not low <= int(text) <= high:
+        raise EINVAL
+    return int(text)
+
+
+def _ipc(field: str, high: int, low: int = 0) -> Value:
+    """A limit of System V IPC, message queues or asynchronous I/O: a field of `kernel.ipc`."""
+    return Value(
+        lambda kernel: b"%d" % getattr(kernel.ipc, field),
+        lambda kernel, text: setattr(kernel.ipc, field, _number(text, low, high)),
+        0o644,
+    )
+
+
+def _semaphores(kernel: Any) -> bytes:
+    space = kernel.ipc
+    return b"%d\t%d\t%d\t%d" % (space.semmsl, space.semmns, space.semopm, space.semmni)
+
+
+def _set_semaphores(kernel: Any, text: bytes) -> None:
+    """SEMMSL SEMMNS SEMOPM SEMMNI; those not given stay as they are."""
+    space, fields = kernel.ipc, text.split()
+    bounds = ("semmsl", 65536), ("semmns", INT_MAX), ("semopm", INT_MAX), ("semmni", IPC_MNI)
+    values = [_number(each, 0, high) for each, (_, high) in zip(fields, bounds, strict=False)]
+    for (name, _), value in zip(bounds, values, strict=False):
+        setattr(space, name, value)
 
 
 def _uuid(random: bytes) -> bytes:
@@ -89,9 +120,9 @@ TREE: Tree = {
         "io_uring_disabled": fixed(2),
         "kptr_restrict": fixed(1),
         "dmesg_restrict": fixed(0),
-        "msgmax": fixed(8192),
-        "msgmnb": fixed(16384),
-        "msgmni": fixed(32000),
+        "msgmax": _ipc("msgmax", INT_MAX),
+        "msgmnb": _ipc("msgmnb", INT_MAX),
+        "msgmni": _ipc("msgmni", IPC_MNI),
         "ngroups_max": fixed(65536),
         "osrelease": fixed(uts.RELEASE),
         "ostype": fixed(uts.SYSNAME),
@@ -112,10 +143,11 @@ TREE: Tree = {
         },
         "randomize_va_space": Value(_aslr),
         "sched_rr_timeslice_ms": fixed(100),
-        "sem": fixed("32000\t1024000000\t500\t32000"),
-        "shmall": fixed(18446744073692774399),
-        "shmmax": fixed(18446744073692774399),
-        "shmmni": fixed(4096),
+        "sem": Value(_semaphores, _set_semaphores, 0o644),
+        "shm_rmid_forced": fixed(0),
+        "shmall": _ipc("shmall", LONG_MAX),
+        "shmmax": _ipc("shmmax", LONG_MAX),
+        "shmmni": _ipc("shmmni", IPC_MNI),
         "tainted": fixed(0),
         "threads-max": Value(_threads_max),
         "unprivileged_bpf_disabled": fixed(2),
@@ -139,8 +171,8 @@ TREE: Tree = {
         "vfs_cache_pressure": fixed(100),
     },
     "fs": {
-        "aio-max-nr": fixed(0),
-        "aio-nr": fixed(0),
+        "aio-max-nr": _ipc("aio_max", INT_MAX),
+        "aio-nr": Value(lambda kernel: b"%d" % kernel.ipc.aio_events),
         "dentry-state": fixed("0\t0\t45\t0\t0\t0"),
         "epoll": {"max_user_watches": fixed(5_000_000)},
         "file-max": fixed(9_223_372_036_854_775_807),
@@ -151,7 +183,11 @@ TREE: Tree = {
         },
         "lease-break-time": fixed(45),
         "mount-max": fixed(4096),
-        "mqueue": {"msg_max": fixed(10), "msgsize_max": fixed(8192), "queues_max": fixed(256)},
+        "mqueue": {
+            "msg_default": _ipc("mq_msg_default", MQ_HARD_MSG_MAX), "msg_max": _ipc("mq_msg_max", MQ_HARD_MSG_MAX),
+            "msgsize_default": _ipc("mq_msgsize_default", MQ_HARD_MSGSIZE_MAX, 128),
+            "msgsize_max": _ipc("mq_msgsize_max", MQ_HARD_MSGSIZE_MAX, 128), "queues_max": _ipc("mq_queues_max", INT_MAX),
+        },
         "nr_open": fixed(1_048_576),
         "overflowgid": fixed(65534),
         "overflowuid": fixed(65534),

@@ -1,0 +1,1 @@
+"""System V IPC, svipc(7): shared memory, semaphores and message queues, known by keys and identifiers."""

@@ -154,19 +154,19 @@ def observe(kernel: Kernel, parsed: Parsed, outputs: Outputs) -> None:
 def start(kernel: Kernel, args: list[str], env: dict[bytes, bytes], workdir: str) -> tuple[int, str] | None:
     """Spawn the first program; (exit status, what to say) if that fails."""
     from trapline.abi.errno import E2BIG, ENAMETOOLONG, ENOENT, ENOTDIR, Errno
-
     from trapline.kernel.exec.elf import ForeignProgram
     from trapline.kernel.exec.image import NoInterpreter
     from trapline.machine.select import MACHINE_OF
     from trapline.user.roots import library_hint
+
     try:
         kernel.spawn(args, env=env, cwd=workdir)
-    except (ENOENT, ENOTDIR, ENAMETOOLONG):
     except ForeignProgram as error:
         return NOT_EXECUTABLE, f"{args[0]}: {error.why}: use --machine {MACHINE_OF[error.arch]}"
     except NoInterpreter as error:
         hint = library_hint(kernel.system.machine.arch.name, error.interpreter) or "`--bind` can show more of the host"
         return NOT_FOUND, f"{args[0]}: {error.why}: {hint}"
+    except (ENOENT, ENOTDIR, ENAMETOOLONG):
         return NOT_FOUND, f"{args[0]}: not found in the guest: `--bind` or `--root /` can show more of the host"
     except E2BIG as error:
         return NOT_EXECUTABLE, f"{args[0]}: {error.text}: pass fewer or shorter arguments"

@@ -193,13 +193,13 @@ def status(data: bytes) -> str:
 
 
 def epoll_event(data: bytes) -> str:
-def _epoll_event_aligned(data: bytes) -> str:
-    return epoll_event(data[:4] + data[8:])
-
-
     events, value = Struct("<IQ").unpack(data[:12])
     shown = names.flags("epoll_events", events)
     return f"{{events={shown}, data={{u32={value & 0xFFFFFFFF}, u64={value}}}}}"
+
+
+def _epoll_event_aligned(data: bytes) -> str:
+    return epoll_event(data[:4] + data[8:])
 
 
 def sockaddr(data: bytes) -> str:
@@ -323,6 +323,12 @@ SHAPES: dict[str, Shape] = {
 #: Other words for the same structures.
 for _alias, _name in {
     "rlimit64": "rlimit", "sigset_t": "sigset", "stack_t": "stack", "sigaltstack": "stack", "pipe": "fd_pair", "fds": "fd_pair",
+    "int2": "fd_pair", "ulong": "long", "uid": "uint", "gid": "uint", "status": "wait_status", "u32": "uint", "u64": "long",
+    "timespec2": "timespecs", "timespec[2]": "timespecs", "timeval2": "timevals", "timeval[2]": "timevals",
+    "off": "long", "loff": "long", "loff_t": "long", "uid_t": "uint", "gid_t": "uint", "pid": "int",
+    "cap_user_header": "cap_header", "cap_user_data": "cap_data", "int[2]": "fd_pair", "utimes": "timevals",
+}.items():  # fmt: skip
+    SHAPES[_alias] = SHAPES[_name]
 
 #: architecture -> the structures that it lays out in its own way
 OWN: dict[str, dict[str, Shape]] = {
@@ -332,9 +338,3 @@ OWN: dict[str, dict[str, Shape]] = {
         "epoll_event": Shape(16, _epoll_event_aligned),
     },
 }
-    "int2": "fd_pair", "ulong": "long", "uid": "uint", "gid": "uint", "status": "wait_status", "u32": "uint", "u64": "long",
-    "timespec2": "timespecs", "timespec[2]": "timespecs", "timeval2": "timevals", "timeval[2]": "timevals",
-    "off": "long", "loff": "long", "loff_t": "long", "uid_t": "uint", "gid_t": "uint", "pid": "int",
-    "cap_user_header": "cap_header", "cap_user_data": "cap_data", "int[2]": "fd_pair", "utimes": "timevals",
-}.items():  # fmt: skip
-    SHAPES[_alias] = SHAPES[_name]

@@ -81,6 +81,7 @@ def main(words: list[str]) -> int:
 def _run(parsed: Parsed, report: _Report) -> int:
     from trapline.abi.errno import Errno
     from trapline.kernel.config import ConfigError
+    from trapline.kernel.panic import KernelPanic
     from trapline.machine.select import NoMachine
 
     outputs = Outputs()
@@ -100,7 +101,7 @@ def _run(parsed: Parsed, report: _Report) -> int:
         report.started()
         status = kernel.wait(timeout)
         return TIMED_OUT if kernel.timed_out else returncode(status)
-    except (ConfigError, NoMachine, Errno, ValueError, OSError) as error:
+    except (ConfigError, NoMachine, KernelPanic, Errno, ValueError, OSError) as error:
         return report.failed(FAILED, str(error))
     finally:
         if kernel is not None:

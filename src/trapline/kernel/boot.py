@@ -31,6 +31,7 @@ from trapline.kernel.fs.rootfs import Root, build_root
 from trapline.kernel.fs.sysfs import mount_sysfs
 from trapline.kernel.fs.vfs import Vfs
 from trapline.kernel.ipc.sysv.namespace import IpcNamespace
+from trapline.kernel.panic import panic
 from trapline.kernel.sched.fair import FairScheduler
 from trapline.kernel.sync.park import READY
 from trapline.kernel.task import exit as exits
@@ -77,7 +78,7 @@ class System(Kernel):
         *,
         stdio: tuple[Source, Source, Source] | None = None,
     ) -> ThreadGroup:
-        """A new process that runs argv[0], found in PATH if it has no slash. Raises Errno: ENOENT, EACCES, ...
+        """A new process that runs argv[0], found in PATH if it has no slash. Raises Errno: ENOENT, EACCES, ...; KernelPanic.
 
         `env` and `cwd`: those of the configuration. `stdio`: another console than the kernel's (Python streams or host
         descriptors).
@@ -97,9 +98,11 @@ class System(Kernel):
             except BaseException:
                 program.file.put()
                 raise
-        except BaseException:
+        except Exception as error:
             exits.exit_task(task, 127 << 8)
-            raise
+            if isinstance(error, Errno):
+                raise
+            raise panic(self, error) from error
         image.commit(task, program, loaded)
         console.adopt(task.group)
         if self.first is None or self.first.zombie:
@@ -132,12 +135,17 @@ class System(Kernel):
         return first.exit_status
 
     def run_until(self, condition: Any) -> None:
-        """The trap loop, until `condition()` (asked when a task has ended). Host signals are passed on meanwhile."""
+        """The trap loop, until `condition()` (asked when a task has ended). Host signals are passed on meanwhile.
+
+        Raises KernelPanic.
+        """
         signals = HostSignals(self._notice)
         self.hooks.on_host_event = lambda: self._host_event(signals)
         signals.install()
         try:
             self.loop.run(condition)
+        except Exception as error:
+            raise panic(self, error) from error
         finally:
             signals.restore()
 

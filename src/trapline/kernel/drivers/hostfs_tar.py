@@ -6,7 +6,9 @@ Owners, modes, times and extended attributes (SCHILY.xattr) are restored. Anythi
 
 from __future__ import annotations
 
+import lzma
 import tarfile
+import zlib
 from collections.abc import Callable
 from contextlib import suppress
 from typing import TYPE_CHECKING, Any
@@ -24,9 +26,10 @@ if TYPE_CHECKING:
 
 CHUNK = 1 << 20
 _XATTR = "SCHILY.xattr."
+_UNREADABLE = (tarfile.TarError, OSError, EOFError, zlib.error, lzma.LZMAError)
 
 
-class BadArchiveError(Exception):
+class BadArchiveError(ValueError):
     """The archive cannot be read."""
 
 
@@ -39,7 +42,7 @@ def unpack(vfs: Vfs, sb: MemorySuperBlock, archive: str, log: Callable[[str], No
         with tarfile.open(archive, "r:*") as tar:
             for member in tar:
                 _add(vfs, top, tar, member, directories, log)
-    except (tarfile.TarError, OSError, EOFError) as error:
+    except (*_UNREADABLE, ValueError) as error:
         raise BadArchiveError(f"{archive}: {error}") from error
     for inode, member in reversed(directories):  # last: filling a directory changes its times
         _attributes(inode, member)

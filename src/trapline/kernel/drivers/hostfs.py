@@ -8,7 +8,7 @@ ESTALE. So nothing outside the bound directory can be reached, whatever the tree
 Read-only trees are taken to stay as they are: attributes, listings and data are read once and kept. Read-write trees are
 asked each time, and writes go through to the host at once. The number of host descriptors is bounded (`Descriptors`).
 
-Refused: opening devices, FIFOs and sockets of the host (ENXIO), making them, and set-user-id bits (EPERM).
+Refused: opening devices, FIFOs and sockets of the host (ENXIO), making devices, and set-user-id bits (EPERM).
 """
 
 from __future__ import annotations
@@ -86,7 +86,7 @@ class HostFs(SuperBlock):
     `public`: files that others may not read, and directories that others may not list and enter, do not exist.
     """
 
-    __slots__ = ("fds", "inodes", "orphans", "path", "public", "ram")
+    __slots__ = ("fds", "inodes", "nodes", "orphans", "path", "public", "ram")
 
     def __init__(
         self, vfs: Vfs, path: bytes, fds: Descriptors, *, read_only: bool = True, public: bool = False
@@ -97,6 +97,7 @@ class HostFs(SuperBlock):
         self.orphans = 0  #: host descriptors of removed files that are still open
         self.public = public
         self.inodes: WeakValueDictionary[tuple[int, int], HostInode] = WeakValueDictionary()
+        self.nodes: dict[tuple[int, int], HostInode] = {}  #: FIFOs and sockets made through this kernel
         try:
             path = os.path.realpath(path)
             st = os.lstat(path)

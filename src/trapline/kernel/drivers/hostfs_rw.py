@@ -3,8 +3,10 @@
 Names are looked up on the host each time. Writes go through: write(2) when it is called, shared mappings when the page
 cache writes back. Data is read again when the host's size or modification time is not what our last look or write left.
 
-Refused with EPERM: devices, FIFOs and sockets; set-user-id bits, and set-group-id bits on files, because they would
-mean something to the host.
+FIFOs and sockets are made on the host, as names in its tree; what goes through them stays in this kernel, as on a network
+file system. Those that were there before can be seen, not opened: nobody on the other side would ever answer.
+
+Refused with EPERM: devices; set-user-id bits, and set-group-id bits on files, because they would mean something to the host.
 """
 
 from __future__ import annotations
@@ -14,16 +16,20 @@ from typing import TYPE_CHECKING, Any
 
 from trapline.abi.errno import EINVAL, ENFILE, ENOSPC, ENOTSUP, EPERM, EROFS, Errno
 from trapline.abi.fcntl import O_ACCMODE, O_RDONLY
-from trapline.abi.stat import S_IFDIR, S_IFLNK, S_IFMT, S_IFREG, S_ISGID, S_ISUID
-from trapline.kernel.drivers.hostfs import HostDir, HostFile, HostFs, HostInode, HostLink, errno_of
+from trapline.abi.stat import S_IFDIR, S_IFIFO, S_IFLNK, S_IFMT, S_IFREG, S_IFSOCK, S_ISGID, S_ISUID
+from trapline.kernel.drivers.hostfs import HostDir, HostFile, HostFs, HostInode, HostLink, HostNode, errno_of
+from trapline.kernel.fs.devices import open_special
 from trapline.kernel.fs.file import File, RegularFile
 from trapline.kernel.fs.inode import REVALIDATE, Inode
 from trapline.kernel.mm.page_cache import PageCache
 from trapline.machine.ram import OutOfFrames
 
 if TYPE_CHECKING:
+    from collections.abc import Coroutine
+
     from trapline.kernel.fs.mount import Path
 
+MAX_NODES = 4096  #: FIFOs and sockets made in one tree
 MAX_ORPHANS = 256  #: removed files that are still open, each with a host descriptor
 
 
@@ -115,9 +121,9 @@ class WritableDir(_Writable, HostDir):
         self.refresh()
 
     def create(self, name: bytes, mode: int, creds: Any, rdev: int = 0) -> Inode:
-        if mode & S_IFMT != S_IFREG:
-            raise EPERM("nodes are not made on the host")
         _refuse_setid(mode)
+        if mode & S_IFMT != S_IFREG:
+            return self._make_node(name, mode)
         flags = os.O_CREAT | os.O_EXCL | os.O_RDWR | os.O_NOFOLLOW | os.O_CLOEXEC
         try:
             fd = os.open(name, flags, mode & 0o700, dir_fd=self.fd())
@@ -126,6 +132,24 @@ class WritableDir(_Writable, HostDir):
             raise errno_of(error) from error
         inode = self.sb.inode_of(os.fstat(fd), self, name)
         self.sb.fds.add((inode, "rw"), fd)
+        self._changed()
+        return inode
+
+    def _make_node(self, name: bytes, mode: int) -> Inode:
+        """A FIFO or socket node; its kernel's side lives as long as the name."""
+        kind, nodes = mode & S_IFMT, self.sb.nodes
+        if kind not in (S_IFIFO, S_IFSOCK):
+            raise EPERM("devices are not made on the host")
+        if len(nodes) >= MAX_NODES:
+            raise ENOSPC
+        try:
+            os.mknod(name, kind | mode & 0o700, dir_fd=self.fd())
+            st = os.stat(name, dir_fd=self.fd(), follow_symlinks=False)
+        except OSError as error:
+            raise errno_of(error) from error
+        key = st.st_dev, st.st_ino
+        inode = nodes[key] = self.sb.inodes[key] = WritableNode(self.sb, st, self, name)
+        inode.setattr(mode=mode & 0o7777)
         self._changed()
         return inode
 
@@ -350,6 +374,20 @@ class WritableLink(_Writable, HostLink):
     """A symbolic link."""
 
     __slots__ = ()
+
+
+class WritableNode(_Writable, HostNode):
+    """A FIFO or socket that was made here."""
+
+    __slots__ = ()
+
+    foreign = False
+
+    def open(self, path: Path, flags: int, task: Any) -> File | Coroutine[Any, Any, File]:
+        return open_special(self, path, flags, task)
+
+    def evict(self) -> None:
+        self.sb.nodes.pop((self.host_dev, self.ino), None)
 
 
 READ_WRITE: dict[int, type[HostInode]] = {S_IFDIR: WritableDir, S_IFREG: WritableFile, S_IFLNK: WritableLink}

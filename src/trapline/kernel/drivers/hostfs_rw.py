@@ -387,7 +387,9 @@ class WritableNode(_Writable, HostNode):
         return open_special(self, path, flags, task)
 
     def evict(self) -> None:
-        self.sb.nodes.pop((self.host_dev, self.ino), None)
+        key = self.host_dev, self.ino  # from now on, the number may be another file's
+        self.sb.nodes.pop(key, None)
+        self.sb.inodes.pop(key, None)
 
 
 READ_WRITE: dict[int, type[HostInode]] = {S_IFDIR: WritableDir, S_IFREG: WritableFile, S_IFLNK: WritableLink}

@@ -55,7 +55,7 @@ BASH = {
     "arrays": 'a=(x y z); a+=(w); echo ${#a[@]} ${a[-1]} ${a[@]:1:2}; declare -A m=([k]=v [j]=w); for k in j k; do echo ${m[$k]}; done',
     "brace and extglob": "shopt -s extglob globstar; echo {1..5} {a,b}{1,2}; echo !(*.txt|*.csv); echo **/*.h",
     "coprocess": "coproc cat; echo ping >&${COPROC[1]}; read -r x <&${COPROC[0]}; echo $x; kill $COPROC_PID; wait $COPROC_PID 2>/dev/null; echo $?",
-    "job control": "set -m; sleep 100 & jobs; kill -STOP %1; sleep 0.1; jobs; kill %1; wait %1; echo $?",
+    "job control": "set -m; sleep 100 & jobs; kill -STOP %1; sleep 0.1; jobs; kill %1; sleep 0.3; wait %1; echo $?",
     "wait -n": "sleep 10 & s=$!; (exit 7) & wait -n; echo $?; kill $s",
     "regular expressions": '[[ "abc123" =~ ([a-z]+)([0-9]+) ]] && echo ${BASH_REMATCH[2]} ${BASH_REMATCH[1]}',
     "printf and read": 'printf "%05d|%-6s|%x\\n" 42 ab 255; read -t 0.05 x; echo $?; read -n 2 y <<<abcdef; echo $y',

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import struct
+from types import SimpleNamespace
 from typing import Any
 
 import pytest
@@ -11,6 +12,7 @@ from coverage_page import load
 from trapline.abi.errno import EFAULT
 from trapline.kernel.syscalls.declare import SYSCALLS, SystemCall, parameters
 from trapline.kernel.task.signals.siginfo import SigInfo
+from trapline.machine.host.arch import X86_64 as ARCH
 from trapline.scope import arguments, names, structs
 from trapline.scope.special import OVERRIDES
 from trapline.scope.strace import UNDECLARED, Strace
@@ -48,10 +50,13 @@ class Task:
         self.tid = tid
         self.mm = Memory()
         self.restart = 0
-
+        self.group = SimpleNamespace(exiting=False)
+        self.kernel = SimpleNamespace(machine=SimpleNamespace(arch=ARCH))
+        self.ctx = SimpleNamespace(regs=[self.mm.base + 0x100] * ARCH.nregs)
         self.group = SimpleNamespace(exiting=False)
         self.ctx = SimpleNamespace(regs=[self.mm.base] * 32)
         self.kernel = SimpleNamespace(machine=SimpleNamespace(arch=SimpleNamespace(sp=7, name="x86_64")))
+
 
 class Trace:
     """A tracer and one task; `line` is one whole call."""
@@ -206,6 +211,47 @@ def test_death_by_signal(trace: Trace) -> None:
 def test_interrupted_call_shows_its_restart(trace: Trace) -> None:
     trace.task.restart = 514
     assert trace.line("pause", result=-4) == padded("pause()", "? ERESTARTNOHAND (To be restarted if no handler)")
+
+
+def test_call_that_the_end_of_the_process_interrupts_has_no_result(trace: Trace) -> None:
+    trace.task.restart = 512
+    trace.task.group.exiting = True
+    assert trace.line("pause", result=-4) == padded("pause()", "?")
+
+
+def test_signal_return_shows_the_mask_and_the_result_of_the_interrupted_call(trace: Trace) -> None:
+    trace.mm.bytes[296] = 0b10  # uc_sigmask, above the stack pointer
+    assert trace.line("rt_sigreturn", result=30693) == padded("rt_sigreturn({mask=[INT]})", "30693")
+    assert trace.line("rt_sigreturn", result=-4) == padded("rt_sigreturn({mask=[INT]})", "-1 EINTR (Interrupted system call)")
+
+
+@pytest.mark.parametrize(
+    ("words", "shown"),
+    [
+        ((0x500, 5, 0xBF, 0x8A3B), "{c_iflag=ICRNL|IXON, c_oflag=NL0|CR0|TAB0|BS0|VT0|FF0|OPOST|ONLCR, c_cflag=B38400|CS8|CREAD, "
+         "c_lflag=ISIG|ICANON|ECHO|ECHOE|ECHOK|IEXTEN|ECHOCTL|ECHOKE, ...}"),
+        ((0x8000, 0x5A00, 0xE00D000D, 0x50004), "{c_iflag=0x8000, c_oflag=NL0|CR1|XTABS|BS0|VT1|FF0|, "
+         "c_cflag=B9600|B9600<<IBSHIFT|CS5|CMSPAR|CRTSCTS|0x20000000, c_lflag=XCASE|EXTPROC|0x40000, ...}"),
+        ((0, 0, 0x1001, 0), "{c_iflag=, c_oflag=NL0|CR0|TAB0|BS0|VT0|FF0|, c_cflag=B57600|CS5|, c_lflag=, ...}"),
+    ],
+)  # fmt: skip
+def test_terminal_settings_are_named(words: tuple[int, ...], shown: str, trace: Trace) -> None:
+    at = trace.mm.put(struct.pack("<IIII20x", *words))
+    assert trace.line("ioctl", 0, 0x5401, at) == f"ioctl(0, TCGETS, {shown}) = 0"
+    assert trace.line("ioctl", 0, 0x5402, at, result=-25).startswith(f"ioctl(0, SNDCTL_TMR_START or TCSETS, {shown}) = -1 ENOTTY")
+    assert trace.line("ioctl", 0, 0x5401, at, result=-25).startswith(f"ioctl(0, TCGETS, {at:#x}) ")
+
+
+@pytest.mark.parametrize(
+    ("number", "value", "shown"),
+    [
+        (0x540B, 0, "TCFLSH, TCIFLUSH"), (0x540A, 1, "TCXONC, TCOON"), (0x5409, 1, "TCSBRK, 1"), (0x5451, 77, "FIOCLEX"),
+        (0x40049409, 3, "BTRFS_IOC_CLONE or FICLONE, 3"), (0x40049409, (1 << 64) - 1, "BTRFS_IOC_CLONE or FICLONE, -1"),
+        (0x1234, 0, "_IOC(_IOC_NONE, 0x12, 0x34, 0), 0"),
+    ],
+)  # fmt: skip
+def test_each_kind_of_ioctl_argument(number: int, value: int, shown: str, trace: Trace) -> None:
+    assert trace.line("ioctl", 3, number, value) == padded(f"ioctl(3, {shown})", "0")
 
 
 def test_call_that_another_task_interrupts_is_continued() -> None:

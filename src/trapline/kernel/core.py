@@ -6,6 +6,7 @@ It is plain state; `trapline.kernel.boot` composes one with its file systems, de
 from __future__ import annotations
 
 from collections.abc import Callable
+from functools import cached_property
 from typing import TYPE_CHECKING, Any
 
 from trapline.abi.arch import ABIS
@@ -48,9 +49,9 @@ class Kernel:
     ) -> None:
         self.machine = machine
         self.ram = machine.ram
+        self.abi = ABIS[machine.arch.name]
         self.clock = clock  #: drivers.hostclock.Clock: monotonic_ns(), realtime_ns(), boottime_ns()
         self.random = random  #: n -> n bytes: the host's, or a deterministic stream when there is a seed
-        self.abi = ABIS[machine.arch.name]
         self.timers = Timers()
         park.use_timers(self.timers)
         self.tasks: dict[int, Task] = {}  #: by tid
@@ -100,6 +101,12 @@ class Kernel:
             if tid not in self.tasks and tid not in self.groups:
                 self._last_tid = tid
                 return tid
+
+    @cached_property
+    def kcmp_secret(self) -> tuple[int, int]:
+        """A mask and an odd factor that hide the addresses kcmp(2) orders by."""
+        raw = self.random(16)
+        return int.from_bytes(raw[:8], "little"), int.from_bytes(raw[8:], "little") | 1
 
     def enqueue(self, task: Task) -> None:
         """A new or continued task wants a CPU in user mode."""

@@ -45,6 +45,7 @@ static void stops(void)
     CHECK_EQ("reported once", waitpid(pid, &status, WUNTRACED | WNOHANG), 0);
     kill(pid, SIGCONT);
     CHECK("WCONTINUED", waitpid(pid, &status, WCONTINUED) == pid && WIFCONTINUED(status));
+    setpgid(pid, pid); /* else its group may be an orphaned one, which SIGTSTP does not stop */
     kill(pid, SIGTSTP);
     CHECK("waitid WSTOPPED", waitid(P_PID, pid, &info, WSTOPPED) == 0 && info.si_code == CLD_STOPPED && info.si_status == SIGTSTP);
     kill(pid, SIGTERM);

@@ -11,23 +11,27 @@ from collections.abc import Callable
 from typing import TYPE_CHECKING, NamedTuple
 
 from trapline.abi import elf, riscv64
-from trapline.abi.errno import EACCES, ELIBBAD, ELOOP, ENOENT, ENOEXEC, Errno
+from trapline.abi.errno import EACCES, ELIBBAD, ELOOP, ENOENT, ENOEXEC, ETXTBSY, Errno
 from trapline.abi.fcntl import AT_FDCWD, AT_SYMLINK_NOFOLLOW, O_RDONLY
 from trapline.abi.mman import RLIM_INFINITY
 from trapline.abi.mount import MS_NOEXEC
+from trapline.abi.signal import SIGCHLD
 from trapline.abi.stat import S_IFLNK, S_IFMT, S_IFREG
 from trapline.kernel.exec import elf as images
-from trapline.kernel.exec import script, stack
+from trapline.kernel.exec import privilege, script, stack
 from trapline.kernel.exec.elf import Image
+from trapline.kernel.exec.text_busy import allow_write, deny_write
 from trapline.kernel.fs.permission import MAY_EXEC, may
 from trapline.kernel.mm.address_space import AddressSpace
 from trapline.kernel.mm.errors import OutOfFrames, OutOfMemory
 from trapline.kernel.task import exit as exits
+from trapline.kernel.task import posix_timers
 from trapline.kernel.task.rlimit import mm_limits
 
 if TYPE_CHECKING:
     from trapline.kernel.fs.file import File
     from trapline.kernel.fs.mount import Path
+    from trapline.kernel.task.creds import Credentials
     from trapline.kernel.task.task import Task
     from trapline.machine.contract import Context
 
@@ -65,6 +69,8 @@ class Loaded(NamedTuple):
     mm: AddressSpace
     entry: int
     sp: int
+    creds: Credentials
+    secure: bool  #: AT_SECURE
 
 
 # ---- finding
@@ -77,14 +83,17 @@ def find(task: Task, dirfd: int, name: bytes, argv: list[bytes], at_flags: int =
     if at_flags & AT_SYMLINK_NOFOLLOW and path.inode.mode & S_IFMT == S_IFLNK:
         raise ELOOP
     shown = name if name[:1] == b"/" or dirfd == AT_FDCWD else b"/dev/fd/%d" % dirfd + (b"/" + name if name else b"")
-    comm = (name or path.display()).rpartition(b"/")[2][:15]
+    comm = shown.rpartition(b"/")[2][:15]
+    vanishes = shown is not name and task.files.get_cloexec(dirfd)  # before an interpreter could open it by that name
     program = shown
-    for _ in range(MAX_SCRIPTS):
+    for _ in range(MAX_SCRIPTS + 1):
         file = open_executable(task, path)
         head = file.try_pread(script.LINE, 0) or b""
         if head[:2] != b"#!":
             return Program(file, argv, shown, comm)
         file.put()
+        if vanishes:
+            raise ENOENT("a script in a close-on-exec descriptor")
         interpreter, argument = script.parse(head)
         argv = [interpreter, *argument, program, *argv[1:]]
         program = interpreter
@@ -93,7 +102,7 @@ def find(task: Task, dirfd: int, name: bytes, argv: list[bytes], at_flags: int =
 
 
 def open_executable(task: Task, path: Path) -> File:
-    """A regular file that the task may execute; raises EACCES."""
+    """A regular file that the task may execute, and that nobody writes; raises EACCES, ETXTBSY."""
     inode = path.inode
     if inode.mode & S_IFMT != S_IFREG:
         raise EACCES("not a regular file")
@@ -102,7 +111,13 @@ def open_executable(task: Task, path: Path) -> File:
     may(inode, task.creds, MAY_EXEC)
     if not inode.mode & 0o111:
         raise EACCES("not executable")
-    return task.kernel.vfs.open_path(path, O_RDONLY)
+    file: File = task.kernel.vfs.open_path(path, O_RDONLY)
+    try:
+        deny_write(file)
+    except ETXTBSY:
+        file.put()
+        raise
+    return file
 
 
 # ---- loading
@@ -128,6 +143,7 @@ def load(task: Task, program: Program, envp: list[bytes]) -> Loaded:
         raise
     finally:
         if interpreter is not None:
+            allow_write(interpreter[0])
             interpreter[0].put()
 
 
@@ -180,8 +196,7 @@ def _fill(
         _map(mm, file, inner, base)
         entry = inner.entry + base
         mm.space.hint(entry & -4096, (entry & -4096) + HINT_BYTES)
-    creds = task.creds
-    secure = int(creds.euid != creds.uid or creds.egid != creds.gid)
+    creds, secure = privilege.credentials(task, program.file)
     hwcap, hwcap2 = getattr(kernel.machine, "hwcaps", None) or (riscv64.hwcap(arch.isa), 0)
     aux = [
         (elf.AT_MINSIGSTKSZ, arch.fp_size + 1024),
@@ -189,7 +204,7 @@ def _fill(
         (elf.AT_PHDR, image.headers + bias if image.headers else 0), (elf.AT_PHENT, elf.PHDR.size),
         (elf.AT_PHNUM, image.header_count), (elf.AT_BASE, base), (elf.AT_FLAGS, 0), (elf.AT_ENTRY, image.entry + bias),
         (elf.AT_UID, creds.uid), (elf.AT_EUID, creds.euid), (elf.AT_GID, creds.gid), (elf.AT_EGID, creds.egid),
-        (elf.AT_SECURE, secure), (elf.AT_HWCAP2, hwcap2),
+        (elf.AT_SECURE, int(secure)), (elf.AT_HWCAP2, hwcap2),
     ]  # fmt: skip
     if kernel.vdso is not None:
         mm.vdso = kernel.vdso.map(mm)
@@ -197,7 +212,7 @@ def _fill(
     slack = mm.random_bits(9) << 4
     sp = stack.build(mm, top - slack, program.argv, envp, program.name, kernel.abi.platform, kernel.random(16), aux)
     mm.space.hint(sp & -4096, top)
-    return Loaded(mm, entry, sp)
+    return Loaded(mm, entry, sp, creds, secure)
 
 
 def _map(mm: AddressSpace, file: File, image: Image, bias: int) -> None:
@@ -235,6 +250,9 @@ def commit(task: Task, program: Program, loaded: Loaded) -> None:
         task.ctx.close()
     task.mm, task.ctx = loaded.mm, ctx
     start_registers(ctx, arch.name)
+    _lead(task)
+    privilege.adopt(task, loaded.creds, loaded.secure)
+    posix_timers.release(group)
     group.actions = group.actions.for_exec()
     if task.files.users > 1:
         shared, task.files = task.files, task.files.fork()
@@ -246,10 +264,22 @@ def commit(task: Task, program: Program, loaded: Loaded) -> None:
     task.clear_child_tid = 0
     task.comm = program.comm
     task.syscall_nr = -1
-    task.exit_signal = 17
+    task.exit_signal = SIGCHLD
     group.did_exec = True
     group.exe = loaded.mm.exe_file
     program.file.put()
+
+
+def _lead(task: Task) -> None:
+    """The thread that runs the program is the process's first and only one from now on, and has its number."""
+    kernel, group = task.kernel, task.group
+    if group.leader is task:
+        return
+    task.start_time_ns = group.leader.start_time_ns
+    del kernel.tasks[task.tid]
+    task.tid = group.pid
+    kernel.tasks[task.tid] = task
+    group.leader = task
 
 
 def start_registers(ctx: Context, name: str) -> None:

@@ -57,13 +57,14 @@ class FdTable:
             self._cloexec.add(fd)
         return fd
 
-    def reserve(self, lowest: int = 0) -> None:
-        """Raise EMFILE now if `install` would: so that nothing fails once a call has had effects."""
+    def reserve(self, lowest: int = 0) -> int:
+        """What `install` would give. Raises EMFILE now if it would: so that nothing fails once a call has had effects."""
         fd = max(lowest, self._lowest)
         while fd in self._files:
             fd += 1
         if fd >= self.limit:
             raise EMFILE
+        return fd
 
     def install_at(self, fd: int, file: File, cloexec: bool = False) -> None:
         """Make `fd` refer to `file` (whose reference the table takes over); closes what was there. EBADF above the limit."""

@@ -3,16 +3,19 @@
 from __future__ import annotations
 
 import struct
+from contextlib import suppress
 from typing import TYPE_CHECKING, Annotated
 
 from trapline.abi import sched as c
-from trapline.abi.errno import E2BIG, EINVAL, EPERM
+from trapline.abi.errno import E2BIG, EINVAL, EPERM, Errno
 from trapline.abi.fcntl import O_RDWR
 from trapline.abi.signal import NSIG, SIGCHLD
+from trapline.kernel.ipc.pidfd import PidFile
 from trapline.kernel.syscalls.declare import Arg, Result, Size, ULong, UserPtr, syscall
 from trapline.kernel.task.clone import CloneArgs, check, clone_task
 
 if TYPE_CHECKING:
+    from trapline.kernel.mm.address_space import AddressSpace
     from trapline.kernel.task.task import Task
 
 CLONE_ARGS = struct.Struct("<11Q")
@@ -83,26 +86,25 @@ def sys_clone3(task: Task, cl_args: Annotated[int, Arg(64, "struct:clone_args")]
 def start(task: Task, args: CloneArgs) -> Result:
     """Clone, report, and let the child run; a coroutine for CLONE_VFORK."""
     check(task, args)
-    mm = task.mm
     if args.flags & c.CLONE_PIDFD:
-        task.files.reserve()
+        task.mm.write_u32(args.pidfd, task.files.reserve())
     child = clone_task(task, args)
-    if args.flags & c.CLONE_CHILD_SETTID:
-        try:
-            child.mm.write_u32(args.child_tid, child.tid)
-        except Exception as error:
-            if not hasattr(error, "number"):
-                raise
-    if args.flags & c.CLONE_PARENT_SETTID:
-        mm.write_u32(args.parent_tid, child.tid)
     if args.flags & c.CLONE_PIDFD:
-        from trapline.kernel.ipc.pidfd import PidFile
-
-        mm.write_u32(args.pidfd, task.files.install(PidFile(task.kernel, child.group, O_RDWR), True))
+        task.files.install(PidFile(task.kernel, child.group, O_RDWR), True)
+    if args.flags & c.CLONE_PARENT_SETTID:
+        _store_tid(task.mm, args.parent_tid, child.tid)
+    if args.flags & c.CLONE_CHILD_SETTID:
+        _store_tid(child.mm, args.child_tid, child.tid)
     task.kernel.enqueue(child)
     if args.flags & c.CLONE_VFORK:
         return _wait_for_vfork(child)
     return child.tid
+
+
+def _store_tid(mm: AddressSpace, address: int, tid: int) -> None:
+    """A bad address does not keep the child from being born."""
+    with suppress(Errno):
+        mm.write_u32(address, tid)
 
 
 async def _wait_for_vfork(child: Task) -> int:

@@ -4,13 +4,14 @@ from __future__ import annotations
 
 from typing import TYPE_CHECKING, Annotated
 
-from trapline.abi.errno import E2BIG, EFAULT, EINVAL, ENOENT
+from trapline.abi.errno import E2BIG, EAGAIN, EFAULT, EINVAL, ENOENT
 from trapline.abi.fcntl import AT_EMPTY_PATH, AT_FDCWD, AT_SYMLINK_NOFOLLOW
 from trapline.kernel.exec import image
 from trapline.kernel.exec.image import Loaded, Program
 from trapline.kernel.exec.stack import MAX_STRING
 from trapline.kernel.syscalls.declare import Arg, DirFd, Path, Result, syscall
 from trapline.kernel.task.exit import kill_task
+from trapline.kernel.task.task import WORK_EXIT
 
 if TYPE_CHECKING:
     from trapline.kernel.task.task import Task
@@ -56,6 +57,9 @@ def execute(task: Task, dirfd: int, pathname: int, argv: int, envp: int, flags: 
     if not others:
         image.commit(task, program, loaded)
         return 0
+    if task.work & WORK_EXIT:  # the process ends, or another thread was first
+        _give_up(program, loaded)
+        raise EAGAIN
     for each in others:
         kill_task(each)
     return _alone(task, program, loaded)
@@ -67,11 +71,15 @@ async def _alone(task: Task, program: Program, loaded: Loaded) -> int:
         while len(task.group.tasks) > 1:
             await task.group.child_wait.wait(interruptible=False)
     except BaseException:
-        loaded.mm.put()
-        program.file.put()
+        _give_up(program, loaded)
         raise
     image.commit(task, program, loaded)
     return 0
+
+
+def _give_up(program: Program, loaded: Loaded) -> None:
+    loaded.mm.put()
+    program.file.put()
 
 
 def read_strings(task: Task, address: int) -> list[bytes]:

@@ -5,7 +5,9 @@ from __future__ import annotations
 from typing import TYPE_CHECKING, Annotated
 
 from trapline.abi import sched as w
-from trapline.abi.errno import ECHILD, EINVAL, ESRCH
+from trapline.abi.errno import EAGAIN, EINVAL, ESRCH
+from trapline.abi.fcntl import O_NONBLOCK
+from trapline.kernel.ipc.pidfd import group_of_pidfd
 from trapline.kernel.syscalls.declare import Arg, Int, Pid, Result, UserPtr, syscall
 from trapline.kernel.task import exit as exits
 from trapline.kernel.task.task import WORK_EXIT
@@ -17,6 +19,7 @@ if TYPE_CHECKING:
 
 Status = Annotated[int, Arg(64, "struct_out:wait_status")]
 Options = Annotated[int, Arg(-32, "flags:WAIT_OPTIONS")]
+TOLD = 28  #: bytes of siginfo_t that waitid(2) writes: up to si_status
 
 
 @syscall("exit")
@@ -84,7 +87,11 @@ def sys_waitid(
     states = w.WEXITED | w.WSTOPPED | w.WCONTINUED
     if options & ~(states | w.WNOHANG | w.WNOWAIT | w.WNOTHREAD | w.WALL | w.WCLONE - (1 << 32)) or not options & states:
         raise EINVAL
-    found = wait(task, _by_id(task, idtype, which), options)
+    matches = _by_id(task, idtype, which)
+    nonblocking = idtype == w.P_PIDFD and bool(task.files.get(which).flags & O_NONBLOCK)
+    found = wait(task, matches, options | (w.WNOHANG if nonblocking else 0))
+    if found is None and not options & w.WNOHANG:
+        raise EAGAIN("a pidfd with PIDFD_NONBLOCK")
     if found is None or isinstance(found, Found):
         return _tell(task, found, infop, rusage)
 
@@ -106,18 +113,17 @@ def _by_id(task: Task, idtype: int, which: int) -> Matches:
             raise EINVAL
         return by_pid(task, -which)
     if idtype == w.P_PIDFD:
-        group = getattr(task.files.get(which), "group", None)
-        if group is None:
-            raise EINVAL("not a pidfd")
-        if group.parent is not task.group:
-            raise ECHILD
+        if which < 0:
+            raise EINVAL
+        group = group_of_pidfd(task.files.get(which))
         return lambda child: child is group
     raise EINVAL
 
 
 def _tell(task: Task, found: Found | None, infop: int, rusage: int) -> int:
     if infop:
-        task.mm.write(infop, bytes(128) if found is None else found.info.pack())
+        told = bytes(TOLD) if found is None else found.info.pack()[:TOLD]
+        task.mm.write(infop, told)
     if rusage and found is not None:
         task.mm.write(rusage, pack_usage(found.child, children=True))
     return 0

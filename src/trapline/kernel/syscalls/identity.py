@@ -293,7 +293,7 @@ def sys_setgroups(task: Task, size: Int, groups: UserPtr) -> int:
     if not 0 <= size <= MAX_GROUPS:
         raise EINVAL
     raw = task.mm.read(groups, 4 * size) if size else b""
-    task.creds = task.creds._replace(groups=struct.unpack(f"<{size}I", raw))
+    task.creds = task.creds._replace(groups=tuple(sorted(struct.unpack(f"<{size}I", raw))))
     return 0
 
 

@@ -5,9 +5,9 @@ from __future__ import annotations
 import struct
 from typing import TYPE_CHECKING, Annotated
 
-from trapline.abi.capability import CAP_SYS_ADMIN, CAP_SYSLOG
-from trapline.abi.errno import EINVAL, EPERM
-from trapline.kernel.syscalls.declare import Arg, Int, Size, UserPtr, syscall
+from trapline.abi.capability import CAP_SYS_ADMIN, CAP_SYS_PACCT, CAP_SYSLOG
+from trapline.abi.errno import EINVAL, ENOSYS, EPERM
+from trapline.kernel.syscalls.declare import Arg, Int, Path, Size, UserPtr, syscall
 from trapline.kernel.uts import NAME_MAX, RELEASE, SYSNAME, VERSION
 
 if TYPE_CHECKING:
@@ -101,6 +101,14 @@ def sys_getcpu(task: Task, cpu: UserPtr, node: UserPtr, tcache: UserPtr) -> int:
     if node:
         task.mm.write_u32(node, 0)
     return 0
+
+
+@syscall("acct")
+def sys_acct(task: Task, filename: Path) -> int:
+    """acct(2): log ended processes to a file; as a kernel without CONFIG_BSD_PROCESS_ACCT, ENOSYS to who might ask."""
+    if not task.creds.has_cap(CAP_SYS_PACCT):
+        raise EPERM
+    raise ENOSYS
 
 
 @syscall("syslog")

@@ -12,9 +12,10 @@ from typing import TYPE_CHECKING, Any
 from trapline.abi import sched as c
 from trapline.abi.errno import EAGAIN, EINVAL, EPERM
 from trapline.abi.resource import RLIM_INFINITY, RLIMIT_NPROC
-from trapline.abi.signal import NSIG, SIG_IGN
+from trapline.abi.signal import SIG_IGN, SIGCHLD
 from trapline.kernel.ipc.sysv.sem import undo_list
-from trapline.kernel.sync.park import WaitQueue
+from trapline.kernel.sync.park import RESTART_NOINTR, Interrupted, WaitQueue
+from trapline.kernel.task.cpulimit import watch_cpu_limit
 from trapline.kernel.task.creds import Credentials
 from trapline.kernel.task.rlimit import first_limits
 from trapline.kernel.task.signals.action import DEFAULT, SignalActions
@@ -52,17 +53,18 @@ def check(task: Task, args: CloneArgs) -> None:
         raise EINVAL("CLONE_CLEAR_SIGHAND contradicts CLONE_SIGHAND")
     if flags & c.CLONE_PIDFD and flags & (c.CLONE_THREAD | c.CLONE_DETACHED):
         raise EINVAL("CLONE_PIDFD contradicts CLONE_THREAD")
-    if flags & c.CLONE_PARENT and task.group.parent is task.kernel.init:
-        raise EINVAL("CLONE_PARENT by the first process")
-    if args.exit_signal > NSIG:
-        raise EINVAL("no such signal")
     if flags & c.NAMESPACES:
         task.kernel.log_once("namespaces", "clone: namespaces are not implemented: EPERM")
         raise EPERM("namespaces")
 
 
 def clone_task(task: Task, args: CloneArgs) -> Task:
-    """A new task, not yet queued. Raises EAGAIN, ENOMEM."""
+    """A new task, not yet queued. Raises EAGAIN, ENOMEM.
+
+    Signals come first: a process that is being killed must not leave a child, nor its group a new thread.
+    """
+    if task.signal_wakes():
+        raise Interrupted(RESTART_NOINTR)
     kernel, flags = task.kernel, args.flags
     _check_limit(task)
     tid = kernel.alloc_tid()
@@ -79,7 +81,7 @@ def clone_task(task: Task, args: CloneArgs) -> Task:
     child.fs = task.fs.share() if flags & c.CLONE_FS else task.fs.fork()
     child.files = _share(task.files) if flags & c.CLONE_FILES else task.files.fork()
     child.pending = Pending()
-    _inherit(task, child)
+    _inherit(task, child, flags)
     if flags & c.CLONE_SYSVSEM:
         child.sem_undo = undo_list(task).share()
     child.exit_signal = group.leader.exit_signal if flags & c.CLONE_THREAD else args.exit_signal
@@ -87,6 +89,8 @@ def clone_task(task: Task, args: CloneArgs) -> Task:
         child.exit_signal = task.group.leader.exit_signal
     _enroll(kernel, child)
     _set_registers(child, args)
+    if child is group.leader:
+        watch_cpu_limit(group)
     return child
 
 
@@ -108,6 +112,7 @@ def _new_group(task: Task, pid: int, flags: int) -> ThreadGroup:
     old = task.group
     parent = old.parent if flags & c.CLONE_PARENT else old
     group = ThreadGroup(task.kernel, pid, parent)
+    group.creator = old.creator if flags & c.CLONE_PARENT else task
     group.pgid, group.sid, group.tty = old.pgid, old.sid, old.tty
     group.pending = Pending()
     if flags & c.CLONE_SIGHAND:
@@ -123,7 +128,7 @@ def _new_group(task: Task, pid: int, flags: int) -> ThreadGroup:
     return group
 
 
-def _inherit(task: Task, child: Task) -> None:
+def _inherit(task: Task, child: Task, flags: int) -> None:
     child.comm = task.comm
     child.creds = task.creds
     child.blocked = task.blocked
@@ -133,7 +138,10 @@ def _inherit(task: Task, child: Task) -> None:
     child.timer_slack_ns = task.timer_slack_ns
     child.seccomp = task.seccomp
     child.start_time_ns = task.kernel.clock.monotonic_ns()
-    child.altstack = task.altstack if child.mm is not task.mm or task.vfork_done is not None else (0, 0, 2)
+    if flags & (c.CLONE_VM | c.CLONE_VFORK) != c.CLONE_VM:
+        child.altstack = task.altstack
+    if not flags & c.CLONE_VM:
+        child.rseq = task.rseq
 
 
 def _enroll(kernel: Kernel, child: Task) -> None:
@@ -154,8 +162,6 @@ def _set_registers(child: Task, args: CloneArgs) -> None:
     regs[arch.ret] = 0
     if args.stack:
         regs[arch.sp] = args.stack
-        if not args.flags & c.CLONE_VFORK:
-            child.altstack = (0, 0, 2)
     if args.flags & c.CLONE_SETTLS:
         regs[arch.tls] = args.tls
     if args.flags & c.CLONE_CHILD_SETTID:
@@ -190,6 +196,6 @@ def new_process(kernel: Kernel, creds: Credentials, files: Any, fs: Any) -> Task
     task.creds, task.files, task.fs = creds, files, fs
     task.pending = Pending()
     task.start_time_ns = kernel.clock.monotonic_ns()
-    task.exit_signal = 17
+    task.exit_signal = SIGCHLD
     _enroll(kernel, task)
     return task

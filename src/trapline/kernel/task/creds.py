@@ -4,7 +4,14 @@ from __future__ import annotations
 
 from typing import NamedTuple
 
-from trapline.abi.capability import CAP_CHOWN, CAP_DAC_OVERRIDE, CAP_DAC_READ_SEARCH, CAP_FOWNER, CAP_FSETID
+from trapline.abi.capability import (
+    CAP_CHOWN,
+    CAP_DAC_OVERRIDE,
+    CAP_DAC_READ_SEARCH,
+    CAP_FOWNER,
+    CAP_FSETID,
+    CAP_SETUID,
+)
 
 CAP_LAST = 40
 ALL_CAPS = (1 << (CAP_LAST + 1)) - 1
@@ -64,23 +71,28 @@ def after_user_change(old: Credentials, new: Credentials) -> Credentials:
     return new._replace(effective=effective, permitted=permitted, ambient=ambient)
 
 
-def after_exec(old: Credentials, uid: int | None, gid: int | None) -> Credentials:
-    """Credentials of a new program; `uid`, `gid`: of a set-user-id or set-group-id file.
+def after_exec(
+    old: Credentials, uid: int | None, gid: int | None, *, no_new_privs: bool = False, shared: bool = False
+) -> tuple[Credentials, bool]:
+    """(credentials of a new program, AT_SECURE); `uid`, `gid`: of a set-user-id or set-group-id file without capabilities.
 
-    capabilities(7), "Transformation of capabilities during execve()", files without capabilities.
+    capabilities(7), "Transformation of capabilities during execve()". Who may gain nothing (`no_new_privs`), or shares its
+    directory with another process (`shared`, which could be led astray), keeps within what it had.
     """
-    new = old
-    if uid is not None:
-        new = new._replace(euid=uid)
-    if gid is not None:
-        new = new._replace(egid=gid)
-    new = new._replace(suid=new.euid, fsuid=new.euid, sgid=new.egid, fsgid=new.egid)
     root_is_special = not old.securebits & 1
-    ambient = 0 if uid is not None or gid is not None else old.ambient
-    permitted = ambient
-    if root_is_special and 0 in (new.euid, new.uid):
-        permitted = old.inheritable | old.bounding
-    effective = permitted if root_is_special and new.euid == 0 else ambient
-    return new._replace(
-        permitted=permitted, effective=effective, ambient=ambient, securebits=old.securebits & ~(1 << 4)
-    )
+    euid, egid = old.euid if uid is None else uid, old.egid if gid is None else gid
+    changes = euid != old.uid or egid != old.gid
+    ambient = 0 if changes else old.ambient
+    permitted = old.inheritable | old.bounding if root_is_special and 0 in (euid, old.uid) else 0
+    raises_effective = root_is_special and euid == 0
+    if (no_new_privs or shared) and (changes or permitted & ~old.permitted):
+        if no_new_privs or not old.has_cap(CAP_SETUID):
+            euid, egid = old.uid, old.gid
+        permitted &= old.permitted
+    permitted |= ambient
+    new = old._replace(
+        euid=euid, egid=egid, suid=euid, sgid=egid, fsuid=euid, fsgid=egid,
+        permitted=permitted, effective=permitted if raises_effective else ambient, ambient=ambient,
+        securebits=old.securebits & ~(1 << 4),
+    )  # fmt: skip
+    return new, changes

@@ -11,10 +11,11 @@ Invariants:
 
 from __future__ import annotations
 
+from contextlib import suppress
 from typing import TYPE_CHECKING
 
-from trapline.abi.errno import Errno
-from trapline.abi.signal import CLD_DUMPED, CLD_EXITED, CLD_KILLED, SIGCHLD, SIGCONT, SIGHUP
+from trapline.abi.errno import EAGAIN, Errno
+from trapline.abi.signal import CLD_DUMPED, CLD_EXITED, CLD_KILLED, NSIG, SI_USER, SIGCHLD, SIGCONT, SIGHUP
 from trapline.kernel.drivers.tty import disassociate
 from trapline.kernel.ipc.futex import queue as futex
 from trapline.kernel.ipc.futex.robust import exit_robust_list
@@ -74,6 +75,7 @@ def exit_task(task: Task, status: int) -> None:
     del kernel.tasks[task.tid]
     kernel.sched.dequeue(task)
     _account(task)
+    _leave_children(task)
     if group.tasks:
         group.child_wait.wake_all()  # an execve of another thread waits for this
     else:
@@ -118,22 +120,26 @@ def _account(task: Task) -> None:
 
 
 def _group_exits(group: ThreadGroup, status: int) -> None:
-    kernel = group.kernel
     group.exiting = True
     group.exit_status = status
     _leave_terminal(group)
-    _reparent_children(group)
     group.zombie = True
+    _reparent_children(group)
     group.pidfd_wait.wake_all()
     parent = group.parent
     assert parent is not None
-    if parent is not kernel.init:
-        _hang_up_orphans(group, parent)
-    leader = group.leader
-    signo = leader.exit_signal
-    reaps = parent is kernel.init or (signo == SIGCHLD and parent.actions.reaps_children())
-    if signo and parent is not kernel.init:
-        send_to_group(parent, child_info(group, signo))
+    _hang_up_orphans(group, parent)
+    _tell_parent(group)
+
+
+def _tell_parent(group: ThreadGroup) -> None:
+    """The parent of a zombie hears of it; nobody waits for a child of init's, or of a parent that said so."""
+    parent = group.parent
+    assert parent is not None
+    signo = group.leader.exit_signal
+    reaps = parent is group.kernel.init or (signo == SIGCHLD and parent.actions.reaps_children())
+    if 1 <= signo <= NSIG and parent is not group.kernel.init:
+        _notify(parent, child_info(group, signo))
     if reaps:
         reap(group)
     parent.child_wait.wake_all()
@@ -151,20 +157,32 @@ def child_info(group: ThreadGroup, signo: int) -> SigInfo:
 
 
 def reap(group: ThreadGroup) -> None:
-    """A zombie is waited for (or nobody ever will): the last trace of it goes."""
-    parent = group.parent
-    if parent is not None:
-        parent.cutime_ns += group.utime_ns + group.cutime_ns
-        parent.cstime_ns += group.stime_ns + group.cstime_ns
-        parent.cminflt += group.minflt + group.cminflt
-        parent.cmajflt += group.majflt + group.cmajflt
-        parent.maxrss_kb = max(parent.maxrss_kb, group.maxrss_kb) if parent is group.kernel.init else parent.maxrss_kb
-        parent.children.remove(group)
+    """A zombie was waited for, or nobody ever will: the last trace of it goes."""
+    if group.parent is not None:
+        group.parent.children.remove(group)
     group.kernel.groups.pop(group.pid, None)
 
 
+def _notify(group: ThreadGroup, info: SigInfo) -> None:
+    """A signal of the kernel's own: it is lost if it may not be queued."""
+    with suppress(EAGAIN):
+        send_to_group(group, info)
+
+
+def _leave_children(task: Task) -> None:
+    """The children that `task` made belong to another thread now, and get the signals of PR_SET_PDEATHSIG."""
+    group = task.group
+    heir = group.tasks[0] if group.tasks else None
+    for child in group.children:
+        if child.creator is task:
+            child.creator = heir
+            for each in child.tasks:
+                if each.death_signal:
+                    _notify(child, SigInfo(each.death_signal, SI_USER))
+
+
 def _reparent_children(group: ThreadGroup) -> None:
-    """Children go to the nearest living subreaper, or to init; their PR_SET_PDEATHSIG is sent."""
+    """Children go to the nearest living subreaper, or to init."""
     if not group.children:
         return
     heir = group.parent
@@ -175,15 +193,12 @@ def _reparent_children(group: ThreadGroup) -> None:
     for child in tuple(group.children):
         group.children.remove(child)
         child.parent = heir
+        child.creator = heir.tasks[0] if heir.tasks else None
         heir.children.append(child)
-        for task in child.tasks:
-            if task.death_signal:
-                send_to_group(child, SigInfo(task.death_signal, 0))
-                break
-        if child.zombie and heir is init:
-            reap(child)
-        elif child.zombie:
-            heir.child_wait.wake_all()
+        child.leader.exit_signal = SIGCHLD  # whatever it was: it counts as an ordinary child from now on
+        if child.zombie:
+            _tell_parent(child)
+        _hang_up_orphans(child, group)
 
 
 def _leave_terminal(group: ThreadGroup) -> None:
@@ -193,12 +208,14 @@ def _leave_terminal(group: ThreadGroup) -> None:
 
 
 def _hang_up_orphans(group: ThreadGroup, parent: ThreadGroup) -> None:
-    """A process group that becomes orphaned with a stopped member gets SIGHUP and SIGCONT (_exit(2), "Notes")."""
-    kernel = group.kernel
+    """`group` and `parent` were child and parent until now: one of them ends, and the link between their process groups.
+
+    A process group that becomes orphaned by that with a stopped member gets SIGHUP and SIGCONT (_exit(2), "Notes").
+    """
     if parent.sid != group.sid or parent.pgid == group.pgid:
         return
-    members = [each for each in kernel.groups.values() if each.pgid == group.pgid and not each.zombie]
-    if members and any(each.group_stop for each in members) and stop.orphaned(members[0]):
+    members = group.kernel.each_group(lambda each: each.pgid == group.pgid and not each.zombie)
+    if any(each.group_stop for each in members) and stop.orphaned(members[0]):
         for each in members:
             send_to_group(each, SigInfo(SIGHUP))
             send_to_group(each, SigInfo(SIGCONT))

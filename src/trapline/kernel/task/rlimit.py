@@ -6,6 +6,7 @@ from typing import TYPE_CHECKING
 
 from trapline.abi import resource as r
 from trapline.kernel.mm.policy import MmLimits
+from trapline.kernel.task.cpulimit import watch_cpu_limit
 
 if TYPE_CHECKING:
     from trapline.kernel.core import Kernel
@@ -37,6 +38,7 @@ def mm_limits(group: ThreadGroup) -> MmLimits:
 
 def apply(group: ThreadGroup) -> None:
     """The limits of `group` changed: tell the objects that keep their own copy."""
+    watch_cpu_limit(group)
     soft = [each[0] for each in group.rlimits]
     for task in group.tasks:
         if task.files is not None:

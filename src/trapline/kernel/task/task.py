@@ -61,6 +61,7 @@ class Task:
         "files",
         "fs",
         "group",
+        "io_context",
         "kernel",
         "majflt",
         "minflt",
@@ -113,9 +114,9 @@ class Task:
         self.syscall_entry = 0
         self.restart = 0  #: RESTART_* after an interrupted call, until signal delivery decided
         self.again: Any = None  #: what restart_syscall(2) continues
+        self.before_result = 0  #: what the result register held when a signal interrupted the call
         # signals
         self.pending: Pending = None  # type: ignore[assignment]
-        self.before_result = 0  #: what the result register held when a signal interrupted the call
         self.blocked = 0  #: bit signo-1
         self.saved_mask = 0
         self.altstack: tuple[int, int, int] = (0, 0, 2)  #: (sp, size, flags), SS_DISABLE
@@ -132,6 +133,7 @@ class Task:
         self.dumpable = 1
         self.personality = 0
         self.timer_slack_ns = 50_000
+        self.io_context: Any = None  #: task.ioprio.IoContext once a priority was set; shared by CLONE_IO
         self.sem_undo: Any = None  #: adjustments of semop(2) with SEM_UNDO; shared by CLONE_SYSVSEM
         self.seccomp: Any = None  #: filters of seccomp(2), or None
         # accounting
@@ -162,8 +164,12 @@ class ThreadGroup:
         "child_wait",
         "children",
         "cmajflt",
+        "cmaxrss_kb",
         "cminflt",
+        "cnivcsw",
+        "cnvcsw",
         "core_dumped",
+        "creator",
         "cstime_ns",
         "cutime_ns",
         "did_exec",
@@ -202,6 +208,7 @@ class ThreadGroup:
         self.kernel = kernel
         self.pid = pid
         self.parent = parent
+        self.creator: Task | None = None  #: the parent's thread that made it, or one that stands in for it
         self.leader: Task = None  # type: ignore[assignment]  # set with the first task
         self.tasks: list[Task] = []
         self.children: list[ThreadGroup] = []
@@ -230,8 +237,8 @@ class ThreadGroup:
         self.oom_score_adj = 0
         # of threads that are gone, and of children that were waited for
         self.utime_ns = self.stime_ns = self.minflt = self.majflt = self.nvcsw = self.nivcsw = 0
-        self.cutime_ns = self.cstime_ns = self.cminflt = self.cmajflt = 0
-        self.maxrss_kb = 0
+        self.cutime_ns = self.cstime_ns = self.cminflt = self.cmajflt = self.cnvcsw = self.cnivcsw = 0
+        self.maxrss_kb = self.cmaxrss_kb = 0
 
     def __repr__(self) -> str:
         return f"<ThreadGroup {self.pid} with {len(self.tasks)} threads>"

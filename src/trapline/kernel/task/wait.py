@@ -8,9 +8,11 @@ from typing import TYPE_CHECKING, Any, NamedTuple
 from trapline.abi import sched as w
 from trapline.abi.errno import ECHILD
 from trapline.abi.signal import CLD_CONTINUED, CLD_STOPPED, SIGCHLD
+from trapline.kernel.sync.park import Interrupted
 from trapline.kernel.task import exit as exits
 from trapline.kernel.task.signals import stop
 from trapline.kernel.task.signals.send import SigInfo
+from trapline.kernel.task.usage import add_child
 
 if TYPE_CHECKING:
     from trapline.kernel.task.task import Task, ThreadGroup
@@ -36,17 +38,24 @@ def wait(task: Task, matches: Matches, options: int) -> Found | Coroutine[Any, A
 
 
 async def _sleep(task: Task, matches: Matches, options: int) -> Found:
+    """A child that is ready counts before the signal that announces it."""
     while True:
-        await task.group.child_wait.wait()
+        interrupted: Interrupted | None = None
+        try:
+            await task.group.child_wait.wait()
+        except Interrupted as signal:
+            interrupted = signal
         found = _look(task, matches, options)  # after sleep: children may have gone
         if found is not None:
             return found
+        if interrupted is not None:
+            raise interrupted
 
 
 def _look(task: Task, matches: Matches, options: int) -> Found | None:
     eligible = False
     for child in task.group.children:
-        if not matches(child) or not _kind(child, options):
+        if not matches(child) or not _kind(child, options) or (options & w.WNOTHREAD and child.creator is not task):
             continue
         eligible = True
         found = _ready(child, options)
@@ -70,6 +79,8 @@ def _ready(child: ThreadGroup, options: int) -> Found | None:
             return None
         found = Found(child, child.exit_status, exits.child_info(child, SIGCHLD))
         if not options & w.WNOWAIT:
+            if child.parent is not None:
+                add_child(child.parent, child)
             exits.reap(child)
         return found
     event = child.wait_event

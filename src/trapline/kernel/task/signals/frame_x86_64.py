@@ -97,6 +97,7 @@ def _contents(task: Task, info: SigInfo, action: Action, mask: int, fpstate: int
 
 
 def _enter(task: Task, signo: int, handler: int, frame: int) -> None:
+    task.ctx.reset_fp()  # a handler must not run into the exception it is about
     regs = task.ctx.regs
     regs[x.RDI] = signo
     regs[x.RSI] = frame + SIGINFO

@@ -19,6 +19,7 @@ from trapline.abi.signal import (
     STOP_SIGNALS,
     bit,
 )
+from trapline.kernel.task.creds import Credentials
 from trapline.kernel.task.signals import stop
 from trapline.kernel.task.signals.action import DEFAULT
 from trapline.kernel.task.signals.mask import interrupt
@@ -82,8 +83,8 @@ def may_signal(sender: Task, target: ThreadGroup, signo: int) -> bool:
     if target is sender.group:
         return True
     mine = sender.creds
-    theirs = target.leader.creds if target.leader is not None else None
-    if theirs is None or mine.euid in (theirs.suid, theirs.uid) or mine.uid in (theirs.suid, theirs.uid):
+    theirs = target.leader.creds if target.leader is not None else Credentials()  # init has no task: it is root's
+    if mine.euid in (theirs.suid, theirs.uid) or mine.uid in (theirs.suid, theirs.uid):
         return True
     if mine.has_cap(CAP_KILL):
         return True

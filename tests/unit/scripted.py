@@ -80,6 +80,9 @@ class ScriptedSpace:
         for page in [each for each in self.tlb if start >> PAGE_SHIFT <= each <= (end - 1) >> PAGE_SHIFT]:
             del self.tlb[page]
 
+    def reload(self, start: int, end: int) -> None:
+        self.flush(start, end)
+
     def hint(self, start: int, end: int) -> None:
         pass
 

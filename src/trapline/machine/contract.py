@@ -111,6 +111,9 @@ class Space(Protocol):
         may keep them, read-only.
         """
 
+    def reload(self, start: int, end: int) -> None:
+        """`flush`, where the kernel has put other entries in place of those that were there: a machine may load them at once."""
+
     def hint(self, start: int, end: int) -> None:
         """The kernel expects [start, end) to be used soon: a machine may load its entries early."""
 

@@ -11,8 +11,9 @@ from __future__ import annotations
 from collections.abc import Callable
 from struct import Struct
 
-from trapline.kernel.mm.tables import BLOCK_SHIFT, BLOCK_SIZE, LANES, ONES, ZEROS, PageTables, Run
+from trapline.kernel.mm.tables import BLOCK_SHIFT, BLOCK_SIZE, ZEROS, PageTables, Run
 from trapline.machine.paging.entry import PAGE_SHIFT
+from trapline.machine.paging.lanes import LANES, ONES
 from trapline.machine.ram import BLOCK_PAGES, Frames
 
 CHUNK = 16

@@ -17,16 +17,13 @@ from array import array
 from collections.abc import Iterator
 
 from trapline.machine.paging.entry import PAGE_SHIFT, Format
+from trapline.machine.paging.lanes import LANES, pattern
 from trapline.machine.ram import Ram
 
 BLOCK_SHIFT = 21
 BLOCK_SIZE = 1 << BLOCK_SHIFT
-LANES = 512  #: entries of a table
 LANE_MASK = LANES - 1
 ZEROS = memoryview(array("Q", bytes(8 * LANES)))
-ONES = int.from_bytes((1).to_bytes(8, "little") * LANES, "little")  #: bit 0 of each of 512 entries
-_STAIRS = array("Q", range(LANES)).tobytes()
-_patterns: dict[int, tuple[int, int]] = {}
 
 Run = tuple[int, int]  #: (first frame, frames)
 
@@ -137,10 +134,10 @@ class PageTables:
 
     def consecutive(self, entry: int, pages: int) -> bytes:
         """The bytes of leaves for consecutive frames, the first of which is `entry`."""
-        ones, stairs = _patterns.get(pages) or _pattern(pages)
+        ones, stairs = pattern(pages)
         return (entry * ones + stairs * self.step).to_bytes(pages << 3, "little")
 
-    # ---- several entries as one number: entry i is the 64-bit lane i
+    # ---- several entries as one number (machine.paging.lanes)
 
     def lanes(self, word: int, pages: int) -> int:
         return int.from_bytes(self.mem[word << 3 : (word + pages) << 3], "little")
@@ -182,15 +179,6 @@ class PageTables:
                 self.frames.put(base >> 9)
             tables.clear()
         self.table_pages = 0
-
-
-def _pattern(pages: int) -> tuple[int, int]:
-    """(1, 1, 1, ...) and (0, 1, 2, ...) as so many entries."""
-    found = _patterns[pages] = (
-        ONES & (1 << 64 * pages) - 1,
-        int.from_bytes(_STAIRS[: pages << 3], "little"),
-    )
-    return found
 
 
 def _leaf_bits(fmt: Format, prot: int) -> int:

@@ -26,6 +26,7 @@ from trapline.machine.host.layout import (
     RESULTS,
     SLOT_SIZE,
     SLOTS,
+    SPIN,
     STATE,
     Op,
 )
@@ -131,6 +132,10 @@ class Slot:
         for word in op:
             ops[at] = word
             at += 1
+
+    def rest(self) -> None:
+        """Its context waits: let the thread sleep instead of spinning for a command on a CPU that others want."""
+        self._halves[SPIN // 4] = 0
 
     @property
     def stopped(self) -> bool:

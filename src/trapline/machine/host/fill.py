@@ -12,11 +12,13 @@ from trapline.machine.contract import EXEC, WRITE
 from trapline.machine.host.layout import PROT_EXEC, PROT_READ, PROT_WRITE, STUB
 from trapline.machine.paging.entry import PAGE_SHIFT, PAGE_SIZE
 from trapline.machine.paging.entry import X86_64 as FMT
-from trapline.machine.paging.walk import Step, leaves
+from trapline.machine.paging.lanes import LANES, first_set, last_set, pattern
 
 _P, _W, _U, _A, _D, _NX = FMT.present, FMT.write, FMT.user, FMT.accessed, FMT.dirty, FMT.no_execute
 _PFN, _LARGE = FMT.pfn_mask, FMT.large
-_FLAGS = _P | _W | _U | _NX  #: must be equal along a run
+_CARE = _P | _W | _U | _NX | _PFN  #: must be equal along a run, but for the frame, which counts up
+BLOCK_MASK = (1 << 21) - 1  #: what one leaf table maps
+NEAR_PAGES = 24  #: how far on either side a run is looked for at first: most end sooner
 Mapping = tuple[int, int, int, int]  #: start, end, pa, prot
 
 
@@ -72,51 +74,70 @@ def _leaf(words: memoryview, root: int, va: int) -> tuple[int, int]:
 
 def _run(words: memoryview, word: int, entry: int, va: int, around: int) -> Mapping:
     """The run of pages around a leaf, within its table, that continue its frames with its rights."""
-    index = word & 511
-    care = _FLAGS | FMT.pfn_mask | (_D if entry & _W and entry & _D else 0)
-    ahead = min(around, 511 - index)
-    behind = min(around, index)
-    after = _length(words, word + 1, ahead, 1, entry, care)
-    before = _length(words, word - 1, behind, -1, entry, care)
+    near = min(around, NEAR_PAGES)
+    before, after = _lengths(words, word, entry, near)
+    if around > near and near in (before, after):
+        before, after = _lengths(words, word, entry, around)
     start, end = va - (before << PAGE_SHIFT), va + ((after + 1) << PAGE_SHIFT)
-    end = min(end, STUB)
-    return start, end, (FMT.pfn(entry) - before) << PAGE_SHIFT, prot_of(entry)
+    return start, min(end, STUB), (FMT.pfn(entry) - before) << PAGE_SHIFT, prot_of(entry)
 
 
-def _length(words: memoryview, word: int, limit: int, sign: int, entry: int, care: int) -> int:
-    """How many leaves from `word` on, in direction `sign`, go on with `entry`'s run. Sets their A."""
-    wanted = entry & care
-    step = sign << PAGE_SHIFT
-    for count in range(limit):
-        wanted += step
-        at = word + count * sign
-        each = words[at]
-        if each & care != wanted:
-            return count
-        if not each & _A:
-            words[at] = each | _A
-    return limit
+def _lengths(words: memoryview, word: int, entry: int, around: int) -> tuple[int, int]:
+    """How many leaves before and after `word`, at most `around` each, go on with `entry`'s run. Sets their A."""
+    index = word & 511
+    behind = min(around, index, FMT.pfn(entry))
+    count = behind + 1 + min(around, 511 - index)
+    base = word - behind
+    ones, stairs = pattern(count)
+    care = _CARE | _D if entry & _W and entry & _D else _CARE
+    lanes = int.from_bytes(words[base : base + count].tobytes(), "little")
+    wrong = lanes & ones * care ^ ones * ((entry & care) - (behind << PAGE_SHIFT)) + (stairs << PAGE_SHIFT)
+    above = wrong >> (behind + 1 << 6)
+    after = first_set(above) if above else count - behind - 1
+    before = behind - 1 - last_set(wrong & (1 << (behind << 6)) - 1)
+    if ~lanes & ones * _A:
+        _set_accessed(words, word - before, before + 1 + after)
+    return before, after
+
+
+def _set_accessed(words: memoryview, word: int, count: int) -> None:
+    for at in range(word, word + count):
+        words[at] |= _A
 
 
 def present_runs(words: memoryview, root: int, start: int, end: int) -> list[Mapping]:
-    """All that [start, end) maps for user mode, for a prefetch. Sets A."""
+    """All that [start, end) maps for user mode, for a prefetch, as runs. Sets A."""
     found: list[Mapping] = []
-    for va, step in leaves(words, root, start, min(end, STUB), FMT):
-        if not step.entry & _U:
+    end = min(end, STUB)
+    while start < end:
+        word, level = _leaf(words, root, start)
+        entry = words[word] if word >= 0 else 0
+        if not entry & _P:
+            start = _next_present(words, word, start, end)
             continue
-        mapping = _whole(words, va, step)
-        if found and _continues(found[-1], mapping):
-            found[-1] = (found[-1][0], mapping[1], found[-1][2], mapping[3])
+        size = PAGE_SIZE << FMT.index_bits * level
+        if level:
+            words[word] = entry | _A
+            lo, pa, prot = start & -size, FMT.pfn(entry) << PAGE_SHIFT & -size, prot_of(entry)
+            hi = min(lo + size, STUB)
         else:
+            lo, hi, pa, prot = _run(words, word, entry | _A, start, LANES)
+        if entry & _U:
+            mapping = max(start, lo), min(hi, end), pa + max(0, start - lo), prot
+            if found and _continues(found[-1], mapping):
+                mapping = found[-1][0], mapping[1], found.pop()[2], prot
             found.append(mapping)
-    return [(max(start, lo), min(hi, end), pa + max(0, start - lo), prot) for lo, hi, pa, prot in found]
+        start = hi
+    return found
 
 
-def _whole(words: memoryview, va: int, step: Step) -> Mapping:
-    if not step.entry & _A:
-        words[step.word] = step.entry | _A
-    size = PAGE_SIZE << FMT.index_bits * step.level
-    return va, min(va + size, STUB), FMT.pfn(step.entry) << PAGE_SHIFT & -size, prot_of(step.entry)
+def _next_present(words: memoryview, word: int, va: int, end: int) -> int:
+    """The next address, not before the next page, that may be mapped: within the leaf table of `word`, or beyond it."""
+    if word < 0:
+        return (va | BLOCK_MASK) + 1
+    count = min(512 - (word & 511), (end - va + PAGE_SIZE - 1) >> PAGE_SHIFT)
+    lanes = int.from_bytes(words[word : word + count].tobytes(), "little")
+    return va + ((first_set(lanes) if lanes else count) << PAGE_SHIFT)
 
 
 def _continues(one: Mapping, other: Mapping) -> bool:

@@ -40,7 +40,7 @@ SPIN_NS = 50_000  #: how long `wait` spins before it sleeps, and a stub before i
 MAX_FAILURES = 4  #: mappings refused by the host before a space is given up
 SHORT_NS = 300_000  #: a sleep after a spin in vain that ends so soon shows that the host's CPUs are busy
 TURNS = 64  #: traps between two looks at everything else
-AROUND_PAGES = 64
+AROUND_PAGES = 511
 _spin, _run, _arm = _ring.spin, _ring.run, _ring.arm
 
 
@@ -61,6 +61,7 @@ class HostMachine:
         self._running: list[Slot] = []
         self._addresses: list[int] = []
         self._turns = TURNS
+        self._last: Slot | None = None  #: whose trap `wait` returned last
         self._rung = False
         self._closed = False
         self._doorbell = os.eventfd(0, os.EFD_CLOEXEC | os.EFD_NONBLOCK)
@@ -105,6 +106,11 @@ class HostMachine:
 
     def wait(self, deadline_ns: int | None) -> HostContext | None:
         addresses, running, pending = self._addresses, self._running, self._pending
+        last = self._last
+        if last is not None:
+            if not last.running:
+                last.rest()
+            self._last = None
         while True:
             if pending:
                 return pending.popleft()
@@ -117,6 +123,7 @@ class HostMachine:
             del addresses[i]
             slot.running = False
             slot.kicked_ns = 0
+            self._last = slot
             ctx = slot.ctx
             assert ctx is not None
             ctx.view[:] = slot.regs
@@ -191,7 +198,7 @@ class HostMachine:
             mappings = space.hinted() if space.hints else []
             if ctx.kind == FAULT:
                 mapping = space.miss(ctx.addr, ctx.access)
-                if mapping is not None:
+                if mapping is not None and not space.tlb.holds(*mapping):
                     mappings.append(mapping)
             self._enter(slot, ctx, space.map_ops(mappings))
         except StubDied as died:

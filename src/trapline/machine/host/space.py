@@ -7,7 +7,7 @@ call by the same thread proves that the earlier one is done.
 Invariants:
 - `flush` never trusts what slots say: a thread that says "stopped" may be running. So nothing is unmapped later, lazily;
 - `tlb` covers all that the process may have mapped, and has at most `MAX_EXTENTS` extents, far below the host's limit (an unmap
-  that splits a mapping can then not fail).
+  that splits a mapping, or a mapping in place of another, can then not fail).
 """
 
 from __future__ import annotations
@@ -43,7 +43,8 @@ if TYPE_CHECKING:
 
 MAX_EXTENTS = 8192
 MAX_PROTECTS = 8  #: a downgrade of more extents than this unmaps instead
-MAX_POPULATED = 1 << 20  #: bytes: a mapping up to this size is made with its host page-table entries
+MAX_POPULATED = 1 << 20  #: bytes: a writable mapping up to this size is made with its host page-table entries
+MAX_READ_POPULATED = 1 << 16  #: others: the host loads the neighbours of what is read by itself
 MAX_HINTED = 16  #: mappings that one resume loads ahead
 KICK_NS = 1_000_000_000  #: a thread that has not trapped so long after a kick blocks it
 
@@ -71,12 +72,13 @@ class HostSpace:
         """The operations that map these; the caller orders them at once."""
         if len(self.tlb) + len(mappings) > MAX_EXTENTS:
             self.flush(0, STUB)
-        ops: list[Op] = []
-        for start, end, pa, prot in mappings:
-            self.tlb.add(start, end, pa, prot)
-            flags = MAP_SHARED | MAP_FIXED | (MAP_POPULATE if end - start <= MAX_POPULATED else 0)
-            ops.append((NR_MMAP, start, end - start, prot, flags, FD_RAM, pa))
-        return ops
+        return [self._map_op(*mapping) for mapping in mappings]
+
+    def _map_op(self, start: int, end: int, pa: int, prot: int) -> Op:
+        self.tlb.add(start, end, pa, prot)
+        most = MAX_POPULATED if prot & PROT_WRITE else MAX_READ_POPULATED
+        flags = MAP_SHARED | MAP_FIXED | (MAP_POPULATE if end - start <= most else 0)
+        return NR_MMAP, start, end - start, prot, flags, FD_RAM, pa
 
     def hint(self, start: int, end: int) -> None:
         self.hints.append((start, end))
@@ -86,10 +88,8 @@ class HostSpace:
         hints, self.hints = self.hints, []
         found: list[Mapping] = []
         for start, end in hints:
-            for mapping in present_runs(self.machine.ram.words, self.root, start, end):
-                have = self.tlb.covering(mapping[0])
-                if have is None or have[1] < mapping[1] or mapping[3] & ~have[3]:
-                    found.append(mapping)
+            runs = present_runs(self.machine.ram.words, self.root, start, end)
+            found += [mapping for mapping in runs if not self.tlb.holds(*mapping)]
         return found[:MAX_HINTED]
 
     # ---- shoot-downs
@@ -108,6 +108,21 @@ class HostSpace:
             hull = tlb.remove(start, min(end, STUB))
             if hull is not None:
                 ops.append((NR_MUNMAP, hull[0], hull[1] - hull[0], 0, 0, 0, 0))
+        self._order(ops)
+
+    def reload(self, start: int, end: int) -> None:
+        """`flush`, and load what the range maps now where that takes no more operations."""
+        hull = self.tlb.hull(start, end)
+        if hull is None:
+            return
+        runs = present_runs(self.machine.ram.words, self.root, *hull)
+        if len(runs) == 1 and runs[0][:2] == hull and len(self.tlb) < MAX_EXTENTS:
+            self._order([self._map_op(*runs[0])])
+        else:
+            self.flush(start, end)
+
+    def _order(self, ops: list[Op]) -> None:
+        """Have operations performed if there is a process. If it does not obey, it dies."""
         if ops and self.process is not None and not self.process.dead:
             try:
                 self.perform(self.stopped_slot(), ops)

@@ -187,7 +187,7 @@ static u32 next_command(struct slot *slot)
 {
 	u32 seen = slot->seen, cmd;
 
-	for (u32 left = slot->spin; (cmd = load(&slot->cmd)) == seen && left; left--)
+	for (u32 spun = 0; (cmd = load(&slot->cmd)) == seen && spun < load(&slot->spin); spun++)
 		__builtin_ia32_pause();
 	while (cmd == seen) {
 		__atomic_store_n(&slot->stub_sleeps, 1, __ATOMIC_SEQ_CST);

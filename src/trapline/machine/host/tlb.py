@@ -40,6 +40,20 @@ class Extents:
         first, last = self._touching(va, va + 1)
         return self.items[first] if first < last else None
 
+    def holds(self, start: int, end: int, pa: int, prot: int) -> bool:
+        """All of [start, end) is mapped to `pa` with at least these rights."""
+        found = self.covering(start)
+        if found is None or found[1] < end or prot & ~found[3]:
+            return False
+        return found[2] + (start - found[0]) == pa
+
+    def hull(self, start: int, end: int) -> tuple[int, int] | None:
+        """The smallest range that holds all that is mapped in [start, end)."""
+        first, last = self._touching(start, end)
+        if first >= last:
+            return None
+        return max(start, self.items[first][0]), min(end, self.items[last - 1][1])
+
     def add(self, start: int, end: int, pa: int, prot: int) -> None:
         """[start, end) is mapped now, in place of what was there."""
         items = self.items

@@ -11,6 +11,7 @@ from dataclasses import dataclass, field
 from struct import Struct
 
 from trapline.abi import elf, signal
+from trapline.abi.ipc import SEMID_DS, SEMID_DS_GENERIC
 from trapline.abi.poll import EPOLL_EVENT, EPOLL_EVENT_ALIGNED
 from trapline.abi.stat import STAT, pack_stat_generic
 from trapline.abi.syscalls import RISCV64, X86_64
@@ -29,6 +30,7 @@ class Abi:
     #: struct stat of (dev, ino, nlink, mode, uid, gid, rdev, size, blksize, blocks, atime s, ns, mtime, ctime)
     pack_stat: Callable[..., bytes] = STAT.pack
     epoll_event: Struct = EPOLL_EVENT
+    semid_ds: Struct = SEMID_DS
     restorer: bool = True  #: struct sigaction has sa_restorer; without, handlers return through the vDSO
     platform: bytes = b""  #: AT_PLATFORM; b"": there is none
 
@@ -56,6 +58,6 @@ ABIS = {
     "riscv64": Abi(
         "riscv64", elf.EM_RISCV, 0xC00000F3, RISCV64,
         order={"clone": (0, 1, 2, 4, 3)},  # clone(2), "C library/kernel differences": tls comes before child_tid
-        pack_stat=pack_stat_generic, epoll_event=EPOLL_EVENT_ALIGNED, restorer=False,
+        pack_stat=pack_stat_generic, epoll_event=EPOLL_EVENT_ALIGNED, semid_ds=SEMID_DS_GENERIC, restorer=False,
     ),
 }  # fmt: skip

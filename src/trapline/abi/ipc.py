@@ -42,7 +42,8 @@ SEM_UNDO = 0x1000
 SEMMSL, SEMMNS, SEMOPM, SEMMNI = 32000, 1_024_000_000, 500, 32000
 SEMVMX = SEMAEM = 32767
 SEMBUF = Struct("<Hhh")  #: num op flags
-SEMID_DS = Struct("<qQqQQQQ")  #: after the permissions: otime, unused, ctime, unused, nsems, 2 unused
+SEMID_DS = Struct("<q8xq8xQ16x")  #: after the permissions, on x86-64: otime, ctime, nsems, each unused word skipped
+SEMID_DS_GENERIC = Struct("<qqQ16x")  #: the same elsewhere
 SEMINFO = Struct("<10i")  #: map mni mns mnu msl opm ume usz vmx aem
 
 # message queues

@@ -239,7 +239,7 @@ def choose(mm: AddressSpace, addr: int, length: int, flags: int) -> int:
         hint = max(page_align(addr), MMAP_MIN_ADDR)
         if hint <= mm.task_size - length and is_free(mm, hint, hint + length):
             return hint
-    if flags & MAP_32BIT:
+    if flags & MAP_32BIT and mm.machine.arch.name == "x86_64":
         found, _ = find_gap(mm, length, LOW_START, LOW_END)
     else:
         huge = length % BLOCK_SIZE == 0 and flags & MAP_ANONYMOUS and mm.policy.huge

@@ -64,7 +64,7 @@ def sys_semctl(task: Task, semid: Int, semnum: Int, cmd: Command, arg: Hex) -> i
     elif cmd == ipc.SETVAL:
         _set_value(task, semid, semnum, arg)
     elif cmd == ipc.IPC_SET:
-        raw = task.mm.read(arg, ipc.IPC_PERM.size + ipc.SEMID_DS.size)
+        raw = task.mm.read(arg, ipc.IPC_PERM.size + task.kernel.abi.semid_ds.size)
         semset = table.find(semid)
         semset.check_owner(task.creds)
         semset.set_perm(raw)

@@ -60,7 +60,7 @@ def maps(task: Any) -> bytes:
     mm = task.mm
     if mm is None:
         return b""
-    return b"".join(_line(mm, area) for area in mm.areas()) + VSYSCALL
+    return b"".join(_line(mm, area) for area in mm.areas()) + _gate(mm)
 
 
 def smaps(task: Any) -> bytes:
@@ -68,8 +68,15 @@ def smaps(task: Any) -> bytes:
     if mm is None:
         return b""
     out = [_line(mm, area) + _detail(area, _count(mm, area)) for area in mm.areas()]
-    nothing = dict.fromkeys(COUNTED, 0)
-    return b"".join(out) + VSYSCALL + _rows(4, nothing, 0) + b"VmFlags: ex \n"
+    gate = _gate(mm)
+    if gate:
+        gate += _rows(4, dict.fromkeys(COUNTED, 0), 0) + b"VmFlags: ex \n"
+    return b"".join(out) + gate
+
+
+def _gate(mm: Any) -> bytes:
+    """The line of the page that every x86-64 process has above user space."""
+    return VSYSCALL if mm.machine.arch.name == "x86_64" else b""
 
 
 def smaps_rollup(task: Any) -> bytes:

@@ -49,7 +49,8 @@ class SemSet(Object):
 
     def pack(self) -> bytes:
         """struct semid_ds."""
-        return self.pack_perm() + ipc.SEMID_DS.pack(self.otime, 0, self.ctime, 0, len(self.values), 0, 0)
+        own: bytes = self.namespace.kernel.abi.semid_ds.pack(self.otime, self.ctime, len(self.values))
+        return self.pack_perm() + own
 
     # ---- doing operations
 

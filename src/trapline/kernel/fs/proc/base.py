@@ -8,6 +8,7 @@ Invariants:
 from __future__ import annotations
 
 from collections.abc import Callable
+from itertools import count
 from typing import TYPE_CHECKING, Any
 
 from trapline.abi.capability import CAP_SYS_PTRACE
@@ -23,6 +24,8 @@ if TYPE_CHECKING:
     from trapline.kernel.fs.vfs import Vfs
 
 ROOT_INO = 1
+NET_INO = 2
+FIRST_INO = 16  #: of what stands for no task; those follow from its number
 TICKS_PER_SECOND = 100  #: USER_HZ, what times in proc(5) count in
 TICK_NS = 1_000_000_000 // TICKS_PER_SECOND
 
@@ -35,6 +38,7 @@ class ProcSuperBlock(SuperBlock):
     def __init__(self, vfs: Vfs | None, kernel: Any) -> None:
         super().__init__(vfs, b"proc", PROC_MAGIC)
         self.block_size = 1024
+        self.next_ino = count(FIRST_INO).__next__
         self.kernel = kernel
 
 

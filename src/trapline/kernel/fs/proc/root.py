@@ -8,7 +8,7 @@ from typing import Any
 from trapline.abi.errno import ENOENT
 from trapline.kernel.fs.inode import Entry, Inode
 from trapline.kernel.fs.proc import net, sysctl, system
-from trapline.kernel.fs.proc.base import ROOT_INO, ProcDir, ProcSuperBlock, task_ino
+from trapline.kernel.fs.proc.base import NET_INO, ROOT_INO, ProcDir, ProcSuperBlock, task_ino
 from trapline.kernel.fs.proc.taskdir import PROCESS, TaskDir
 from trapline.kernel.fs.synthetic import SynthDir, SynthFile, SynthLink
 from trapline.kernel.ipc.sysv import proc as sysvipc
@@ -48,7 +48,7 @@ class ProcRoot(ProcDir):
             sb: Any = self.sb
             children = {name: _file(sb, _constant(text), 0o444) for name, text in net.FIXED.items()}
             children[b"unix"] = _file(sb, net.unix, 0o444)
-            self._net = SynthDir(sb, children)
+            self._net = SynthDir(sb, children, ino=NET_INO)
         return self._net
 
     def lookup(self, name: bytes) -> Inode:

@@ -9,7 +9,7 @@ from trapline.abi.capability import CAP_SYS_RESOURCE
 from trapline.abi.errno import EACCES, EINVAL, ENOENT, EPERM
 from trapline.kernel.fs.inode import Entry, Inode
 from trapline.kernel.fs.proc import mounts, taskfd, taskmm, taskstat
-from trapline.kernel.fs.proc.base import ProcDir, ProcSuperBlock, TaskFile, alive, owner, task_ino
+from trapline.kernel.fs.proc.base import NET_INO, ProcDir, ProcSuperBlock, TaskFile, alive, owner, task_ino
 from trapline.kernel.fs.synthetic import SynthDir
 
 _DT_DIR, _DT_LNK, _DT_REG = 4, 10, 8
@@ -194,12 +194,8 @@ def _attr(sb: ProcSuperBlock, task: Any) -> Inode:
     return SynthDir(sb, children, 0o555, *owner(task), ino=task_ino(tid, ATTR))
 
 
-def _net(sb: ProcSuperBlock, task: Any) -> Inode:
-    return sb.root.net()  # type: ignore[attr-defined, no-any-return]
-
-
 _DIRS: dict[bytes, tuple[int, Callable[[ProcSuperBlock, Any], Inode]]] = {
-    b"attr": (ATTR, _attr), b"fd": (taskfd.FD, taskfd.FdDir), b"fdinfo": (taskfd.FDINFO, taskfd.FdInfoDir), b"net": (NS, _net),
+    b"attr": (ATTR, _attr), b"fd": (taskfd.FD, taskfd.FdDir), b"fdinfo": (taskfd.FDINFO, taskfd.FdInfoDir),
 }  # fmt: skip
 
 
@@ -226,6 +222,8 @@ class TaskDir(ProcDir):
             return _LINKS[name](sb, task)  # type: ignore[arg-type]
         if name in _DIRS:
             return _DIRS[name][1](sb, task)  # type: ignore[arg-type]
+        if name == b"net":
+            return sb.root.net()  # type: ignore[attr-defined, no-any-return]
         if name == b"task" and self.whole:
             return TasksDir(sb, task)  # type: ignore[arg-type]
         raise ENOENT
@@ -238,6 +236,7 @@ class TaskDir(ProcDir):
         found = [(name, task_ino(tid, kind, _INDEX[name]), _DT_REG) for name in self.files]
         found += [(name, task_ino(tid, taskfd.LINK, number), _DT_LNK) for number, name in enumerate(_LINKS, 1)]
         found += [(name, task_ino(tid, number), _DT_DIR) for name, (number, _) in _DIRS.items()]
+        found.append((b"net", NET_INO, _DT_DIR))
         if self.whole:
             found.append((b"task", task_ino(tid, TASKS), _DT_DIR))
         return sorted(found)

@@ -11,6 +11,7 @@ from typing import TYPE_CHECKING, Any
 
 import trapline.kernel.syscalls.families  # noqa: F401 - registers every system call
 from trapline.abi.errno import Errno
+from trapline.abi.mount import MS_NODEV, MS_NOEXEC, MS_NOSUID
 from trapline.kernel.config import Config, ConfigError
 from trapline.kernel.core import Kernel
 from trapline.kernel.drivers import chardev  # noqa: F401 - registers the memory devices
@@ -30,6 +31,7 @@ from trapline.kernel.fs.proc import mount_proc
 from trapline.kernel.fs.rootfs import Root, build_root
 from trapline.kernel.fs.sysfs import mount_sysfs
 from trapline.kernel.fs.vfs import Vfs
+from trapline.kernel.ipc.mqueue.filesystem import filesystem
 from trapline.kernel.ipc.sysv.namespace import IpcNamespace
 from trapline.kernel.panic import panic
 from trapline.kernel.sched.fair import FairScheduler
@@ -208,6 +210,9 @@ def _compose(kernel: System, config: Config) -> None:
         raise ConfigError(str(error)) from error
     vfs.register_filesystem(b"devtmpfs", make_devfs)
     mount_dev(vfs, vfs.at_root(b"/dev"), devpts(kernel, vfs))
+    mqueues = filesystem(kernel.ipc)
+    vfs.register_filesystem(b"mqueue", lambda vfs, source, options, task: mqueues)
+    vfs.mount(vfs.new_mount(mqueues, b"mqueue", MS_NOSUID | MS_NODEV | MS_NOEXEC), vfs.at_root(b"/dev/mqueue"))
     mount_proc(kernel)
     mount_sysfs(kernel)
     kernel.console = Console(kernel, config.stdio, config.identity.uid, config.identity.gid)

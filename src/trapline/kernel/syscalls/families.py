@@ -22,6 +22,7 @@ from trapline.kernel.syscalls import (  # noqa: F401
     membarrier,
     mman,
     mount,
+    mqueue,
     msg,
     open,
     perm,

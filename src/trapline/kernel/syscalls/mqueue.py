@@ -1,0 +1,189 @@
+"""POSIX message queues: mq_open(2), mq_unlink(2), mq_timedsend(2), mq_timedreceive(2), mq_notify(2), mq_getsetattr(2)."""
+
+from __future__ import annotations
+
+from typing import TYPE_CHECKING, Annotated
+
+from trapline.abi import ipc
+from trapline.abi import signal as s
+from trapline.abi.errno import EAGAIN, EBADF, EINVAL, EMSGSIZE, ENOTSOCK, ETIMEDOUT
+from trapline.abi.fcntl import O_ACCMODE, O_APPEND, O_CREAT, O_NONBLOCK
+from trapline.abi.stat import S_IFMT, S_IFSOCK
+from trapline.kernel.ipc.mqueue.filesystem import open_queue, unlink_queue
+from trapline.kernel.ipc.mqueue.queue import Message, Notification, Queue, QueueFile, Sleeper
+from trapline.kernel.sync.park import Interrupted
+from trapline.kernel.syscalls.declare import Arg, Fd, Mode, Result, Size, Str, UInt, UserPtr, syscall
+from trapline.kernel.syscalls.timearg import after, read_timespec
+
+if TYPE_CHECKING:
+    from trapline.kernel.task.task import Task
+
+OpenFlags = Annotated[int, Arg(-32, "flags:open")]
+Attr = Annotated[int, Arg(64, "struct:mq_attr")]
+AttrOut = Annotated[int, Arg(64, "struct_out:mq_attr")]
+Data = Annotated[int, Arg(64, "buf_in:msg_len")]
+DataOut = Annotated[int, Arg(64, "buf_out")]
+Timespec = Annotated[int, Arg(64, "struct:timespec")]
+Sigevent = Annotated[int, Arg(64, "struct:sigevent")]
+
+
+@syscall("mq_open", returns="fd")
+def sys_mq_open(task: Task, name: Str, oflag: OpenFlags, mode: Mode, attr: Attr) -> int:
+    """mq_open(2): open a message queue, made if need be."""
+    wanted = None
+    if attr and oflag & O_CREAT:
+        _, maxmsg, msgsize, _ = ipc.MQ_ATTR.unpack(task.mm.read(attr, ipc.MQ_ATTR.size))
+        wanted = maxmsg, msgsize
+    text = task.mm.read_path(name)
+    task.files.reserve()
+    flags = oflag & (O_ACCMODE | O_NONBLOCK | O_APPEND)
+    file = open_queue(task.kernel.ipc, task, text, oflag, mode, wanted)
+    file.flags = flags
+    return task.files.install(file, True)
+
+
+@syscall("mq_unlink")
+def sys_mq_unlink(task: Task, name: Str) -> int:
+    """mq_unlink(2): remove a message queue's name."""
+    unlink_queue(task.kernel.ipc, task, task.mm.read_path(name))
+    return 0
+
+
+def _deadline(task: Task, address: int) -> int | None:
+    """CLOCK_MONOTONIC's time for an absolute time-out on CLOCK_REALTIME. Raises EFAULT, EINVAL."""
+    if not address:
+        return None
+    clock = task.kernel.clock
+    return after(clock.monotonic_ns(), read_timespec(task, address) - clock.realtime_ns())
+
+
+def _queue(task: Task, mqdes: int) -> QueueFile:
+    file = task.files.get(mqdes)
+    if not isinstance(file, QueueFile):
+        raise EBADF("not a message queue")
+    return file
+
+
+@syscall("mq_timedsend")
+def sys_mq_timedsend(
+    task: Task, mqdes: Fd, msg_ptr: Data, msg_len: Size, msg_prio: UInt, abs_timeout: Timespec
+) -> Result:
+    """mq_timedsend(2): send a message, waiting for room."""
+    if msg_prio >= ipc.MQ_PRIO_MAX:
+        raise EINVAL("priority")
+    deadline = _deadline(task, abs_timeout)
+    file = _queue(task, mqdes)
+    if not file.writable:
+        raise EBADF
+    queue = file.inode
+    if msg_len > queue.msgsize:
+        raise EMSGSIZE
+    message = queue.message(task.mm.read(msg_ptr, msg_len), msg_prio)
+    if not queue.full:
+        queue.put(message, task)
+        return 0
+    if file.flags & O_NONBLOCK:
+        raise EAGAIN
+    return _send_waiting(file, message, deadline)
+
+
+async def _send_waiting(file: QueueFile, message: Message, deadline: int | None) -> int:
+    await _sleep(file, file.inode.senders, Sleeper(message), deadline)
+    return 0
+
+
+async def _sleep(file: QueueFile, sleepers: list[Sleeper], sleeper: Sleeper, deadline: int | None) -> None:
+    """Wait until somebody served the sleeper; raises ETIMEDOUT, Interrupted."""
+    file.get()
+    sleepers.append(sleeper)
+    try:
+        if not await sleeper.queue.wait(deadline):
+            raise ETIMEDOUT
+    except (ETIMEDOUT, Interrupted):
+        if not sleeper.done:
+            raise
+    finally:
+        if sleeper in sleepers:
+            sleepers.remove(sleeper)
+        file.put()
+
+
+@syscall("mq_timedreceive")
+def sys_mq_timedreceive(
+    task: Task, mqdes: Fd, msg_ptr: DataOut, msg_len: Size, msg_prio: UserPtr, abs_timeout: Timespec
+) -> Result:
+    """mq_timedreceive(2): receive the oldest message of the highest priority, waiting for one."""
+    deadline = _deadline(task, abs_timeout)
+    file = _queue(task, mqdes)
+    if not file.readable:
+        raise EBADF
+    queue = file.inode
+    if msg_len < queue.msgsize:
+        raise EMSGSIZE
+    if queue.messages:
+        return _store(task, queue.take(), msg_ptr, msg_prio)
+    if file.flags & O_NONBLOCK:
+        raise EAGAIN
+    return _receive_waiting(task, file, msg_ptr, msg_prio, deadline)
+
+
+async def _receive_waiting(task: Task, file: QueueFile, address: int, priority: int, deadline: int | None) -> int:
+    sleeper = Sleeper()
+    await _sleep(file, file.inode.receivers, sleeper, deadline)
+    assert sleeper.message is not None
+    return _store(task, sleeper.message, address, priority)
+
+
+def _store(task: Task, message: Message, address: int, priority: int) -> int:
+    if priority:
+        task.mm.write_u32(priority, -message.rank)
+    task.mm.write(address, message.data)
+    return len(message.data)
+
+
+@syscall("mq_notify")
+def sys_mq_notify(task: Task, mqdes: Fd, sevp: Sigevent) -> int:
+    """mq_notify(2): hear of the next message that arrives in an empty queue.
+
+    Partial: SIGEV_THREAD needs a netlink socket, and there are none: it fails with ENOTSOCK or EINVAL.
+    """
+    notify = signo = value = 0
+    if sevp:
+        value, signo, notify, _ = s.SIGEVENT.unpack(task.mm.read(sevp, s.SIGEVENT.size))
+        _check_event(task, notify, signo)
+    queue: Queue = _queue(task, mqdes).inode
+    if not sevp:
+        if queue.notification is not None and queue.notification.group is task.group:
+            queue.forget_notification()
+        return 0
+    queue.notify_me(Notification(task.group, task.files, notify, signo, value))
+    return 0
+
+
+def _check_event(task: Task, notify: int, signo: int) -> None:
+    if notify not in (s.SIGEV_NONE, s.SIGEV_SIGNAL, s.SIGEV_THREAD):
+        raise EINVAL("sigev_notify")
+    if notify == s.SIGEV_SIGNAL and not 0 <= signo <= s.NSIG:
+        raise EINVAL("sigev_signo")
+    if notify == s.SIGEV_THREAD:
+        if task.files.get(signo).inode.mode & S_IFMT != S_IFSOCK:
+            raise ENOTSOCK
+        raise EINVAL("not a netlink socket")
+
+
+@syscall("mq_getsetattr")
+def sys_mq_getsetattr(task: Task, mqdes: Fd, newattr: Attr, oldattr: AttrOut) -> int:
+    """mq_getsetattr(2): a queue's attributes; of them, O_NONBLOCK can be set."""
+    flags = None
+    if newattr:
+        flags = ipc.MQ_ATTR.unpack(task.mm.read(newattr, ipc.MQ_ATTR.size))[0]
+        if flags & ~O_NONBLOCK:
+            raise EINVAL
+    file = _queue(task, mqdes)
+    queue = file.inode
+    old = ipc.MQ_ATTR.pack(file.flags & O_NONBLOCK, queue.maxmsg, queue.msgsize, len(queue.messages))
+    if flags is not None:
+        file.flags = file.flags & ~O_NONBLOCK | flags
+    if oldattr:
+        task.mm.write(oldattr, old)
+    return 0

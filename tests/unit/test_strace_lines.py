@@ -87,7 +87,7 @@ def trace() -> Trace:
 
 
 def padded(call: str, result: str) -> str:
-    return f"{call:<40}= {result}"
+    return f"{call + ' ':<40}= {result}"
 
 
 def test_results_start_in_column_40(trace: Trace) -> None:

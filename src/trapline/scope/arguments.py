@@ -21,8 +21,11 @@ MAX_BUFFER = 1 << 16
 
 
 class Piece(NamedTuple):
+    """`before`: how many bytes behind the pointer to remember from when the call came in."""
+
     render: Render
     late: bool = False
+    before: int = 0
 
 
 def piece(show: str) -> Piece:

@@ -13,15 +13,19 @@ PATH_LIMIT = 4095
 
 
 class Decoder:
-    """`result` is None while the call has not returned; `values` are the arguments by parameter name."""
+    """`result` is None while the call has not returned; `values` are the arguments by parameter name.
 
-    __slots__ = ("args", "result", "task", "values")
+    `before`: what lay at some addresses when the call came in.
+    """
+
+    __slots__ = ("args", "before", "result", "task", "values")
 
     def __init__(self, task: Any, values: dict[str, int]) -> None:
         self.task = task
         self.values = values
         self.args = tuple(values.values())
         self.result: int | None = None
+        self.before: dict[int, bytes | None] = {}
 
     @property
     def own(self) -> dict[str, Shape]:

@@ -5,7 +5,7 @@ from __future__ import annotations
 from typing import Any
 
 from trapline.scope import names
-from trapline.scope.text import pointer
+from trapline.scope.text import pointer, ticks
 
 _FAULTS = frozenset((4, 5, 7, 8, 11))
 SIGCHLD, SIGSYS, SIGIO = 17, 31, 29
@@ -28,7 +28,7 @@ def render(info: Any) -> str:
     elif 0 < code < 0x80 and signo == SIGCHLD:
         status = info.status if code == 1 else names.signal_name(info.status)
         parts += [f"si_pid={info.pid}", f"si_uid={info.uid}", f"si_status={status}"]
-        parts += [f"si_utime={info.utime}", f"si_stime={info.stime}"]
+        parts += [f"si_utime={ticks(info.utime)}", f"si_stime={ticks(info.stime)}"]
     elif 0 < code < 0x80 and signo == SIGIO:
         parts += [f"si_band={info.band}"]
     elif signo == SIGSYS and code == 1:

@@ -9,10 +9,10 @@ from collections.abc import Callable
 
 from trapline.kernel.task.signals.arch import half
 from trapline.scope import arguments as a
-from trapline.scope import names
+from trapline.scope import ioctls, names, sockets
 from trapline.scope.arguments import Piece, Render
 from trapline.scope.memory import MAX_STRINGS, Decoder
-from trapline.scope.structs import SHAPES, cpu_set, open_flags, sockaddr
+from trapline.scope.structs import SHAPES, cpu_set, open_flags
 from trapline.scope.text import LIMIT, pointer, quote, quote_hex
 
 O_CREAT, O_TMPFILE = 0o100, 0o20200000
@@ -66,7 +66,7 @@ def _fcntl(d: Decoder, value: int) -> str | None:
     if cmd == 4:
         return open_flags(value)
     if cmd in (5, 6, 7, 36, 37, 38):
-        return a.always("flock")(d, value)
+        return a.always("flock_got" if cmd in (5, 36) and not d.failed else "flock")(d, value)
     if cmd == 1033:
         return names.flags("seals", value)
     return str(value - (1 << 64) if value >> 63 else value)
@@ -79,27 +79,18 @@ def _fcntl_result(d: Decoder) -> str:
     return f" (flags {open_flags(result)})" if d.args[1] == 3 and result >= 0 else ""
 
 
-_IOCTL = {
-    0x5401: "termios", 0x5402: "termios", 0x5403: "termios", 0x5404: "termios", 0x5413: "winsize", 0x5414: "winsize",
-    0x541B: "int", 0x540F: "int", 0x5410: "int", 0x5421: "int", 0x5411: "int", 0x5429: "int", 0x80045430: "int",
-    0x40045431: "int",
-}  # fmt: skip
-
-
-def _ioctl(d: Decoder, value: int) -> str | None:
-    shape = _IOCTL.get(d.args[1])
-    return a.hexadecimal(d, value) if shape is None else a.structure(shape)(d, value)
-
-
-def _ioctl_name(d: Decoder, value: int) -> str:
-    known = names.ENUMS["ioctl"].get(value)
-    if known:
-        return known
-    way = {0: "_IOC_NONE", 1: "_IOC_WRITE", 2: "_IOC_READ", 3: "_IOC_READ|_IOC_WRITE"}[value >> 30 & 3]
-    return f"_IOC({way}, {value >> 8 & 255:#x}, {value & 255:#x}, {value >> 16 & 0x3FFF:#x})"
-
-
 # ---- memory, processes
+
+
+def _protection(d: Decoder, value: int) -> str:
+    return names.flags("prot", value) if value else "PROT_NONE"
+
+
+def _statx_flags(d: Decoder, value: int) -> str:
+    """statx(2): how to synchronise comes first, and is a choice of its own."""
+    sync = names.enum("statx_sync", value & STATX_SYNC)
+    rest = value & ~STATX_SYNC
+    return f"{sync}|{names.flags('statx', rest)}" if rest else sync
 
 
 def _if_flag(index: int, bit: int, render: Render) -> Render:
@@ -267,51 +258,6 @@ def _epoll_events(d: Decoder, value: int) -> str:
     return "[" + ", ".join(show(data[i : i + size]) for i in range(0, len(data), size)) + "]"
 
 
-# ---- sockets
-
-
-def _sockaddr(length_index: int) -> Render:
-    def render(d: Decoder, value: int) -> str:
-        length = d.args[length_index]
-        data = d.read(value, length) if value and 0 < length <= 128 else None
-        return pointer(value) if data is None else sockaddr(data)
-
-    return render
-
-
-def _sockaddr_out(length_index: int) -> Render:
-    """An address the call wrote; the length is behind a pointer."""
-
-    def render(d: Decoder, value: int) -> str:
-        length = d.read(d.args[length_index], 4) if value and not d.failed else None
-        if length is None:
-            return pointer(value)
-        data = d.read(value, min(int.from_bytes(length, "little"), 128))
-        return pointer(value) if data is None else sockaddr(data)
-
-    return render
-
-
-def _msghdr(out: bool) -> Render:
-    def render(d: Decoder, value: int) -> str:
-        data = d.read(value, 56) if value and not (out and d.failed) else None
-        if data is None:
-            return pointer(value)
-        name, iov, count, control, control_len = (int.from_bytes(data[i : i + 8], "little") for i in (0, 16, 24, 32, 40))
-        name_len = int.from_bytes(data[8:12], "little")
-        total = (d.result or 0) if out else 1 << 62
-        address = d.read(name, name_len) if name and 0 < name_len <= 128 else None
-        shown = sockaddr(address) if address is not None else pointer(name)
-        tail = f", msg_control={pointer(control)}" if control_len else ""
-        flags = names.flags("msg", int.from_bytes(data[48:52], "little"))
-        return (
-            f"{{msg_name={shown}, msg_namelen={name_len}, msg_iov={a.iovec_text(d, iov, count, total)}, msg_iovlen={count}"
-            f"{tail}, msg_controllen={control_len}, msg_flags={flags}}}"
-        )
-
-    return render
-
-
 # ---- lists
 
 
@@ -361,16 +307,20 @@ OVERRIDES: dict[str, dict[int, Piece]] = {
     "getrandom": {0: Piece(_random, _late), 2: Piece(a.flags("getrandom"))},
     "readlink": {1: Piece(_written, _late)},
     "readlinkat": {2: Piece(_written, _late)},
-    "umask": {0: Piece(lambda d, value: f"0{value & 0o777:03o}")},
+    **{name: {4: Piece(_nothing)} for name in ("preadv", "pwritev", "preadv2", "pwritev2")},
+    "pipe2": {1: Piece(a.flags("pipe"))},
+    "statx": {2: Piece(_statx_flags)},
+    "umask": {0: Piece(a.mode)},
+    "timer_create": {2: Piece(a.structure("int"), _late)},
     "access": {1: Piece(a.access_mode)},
     "faccessat": {2: Piece(a.access_mode)},
     "faccessat2": {2: Piece(a.access_mode), 3: Piece(a.flags("faccessat"))},
     "fcntl": {1: Piece(a.enumeration("fcntl")), 2: Piece(_fcntl, _late)},
-    "ioctl": {1: Piece(_ioctl_name), 2: Piece(_ioctl, _late)},
+    "ioctl": {1: Piece(ioctls.request), 2: Piece(ioctls.argument, _late)},
     "mmap": {
-        0: Piece(a.address), 2: Piece(a.flags("prot")), 3: Piece(a.mmap_flags), 5: Piece(a.hexadecimal),
+        0: Piece(a.address), 2: Piece(_protection), 3: Piece(a.mmap_flags), 5: Piece(a.hexadecimal),
     },
-    "mprotect": {0: Piece(a.address), 2: Piece(a.flags("prot"))},
+    "mprotect": {0: Piece(a.address), 2: Piece(_protection)},
     "munmap": {0: Piece(a.address)},
     "brk": {0: Piece(a.address)},
     "mremap": {0: Piece(a.address), 3: Piece(a.flags("mremap")), 4: Piece(_if_flag(3, 6, a.address))},
@@ -406,17 +356,27 @@ OVERRIDES: dict[str, dict[int, Piece]] = {
     "epoll_ctl": {1: Piece(a.enumeration("epoll_ctl")), 3: Piece(a.structure("epoll_event"))},
     "socket": {0: Piece(a.enumeration("family")), 1: Piece(a.socket_type)},
     "socketpair": {0: Piece(a.enumeration("family")), 1: Piece(a.socket_type), 3: Piece(a.structure("fd_pair"), _late)},
-    "bind": {1: Piece(_sockaddr(2))},
-    "connect": {1: Piece(_sockaddr(2))},
-    "accept": {1: Piece(_sockaddr_out(2), _late), 2: Piece(a.structure("int"), _late)},
-    "accept4": {1: Piece(_sockaddr_out(2), _late), 2: Piece(a.structure("int"), _late), 3: Piece(a.flags("socket_type"))},
-    "getsockname": {1: Piece(_sockaddr_out(2), _late), 2: Piece(a.structure("int"), _late)},
-    "getpeername": {1: Piece(_sockaddr_out(2), _late), 2: Piece(a.structure("int"), _late)},
-    "sendto": {3: Piece(a.flags("msg")), 4: Piece(_sockaddr(5))},
-    "recvfrom": {3: Piece(a.flags("msg")), 4: Piece(_sockaddr_out(5), _late), 5: Piece(a.structure("int"), _late)},
-    "sendmsg": {1: Piece(_msghdr(False)), 2: Piece(a.flags("msg"))},
-    "recvmsg": {1: Piece(_msghdr(True), _late), 2: Piece(a.flags("msg"))},
+    "bind": {1: Piece(sockets.address(2))},
+    "connect": {1: Piece(sockets.address(2))},
+    "accept": {1: Piece(sockets.address_out(2), _late), 2: Piece(sockets.length_out, _late, 4)},
+    "accept4": {
+        1: Piece(sockets.address_out(2), _late), 2: Piece(sockets.length_out, _late, 4), 3: Piece(a.flags("socket_type")),
+    },
+    "getsockname": {1: Piece(sockets.address_out(2), _late), 2: Piece(sockets.length_out, _late, 4)},
+    "getpeername": {1: Piece(sockets.address_out(2), _late), 2: Piece(sockets.length_out, _late, 4)},
+    "sendto": {3: Piece(a.flags("msg")), 4: Piece(sockets.address(5))},
+    "recvfrom": {3: Piece(a.flags("msg")), 4: Piece(sockets.address_out(5), _late), 5: Piece(sockets.length_out, _late, 4)},
+    "sendmsg": {1: Piece(sockets.message(False)), 2: Piece(a.flags("msg"))},
+    "recvmsg": {1: Piece(sockets.message(True), _late, 56), 2: Piece(a.flags("msg"))},
+    "setsockopt": {1: Piece(a.enumeration("sol")), 2: Piece(sockets.option_name), 3: Piece(sockets.option)},
+    "getsockopt": {
+        1: Piece(a.enumeration("sol")), 2: Piece(sockets.option_name), 3: Piece(sockets.option_out, _late),
+        4: Piece(sockets.length_out, _late, 4),
+    },
     "shutdown": {1: Piece(a.enumeration("shutdown"))},
+    "getresuid": dict.fromkeys(range(3), Piece(a.structure("uint"), _late)),
+    "getresgid": dict.fromkeys(range(3), Piece(a.structure("uint"), _late)),
+    "sched_getparam": {1: Piece(a.structure("sched_param"), _late)},
     "getgroups": {1: Piece(_ids(_result), _late)},
     "setgroups": {1: Piece(_ids(lambda d: d.args[0]))},
     "sched_getaffinity": {2: Piece(_cpus(_result), _late)},
@@ -430,11 +390,11 @@ ORDER: dict[str, tuple[int, ...]] = {"clone": (0, 1, 2, 4, 3)}
 AFTER: dict[str, Callable[[Decoder], str]] = {
     "poll": _poll_result, "ppoll": _poll_result, "select": _select_result, "pselect6": _select_result,
     "fcntl": _fcntl_result,
-    "rt_sigreturn": "dec",
 }  # fmt: skip
 #: call -> what is shown beside its arguments when it comes in
 EXTRA: dict[str, Callable[[Decoder], str]] = {"rt_sigreturn": _sigreturn}
 #: calls whose result is not a decimal number
 RESULTS: dict[str, str] = {
     "brk": "hex", "mmap": "hex", "mremap": "hex", "shmat": "hex", "umask": "oct", "personality": "hex",
+    "rt_sigreturn": "dec",
 }  # fmt: skip

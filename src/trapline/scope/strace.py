@@ -17,7 +17,7 @@ from trapline.scope.listener import Args, Listener
 from trapline.scope.memory import MAX_STRINGS, PATH_LIMIT, Decoder
 from trapline.scope.siginfo import render as siginfo
 from trapline.scope.special import AFTER, EXTRA, ORDER, OVERRIDES, RESULTS
-from trapline.scope.text import quote
+from trapline.scope.text import permissions, quote
 
 if TYPE_CHECKING:
     from trapline.kernel.task.task import Task
@@ -62,7 +62,7 @@ class Strace(Listener):
         mm = task.mm
         argv = mm.read(mm.arg_start, mm.arg_end - mm.arg_start).split(b"\0")[:-1]
         count = mm.read(mm.env_start, mm.env_end - mm.env_start).count(b"\0")
-        path = mm.exe_file.display_path() if mm.exe_file is not None else argv[0]
+        path = mm.read_partial(mm.env_end, PATH_LIMIT).split(b"\0")[0]  # AT_EXECFN: as it was found, links not followed
         words = ", ".join(quote(each) for each in argv[:MAX_STRINGS]) + (", ..." if len(argv) > MAX_STRINGS else "")
         environment = f"{mm.env_start:#x} /* {count} var{'s' * (count != 1)} */"
         text = f"{self._begin(task)}execve({quote(path, PATH_LIMIT)}, [{words}], {environment}"
@@ -74,6 +74,9 @@ class Strace(Listener):
         keys = [each.name for each in params] if call.family != UNDECLARED else _UNDECLARED
         decoder = Decoder(task, dict(zip(keys, args, strict=False)))
         state = _Open(call, decoder, self._plan(call))
+        for index, each in state.pieces:
+            if each.before:
+                decoder.before[decoder.args[index]] = decoder.read(decoder.args[index], each.before)
         head = f"{self._begin(task)}{call.name}("
         state.column = len(head)
         self._open[task] = state
@@ -97,6 +100,9 @@ class Strace(Listener):
         if self._last is not task:
             text = f"{self._begin(task)}<... {call.name} resumed>"
             column = 0
+        if task.group.exiting:  # killed in it: nobody will see a result
+            self._abandoned(state, text, column)
+            return
         state.decoder.result = result
         text += self._pieces(state, late=True)
         self._write(self._closed(text, ")", column) + self._result(state, task, result) + "\n")
@@ -112,8 +118,7 @@ class Strace(Listener):
         state = self._open.pop(task, None)
         if state is not None:  # it died in the middle of a call
             text = "" if self._last is task else f"{self._begin(task)}<... {state.call.name} resumed>"
-            self._write(self._closed(text, ")", state.column if not text else 0) + "= ?\n")
-            self._last = None
+            self._abandoned(state, text, state.column if not text else 0)
         if status & 0x7F:
             core = " (core dumped)" if status & 0x80 else ""
             self._line(task, f"+++ killed by {names.signal_name(status & 0x7F)}{core} +++")
@@ -139,6 +144,12 @@ class Strace(Listener):
         """`text` and the closing bracket, filled up to where results start."""
         text += f"{bracket} "
         return text + " " * max(0, COLUMN - column - len(text))
+
+    def _abandoned(self, state: _Open, text: str, column: int) -> None:
+        """The end of a call that will have no result."""
+        text += " <unfinished ...>" if state.shown < len(state.pieces) else ""
+        self._write(self._closed(text, ")", column) + "= ?\n")
+        self._last = None
 
     def _plan(self, call: SystemCall) -> list[tuple[int, Piece]]:
         """(position, how it prints) of each argument, in the order shown; made once per call."""
@@ -172,8 +183,7 @@ class Strace(Listener):
 
     def _result(self, state: _Open, task: Task, result: int) -> str:
         call = state.call
-        if result == -4 and task.restart and task.group.exiting:
-            return "= ?"
+        result -= (result >> 63 & 1) << 64 if result > 0 else 0
         if task.restart in names.RESTARTS and result == -4:
             return f"= ? {names.RESTARTS[task.restart]}"
         if -4096 < result < 0:
@@ -182,7 +192,7 @@ class Strace(Listener):
         if kind in ("hex", "ptr"):
             text = f"{result & (1 << 64) - 1:#x}" if result else "0"
         else:
-            text = f"{result:#o}".replace("0o", "0") if kind == "oct" else str(result)
+            text = permissions(result) if kind == "oct" else str(result)
         if call.name == "fcntl" and state.decoder.args[1] in (1, 3) and result:
             text = f"{result:#x}"
         return f"= {text}{AFTER[call.name](state.decoder) if call.name in AFTER else ''}"

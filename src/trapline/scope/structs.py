@@ -1,10 +1,12 @@
 """Structures in user memory as strace(1) abbreviates them: name -> function of their bytes.
 
-Layouts are those of x86-64, but for the few of another architecture in OWN; sources: the manual page of the call that uses each, and the uapi headers.
+Layouts are those of x86-64, but for the few of another architecture in OWN; sources:
+the manual page of the call that uses each, and the uapi headers.
 """
 
 from __future__ import annotations
 
+import time
 from collections.abc import Callable
 from struct import Struct
 from typing import NamedTuple
@@ -12,7 +14,7 @@ from typing import NamedTuple
 from trapline.kernel.task.signals.siginfo import from_user
 from trapline.scope import names
 from trapline.scope.siginfo import render as render_siginfo
-from trapline.scope.text import device, mode, octal, pointer, quote, signed, wait_status
+from trapline.scope.text import device, mode, octal, pointer, quote, signed, ticks, wait_status
 
 Show = Callable[[bytes], str]
 
@@ -33,8 +35,32 @@ def timespec(data: bytes) -> str:
 
 def utime(data: bytes) -> str:
     """One of utimensat(2)'s times."""
-    special = {(1 << 30) - 1: "UTIME_NOW", (1 << 30) - 2: "UTIME_OMIT"}.get(_Q2.unpack(data[:16])[1])
-    return special or timespec(data)
+    sec, nsec = _Q2.unpack(data[:16])
+    special = {(1 << 30) - 1: "UTIME_NOW", (1 << 30) - 2: "UTIME_OMIT"}.get(nsec)
+    return special or f"{timespec(data)}{_date(sec, nsec, 9)}"
+
+
+def _utimeval(data: bytes) -> str:
+    """One of utimes(2)'s times."""
+    sec, usec = _Q2.unpack(data[:16])
+    return f"{timeval(data)}{_date(sec, usec, 6)}"
+
+
+def _utimbuf(data: bytes) -> str:
+    actime, modtime = _Q2.unpack(data[:16])
+    return f"{{actime={actime}{_date(actime, 0, 9)}, modtime={modtime}{_date(modtime, 0, 9)}}}"
+
+
+def _date(sec: int, fraction: int, digits: int) -> str:
+    """A comment with the date that a time of a file stands for."""
+    if not (sec or fraction) or not 0 <= fraction < 10**digits:
+        return ""
+    try:
+        when = time.gmtime(sec)
+    except (OverflowError, OSError, ValueError):
+        return ""
+    rest = f".{fraction:0{digits}}" if fraction else ""
+    return f" /* {time.strftime('%Y-%m-%dT%H:%M:%S', when)}{rest}+0000 */"
 
 
 def timeval(data: bytes) -> str:
@@ -115,7 +141,7 @@ def _sigaction_generic(data: bytes) -> str:
 def _sigaction(handler: int, flags: int, restorer: int, mask: int) -> str:
     name = {0: "SIG_DFL", 1: "SIG_IGN"}.get(handler) or hex(handler)
     tail = f", sa_restorer={pointer(restorer)}" if flags & 0x04000000 else ""
-    return f"{{{field}={name}, sa_mask={names.signal_set(mask)}, sa_flags={names.flags('sigaction', flags)}{tail}}}"
+    return f"{{sa_handler={name}, sa_mask={names.signal_set(mask)}, sa_flags={names.flags('sigaction', flags)}{tail}}}"
 
 
 def sigset(data: bytes) -> str:
@@ -146,26 +172,25 @@ def sysinfo(data: bytes) -> str:
 
 
 def tms(data: bytes) -> str:
-    return "{{tms_utime={}, tms_stime={}, tms_cutime={}, tms_cstime={}}}".format(*_Q4.unpack(data[:32]))
+    return "{{tms_utime={}, tms_stime={}, tms_cutime={}, tms_cstime={}}}".format(*map(ticks, _Q4.unpack(data[:32])))
 
 
-def flock(data: bytes) -> str:
-    kind, whence, start, length, pid = Struct("<hh4xqqi").unpack(data[:28])
+def flock(data: bytes, tail: str = "") -> str:
+    kind, whence, start, length = Struct("<hh4xqq").unpack(data[:24])
     names_ = names.ENUMS
-    tail = f", l_pid={pid}" if pid else ""
     return (
         f"{{l_type={names_['flock_type'].get(kind, kind)}, l_whence={names_['whence'].get(whence, whence)}, l_start={start}, "
         f"l_len={length}{tail}}}"
     )
 
 
+def flock_got(data: bytes) -> str:
+    """What F_GETLK wrote: also whose lock it is."""
+    return flock(data, f", l_pid={int.from_bytes(data[24:28], 'little', signed=True)}")
+
+
 def winsize(data: bytes) -> str:
     return "{{ws_row={}, ws_col={}, ws_xpixel={}, ws_ypixel={}}}".format(*Struct("<HHHH").unpack(data[:8]))
-
-
-def termios(data: bytes) -> str:
-    iflag, oflag, cflag, lflag = Struct("<IIII").unpack(data[:16])
-    return f"{{c_iflag={iflag:#x}, c_oflag={oflag:#x}, c_cflag={cflag:#x}, c_lflag={lflag:#x}, ...}}"
 
 
 def int32(data: bytes) -> str:
@@ -277,17 +302,17 @@ def futex_waitv(data: bytes) -> str:
 def sigevent(data: bytes) -> str:
     value, signo, notify = Struct("<Qii").unpack(data[:16])
     kind = names.ENUMS["sigev"].get(notify, str(notify))
-    shown = f"sival_int={value & 0xFFFFFFFF}, sival_ptr={pointer(value)}"
-    return f"{{sigev_value={{{shown}}}, sigev_signo={names.signal_name(signo)}, sigev_notify={kind}}}"
+    shown = f"sigev_value={{sival_int={signed(value, 32)}, sival_ptr={pointer(value)}}}, " if value else ""
+    return f"{{{shown}sigev_signo={names.signal_name(signo)}, sigev_notify={kind}}}"
 
 
 SHAPES: dict[str, Shape] = {
     "timespec": Shape(16, timespec),
     "timespecs": Shape(32, _array(utime, 16)),
     "timeval": Shape(16, timeval),
-    "timevals": Shape(32, _array(timeval, 16)),
+    "timevals": Shape(32, _array(_utimeval, 16)),
     "timezone": Shape(8, lambda data: "{{tz_minuteswest={}, tz_dsttime={}}}".format(*_I2.unpack(data[:8]))),
-    "utimbuf": Shape(16, lambda data: "{{actime={}, modtime={}}}".format(*_Q2.unpack(data[:16]))),
+    "utimbuf": Shape(16, _utimbuf),
     "itimerval": Shape(32, _pair(timeval, "it_interval", "it_value")),
     "itimerspec": Shape(32, _pair(timespec, "it_interval", "it_value")),
     "stat": Shape(144, stat),
@@ -302,8 +327,8 @@ SHAPES: dict[str, Shape] = {
     "sysinfo": Shape(112, sysinfo),
     "tms": Shape(32, tms),
     "flock": Shape(32, flock),
+    "flock_got": Shape(32, flock_got),
     "winsize": Shape(8, winsize),
-    "termios": Shape(36, termios),
     "int": Shape(4, int32),
     "uint": Shape(4, uint32),
     "long": Shape(8, int64),

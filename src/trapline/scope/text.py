@@ -44,13 +44,18 @@ def pointer(value: int) -> str:
     return f"{value:#x}" if value else "NULL"
 
 
+def ticks(value: int) -> str:
+    """A time in units of 1/100 second."""
+    return f"{value} /* {value / 100:.2f} s */" if value else "0"
+
+
 def octal(value: int) -> str:
     return f"0{value:o}" if value else "0"
 
 
 def permissions(value: int) -> str:
-    """Mode bits as chmod(2) takes them: at least three digits."""
-    return f"0{value:03o}" if value else "000"
+    """Mode bits as chmod(2) takes them: at least three digits, the leading 0 being one."""
+    return f"0{value:02o}"
 
 
 _TYPES = {
@@ -64,7 +69,7 @@ def mode(value: int) -> str:
     """A file's mode: S_IFREG|0644."""
     parts = [_TYPES[value & 0o170000]] if value & 0o170000 in _TYPES else []
     parts += [name for bit, name in _SPECIAL if value & bit]
-    return "|".join([*parts, f"0{value & 0o777:03o}"])
+    return "|".join([*parts, permissions(value & 0o777)])
 
 
 def device(rdev: int) -> str:

@@ -22,6 +22,9 @@ static void pairs(void)
     CHECK("the other direction works", write(s[1], "y", 1) == 1 && read(s[0], text, 10) == 3);
     close(s[0]);
     CHECK_ERRNO("peer closed", send(s[1], "x", 1, MSG_NOSIGNAL), EPIPE);
+    struct sockaddr_un gone;
+    socklen_t length = sizeof gone;
+    CHECK("the name of a peer that is gone", getpeername(s[1], (void *)&gone, &length) == 0 && length == 2);
     close(s[1]);
     socketpair(AF_UNIX, SOCK_DGRAM, 0, s);
     write(s[0], "one", 3), write(s[0], "", 0), write(s[0], "three", 5);

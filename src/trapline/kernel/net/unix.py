@@ -59,7 +59,7 @@ class UnixSocket(SpecialFile):
 
     __slots__ = (
         "address", "backlog", "closed", "creds", "error", "inbox", "kernel", "kind", "options", "pass_creds", "peer",
-        "peer_creds", "pending", "queue", "rcvbuf", "receive_timeout_ns", "send_timeout_ns", "sent", "shut", "sndbuf", "state",
+        "peer_address", "peer_creds", "pending", "queue", "rcvbuf", "receive_timeout_ns", "send_timeout_ns", "sent", "shut", "sndbuf", "state",
         "unbind", "waiting_for",
     )  # fmt: skip
 
@@ -75,6 +75,7 @@ class UnixSocket(SpecialFile):
         self.address: bytes | None = None
         self.unbind: Any = None  #: takes the address back at the end
         self.peer: UnixSocket | None = None
+        self.peer_address: bytes | None = None  #: of a connected peer that is gone
         self.inbox: deque[Message] = deque()
         self.pending: deque[UnixSocket] = deque()  #: of a listener: connections nobody accepted yet
         self.backlog = 0
@@ -191,6 +192,7 @@ class UnixSocket(SpecialFile):
             if self.inbox:
                 peer.error = ECONNRESET.number
             peer.peer = None
+            peer.peer_address = self.address
             peer.queue.wake_all(POLL_IN | POLLHUP | POLLRDHUP | POLLERR)
         self.peer = None
         self._drop_inbox()

@@ -19,7 +19,7 @@ from trapline.abi.errno import (
     ESOCKTNOSUPPORT,
 )
 from trapline.abi.fcntl import O_NONBLOCK
-from trapline.kernel.net.unix import LISTENING, UnixSocket
+from trapline.kernel.net.unix import CONNECTED, LISTENING, UnixSocket
 from trapline.kernel.net.unix_address import autobind, bind, find, pack, parse, read_address, write_address
 from trapline.kernel.syscalls.declare import Arg, Fd, Int, Result, UserPtr, syscall
 from trapline.kernel.syscalls.eventfd import install_new
@@ -198,10 +198,11 @@ def sys_getsockname(task: Task, fd: Fd, addr: AddressOut, addrlen: UserPtr) -> i
 @syscall("getpeername")
 def sys_getpeername(task: Task, fd: Fd, addr: AddressOut, addrlen: UserPtr) -> int:
     """getpeername(2): the name of the socket at the other end."""
-    peer = socket_of(task, fd).peer
-    if peer is None:
+    socket = socket_of(task, fd)
+    peer = socket.peer
+    if peer is None and (socket.kind == s.SOCK_DGRAM or socket.state != CONNECTED):
         raise ENOTCONN
-    write_address(task, addr, addrlen, pack(peer.address))
+    write_address(task, addr, addrlen, pack(socket.peer_address if peer is None else peer.address))
     return 0
 
 

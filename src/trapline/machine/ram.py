@@ -24,6 +24,7 @@ BLOCK_PAGES = 1 << BLOCK_ORDER
 HOT_PAGES = 256  #: single frames kept aside, unmerged, for the next allocation
 WARM_BLOCKS = 8  #: free blocks whose host memory is kept, for small allocations to come
 _ZERO = bytes(PAGE_SIZE)
+_ZEROS = memoryview(bytes(64 << 10))
 _ONES = array("i", [1]) * BLOCK_PAGES
 _ONES_BYTES = _ONES.tobytes()
 _NONE = array("i", bytes(4 * BLOCK_PAGES))
@@ -129,11 +130,10 @@ class Frames:
         return used
 
     def _clear(self, pfn: int, pages: int) -> None:
-        if pages >= 64:
-            self._ram.discard(pfn << PAGE_SHIFT, pages << PAGE_SHIFT)
-            return
-        pa = pfn << PAGE_SHIFT
-        self._ram.mem[pa : pa + (pages << PAGE_SHIFT)] = bytes(pages << PAGE_SHIFT)
+        mem, pa, end = self._ram.mem, pfn << PAGE_SHIFT, (pfn + pages) << PAGE_SHIFT
+        for at in range(pa, end, len(_ZEROS)):
+            size = min(len(_ZEROS), end - at)
+            mem[at : at + size] = _ZEROS[:size]
 
     def _take(self, order: int) -> int:
         for have in range(order, BLOCK_ORDER):

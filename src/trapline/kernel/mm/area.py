@@ -40,9 +40,14 @@ class Mappable(Protocol):
 
 
 class Area:
-    """[start, end); `prot` is PROT_*, `flags` VM_* (abi.mman); `offset` is the byte of `cache` at `start`."""
+    """[start, end); `prot` is PROT_*, `flags` VM_* (abi.mman); `offset` is the byte of `cache` at `start`.
 
-    __slots__ = ("cache", "end", "file", "flags", "mm", "name", "offset", "prot", "start")
+    `streak_end`, `streak_pages`: where the last fault's repair ended, and how many pages it was worth (see fault.py).
+    """
+
+    __slots__ = (
+        "cache", "end", "file", "flags", "mm", "name", "offset", "prot", "start", "streak_end", "streak_pages",
+    )  # fmt: skip
 
     def __init__(
         self,
@@ -65,6 +70,7 @@ class Area:
         self.offset = offset
         self.file = file
         self.name = name
+        self.streak_end = self.streak_pages = 0
         if cache is not None:
             cache.mappers[self] = None
             if flags & VM_SHARED and flags & VM_MAYWRITE:

@@ -1,6 +1,7 @@
 """The repair of a page fault that its area permits: zero pages, pages of files, copies on write.
 
-How many pages one fault repairs is `Policy`. Everything is mapped accessed and, where it may be written, dirty.
+How many pages one fault repairs is `Policy`: more and more for whoever goes on where the last one ended. Everything is
+mapped accessed and, where it may be written, dirty.
 Measured budget: 5 µs for a chunk of zero pages, 1 µs for each page copied.
 
 Invariants:
@@ -15,9 +16,10 @@ from typing import TYPE_CHECKING
 from trapline.abi.errno import Errno
 from trapline.abi.mman import VM_HUGEPAGE, VM_NOHUGEPAGE, VM_RAND_READ, VM_SHARED
 from trapline.kernel.mm.errors import OutOfFrames
-from trapline.kernel.mm.tables import BLOCK_SHIFT, BLOCK_SIZE, LANE_MASK, Run
+from trapline.kernel.mm.tables import BLOCK_SHIFT, BLOCK_SIZE, LANE_MASK
 from trapline.machine.contract import WRITE
-from trapline.machine.paging.entry import PAGE_SHIFT, PAGE_SIZE
+from trapline.machine.paging.entry import PAGE_SHIFT
+from trapline.machine.paging.lanes import LANES
 from trapline.machine.ram import BLOCK_ORDER, BLOCK_PAGES
 
 if TYPE_CHECKING:
@@ -28,6 +30,9 @@ SIGBUS, BUS_ADRERR = 7, 2
 SIGSEGV, SEGV_MAPERR, SEGV_ACCERR = 11, 1, 2
 
 Signal = tuple[int, int, int]  #: (signo, si_code, si_addr)
+
+UNMAPPED, OF_FILE, ANONYMOUS = range(3)  #: a page to be copied is the cache's, not mapped here; the cache's, mapped; neither
+Source = tuple[int, int, int, int]  #: consecutive pages to copy: (first lane, first frame, pages, kind)
 
 
 def repair(mm: AddressSpace, area: Area, addr: int, access: int) -> Signal | None:
@@ -75,14 +80,11 @@ def _zero_pages(mm: AddressSpace, area: Area, addr: int, base: int | None) -> No
 
 
 def _empty_around(mm: AddressSpace, area: Area, addr: int, base: int) -> tuple[int, int]:
-    """(first lane, lanes) of what is not mapped yet around `addr`, within the area and policy's aligned chunk."""
+    """(first lane, lanes) of what is not mapped yet around `addr`, within the area and as policy wants it."""
+    first, last = _chunk(mm, area, addr, mm.policy.anon_around_pages)
+    if last - first == 1:
+        return first, 1
     lane = addr >> PAGE_SHIFT & LANE_MASK
-    around = mm.policy.anon_around_pages
-    if around == 1 or area.flags & VM_RAND_READ:
-        return lane, 1
-    block_va = addr >> BLOCK_SHIFT << BLOCK_SHIFT
-    first = max(lane & -around, (area.start - block_va) >> PAGE_SHIFT)
-    last = min((lane & -around) + around, (area.end - block_va) >> PAGE_SHIFT)
     present = mm.tables.words[base + first : base + last].tolist()
     if not any(present):
         return first, last - first
@@ -92,6 +94,27 @@ def _empty_around(mm: AddressSpace, area: Area, addr: int, base: int) -> tuple[i
     while high + 1 < last and not present[high + 1 - first]:
         high += 1
     return low, high + 1 - low
+
+
+def _chunk(mm: AddressSpace, area: Area, addr: int, around: int) -> tuple[int, int]:
+    """(first lane, last lane + 1) that a fault at `addr` is about: an aligned chunk of `around` pages, or what follows.
+
+    A fault where the last one's chunk ended goes on with it: twice as many pages as then, from `addr` on.
+    """
+    lane = addr >> PAGE_SHIFT & LANE_MASK
+    if around == 1 or area.flags & VM_RAND_READ:
+        return lane, lane + 1
+    block_va = addr >> BLOCK_SHIFT << BLOCK_SHIFT
+    end = min(LANES, (area.end - block_va) >> PAGE_SHIFT)
+    if block_va + (lane << PAGE_SHIFT) == area.streak_end:
+        pages = min(2 * area.streak_pages, mm.policy.streak_pages)
+        first, last = lane, min(lane + max(pages, 1), end)
+    else:
+        pages = around
+        first = max(lane & -around, (area.start - block_va) >> PAGE_SHIFT)
+        last = min((lane & -around) + around, end)
+    area.streak_end, area.streak_pages = block_va + (last << PAGE_SHIFT), pages
+    return first, last
 
 
 def _may_be_large(mm: AddressSpace, area: Area, block: int) -> bool:
@@ -213,87 +236,110 @@ def copy_on_write(mm: AddressSpace, area: Area, addr: int, base: int) -> None:
     tables = mm.tables
     block_va = addr >> BLOCK_SHIFT << BLOCK_SHIFT
     lane = addr >> PAGE_SHIFT & LANE_MASK
-    around = mm.policy.cow_around_pages
-    first = max(lane & -around, (area.start - block_va) >> PAGE_SHIFT)
-    last = min((lane & -around) + around, (area.end - block_va) >> PAGE_SHIFT)
-    sources = _sources(mm, area, block_va, base, first, last)
+    first, last = _chunk(mm, area, addr, mm.policy.cow_around_pages)
+    sources = _whole_chunk(mm, base, first, last)
+    if sources is None:
+        sources = _sources(mm, area, block_va, base, first, last)
     if not sources:
         return
+    for _, pfn, pages, _ in sources:
+        tables.frames.get_run(pfn, pages)
     try:
-        _replace(mm, area, block_va, base, sources, _frames_for(mm, sources, lane))
+        _replace(mm, area, block_va, base, sources, lane)
     finally:
-        for _, pfn, _ in sources:
-            tables.frames.put(pfn)
+        for _, pfn, pages, _ in sources:
+            tables.frames.put_run(pfn, pages)
 
 
-def _sources(
-    mm: AddressSpace, area: Area, block_va: int, base: int, first: int, last: int
-) -> list[tuple[int, int, int]]:
-    """(lane, frame to copy, leaf there now) for each page to copy, its frame held; what is exclusive becomes writable."""
+def _whole_chunk(mm: AddressSpace, base: int, first: int, last: int) -> list[Source] | None:
+    """`_sources` for consecutive frames that are all shared, or all exclusive, as fork and streaks leave them; else None."""
+    tables = mm.tables
+    fmt = tables.fmt
+    entry, pages = tables.words[base + first], last - first
+    if not entry & fmt.soft_cow or entry & fmt.soft_file:
+        return None
+    if tables.mem[(base + first) << 3 : (base + last) << 3].tobytes() != tables.consecutive(entry, pages):
+        return None
+    pfn = (entry & fmt.pfn_mask) >> fmt.pfn_shift
+    counts = tables.counts[pfn : pfn + pages]
+    if min(counts) > 1:
+        return [(first, pfn, pages, ANONYMOUS)]
+    if max(counts) > 1:
+        return None
+    tables.fill(base + first, entry & ~fmt.soft_cow | fmt.write | fmt.dirty, pages)
+    return []
+
+
+def _sources(mm: AddressSpace, area: Area, block_va: int, base: int, first: int, last: int) -> list[Source]:
+    """The runs of pages to copy; what is exclusive becomes writable."""
     tables = mm.tables
     fmt, counts = tables.fmt, tables.counts
-    found = []
+    found: list[Source] = []
     cached = area.cache.pages if area.cache is not None else {}
     index = (block_va + (first << PAGE_SHIFT) - area.start + area.offset) >> PAGE_SHIFT
     for lane, entry in enumerate(tables.words[base + first : base + last].tolist(), first):
         if entry & fmt.soft_cow:
             pfn = (entry & fmt.pfn_mask) >> fmt.pfn_shift
-            if counts[pfn] == 1 and not entry & fmt.soft_file:
+            kind = OF_FILE if entry & fmt.soft_file else ANONYMOUS
+            if counts[pfn] == 1 and kind == ANONYMOUS:
                 tables.words[base + lane] = entry & ~fmt.soft_cow | fmt.write | fmt.dirty
-            else:
-                counts[pfn] += 1
-                found.append((lane, pfn, entry))
-        elif not entry:
-            source = cached.get(index + lane - first)
-            if source is not None:
-                counts[source] += 1
-                found.append((lane, source, 0))
+                continue
+        elif entry or (index + lane - first) not in cached:
+            continue
+        else:
+            pfn, kind = cached[index + lane - first], UNMAPPED
+        if found:
+            start, run, pages, same = found[-1]
+            if start + pages == lane and run + pages == pfn and same == kind:
+                found[-1] = start, run, pages + 1, kind
+                continue
+        found.append((lane, pfn, 1, kind))
     return found
 
 
-def _frames_for(mm: AddressSpace, sources: list[tuple[int, int, int]], lane: int) -> list[int]:
-    """A frame for each source, consecutive if possible. When memory is short, `sources` shrinks to the page at `lane`."""
+def _frames_for(mm: AddressSpace, sources: list[Source], lane: int) -> tuple[int, list[Source]]:
+    """Consecutive frames for the sources; when memory is short, a frame for the page at `lane` only. (first frame, sources)"""
     frames = mm.tables.frames
-    count = len(sources)
-    if count > 1:
-        try:
-            order = (count - 1).bit_length()
-            pfn = frames.alloc(order, zero=False)
-            if count < 1 << order:
-                frames.put_run(pfn + count, (1 << order) - count)
-            return list(range(pfn, pfn + count))
-        except OutOfFrames:
-            for other in [each for each in sources if each[0] != lane]:
-                frames.put(other[1])
-                sources.remove(other)
-            if not sources:  # the page itself was exclusive
-                return []
-    return [frames.alloc(zero=False)]
+    count = sum(pages for _, _, pages, _ in sources)
+    order = (count - 1).bit_length()
+    try:
+        pfn = frames.alloc(order, zero=False)
+    except OutOfFrames:
+        if not order:
+            raise
+        for start, run, pages, kind in sources:
+            if start <= lane < start + pages:
+                return frames.alloc(zero=False), [(lane, run + lane - start, 1, kind)]
+        return 0, []  # the page itself was exclusive
+    if count < 1 << order:
+        frames.put_run(pfn + count, (1 << order) - count)
+    return pfn, sources
 
 
-def _replace(
-    mm: AddressSpace, area: Area, block_va: int, base: int, sources: list[tuple[int, int, int]], new: list[int]
-) -> None:
-    """Copy the sources to `new` frames, map these, and let go of the leaves they replace."""
+def _replace(mm: AddressSpace, area: Area, block_va: int, base: int, sources: list[Source], lane: int) -> None:
+    """Copy the sources to new frames, map these, and let go of the leaves they replace."""
     tables = mm.tables
-    fmt, mem, words = tables.fmt, tables.mem, tables.words
-    bits = tables.rw[area.prot]
-    old: list[Run] = []
-    for (lane, source, entry), pfn in zip(sources, new, strict=True):
-        to, start = pfn << PAGE_SHIFT, source << PAGE_SHIFT
-        mem[to : to + PAGE_SIZE] = mem[start : start + PAGE_SIZE]
-        words[base + lane] = pfn << fmt.pfn_shift | bits
-        mm.rss_anon += 1
-        if entry:
-            old.append((lane, 0 if entry & fmt.soft_file else source))
-            if entry & fmt.soft_file:
-                mm.rss_file -= 1
-            else:
-                mm.rss_anon -= 1
-    mm.cow_pages += len(new)
-    if old:
-        mm.forget()
-        mm.space.flush(block_va + (old[0][0] << PAGE_SHIFT), block_va + ((old[-1][0] + 1) << PAGE_SHIFT))
-        for _, source in old:
-            if source:
-                tables.frames.put(source)
+    mem, shift, bits = tables.mem, tables.fmt.pfn_shift, tables.rw[area.prot]
+    pfn, sources = _frames_for(mm, sources, lane)
+    old: list[Source] = []
+    for each in sources:
+        first, source, pages, kind = each
+        to, start, size = pfn << PAGE_SHIFT, source << PAGE_SHIFT, pages << PAGE_SHIFT
+        mem[to : to + size] = mem[start : start + size]
+        tables.fill(base + first, pfn << shift | bits, pages)
+        pfn += pages
+        mm.cow_pages += pages
+        if kind != ANONYMOUS:
+            mm.rss_anon += pages
+        if kind == OF_FILE:
+            mm.rss_file -= pages
+        if kind != UNMAPPED:
+            old.append(each)
+    if not old:
+        return
+    mm.forget()
+    first, last = old[0][0], old[-1][0] + old[-1][2]
+    mm.space.reload(block_va + (first << PAGE_SHIFT), block_va + (last << PAGE_SHIFT))
+    for _, source, pages, kind in old:
+        if kind == ANONYMOUS:
+            tables.frames.put_run(source, pages)

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from trapline.kernel.syscalls import (  # noqa: F401
     absent,
+    aio,
     clone,
     dir,
     epoll,

@@ -18,7 +18,8 @@ OPTIONS = (
 HELP = f"""\
 usage: trapline doctor [--json]
 
-Says what this host offers, which machine `trapline run` will use, and what is missing.
+Says what this host offers, which machine `trapline run` will use, and what is
+missing.
 
 {describe(OPTIONS)}
 

@@ -15,10 +15,11 @@ usage: trapline run [OPTION]... [--] PROGRAM [ARGUMENT]...
        trapline help [run|doctor]
        trapline --version
 
-Runs unmodified Linux programs in hardware user mode, under a kernel written in Python.
+Runs unmodified Linux programs in hardware user mode, under a kernel written in
+Python.
 
   run      run a program; `trapline help run` lists the options
-  doctor   say what this host offers, which machine will be used and what is missing
+  doctor   say what this host offers, which machine will be used, what is missing
 """
 
 

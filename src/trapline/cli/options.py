@@ -10,7 +10,7 @@ from collections.abc import Sequence
 from dataclasses import dataclass
 from itertools import pairwise
 
-WIDTH = 100
+WIDTH = 80
 _INDENT = 26
 
 

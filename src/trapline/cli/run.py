@@ -57,8 +57,9 @@ Runs PROGRAM, found in the PATH of its environment, under Trapline's kernel.
 
 {describe(OPTIONS)}
 
-exit status: the program's; 128+N in a shell's $? if signal N killed it; 124 time-out; 125 trapline itself failed;
-126 PROGRAM cannot be executed; 127 PROGRAM was not found
+exit status: the program's; 128+N in a shell's $? if signal N killed it;
+124 time-out; 125 trapline itself failed; 126 PROGRAM cannot be executed;
+127 PROGRAM was not found
 """
 
 

@@ -104,6 +104,14 @@ static bool check_error(const char *name, long got, int want, const char *what, 
 #define CHECK_EQ(name, got, want) check_equal(name, (long)(got), (long)(want), #got, __LINE__)
 #define CHECK_ERRNO(name, call, want) check_error(name, (errno = 0, (long)(call)), want, #call, __LINE__)
 #define SKIP(name, why) say("skip %s: %s\n", name, why)
+/* ON_X86: a check of what other architectures do not have. */
+#ifdef __x86_64__
+#define MACHINE "x86_64"
+#define ON_X86(name, check) (check)
+#else
+#define MACHINE "riscv64"
+#define ON_X86(name, check) SKIP(name, "only x86-64 has it")
+#endif
 #define IS_ROOT (geteuid() == 0)
 
 static int finish(void)

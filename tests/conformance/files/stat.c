@@ -26,7 +26,7 @@ static void kinds(void)
     CHECK_ERRNO("missing", stat("none", &st), ENOENT);
     CHECK_ERRNO("through a file", stat("f/x", &st), ENOTDIR);
     CHECK_ERRNO("bad path", stat((char *)8, &st), EFAULT);
-    CHECK_ERRNO("bad buffer", syscall(SYS_stat, "f", 8), EFAULT);
+    CHECK_ERRNO("bad buffer", syscall(SYS_newfstatat, AT_FDCWD, "f", 8, 0), EFAULT);
     CHECK_ERRNO("fstat bad descriptor", fstat(777, &st), EBADF);
     int fd = open("f", O_RDONLY);
     CHECK("AT_EMPTY_PATH", fstatat(fd, "", &st, AT_EMPTY_PATH) == 0 && st.st_ino == file);

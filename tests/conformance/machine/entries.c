@@ -1,4 +1,4 @@
-/* cc: -static
+/* cc: -static; only x86_64
  * Ways into the kernel: syscall keeps every register but rax, rcx, r11; int 0x80 from 64-bit code; the vsyscall page. */
 #include "../check.h"
 #include <sys/time.h>

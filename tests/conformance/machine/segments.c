@@ -1,4 +1,4 @@
-/* cc: -static -pthread
+/* cc: -static -pthread; only x86_64
  * FS and GS base: arch_prctl(2), FSGSBASE instructions, selectors, threads with bases of their own. */
 #include "../check.h"
 #include <asm/prctl.h>

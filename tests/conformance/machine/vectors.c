@@ -1,4 +1,4 @@
-/* cc: -static -pthread -mavx
+/* cc: -static -pthread -mavx; only x86_64
  * FP and vector registers across system calls, pre-emption, fork and threads on every CPU. */
 #include "../check.h"
 #include <pthread.h>

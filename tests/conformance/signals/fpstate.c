@@ -1,4 +1,4 @@
-/* cc: -static -mavx
+/* cc: -static -mavx; only x86_64
  * Signal frames keep the FP and vector state: x87, MXCSR, XMM, YMM; the frame's layout; the red zone. */
 #include "../check.h"
 #include <immintrin.h>

@@ -113,8 +113,13 @@ static void edits(int signo, siginfo_t *info, void *context)
 {
     (void)signo, (void)info;
     ucontext_t *frame = context;
+#ifdef __x86_64__
     frame->uc_mcontext.gregs[REG_RBX] = 0x1122334455667788;
     frame->uc_mcontext.gregs[REG_RIP] += 2;
+#else
+    frame->uc_mcontext.__gregs[REG_S1] = 0x1122334455667788;
+    frame->uc_mcontext.__gregs[REG_PC] += 4;
+#endif
     sigaddset(&frame->uc_sigmask, SIGWINCH);
 }
 
@@ -127,8 +132,13 @@ static void leaves(int signo, siginfo_t *info, void *context)
 static void registers(void)
 {
     catch_with(SIGILL, edits, 0);
+#ifdef __x86_64__
     long value = 1;
     __asm__ volatile("ud2" : "+b"(value)::"memory");
+#else
+    register long value __asm__("s1") = 1;
+    __asm__ volatile("csrw sstatus, zero" : "+r"(value)::"memory");
+#endif
     CHECK("the handler's changes take effect", value == 0x1122334455667788);
     sigset_t now;
     sigprocmask(SIG_BLOCK, NULL, &now);

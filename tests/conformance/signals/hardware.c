@@ -1,4 +1,4 @@
-/* cc: -static -lm
+/* cc: -static -lm; only x86_64
  * Exceptions of the CPU become signals: numbers, si_code, si_addr, trap number; a blocked one kills. */
 #include "../check.h"
 #include <fenv.h>

@@ -52,7 +52,7 @@ class Iocb(NamedTuple):
 @syscall("io_setup")
 def sys_io_setup(task: Task, nr_events: UInt, ctxp: UserPtr) -> int:
     """io_setup(2): make a context for asynchronous I/O."""
-    if task.mm.read_u64(ctxp) or not nr_events or nr_events > aio.MAX_EVENTS:
+    if task.mm.read_u64(ctxp) or not nr_events or 2 * nr_events > aio.MAX_EVENTS:
         raise EINVAL
     space = task.kernel.ipc
     if space.aio_events + nr_events > space.aio_max:

@@ -13,7 +13,7 @@ from trapline.machine.ram import Ram
 if TYPE_CHECKING:
     from trapline.machine.contract import Machine
 
-NAMES = ("host",)
+NAMES = ("host", "riscv")
 MACHINE_OF = {"x86_64": "host", "riscv64": "riscv"}  #: architecture -> the machine that runs its programs
 MIN_MEMORY, MAX_MEMORY = 64 << 20, 64 << 30
 MAX_CPUS = 64
@@ -36,10 +36,10 @@ def default_cpus() -> int:
 
 def open_machine(name: str = "host", memory_bytes: int = 0, cpus: int = 0) -> Machine:
     """A machine with its RAM; 0 stands for the default. Raises NoMachine."""
-    if name == "riscv":
-        raise NoMachine("machine riscv: this version has no RISC-V machine yet: use --machine host")
     if name not in NAMES:
         raise NoMachine(f"machine {name}: no such machine: there is {', '.join(NAMES)}")
+    if name == "riscv":
+        return _open_riscv(memory_bytes, cpus)
     from trapline.machine.host import MachineUnavailable
 
     try:
@@ -52,3 +52,10 @@ def open_machine(name: str = "host", memory_bytes: int = 0, cpus: int = 0) -> Ma
     except (MachineUnavailable, OSError) as error:
         raise NoMachine(f"machine host: {error}: `trapline doctor` says what is missing") from None
     return machine
+
+
+def _open_riscv(memory_bytes: int, cpus: int) -> Machine:
+    """The emulated computer; one hart unless more are asked for, for they take turns on one CPU of the host."""
+    from trapline.machine.riscv.machine import RiscvMachine
+
+    return RiscvMachine(Ram(memory_bytes or default_memory()), cpus or 1)

@@ -9,7 +9,8 @@
 The encoding is written as the manual's tables have it, from the most significant bit: bits in binary; registers `rd rs1
 rs2 rs3` (with a prime: three bits, x8 to x15; `rd/rs1`: one field, both operands); immediates `imm[...]` (signed),
 `uimm[...]` (unsigned), each with the bits of the immediate that the field holds; `rm csr aq rl fm pred succ` by their names.
-A leading `nz` says that the whole operand must not be zero. The second text is the assembly operands (f-registers are `fd fs1 fs2 fs3`).
+A leading `nz` says that the whole operand must not be zero. The
+second text is the assembly operands (f-registers are `fd fs1 fs2 fs3`).
 
 Invariants:
 - masks and matches of two ops of one length may overlap only where one is more specific: the decoder tries that one first;
@@ -131,10 +132,10 @@ def extension(
     return op
 
 
-def compressed(mnemonic: str, encoding: str, base: Body, operands: str = "", *, mark: str = "C", **implied: int) -> None:
+def compressed(mnemonic: str, encoding: str, base: Body, operands: str = "", **implied: int) -> None:
     """Declare a 16-bit instruction: another way to write `base`, some operands of which are implied."""
     of = next(op for op in OPS if op.body is base)
-    op = parse(mnemonic, encoding, operands, mark, base, fp=of.fp, system=of.system)
+    op = parse(mnemonic, encoding, operands, "C", base, fp=of.fp, system=of.system)
     op.implied = implied
     OPS.append(op)
 

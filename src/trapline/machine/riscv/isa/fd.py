@@ -156,7 +156,7 @@ for _bits, _fmt, _s, _width, _letter in ((32, "00", "s", "010", "w"), (64, "01",
     signs(_bits, _fmt, _s)
     comparisons(_bits, _fmt, _s)
     conversions(_bits, _fmt, _s)
-    moves(_bits, _fmt, _letter if _bits == 32 else "d")
+    moves(_bits, _fmt, _letter)
 
 
 @d_extension("0100000 00001 rs1 rm rd 1010011", "fd, fs1, rm")

@@ -1,7 +1,7 @@
 """The vocabulary of the instruction definitions: all that a body may ask of the abstract machine `m`.
 
-A **value** is a number modulo 2**64. What stands for it is the tier's choice: a Python int in the reference tier, an SSA name
-in a compiler. Python's own ints are values too, in every tier.
+A **value** is a number modulo 2**64. What stands for it is the tier's choice: a Python int in the reference tier, an SSA
+name in a compiler. Python's own ints are values too, in every tier.
 
 - `+ - * & | ^ ~` on values are ring operations: their low 64 bits depend on nothing but the operands' low 64 bits, so a tier
   may leave the bits above 64 as they fall. Everything below that takes a value looks at its low 64 bits only.
@@ -9,7 +9,7 @@ in a compiler. Python's own ints are values too, in every tier.
 - There is no other operator, and no Python `if`, on a value. The fields of the instruction (`i.rd`, `i.imm`) are plain ints.
 
 A body reads operands, may trap (loads, stores, rounding modes), and writes registers last: nothing of an instruction that
-trapped is visible. In the reference tier a trap is an exception; in a compiler it is a side exit with the pc of this instruction.
+trapped is visible. In the reference tier a trap is an exception; in a compiler a side exit with the pc of this instruction.
 """
 
 from __future__ import annotations

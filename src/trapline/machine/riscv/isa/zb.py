@@ -226,7 +226,7 @@ def bset(m: Vocabulary, i: Instruction) -> None:
 
 @zbs("010010 uimm[5:0] rs1 001 rd 0010011", "rd, rs1, hex")
 def bclri(m: Vocabulary, i: Instruction) -> None:
-    m.w(i.rd, m.x(i.rs1) & ~(1 << i.imm))
+    m.w(i.rd, m.x(i.rs1) & ~m.sll(1, i.imm))
 
 
 @zbs("010010 uimm[5:0] rs1 101 rd 0010011", "rd, rs1, hex")
@@ -236,9 +236,9 @@ def bexti(m: Vocabulary, i: Instruction) -> None:
 
 @zbs("011010 uimm[5:0] rs1 001 rd 0010011", "rd, rs1, hex")
 def binvi(m: Vocabulary, i: Instruction) -> None:
-    m.w(i.rd, m.x(i.rs1) ^ 1 << i.imm)
+    m.w(i.rd, m.x(i.rs1) ^ m.sll(1, i.imm))
 
 
 @zbs("001010 uimm[5:0] rs1 001 rd 0010011", "rd, rs1, hex")
 def bseti(m: Vocabulary, i: Instruction) -> None:
-    m.w(i.rd, m.x(i.rs1) | 1 << i.imm)
+    m.w(i.rd, m.x(i.rs1) | m.sll(1, i.imm))

@@ -1,0 +1,83 @@
+"""Physical memory as the harts see it: RAM at its base address, devices elsewhere, nothing in between.
+
+A device is any object with a `size` and two methods, attached at an address. It sees offsets into its own range, and
+naturally aligned accesses of 1, 2, 4 or 8 bytes; whatever it does not implement it says by raising BusError, an access
+fault to the hart.
+
+    class Led:
+        size = 4
+        def read(self, offset: int, size: int) -> int: return self.lit
+        def write(self, offset: int, size: int, value: int) -> None: self.lit = value & 1
+
+    bus.attach(0x1000_2000, Led())
+"""
+
+from __future__ import annotations
+
+from bisect import bisect_right
+from typing import Protocol
+
+from trapline.machine.ram import Ram
+
+
+class BusError(Exception):
+    """Nothing answers at this physical address, or not to this kind of access."""
+
+
+class Device(Protocol):
+    @property
+    def size(self) -> int:
+        """Bytes of its address range."""
+
+    def read(self, offset: int, size: int) -> int: ...
+
+    def write(self, offset: int, size: int, value: int) -> None: ...
+
+
+class Bus:
+    """The physical address map."""
+
+    def __init__(self, ram: Ram, ram_base: int = 0) -> None:
+        self.ram = ram
+        self.ram_base = ram_base
+        self.ram_end = ram_base + ram.size
+        self._bases: list[int] = []
+        self._devices: list[Device] = []
+
+    def attach(self, base: int, device: Device) -> None:
+        """Let `device` answer at [base, base + device.size). Raises ValueError if something does already."""
+        at = bisect_right(self._bases, base)
+        end = base + device.size
+        before = at and self._bases[at - 1] + self._devices[at - 1].size > base
+        after = at < len(self._bases) and self._bases[at] < end
+        if before or after or (base < self.ram_end and end > self.ram_base):
+            raise ValueError(f"[{base:#x}, {end:#x}) is taken")
+        self._bases.insert(at, base)
+        self._devices.insert(at, device)
+
+    def in_ram(self, pa: int, size: int) -> bool:
+        return self.ram_base <= pa and pa + size <= self.ram_end
+
+    def read(self, pa: int, size: int) -> int:
+        """Raises BusError. RAM takes any alignment, devices only the natural one."""
+        if self.ram_base <= pa and pa + size <= self.ram_end:
+            at = pa - self.ram_base
+            return int.from_bytes(self.ram.mem[at : at + size], "little")
+        base, device = self._find(pa, size)
+        return device.read(pa - base, size) & ((1 << 8 * size) - 1)
+
+    def write(self, pa: int, size: int, value: int) -> None:
+        """Raises BusError."""
+        value &= (1 << 8 * size) - 1
+        if self.ram_base <= pa and pa + size <= self.ram_end:
+            at = pa - self.ram_base
+            self.ram.mem[at : at + size] = value.to_bytes(size, "little")
+            return
+        base, device = self._find(pa, size)
+        device.write(pa - base, size, value)
+
+    def _find(self, pa: int, size: int) -> tuple[int, Device]:
+        at = bisect_right(self._bases, pa) - 1
+        if at < 0 or pa + size > self._bases[at] + self._devices[at].size or pa % size:
+            raise BusError(f"nothing at {pa:#x}")
+        return self._bases[at], self._devices[at]

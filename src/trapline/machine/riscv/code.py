@@ -1,0 +1,125 @@
+"""Decoded code: what the hart remembers of the pages that it executes.
+
+A physical page of code is a list of 2048 places, one for each half-word, filled as execution reaches them with (function,
+instruction, length). RISC-V lets a hart execute what it has decoded until its next fence.i: then, and whenever the page is
+translated anew, the page's bytes are compared with those it was decoded from. So nobody has to watch stores.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+from typing import TYPE_CHECKING, Any
+
+from trapline.machine.contract import EXEC
+from trapline.machine.riscv import layout as at
+from trapline.machine.riscv import status as st
+from trapline.machine.riscv.bus import Bus
+from trapline.machine.riscv.isa.decode import decode, length
+from trapline.machine.riscv.trap import ACCESS, CAUSES, ILLEGAL, Trap
+
+if TYPE_CHECKING:
+    from trapline.machine.riscv.hart import Hart
+    from trapline.machine.riscv.isa.declare import Instruction
+
+#: One decoded place: the function returns True if the hart must look around before it goes on.
+Place = tuple[Callable[[Any, Any], Any], Any, int]
+_KEEP = 4096  #: pages remembered by all harts together
+
+
+class Page:
+    """One physical page of code, as it was when it was last looked at."""
+
+    __slots__ = ("data", "places")
+
+    def __init__(self, data: bytes) -> None:
+        self.data = data
+        self.places: list[Place | None] = [None] * 2048
+
+    def half(self, pc: int) -> int:
+        """The half-word at `pc`."""
+        offset = pc & 4094
+        return self.data[offset] | self.data[offset + 1] << 8
+
+
+class Code:
+    """The decoded pages of a machine."""
+
+    def __init__(self, bus: Bus) -> None:
+        self._bus = bus
+        self._pages: dict[int, Page] = {}
+
+    def page(self, pa: int) -> Page:
+        """The RAM page that holds `pa`, as it is now."""
+        start = pa - self._bus.ram_base & -4096
+        data = self._bus.ram.mem[start : start + 4096].tobytes()
+        page = self._pages.get(start)
+        if page is None or page.data != data:
+            if len(self._pages) >= _KEEP:
+                self._pages.clear()
+            page = self._pages[start] = Page(data)
+        return page
+
+
+def _illegal(hart: Hart, raw: int) -> None:
+    raise Trap(ILLEGAL, raw)
+
+
+def _floating(hart: Hart, i: Instruction) -> None:
+    """With mstatus.FS off, floating-point instructions are illegal."""
+    if not hart.cpu[at.MSTATUS] & st.FS:
+        raise Trap(ILLEGAL, i.raw)
+    i.body(hart, i)
+
+
+def _system(hart: Hart, i: Instruction) -> bool:
+    """It may change all that the run loop knows."""
+    i.body(hart, i)
+    return True
+
+
+def place(raw: int) -> Place:
+    """How the reference tier executes these bits."""
+    i = decode(raw)
+    if i is None:
+        return _illegal, raw, length(raw)
+    return _floating if i.op.fp else _system if i.op.system else i.body, i, i.length
+
+
+def fetch(hart: Hart, pc: int) -> Page:
+    """The page of code that holds `pc`. Raises Trap where it cannot be executed from."""
+    page = hart.pages.get(pc >> 12)
+    if page is None:
+        pa = hart.translate(pc, EXEC, 2)
+        if not hart.bus.in_ram(pa & -4096, 4096):
+            raise Trap(CAUSES[EXEC, ACCESS], pc)
+        page = hart.code.page(pa)
+        if hart.pmp.page(pa, hart.cpu[at.PRIV]) & EXEC:  # else only some of its bytes may be executed: ask again each time
+            hart.pages[pc >> 12] = page
+    return page
+
+
+def decode_at(hart: Hart, pc: int, page: Page) -> Place:
+    """Decode the instruction at `pc`, in `page`, and remember it unless it goes on in the next page."""
+    low = page.half(pc)
+    if low & 3 != 3:
+        found = page.places[pc >> 1 & 2047] = place(low)
+    elif pc & 4095 != 4094:
+        found = page.places[pc >> 1 & 2047] = place(low | page.half(pc + 2) << 16)
+    else:
+        found = place(raw_at(hart, pc))
+    return found
+
+
+def raw_at(hart: Hart, pc: int) -> int:
+    """The bits of the instruction at `pc`, each half fetched by itself."""
+    low = fetch(hart, pc).half(pc)
+    beyond = pc + 2 & st.MASK
+    return low if low & 3 != 3 else low | fetch(hart, beyond).half(beyond) << 16
+
+
+def step(hart: Hart) -> bool:
+    """Execute the instruction at `hart.next`, remembering nothing; True if the run loop must look around."""
+    pc = hart.at = hart.next & st.MASK
+    run, i, size = place(raw_at(hart, pc))
+    hart.next = pc + size & st.MASK
+    return bool(run(hart, i))

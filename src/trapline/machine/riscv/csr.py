@@ -1,0 +1,341 @@
+"""Control and status registers: each by number, with what it reads and what a write leaves in it (volume II).
+
+A CSR that is not in the table does not exist: using it is an illegal instruction, as is using one from too low a mode,
+writing a read-only one, and what `gates` forbid (counters that are not enabled, satp under mstatus.TVM, ...). Writes
+legalise their value (WARL): an unsupported field keeps its old value, a reserved bit stays zero.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+from typing import TYPE_CHECKING, NamedTuple
+
+from trapline.machine.riscv import layout as at
+from trapline.machine.riscv import pmp
+from trapline.machine.riscv import status as st
+
+if TYPE_CHECKING:
+    from trapline.machine.riscv.hart import Hart
+
+Read = Callable[["Hart"], int]
+Write = Callable[["Hart", int], None]
+Gate = Callable[["Hart"], bool]
+
+
+class Csr(NamedTuple):
+    """One register."""
+
+    name: str
+    read: Read
+    write: Write | None  #: None: writes are legal and ignored
+    gate: Gate | None  #: whether it may be used now, beyond its number's rule
+
+
+TABLE: dict[int, Csr] = {}
+EVENTS: dict[int, str] = {1: "TLB misses", 2: "TLB hits", 3: "walk references", 4: "traps taken"}
+
+
+def access(hart: Hart, number: int, how: str, value: int, *, read: bool, write: bool) -> int:
+    """One CSR instruction. Raises the illegal-instruction trap."""
+    csr = TABLE.get(number)
+    if csr is None or hart.cpu[at.PRIV] < number >> 8 & 3 or (write and number >> 10 == 3):
+        raise hart.illegal()
+    if csr.gate is not None and not csr.gate(hart):
+        raise hart.illegal()
+    old = csr.read(hart) if read or how != "w" else 0
+    if write and csr.write is not None:
+        base = hart.cpu[at.MIP] if csr.name in ("mip", "sip") else old  # lines that devices assert are not written back
+        csr.write(hart, value if how == "w" else base | value if how == "s" else base & ~value)
+    return old
+
+
+def _add(number: int, name: str, read: Read, write: Write | None = None, gate: Gate | None = None) -> None:
+    TABLE[number] = Csr(name, read, write, gate)
+
+
+def _word(number: int, name: str, index: int, mask: int = st.MASK) -> None:
+    """A register that is one word of the CPU struct, of which `mask` can be written."""
+
+    def write(hart: Hart, value: int) -> None:
+        hart.cpu[index] = value & mask
+
+    _add(number, name, lambda hart: hart.cpu[index], write)
+
+
+# ---- floating point
+
+
+def _fp_on(hart: Hart) -> bool:
+    return bool(hart.cpu[at.MSTATUS] & st.FS)
+
+
+def _write_fcsr(hart: Hart, value: int) -> None:
+    hart.cpu[at.FFLAGS], hart.cpu[at.FRM] = value & 31, value >> 5 & 7
+    hart.cpu[at.MSTATUS] |= st.FS
+
+
+_add(0x001, "fflags", lambda h: h.cpu[at.FFLAGS], lambda h, v: _write_fcsr(h, h.cpu[at.FRM] << 5 | v & 31), _fp_on)
+_add(0x002, "frm", lambda h: h.cpu[at.FRM], lambda h, v: _write_fcsr(h, (v & 7) << 5 | h.cpu[at.FFLAGS]), _fp_on)
+_add(0x003, "fcsr", lambda h: h.cpu[at.FRM] << 5 | h.cpu[at.FFLAGS], _write_fcsr, _fp_on)
+
+# ---- status
+
+
+def _read_status(hart: Hart) -> int:
+    status: int = hart.cpu[at.MSTATUS]
+    return status | st.SD if status & st.FS == st.FS else status
+
+
+def _write_status(hart: Hart, value: int, mask: int) -> None:
+    old = hart.cpu[at.MSTATUS]
+    if value & st.MPP == 2 << st.MPP_SHIFT:  # there is no such mode
+        mask &= ~st.MPP
+    new = old & ~mask | value & mask
+    hart.cpu[at.MSTATUS] = new
+    if (old ^ new) & (st.MPRV | st.MPP | st.SUM | st.MXR):
+        hart.forget_pages()
+
+
+_add(0x300, "mstatus", _read_status, lambda h, v: _write_status(h, v, st.MSTATUS_WRITABLE))
+_SSTATUS_WRITABLE = st.SSTATUS & st.MSTATUS_WRITABLE
+_add(0x100, "sstatus", lambda h: _read_status(h) & st.SSTATUS, lambda h, v: _write_status(h, v, _SSTATUS_WRITABLE))
+_add(0x301, "misa", lambda h: st.MISA)
+for _number, _name in ((0xF11, "mvendorid"), (0xF12, "marchid"), (0xF13, "mimpid"), (0xF15, "mconfigptr")):
+    _add(_number, _name, lambda h: 0)
+_add(0xF14, "mhartid", lambda h: h.cpu[at.HARTID])
+
+# ---- traps
+
+_DELEGABLE, _S_INTERRUPTS, _INTERRUPTS = 0xB3FF, st.SSIP | st.STIP | st.SEIP, 0xAAA
+
+
+def _vector(index: int) -> Write:
+    def write(hart: Hart, value: int) -> None:
+        mode = value & 1 if value & 3 < 2 else hart.cpu[index] & 1
+        hart.cpu[index] = value & ~3 | mode
+
+    return write
+
+
+def _write_mip(hart: Hart, value: int) -> None:
+    mask = _S_INTERRUPTS & ~(st.STIP if hart.cpu[at.MENVCFG] & st.STCE else 0)
+    hart.cpu[at.MIP] = value & mask
+
+
+def _write_sip(hart: Hart, value: int) -> None:
+    mask = st.SSIP & hart.cpu[at.MIDELEG]
+    hart.cpu[at.MIP] = hart.cpu[at.MIP] & ~mask | value & mask
+
+
+def _write_sie(hart: Hart, value: int) -> None:
+    mask = hart.cpu[at.MIDELEG]
+    hart.cpu[at.MIE] = hart.cpu[at.MIE] & ~mask | value & mask
+
+
+_word(0x302, "medeleg", at.MEDELEG, _DELEGABLE)
+_word(0x303, "mideleg", at.MIDELEG, _S_INTERRUPTS)
+_word(0x304, "mie", at.MIE, _INTERRUPTS)
+_add(0x104, "sie", lambda h: h.cpu[at.MIE] & h.cpu[at.MIDELEG], _write_sie)
+_add(0x344, "mip", lambda h: h.interrupts(), _write_mip)
+_add(0x144, "sip", lambda h: h.interrupts() & h.cpu[at.MIDELEG], _write_sip)
+_add(0x305, "mtvec", lambda h: h.cpu[at.MTVEC], _vector(at.MTVEC))
+_add(0x105, "stvec", lambda h: h.cpu[at.STVEC], _vector(at.STVEC))
+for _number, _name, _index, _mask in (
+    (0x340, "mscratch", at.MSCRATCH, st.MASK), (0x341, "mepc", at.MEPC, st.MASK - 1), (0x342, "mcause", at.MCAUSE, st.MASK),
+    (0x343, "mtval", at.MTVAL, st.MASK), (0x140, "sscratch", at.SSCRATCH, st.MASK), (0x141, "sepc", at.SEPC, st.MASK - 1),
+    (0x142, "scause", at.SCAUSE, st.MASK), (0x143, "stval", at.STVAL, st.MASK),
+):  # fmt: skip
+    _word(_number, _name, _index, _mask)
+
+# ---- environment, translation, protection
+
+
+def _environment(value: int, mask: int) -> int:
+    value &= mask
+    return value & ~st.CBIE if value & st.CBIE == 2 << 4 else value  # 2 is reserved
+
+
+def _write_menvcfg(hart: Hart, value: int) -> None:
+    hart.cpu[at.MENVCFG] = _environment(value, st.FIOM | st.CBIE | st.CBCFE | st.CBZE | st.ADUE | st.PBMTE | st.STCE)
+    hart.shoot_down(None, None)
+
+
+def _write_senvcfg(hart: Hart, value: int) -> None:
+    hart.cpu[at.SENVCFG] = _environment(value, st.FIOM | st.CBIE | st.CBCFE | st.CBZE)
+
+
+def _write_satp(hart: Hart, value: int) -> None:
+    """An unsupported mode makes the whole write do nothing."""
+    if value >> st.MODE_SHIFT in (st.BARE, st.SV39_MODE, st.SV48_MODE, st.SV57_MODE):
+        hart.cpu[at.SATP] = value
+        hart.forget_pages()
+
+
+def _not_trapped(hart: Hart) -> bool:
+    return hart.cpu[at.PRIV] != st.S or not hart.cpu[at.MSTATUS] & st.TVM
+
+
+_add(0x30A, "menvcfg", lambda h: h.cpu[at.MENVCFG], _write_menvcfg)
+_add(0x10A, "senvcfg", lambda h: h.cpu[at.SENVCFG], _write_senvcfg)
+_add(0x180, "satp", lambda h: h.cpu[at.SATP], _write_satp, _not_trapped)
+
+
+def _protection_changed(hart: Hart) -> None:
+    hart.pmp.update()
+    hart.shoot_down(None, None)
+
+
+def _locked(hart: Hart, n: int) -> bool:
+    return bool(hart.cpu[at.PMPCFG + n] & pmp.LOCK) and not hart.cpu[at.MSECCFG] & st.RLB
+
+
+def _legal_pmpcfg(hart: Hart, n: int, value: int) -> int:
+    """What entry n becomes when this byte is written."""
+    old: int = hart.cpu[at.PMPCFG + n]
+    value &= pmp.WRITABLE
+    secure = hart.cpu[at.MSECCFG]
+    if _locked(hart, n):
+        return old
+    if not secure & st.MML:
+        return old if value & pmp.W and not value & pmp.R else value
+    executable = value & pmp.LOCK and (value & pmp.X or value & (pmp.R | pmp.W) == pmp.W)
+    all_rights = value & (pmp.R | pmp.W | pmp.X) == pmp.R | pmp.W | pmp.X
+    if executable and not all_rights and not secure & st.RLB:
+        return old  # no new code for M-mode once MML is set
+    return value
+
+
+def _pmpcfg(first: int) -> tuple[Read, Write]:
+    def read(hart: Hart) -> int:
+        return sum(hart.cpu[at.PMPCFG + first + n] << 8 * n for n in range(8))
+
+    def write(hart: Hart, value: int) -> None:
+        for n in range(first, first + 8):
+            hart.cpu[at.PMPCFG + n] = _legal_pmpcfg(hart, n, value >> 8 * (n - first) & 0xFF)
+        _protection_changed(hart)
+
+    return read, write
+
+
+def _pmpaddr(n: int) -> tuple[Read, Write]:
+    def write(hart: Hart, value: int) -> None:
+        above = n + 1 < at.PMP_ENTRIES and _locked(hart, n + 1)
+        if not _locked(hart, n) and not (above and hart.cpu[at.PMPCFG + n + 1] & pmp.MODE == pmp.TOR):
+            hart.cpu[at.PMPADDR + n] = value & pmp.ADDRESS_MASK
+            _protection_changed(hart)
+
+    return lambda hart: hart.cpu[at.PMPADDR + n], write
+
+
+def _write_mseccfg(hart: Hart, value: int) -> None:
+    """MML and MMWP stick; RLB cannot be set (again) once an entry is locked."""
+    old = hart.cpu[at.MSECCFG]
+    new = (old | value) & (st.MML | st.MMWP) | value & st.RLB
+    if not old & st.RLB and any(hart.cpu[at.PMPCFG + n] & pmp.LOCK for n in range(at.PMP_ENTRIES)):
+        new &= ~st.RLB
+    hart.cpu[at.MSECCFG] = new
+    _protection_changed(hart)
+
+
+for _n in (0, 2):
+    _add(0x3A0 + _n, f"pmpcfg{_n}", *_pmpcfg(4 * _n))
+for _n in range(at.PMP_ENTRIES):
+    _add(0x3B0 + _n, f"pmpaddr{_n}", *_pmpaddr(_n))
+_add(0x747, "mseccfg", lambda h: h.cpu[at.MSECCFG], _write_mseccfg)
+
+# ---- counters: a running counter is a source plus an offset; an inhibited one is its offset
+
+
+def _source(hart: Hart, n: int) -> int:
+    """What counter n counts, since reset; the CPI of this machine is 1."""
+    if n < 3:
+        return hart.instret()
+    event = hart.cpu[at.HPMEVENT + n - 3]
+    tlb = hart.tlb
+    return (0, tlb.misses, tlb.hits, tlb.walk_steps, hart.traps_taken)[event]
+
+
+def _offset_at(n: int) -> int:
+    return {0: at.CYCLE_OFFSET, 2: at.INSTRET_OFFSET}.get(n, at.HPMCOUNTER + n - 3)
+
+
+def _counter(n: int) -> Read:
+    def read(hart: Hart) -> int:
+        offset: int = hart.cpu[_offset_at(n)]
+        return offset if hart.cpu[at.MCOUNTINHIBIT] >> n & 1 else (_source(hart, n) + offset) & st.MASK
+
+    return read
+
+
+def _set_counter(hart: Hart, n: int, value: int) -> None:
+    """The next instruction reads `value`: the writing one is not counted."""
+    inhibited = hart.cpu[at.MCOUNTINHIBIT] >> n & 1
+    hart.cpu[_offset_at(n)] = value if inhibited else (value - _source(hart, n) - (n < 3)) & st.MASK
+
+
+def _write_inhibit(hart: Hart, value: int) -> None:
+    counters = [n for n in range(32) if n != 1]
+    values = [_counter(n)(hart) for n in counters]
+    hart.cpu[at.MCOUNTINHIBIT] = value & 0xFFFF_FFFD
+    for n, kept in zip(counters, values, strict=True):
+        _set_counter(hart, n, kept)
+
+
+def _enabled(n: int) -> Gate:
+    """A counter's view for lower modes: mcounteren lets S-mode see it, scounteren too lets U-mode."""
+
+    def gate(hart: Hart) -> bool:
+        priv, cpu = hart.cpu[at.PRIV], hart.cpu
+        return bool((priv == st.M or cpu[at.MCOUNTEREN] >> n & 1) and (priv > st.U or cpu[at.SCOUNTEREN] >> n & 1))
+
+    return gate
+
+
+def _hpm_event(n: int) -> Write:
+    def write(hart: Hart, value: int) -> None:
+        kept = _counter(n)(hart)
+        hart.cpu[at.HPMEVENT + n - 3] = value if value in EVENTS else 0
+        _set_counter(hart, n, kept)
+
+    return write
+
+
+def _declare_counter(n: int, name: str) -> None:
+    _add(0xB00 + n, f"m{name}", _counter(n), lambda h, v: _set_counter(h, n, v))
+    _add(0xC00 + n, name, _counter(n), None, _enabled(n))
+
+
+_declare_counter(0, "cycle")
+_declare_counter(2, "instret")
+for _n in range(3, 32):
+    _declare_counter(_n, f"hpmcounter{_n}")
+    _add(0x320 + _n, f"mhpmevent{_n}", lambda h, n=_n: h.cpu[at.HPMEVENT + n - 3], _hpm_event(_n))  # type: ignore[misc]
+_add(0xC01, "time", lambda h: h.now(), None, _enabled(1))
+_word(0x306, "mcounteren", at.MCOUNTEREN, 0xFFFF_FFFF)
+_word(0x106, "scounteren", at.SCOUNTEREN, 0xFFFF_FFFF)
+_add(0x320, "mcountinhibit", lambda h: h.cpu[at.MCOUNTINHIBIT], _write_inhibit)
+
+
+def _timer_on(hart: Hart) -> bool:
+    return hart.cpu[at.PRIV] == st.M or bool(hart.cpu[at.MENVCFG] & st.STCE and hart.cpu[at.MCOUNTEREN] & 2)
+
+
+_word(0x14D, "stimecmp", at.STIMECMP)
+TABLE[0x14D] = TABLE[0x14D]._replace(gate=_timer_on)
+
+# ---- triggers (Sdtrig): what they do is in triggers.py
+
+
+def _write_tselect(hart: Hart, value: int) -> None:
+    if value < at.TRIGGERS:
+        hart.cpu[at.TSELECT] = value
+
+
+_add(0x7A0, "tselect", lambda h: h.cpu[at.TSELECT], _write_tselect)
+_add(0x7A1, "tdata1", lambda h: h.cpu[at.TDATA1 + h.cpu[at.TSELECT]], lambda h, v: h.set_trigger(v))
+_add(0x7A2, "tdata2", lambda h: h.cpu[at.TDATA2 + h.cpu[at.TSELECT]], lambda h, v: h.set_trigger_address(v))
+_add(0x7A3, "tdata3", lambda h: 0)
+_add(0x7A4, "tinfo", lambda h: 1 << 24 | 1 << 15 | 1 << 6)
+_word(0x7A5, "tcontrol", at.TCONTROL, st.MTE | st.MPTE)
+
+NUMBERS: dict[str, int] = {csr.name: number for number, csr in TABLE.items()}

@@ -1,0 +1,251 @@
+"""RiscvMachine: the kernel's contract on emulated harts, which run user mode only; the kernel stands where firmware and
+S-mode would.
+
+`resume` gives a context a hart; `wait` runs the harts that have one, round-robin, a quantum of instructions each, until
+one traps. So user code runs inside `wait`, on the kernel's own thread: nothing here is concurrent.
+
+Invariants: - a hart runs a context exactly while `_running[hart] is context`; its integer registers are in the hart then,
+in the context else; - the FP registers of a stopped context stay in its hart until another context needs that hart
+(`RiscvContext.hart`).
+"""
+
+from __future__ import annotations
+
+import os
+import select
+import time
+from collections.abc import Callable, Sequence
+from contextlib import suppress
+
+from trapline.machine.contract import ENTRY_ECALL, EXCEPTION, FAULT, INTERRUPT, SYSCALL, Context, Space
+from trapline.machine.ram import Ram
+from trapline.machine.riscv import layout as at
+from trapline.machine.riscv import pmp
+from trapline.machine.riscv import status as st
+from trapline.machine.riscv.arch import PC, RISCV64
+from trapline.machine.riscv.bus import Bus
+from trapline.machine.riscv.code import Code
+from trapline.machine.riscv.hart import TRAPPED, Hart
+from trapline.machine.riscv.space import RiscvContext, RiscvSpace
+from trapline.machine.riscv.trap import ACCESS_OF, ECALL_U
+
+QUANTUM = 20_000  #: instructions between two looks at everything else
+TIME_SHIFT_NS = 100  #: nanoseconds per tick of the time CSR: 10 MHz
+MAX_CPUS = 64
+SHARED_ASID, _ASIDS = 0, 1 << 16  #: spaces that found no ASID of their own share one, and never find it warm
+
+
+def _ticks() -> int:
+    return time.monotonic_ns() // TIME_SHIFT_NS
+
+
+class RiscvMachine:
+    """The machine: `cpus` harts on `ram`, physical address 0 being the first byte of it."""
+
+    arch = RISCV64
+
+    def __init__(self, ram: Ram, cpus: int = 1) -> None:
+        self.ram = ram
+        self.cpus = max(1, min(cpus, MAX_CPUS))
+        self.ready: list[tuple[int, int]] = []
+        self.on_lost: Callable[[Space, str], None] | None = None  # no space is ever lost here
+        self.bus = Bus(ram)
+        self.code = Code(self.bus)
+        self.harts = [self._new_hart(n) for n in range(self.cpus)]
+        self._idle = self.harts[::-1]
+        self._running: dict[Hart, RiscvContext] = {}
+        self._last: dict[Hart, RiscvContext | None] = dict.fromkeys(self.harts)  # whose FP state a hart holds
+        self._kicked: set[RiscvContext] = set()
+        self._turn: list[Hart] = []  # harts still to run in this round
+        self._asids: list[int] = []  # used before, and free
+        self._next_asid = SHARED_ASID + 1
+        self._closed = False
+        self._rung = False
+        self._doorbell = os.eventfd(0, os.EFD_CLOEXEC | os.EFD_NONBLOCK)
+        self._epoll = select.epoll()
+        self._epoll.register(self._doorbell, select.EPOLLIN)
+
+    def _new_hart(self, hartid: int) -> Hart:
+        """A hart as firmware and a kernel would set it up for user code."""
+        hart = self.make_hart(hartid)
+        cpu = hart.cpu
+        cpu[at.PMPCFG], cpu[at.PMPADDR] = pmp.NAPOT | pmp.R | pmp.W | pmp.X, pmp.ADDRESS_MASK
+        cpu[at.MENVCFG] = cpu[at.SENVCFG] = st.CBCFE | st.CBZE | st.CBIE_FLUSH
+        cpu[at.MENVCFG] |= st.ADUE
+        cpu[at.MCOUNTEREN] = cpu[at.SCOUNTEREN] = 0b111
+        cpu[at.MSTATUS] |= st.FS
+        hart.pmp.update()
+        hart.enter(st.U)
+        return hart
+
+    def make_hart(self, hartid: int) -> Hart:
+        """The tier that runs user code: here the reference."""
+        return Hart(self.bus, self.code, hartid=hartid, time=_ticks, hosted=True)
+
+    # ---- the contract
+
+    def new_space(self, root: int) -> RiscvSpace:
+        return RiscvSpace(self, root, self._new_asid())
+
+    def new_context(self, space: Space) -> RiscvContext:
+        assert isinstance(space, RiscvSpace)
+        return RiscvContext(space)
+
+    def resume(self, context: Context) -> None:
+        ctx: RiscvContext = context  # type: ignore[assignment]  # one check less on the hot path
+        hart = self._seat(ctx)
+        cpu, view, space = hart.cpu, ctx.view, ctx._space
+        hart.xs[1:] = view[1:32]
+        cpu[at.PC] = view[PC] & ~1
+        if cpu[at.SATP] != space.satp:
+            if space.asid == SHARED_ASID:
+                hart.tlb.flush(asid=SHARED_ASID)
+            cpu[at.SATP] = space.satp
+            hart.forget_pages()
+        else:
+            hart.forget_code()  # the kernel may have written to code
+        if ctx.hart is not hart:
+            self._change_fp(ctx, hart)
+        self._running[hart] = ctx
+
+    def wait(self, deadline_ns: int | None) -> RiscvContext | None:
+        while True:
+            if self._turn:
+                hart = self._turn.pop()
+                ctx = self._running.get(hart)
+                if ctx is None:
+                    continue
+                if ctx in self._kicked:
+                    self._kicked.discard(ctx)
+                    ctx.kind = INTERRUPT
+                    return self._stop(hart, ctx)
+                if hart.run(QUANTUM) == TRAPPED:
+                    self._describe_trap(hart, ctx)
+                    return self._stop(hart, ctx)
+                continue
+            self._turn = list(self._running)
+            if self._pause(deadline_ns):
+                return None
+
+    def kick(self, context: Context) -> None:
+        assert isinstance(context, RiscvContext)
+        if context in self._running.values():
+            self._kicked.add(context)
+
+    def watch(self, fd: int, mask: int) -> None:
+        if not mask:
+            with suppress(OSError):  # closed descriptors leave an epoll by themselves
+                self._epoll.unregister(fd)
+            return
+        try:
+            self._epoll.register(fd, mask | select.EPOLLET)
+        except FileExistsError:
+            self._epoll.modify(fd, mask | select.EPOLLET)
+
+    def ring(self) -> None:
+        self._rung = True
+        with suppress(OSError):  # full: then it rings already
+            os.eventfd_write(self._doorbell, 1)
+
+    def describe(self) -> Sequence[tuple[str, str]]:
+        hits = sum(hart.tlb.hits for hart in self.harts)
+        misses = sum(hart.tlb.misses for hart in self.harts)
+        steps = sum(hart.tlb.walk_steps for hart in self.harts)
+        retired = sum(hart.cpu[at.INSTRET] for hart in self.harts)
+        return (
+            ("machine", "riscv: an emulated RISC-V 64 computer (RV64GC with Zba, Zbb, Zbs, Zicond, Zfa, Zicbom, Zicboz)"),
+            ("user mode", f"Sv39, user addresses up to {self.arch.task_size:#x}; {retired} instructions retired"),
+            ("CPUs", f"{self.cpus} harts, {self.tier()}"),
+            ("TLB", f"{hits} hits, {misses} misses, {steps} walk steps"),
+        )
+
+    def tier(self) -> str:
+        """How instructions are executed, for people."""
+        return "reference tier: each instruction's definition, in Python"
+
+    def close(self) -> None:
+        if self._closed:
+            return
+        self._closed = True
+        self._epoll.close()
+        os.close(self._doorbell)
+
+    # ---- harts
+
+    def _seat(self, ctx: RiscvContext) -> Hart:
+        """An idle hart, the one that has the context's FP state if it can be had."""
+        hart = ctx.hart
+        if hart is None or hart not in self._idle:
+            return self._idle.pop()
+        self._idle.remove(hart)
+        return hart
+
+    def _change_fp(self, ctx: RiscvContext, hart: Hart) -> None:
+        last = self._last[hart]
+        if last is not None and last.hart is hart:
+            last.save_fp()
+        if ctx.hart is not None:
+            ctx.save_fp()
+        ctx.load_fp(hart)
+        self._last[hart] = ctx
+
+    def _stop(self, hart: Hart, ctx: RiscvContext) -> RiscvContext:
+        """The context leaves its hart."""
+        ctx.view[:32] = hart.xs
+        ctx.view[PC] = hart.cpu[at.PC]
+        del self._running[hart]
+        self._idle.append(hart)
+        return ctx
+
+    @staticmethod
+    def _describe_trap(hart: Hart, ctx: RiscvContext) -> None:
+        cpu = hart.cpu
+        cause = cpu[at.TRAP_CAUSE]
+        if cause == ECALL_U:
+            cpu[at.PC] = cpu[at.PC] + 4 & st.MASK
+            ctx.kind, ctx.entry = SYSCALL, ENTRY_ECALL
+            return
+        ctx.addr = cpu[at.TRAP_VALUE]
+        access = ACCESS_OF.get(cause)
+        if access is not None:
+            ctx.kind, ctx.access, ctx.code = FAULT, access, cause
+        else:
+            ctx.kind, ctx.vector, ctx.code = EXCEPTION, cause, 0
+
+    # ---- waiting
+
+    def _pause(self, deadline_ns: int | None) -> bool:
+        """Between two rounds: look at descriptors and the clock, and sleep if no hart has work. True to return None."""
+        rung, self._rung = self._rung, False
+        now_ns = time.monotonic_ns()
+        due = deadline_ns is not None and now_ns >= deadline_ns
+        timeout_s: float | None = 0
+        if not self._running and not due and not rung:
+            timeout_s = None if deadline_ns is None else (deadline_ns - now_ns) / 1e9
+        for fd, mask in self._epoll.poll(timeout_s):
+            if fd == self._doorbell:
+                with suppress(BlockingIOError):
+                    os.eventfd_read(fd)
+            else:
+                self.ready.append((fd, mask))
+        if timeout_s != 0:
+            rung, self._rung = self._rung, False
+            due = deadline_ns is not None and time.monotonic_ns() >= deadline_ns
+        return bool(rung or self.ready or due)
+
+    # ---- address-space identifiers
+
+    def _new_asid(self) -> int:
+        if self._asids:
+            return self._asids.pop()
+        if self._next_asid == _ASIDS:
+            return SHARED_ASID
+        self._next_asid += 1
+        return self._next_asid - 1
+
+    def free_asid(self, asid: int) -> None:
+        for hart in self.harts:
+            hart.tlb.flush(asid=asid)
+            hart.forget_pages()
+        if asid != SHARED_ASID:
+            self._asids.append(asid)

@@ -1,0 +1,153 @@
+"""From virtual to physical addresses: TLB, walk, permissions, the accessed and dirty bits, physical protection.
+
+`translate` is the slow path of every access: it fills the innermost arrays when the whole page is plain RAM. Failures leave
+as the trap that the table (access, failure) -> cause names.
+"""
+
+from __future__ import annotations
+
+from typing import TYPE_CHECKING
+
+from trapline.machine.contract import EXEC, READ, WRITE
+from trapline.machine.paging.entry import SV39, SV48, SV57, Format
+from trapline.machine.riscv import layout as at
+from trapline.machine.riscv import status as st
+from trapline.machine.riscv.bus import Bus
+from trapline.machine.riscv.pmp import Pmp
+from trapline.machine.riscv.tlb import GLOBAL, Tlb
+from trapline.machine.riscv.trap import ACCESS, CAUSES, PAGE, Trap
+from trapline.machine.riscv.walk import Leaf, walk
+
+if TYPE_CHECKING:
+    from trapline.machine.riscv.code import Page
+
+FORMATS: dict[int, Format] = {st.SV39_MODE: SV39, st.SV48_MODE: SV48, st.SV57_MODE: SV57}
+_FAST = {READ: at.TLB_READ, WRITE: at.TLB_WRITE, EXEC: at.TLB_FETCH}
+_R, _W, _X, _U = SV39.read, SV39.write, SV39.execute, SV39.user
+_A, _D = SV39.accessed, SV39.dirty
+_NO_ENTRIES = at.EMPTY.to_bytes(8, "little") * (2 * at.FAST_ENTRIES)
+M64 = (1 << 64) - 1
+
+
+class Mmu:
+    """Part of the hart."""
+
+    __slots__ = ()
+
+    cpu: memoryview
+    bus: Bus
+    tlb: Tlb
+    pmp: Pmp
+    watched: frozenset[int]  #: pages where a trigger looks at accesses: never in the innermost arrays
+    pages: dict[int, Page]  #: what `tlb_code` is to native code: page number -> its decoded code
+    bytes_: memoryview  #: the CPU struct as bytes
+
+    def forget_pages(self) -> None:
+        """Empty the innermost arrays: mode, satp, permissions or tables have changed."""
+        start = 8 * at.TLB_READ
+        self.bytes_[start : start + 4 * len(_NO_ENTRIES)] = _NO_ENTRIES * 4
+        self.pages.clear()
+
+    def forget_code(self) -> None:
+        """Empty the innermost arrays of instruction fetches, so that what code pages hold is looked at again."""
+        start = 8 * at.TLB_FETCH
+        self.bytes_[start : start + 2 * len(_NO_ENTRIES)] = _NO_ENTRIES * 2
+        self.pages.clear()
+
+    def mode_of(self, access: int) -> int:
+        """The privilege mode that an access is checked against: mstatus.MPRV lends M-mode another one for its data."""
+        priv, status = self.cpu[at.PRIV], self.cpu[at.MSTATUS]
+        if status & st.MPRV and access != EXEC:
+            return (status & st.MPP) >> st.MPP_SHIFT
+        return priv
+
+    def translate(self, va: int, access: int, size: int = 1) -> int:
+        """The physical address of an access that stays within a page. Raises Trap."""
+        priv = self.mode_of(access)
+        satp = self.cpu[at.SATP]
+        dirty = True
+        if priv == st.M or not satp >> st.MODE_SHIFT:
+            pa = va
+        else:
+            leaf = self._leaf(va, access, priv, satp)
+            pa = leaf.pa | va & ((1 << leaf.shift) - 1)
+            dirty = bool(leaf.entry & _D)
+        if not self.pmp.allows(pa, size, access, priv):
+            raise Trap(CAUSES[access, ACCESS], va)
+        self._remember(va, pa, access, priv, dirty)
+        return pa
+
+    def _leaf(self, va: int, access: int, priv: int, satp: int) -> Leaf:
+        asid = satp >> st.ASID_SHIFT & st.ASID_MASK
+        leaf = self.tlb.lookup(va, asid)
+        if leaf is None:
+            leaf = self._walk(va, access, satp)
+            self.tlb.insert(va, GLOBAL if leaf.entry & SV39.global_ else asid, leaf)
+        if not self._permits(leaf.entry, access, priv):
+            raise Trap(CAUSES[access, PAGE], va)
+        wanted = _A | _D if access & WRITE else _A
+        if leaf.entry & wanted != wanted:
+            leaf = self._set_bits(va, access, satp, wanted, priv)
+            self.tlb.insert(va, GLOBAL if leaf.entry & SV39.global_ else asid, leaf)
+        return leaf
+
+    def _walk(self, va: int, access: int, satp: int) -> Leaf:
+        fmt = FORMATS[satp >> st.MODE_SHIFT]
+        root = (satp & st.PPN_MASK) << 12
+        found, count = walk(self._read_entry, root, va, fmt, pbmt=bool(self.cpu[at.MENVCFG] & st.PBMTE))
+        self.tlb.walk_steps += count
+        if isinstance(found, int):
+            raise Trap(CAUSES[access, found], va)
+        return found
+
+    def _read_entry(self, pa: int) -> int | None:
+        """A page-table entry: an S-mode read. None where that faults."""
+        if not self.pmp.allows(pa, 8, READ, st.S) or not self.bus.in_ram(pa, 8):
+            return None
+        return self.bus.ram.words[pa - self.bus.ram_base >> 3]
+
+    def _permits(self, entry: int, access: int, priv: int) -> bool:
+        """Step 5 of the translation process."""
+        status = self.cpu[at.MSTATUS]
+        if priv == st.U:
+            if not entry & _U:
+                return False
+        elif entry & _U and (access == EXEC or not status & st.SUM):
+            return False
+        if access == READ:
+            return bool(entry & _R or (status & st.MXR and entry & _X))
+        if access == EXEC:
+            return bool(entry & _X)
+        return bool(entry & _W)
+
+    def _set_bits(self, va: int, access: int, satp: int, wanted: int, priv: int) -> Leaf:
+        """Step 7: A or D must be set. Svadu does it, in the entry as it is now; without it that is a page fault."""
+        leaf = self._walk(va, access, satp)
+        if not self._permits(leaf.entry, access, priv):
+            raise Trap(CAUSES[access, PAGE], va)
+        if leaf.entry & wanted == wanted:
+            return leaf
+        if not self.cpu[at.MENVCFG] & st.ADUE:
+            raise Trap(CAUSES[access, PAGE], va)
+        if not self.pmp.allows(leaf.at, 8, WRITE, st.S):
+            raise Trap(CAUSES[access, ACCESS], va)
+        entry = leaf.entry | wanted
+        self.bus.ram.words[leaf.at - self.bus.ram_base >> 3] = entry
+        return leaf._replace(entry=entry)
+
+    def _remember(self, va: int, pa: int, access: int, priv: int, dirty: bool) -> None:
+        """Put a page into the innermost array of its kind of access, if the next access there needs no question asked."""
+        bus, page = self.bus, va & -4096
+        if not bus.in_ram(pa & -4096, 4096) or access & ~self.pmp.page(pa, priv) or page in self.watched:
+            return
+        if access & WRITE and not dirty:
+            return
+        slot = _FAST[WRITE if access & WRITE else access] + (va >> 12) % at.FAST_ENTRIES * 2
+        self.cpu[slot] = page
+        self.cpu[slot + 1] = (pa - bus.ram_base - va) & M64
+
+    def shoot_down(self, va: int | None, asid: int | None) -> None:
+        """sfence.vma: forget translations of an address, of an address space, of both, or all."""
+        self.tlb.flush(va, asid)
+        self.forget_pages()
+

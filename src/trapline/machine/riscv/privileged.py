@@ -1,0 +1,147 @@
+"""The vocabulary's privileged operations: calls, returns from traps, waiting, translation fences, cache blocks (volume II).
+
+Each begins with who may use it; whoever may not gets an illegal-instruction exception.
+"""
+
+from __future__ import annotations
+
+from typing import TYPE_CHECKING
+
+from trapline.machine.contract import READ, WRITE
+from trapline.machine.riscv import csr
+from trapline.machine.riscv import layout as at
+from trapline.machine.riscv import status as st
+from trapline.machine.riscv.access import Access
+from trapline.machine.riscv.code import raw_at
+from trapline.machine.riscv.trap import ACCESS, BREAKPOINT, CAUSES, ECALL_U, ILLEGAL, Trap
+
+if TYPE_CHECKING:
+    from trapline.machine.riscv.hart import Hart
+
+BLOCK = 64  #: bytes of a cache block, for cbo.*
+
+
+class Privileged(Access):
+    """Part of the hart."""
+
+    __slots__ = ("waiting",)
+
+    waiting: bool  #: in wfi
+
+    def interrupts(self) -> int:
+        """mip as it is now: what software set, what devices assert, and the supervisor timer (Sstc)."""
+        cpu = self.cpu
+        ready: int = cpu[at.MIP] | cpu[at.LINES]
+        if cpu[at.MENVCFG] & st.STCE and self.now() >= cpu[at.STIMECMP]:
+            ready |= st.STIP
+        return ready
+
+    def now(self) -> int:
+        """The time CSR."""
+        raise NotImplementedError
+
+    def illegal(self) -> Trap:
+        return Trap(ILLEGAL, self.raw())
+
+    def raw(self) -> int:
+        hart: Hart = self  # type: ignore[assignment]  # the parts make up one
+        return raw_at(hart, self.at)
+
+    def _require(self, priv: int, forbidden: int = 0) -> None:
+        """At least this mode; and in S-mode this bit of mstatus clear."""
+        here = self.cpu[at.PRIV]
+        if here < priv or (here == st.S and self.cpu[at.MSTATUS] & forbidden):
+            raise self.illegal()
+
+    # ---- registers
+
+    def csr(self, number: int, how: str, value: int, *, read: bool, write: bool) -> int:
+        hart: Hart = self  # type: ignore[assignment]
+        return csr.access(hart, number, how, value & st.MASK, read=read, write=write)
+
+    # ---- calls and returns
+
+    def ecall(self) -> None:
+        raise Trap(ECALL_U + self.cpu[at.PRIV])
+
+    def ebreak(self) -> None:
+        raise Trap(BREAKPOINT, self.at)
+
+    def mret(self) -> None:
+        self._require(st.M)
+        cpu = self.cpu
+        status = cpu[at.MSTATUS]
+        to = (status & st.MPP) >> st.MPP_SHIFT
+        status = status & ~(st.MIE | st.MPP) | st.MPIE | (st.MIE if status & st.MPIE else 0)
+        cpu[at.MSTATUS] = status if to == st.M else status & ~st.MPRV
+        cpu[at.TCONTROL] |= st.MTE if cpu[at.TCONTROL] & st.MPTE else 0
+        self._return(cpu[at.MEPC], to)
+
+    def sret(self) -> None:
+        self._require(st.S, st.TSR)
+        cpu = self.cpu
+        status = cpu[at.MSTATUS]
+        to = st.S if status & st.SPP else st.U
+        status = status & ~(st.SIE | st.SPP | st.MPRV) | st.SPIE | (st.SIE if status & st.SPIE else 0)
+        cpu[at.MSTATUS] = status
+        self._return(cpu[at.SEPC], to)
+
+    def _return(self, pc: int, to: int) -> None:
+        self.next = pc
+        self.cpu[at.PRIV] = to
+        self.forget_pages()
+
+    # ---- waiting
+
+    def wfi(self) -> None:
+        """Wait until an interrupt is pending that mie has enabled, whether it would be taken or not."""
+        self._require(st.S, st.TW)
+        self.waiting = not self.interrupts() & self.cpu[at.MIE]
+
+    def wait_reservation(self, *, short: bool) -> None:
+        """A stall may end for any reason; ours ends at once, for no other hart writes while this one runs."""
+        if not short and self.cpu[at.PRIV] < st.M and self.cpu[at.MSTATUS] & st.TW and self.cpu[at.RESERVED]:
+            raise self.illegal()
+
+    # ---- fences
+
+    def fence_i(self) -> None:
+        self.forget_code()
+
+    def sfence_vma(self, address: int, asid: int, *, any_address: bool, any_asid: bool) -> None:
+        self._require(st.S, st.TVM)
+        self.shoot_down(None if any_address else address & st.MASK, None if any_asid else asid & st.ASID_MASK)
+
+    def sinval(self, address: int, asid: int, *, any_address: bool, any_asid: bool) -> None:
+        self.sfence_vma(address, asid, any_address=any_address, any_asid=any_asid)
+
+    def sfence_order(self) -> None:
+        self._require(st.S)
+
+    # ---- cache blocks: there is no cache, so what remains is who may, and where
+
+    def cbo(self, name: str, address: int) -> None:
+        address &= st.MASK
+        if name == "zero":
+            self._require_cache(st.CBZE)
+            self._zero(address)
+            return
+        enabled = st.CBIE if name == "inval" else st.CBCFE
+        self._require_cache(enabled)
+        try:
+            self.translate(address, READ)
+        except Trap:
+            self.translate(address, WRITE)
+
+    def _require_cache(self, bits: int) -> None:
+        """menvcfg lets S-mode, and senvcfg too lets U-mode, use an instruction."""
+        cpu, priv = self.cpu, self.cpu[at.PRIV]
+        if (priv < st.M and not cpu[at.MENVCFG] & bits) or (priv < st.S and not cpu[at.SENVCFG] & bits):
+            raise self.illegal()
+
+    def _zero(self, address: int) -> None:
+        pa = self.translate(address, WRITE, 1) & -BLOCK
+        if not self.bus.in_ram(pa, BLOCK):
+            raise Trap(CAUSES[WRITE, ACCESS], address)
+        start = pa - self.bus.ram_base
+        self.bus.ram.mem[start : start + BLOCK] = bytes(BLOCK)

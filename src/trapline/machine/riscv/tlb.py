@@ -1,0 +1,77 @@
+"""The translation look-aside buffer: what the hart remembers of past walks, by address-space identifier.
+
+`sets` times `ways` entries; an entry of any page size lives in the set that its page number (in units of its size)
+selects, and the oldest of a full set makes room. The flat arrays of the CPU struct stand in front of it and hold what was
+used last; it is asked when they miss, and that is what `hits` and `misses` count.
+"""
+
+from __future__ import annotations
+
+from trapline.machine.riscv.walk import Leaf
+
+GLOBAL = -1  #: in place of an ASID: entries that all address spaces share
+Key = tuple[int, int, int]  #: page number in units of its size, log2 of that size, ASID or GLOBAL
+
+
+class Tlb:
+    """One hart's."""
+
+    def __init__(self, sets: int = 64, ways: int = 8) -> None:
+        if sets < 1 or sets & (sets - 1) or ways < 1:
+            raise ValueError(f"a TLB of {sets} sets and {ways} ways: sets must be a power of two, ways at least one")
+        self.ways = ways
+        self._sets: list[dict[Key, Leaf]] = [{} for _ in range(sets)]
+        self._mask = sets - 1
+        self._shifts: list[int] = []  # page sizes in use
+        self.hits = self.misses = self.walk_steps = self.flushes = 0
+
+    def lookup(self, va: int, asid: int) -> Leaf | None:
+        for shift in self._shifts:
+            page = va >> shift
+            entries = self._sets[page & self._mask]
+            leaf = entries.get((page, shift, asid)) or entries.get((page, shift, GLOBAL))
+            if leaf is not None:
+                self.hits += 1
+                return leaf
+        self.misses += 1
+        return None
+
+    def insert(self, va: int, asid: int, leaf: Leaf) -> None:
+        """asid: GLOBAL for a global mapping."""
+        if leaf.shift not in self._shifts:
+            self._shifts = sorted([*self._shifts, leaf.shift])
+        page = va >> leaf.shift
+        entries = self._sets[page & self._mask]
+        key = (page, leaf.shift, asid)
+        if key not in entries and len(entries) >= self.ways:
+            del entries[next(iter(entries))]
+        entries[key] = leaf
+
+    def flush(self, va: int | None = None, asid: int | None = None) -> None:
+        """Forget the entries of an address, of an address space (then not the global ones), of both, or all."""
+        self.flushes += 1
+        if va is None:
+            for entries in self._sets:
+                for key in [key for key in entries if asid in (None, key[2])]:
+                    del entries[key]
+            return
+        for shift in self._shifts:
+            page = va >> shift
+            entries = self._sets[page & self._mask]
+            for key in [key for key in entries if key[:2] == (page, shift) and asid in (None, key[2])]:
+                del entries[key]
+
+    def flush_range(self, start: int, end: int, asid: int) -> None:
+        """Forget what an address space has of [start, end)."""
+        self.flushes += 1
+        for entries in self._sets:
+            for key in [key for key in entries if key[2] == asid and _overlaps(key, start, end)]:
+                del entries[key]
+
+    def __len__(self) -> int:
+        return sum(map(len, self._sets))
+
+
+def _overlaps(key: Key, start: int, end: int) -> bool:
+    page, shift, _ = key
+    return page << shift < end and (page + 1) << shift > start

@@ -34,7 +34,7 @@ from trapline.kernel.fs.vfs import Vfs
 from trapline.kernel.ipc.mqueue.filesystem import filesystem
 from trapline.kernel.ipc.sysv.namespace import IpcNamespace
 from trapline.kernel.panic import panic
-from trapline.kernel.sched.fair import FairScheduler
+from trapline.kernel.sched.classes import ClassScheduler
 from trapline.kernel.sync.park import READY
 from trapline.kernel.task import exit as exits
 from trapline.kernel.task.clone import new_init, new_process
@@ -63,7 +63,7 @@ class System(Kernel):
             hostname=config.hostname, pid_limit=config.pids, aslr=config.aslr, seed=config.seed, log=config.log,
         )  # fmt: skip
         self.config = config
-        self.sched = FairScheduler()
+        self.sched = ClassScheduler(config.machine.cpus, self.clock.monotonic_ns)
         self.vfs = Vfs(self.ram, self.clock.realtime_ns)
         self.ipc = IpcNamespace(self)
         self.init = new_init(self)

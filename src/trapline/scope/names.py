@@ -195,6 +195,7 @@ ENUMS: dict[str, Table] = {
     ),
     "rusage": _table("RUSAGE_SELF 0 RUSAGE_CHILDREN -1 RUSAGE_BOTH -2 RUSAGE_THREAD 1"),
     "priority": _counted("PRIO_PROCESS PRIO_PGRP PRIO_USER"),
+    "ioprio_who": _counted("IOPRIO_WHO_PROCESS IOPRIO_WHO_PGRP IOPRIO_WHO_USER", start=1),
     "policy": _counted("SCHED_OTHER SCHED_FIFO SCHED_RR SCHED_BATCH SCHED_ISO SCHED_IDLE SCHED_DEADLINE"),
     "idtype": _counted("P_ALL P_PID P_PGID P_PIDFD"),
     "epoll_ctl": _counted("EPOLL_CTL_ADD EPOLL_CTL_DEL EPOLL_CTL_MOD", start=1),

@@ -158,7 +158,7 @@ class TrapLoop:
         used = now_ns - since_ns
         task.stime_ns += used
         sched = self.kernel.sched
-        sched.charge(task, used)
+        sched.charge(task)
         task.user_since_ns = now_ns
         task.on_cpu = True
         self.running[task] = now_ns + sched.slice_ns(task)
@@ -168,7 +168,7 @@ class TrapLoop:
     def _charge(self, task: Task, since_ns: int) -> None:
         used = self._now() - since_ns
         task.stime_ns += used
-        self.kernel.sched.charge(task, used)
+        self.kernel.sched.charge(task)
 
     def _fill_cpus(self) -> None:
         sched = self.kernel.sched
@@ -186,10 +186,17 @@ class TrapLoop:
     def _deadline(self) -> int | None:
         deadline = self.kernel.timers.next_deadline_ns()
         if self.running and self.kernel.sched.waiting():
+            if self.kernel.sched.urgent:
+                self._displace()
             slice_end = min(self.running.values())
             if deadline is None or slice_end < deadline:
                 return slice_end
         return deadline
+
+    def _displace(self) -> None:
+        """Somebody waits who goes before one that runs: that one's slice ends now."""
+        for task in self.kernel.sched.displaced(self.running):
+            self.running[task] = 0
 
     def _tick(self, time_ns: int) -> None:
         timers = self.kernel.timers

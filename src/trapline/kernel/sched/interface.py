@@ -1,18 +1,25 @@
-"""The scheduling interface: what the trap loop asks, whatever class answers.
+"""The scheduling interface: what the trap loop asks, whatever class answers; and what sched(7)'s system calls change.
 
 Invariant: a task is in at most one queue, and never while it is on a CPU.
 """
 
 from __future__ import annotations
 
+from collections.abc import Iterable
 from typing import TYPE_CHECKING, Protocol
 
 if TYPE_CHECKING:
+    from trapline.kernel.sched.entity import Entity
     from trapline.kernel.task.task import Task
 
 
 class Scheduler(Protocol):
     """Who runs next."""
+
+    urgent: bool  #: somebody waits who may go before one that runs: ask `displaced`
+
+    def inherit(self, parent: Task) -> Entity:
+        """The scheduling state of a new child of `parent`."""
 
     def born(self, task: Task) -> None:
         """A new task; it is queued later."""
@@ -29,11 +36,23 @@ class Scheduler(Protocol):
     def waiting(self) -> int:
         """How many tasks are queued."""
 
-    def charge(self, task: Task, used_ns: int) -> None:
-        """`task` used this much CPU time."""
+    def charge(self, task: Task) -> None:
+        """`task` used CPU time: its `utime_ns` and `stime_ns` have grown."""
 
     def slice_ns(self, task: Task) -> int:
-        """How long `task` may run while others wait."""
+        """`task` goes to user mode: how long it may stay while others wait."""
+
+    def displaced(self, running: Iterable[Task]) -> list[Task]:
+        """Which of the tasks in user mode must make room for those that wait."""
+
+    def give_way(self, task: Task) -> None:
+        """sched_yield(2): `task`, which runs, lets others of its rank go first."""
+
+    def interval_ns(self, task: Task) -> int:
+        """sched_rr_get_interval(2): the length of a slice; 0: without end."""
 
     def set_nice(self, task: Task, nice: int) -> None:
         """Give `task` a nice value of -20 to 19."""
+
+    def set_policy(self, task: Task, policy: int, priority: int) -> None:
+        """Move `task` to the class of `policy` (SCHED_*); `priority` is 1 to 99 for real-time ones, else 0."""

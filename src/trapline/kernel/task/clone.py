@@ -15,6 +15,7 @@ from trapline.abi.resource import RLIM_INFINITY, RLIMIT_NPROC
 from trapline.abi.signal import SIG_IGN, SIGCHLD
 from trapline.kernel.ipc.sysv.sem import undo_list
 from trapline.kernel.sync.park import RESTART_NOINTR, Interrupted, WaitQueue
+from trapline.kernel.task import ioprio
 from trapline.kernel.task.cpulimit import watch_cpu_limit
 from trapline.kernel.task.creds import Credentials
 from trapline.kernel.task.rlimit import first_limits
@@ -77,6 +78,8 @@ def clone_task(task: Task, args: CloneArgs) -> Task:
     child = Task(kernel, tid, group, ctx)
     ctx.owner = child
     ctx.copy_from(task.ctx)
+    if mm is not task.mm:
+        mm.expect(ctx.regs[kernel.machine.arch.pc])
     child.mm = mm
     child.fs = task.fs.share() if flags & c.CLONE_FS else task.fs.fork()
     child.files = _share(task.files) if flags & c.CLONE_FILES else task.files.fork()
@@ -129,6 +132,7 @@ def _new_group(task: Task, pid: int, flags: int) -> ThreadGroup:
 
 
 def _inherit(task: Task, child: Task, flags: int) -> None:
+    child.entity = task.kernel.sched.inherit(task)
     child.comm = task.comm
     child.creds = task.creds
     child.blocked = task.blocked
@@ -142,6 +146,7 @@ def _inherit(task: Task, child: Task, flags: int) -> None:
         child.altstack = task.altstack
     if not flags & c.CLONE_VM:
         child.rseq = task.rseq
+    ioprio.inherit(task, child, bool(flags & c.CLONE_IO))
 
 
 def _enroll(kernel: Kernel, child: Task) -> None:

@@ -59,8 +59,11 @@ def totals(task: Any, whole: bool) -> tuple[int, int, int, int]:
 
 def priority(task: Any) -> tuple[int, int, int, int]:
     """(priority, nice, real-time priority, policy) as /proc/PID/stat has them."""
-    nice = task.entity.nice if task.entity is not None else 0
-    return 20 + nice, nice, 0, 0
+    entity = task.entity
+    if entity is None:
+        return 20, 0, 0, 0
+    rank = -1 - entity.priority if entity.priority else 20 + entity.nice
+    return rank, entity.nice, entity.priority, entity.policy
 
 
 def _parent(task: Any) -> int:

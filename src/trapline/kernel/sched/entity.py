@@ -1,0 +1,50 @@
+"""Entity: what the scheduler keeps of one task, whatever its class."""
+
+from __future__ import annotations
+
+from trapline.abi.sched import SCHED_IDLE, SCHED_OTHER
+
+NICE_0_WEIGHT = 1024
+IDLE_WEIGHT = 3
+#: weight of nice -20..19: each step is about 25 % of CPU (sched_prio_to_weight in kernel/sched/core.c)
+WEIGHTS = tuple(round(NICE_0_WEIGHT / 1.25**nice) for nice in range(-20, 20))
+
+
+class Entity:
+    """`nice` is kept while the policy is a real-time one, as `priority` is 0 while it is not."""
+
+    __slots__ = (
+        "affinity", "charged_ns", "key", "left_ns", "nice", "policy", "priority", "queued", "reset_on_fork", "to_tail",
+        "vruntime_ns", "weight",
+    )  # fmt: skip
+
+    def __init__(self, nice: int = 0, vruntime_ns: int = 0) -> None:
+        self.policy = SCHED_OTHER
+        self.nice = nice
+        self.priority = 0  #: 1 to 99 for SCHED_FIFO and SCHED_RR
+        self.reset_on_fork = False
+        self.affinity = 0  #: mask of CPUs; 0: any
+        self.charged_ns = 0  #: how much of the task's CPU time was charged
+        self.queued = False
+        # the fair class's
+        self.weight = WEIGHTS[nice + 20]
+        self.vruntime_ns = vruntime_ns
+        self.key = 0  #: of its entry in the heap; older entries are stale
+        # the real-time class's
+        self.left_ns = 0  #: of its slice
+        self.to_tail = True  #: it slept, yielded or used its slice up: it goes behind its equals
+
+    def weigh(self) -> None:
+        """`nice` or `policy` changed."""
+        self.weight = IDLE_WEIGHT if self.policy == SCHED_IDLE else WEIGHTS[self.nice + 20]
+
+    def fork(self, vruntime_ns: int) -> Entity:
+        """What a child starts with; SCHED_RESET_ON_FORK: nothing privileged (sched(7))."""
+        child = Entity(self.nice, vruntime_ns)
+        child.policy, child.priority, child.affinity = self.policy, self.priority, self.affinity
+        if self.reset_on_fork and self.priority:
+            child.policy, child.priority, child.nice = SCHED_OTHER, 0, 0
+        elif self.reset_on_fork:
+            child.nice = max(0, self.nice)
+        child.weigh()
+        return child

@@ -1,0 +1,92 @@
+"""The real-time class, sched(7): the highest priority first; among equals, who came first. SCHED_FIFO, SCHED_RR.
+
+A task keeps its place at the head while it is only preempted; it goes to the tail when it sleeps, yields, or (SCHED_RR) has
+used its slice up. As with Linux's sched_rt_runtime_us, real-time tasks may use 95 % of every second; what is left is for
+others, if any wait, so that a shell can still end a real-time task that spins.
+"""
+
+from __future__ import annotations
+
+from collections import deque
+from collections.abc import Callable
+from typing import TYPE_CHECKING
+
+from trapline.abi.sched import SCHED_RR
+from trapline.kernel.task.task import RUNNABLE
+
+if TYPE_CHECKING:
+    from trapline.kernel.sched.entity import Entity
+    from trapline.kernel.task.task import Task
+
+RR_SLICE_NS = 100_000_000
+PERIOD_NS = 1_000_000_000
+RUNTIME_NS = 950_000_000
+LEVELS = 100
+
+
+class RealtimeQueue:
+    """One FIFO per priority; bit n of `_busy` says that level n holds somebody."""
+
+    def __init__(self, cpus: int, now_ns: Callable[[], int]) -> None:
+        self._levels: list[deque[Task]] = [deque() for _ in range(LEVELS)]
+        self._busy = 0
+        self._now_ns = now_ns
+        self._period_end_ns = 0
+        self._cpus = cpus
+        self._budget_ns = RUNTIME_NS * cpus  #: of all CPUs together, for the rest of the period
+        self.count = 0
+
+    def enqueue(self, task: Task, entity: Entity) -> None:
+        level = self._levels[entity.priority]
+        if entity.to_tail:
+            level.append(task)
+        else:
+            level.appendleft(task)
+        self._busy |= 1 << entity.priority
+        self.count += 1
+
+    def pick(self) -> Task | None:
+        if not self._busy:
+            return None
+        priority = self._busy.bit_length() - 1
+        task = self._levels[priority].popleft()
+        task.entity.queued = False
+        self._taken(priority)
+        return task
+
+    def dequeue(self, task: Task, entity: Entity) -> None:
+        self._levels[entity.priority].remove(task)
+        self._taken(entity.priority)
+
+    def _taken(self, priority: int) -> None:
+        self.count -= 1
+        if not self._levels[priority]:
+            self._busy &= ~(1 << priority)
+
+    def priorities(self) -> list[int]:
+        """Of all that wait, the highest first."""
+        return [level for level in reversed(range(LEVELS)) if self._busy >> level & 1 for _ in self._levels[level]]
+
+    def charge(self, task: Task, entity: Entity, used_ns: int) -> None:
+        self._budget_ns -= used_ns
+        if task.state != RUNNABLE:
+            entity.to_tail = True
+        if entity.policy == SCHED_RR:
+            entity.left_ns -= used_ns
+            if entity.left_ns <= 0:
+                entity.left_ns = RR_SLICE_NS
+                entity.to_tail = True
+
+    def spent(self) -> bool:
+        """Real-time tasks have had their share of this second."""
+        now_ns = self._now_ns()
+        if now_ns >= self._period_end_ns:
+            self._period_end_ns = now_ns + PERIOD_NS
+            self._budget_ns = RUNTIME_NS * self._cpus
+        return self._budget_ns <= 0
+
+    def slice_ns(self, entity: Entity) -> int:
+        """Up to the end of its slice, or until the share has to be looked at again."""
+        entity.to_tail = False
+        left = max(self._budget_ns // self._cpus, RUNTIME_NS // 100)
+        return min(left, entity.left_ns) if entity.policy == SCHED_RR else left

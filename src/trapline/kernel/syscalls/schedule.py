@@ -1,0 +1,263 @@
+"""How threads are scheduled: sched(7), sched_setscheduler(2), sched_setattr(2), sched_setaffinity(2) and their kin."""
+
+from __future__ import annotations
+
+import struct
+from typing import TYPE_CHECKING, Annotated
+
+from trapline.abi import resource as r
+from trapline.abi import sched as s
+from trapline.abi.capability import CAP_SYS_NICE
+from trapline.abi.errno import E2BIG, EBUSY, EINVAL, EOPNOTSUPP, EPERM, ESRCH
+from trapline.kernel.syscalls.declare import Arg, Pid, UInt, UserPtr, syscall
+from trapline.kernel.syscalls.priority import same_owner, within_nice_limit
+from trapline.kernel.task.signals.mask import interrupt
+from trapline.kernel.task.task import WORK_RESCHED
+
+if TYPE_CHECKING:
+    from trapline.kernel.task.task import Task
+
+Policy = Annotated[int, Arg(-32, "enum:SCHED_POLICIES")]
+#: struct sched_attr: size, policy, flags, nice, priority, runtime, deadline, period, util_min, util_max
+SCHED_ATTR = struct.Struct("<IIQiIQQQII")
+SCHED_ATTR_V0 = 48
+FAIR = (s.SCHED_OTHER, s.SCHED_BATCH)
+POLICIES = (s.SCHED_OTHER, s.SCHED_BATCH, s.SCHED_IDLE)
+REALTIME = (s.SCHED_FIFO, s.SCHED_RR)
+KEEP = -1  #: the policy the thread has
+MAX_MASK = 128  #: bytes of a CPU mask that are looked at
+
+
+def _target(task: Task, pid: int) -> Task:
+    if pid < 0:
+        raise EINVAL
+    target = task.kernel.tasks.get(pid) if pid else task
+    if target is None:
+        raise ESRCH
+    return target
+
+
+@syscall("sched_yield")
+def sys_sched_yield(task: Task) -> int:
+    """sched_yield(2): let others run."""
+    task.kernel.sched.give_way(task)
+    task.work |= WORK_RESCHED
+    return 0
+
+
+# ---- policy and priority
+
+
+@syscall("sched_getscheduler")
+def sys_sched_getscheduler(task: Task, pid: Pid) -> int:
+    """sched_getscheduler(2): the policy of a thread, with SCHED_RESET_ON_FORK if it is set."""
+    entity = _target(task, pid).entity
+    return int(entity.policy) | (s.SCHED_RESET_ON_FORK if entity.reset_on_fork else 0)
+
+
+@syscall("sched_setscheduler")
+def sys_sched_setscheduler(task: Task, pid: Pid, policy: Policy, param: UserPtr) -> int:
+    """sched_setscheduler(2): set the policy of a thread.
+
+    Partial: SCHED_DEADLINE fails with EBUSY: no bandwidth is set aside for it.
+    """
+    if policy < 0 or not param or pid < 0:
+        raise EINVAL
+    priority = _read_priority(task, param)
+    target = _target(task, pid)
+    reset = bool(policy & s.SCHED_RESET_ON_FORK)
+    return change(task, target, policy & ~s.SCHED_RESET_ON_FORK, priority, target.entity.nice, reset)
+
+
+@syscall("sched_setparam")
+def sys_sched_setparam(task: Task, pid: Pid, param: UserPtr) -> int:
+    """sched_setparam(2): set the priority within the policy."""
+    if not param or pid < 0:
+        raise EINVAL
+    priority = _read_priority(task, param)
+    target = _target(task, pid)
+    return change(task, target, KEEP, priority, target.entity.nice, False)
+
+
+def _read_priority(task: Task, param: int) -> int:
+    return int.from_bytes(task.mm.read(param, 4), "little", signed=True)
+
+
+def change(task: Task, target: Task, policy: int, priority: int, nice: int, reset: bool) -> int:
+    """Give `target` a policy (or KEEP), checked as sched(7) says: EINVAL for what makes no sense, EPERM, EBUSY."""
+    entity = target.entity
+    if policy == KEEP:
+        policy, reset = entity.policy, entity.reset_on_fork
+    elif policy not in POLICIES + REALTIME + (s.SCHED_DEADLINE,):
+        raise EINVAL("policy")
+    if not 0 <= priority <= 99 or (policy in REALTIME) != (priority != 0):
+        raise EINVAL("priority")
+    if _needs_privilege(task, target, policy, priority, nice, reset) and not task.creds.has_cap(CAP_SYS_NICE):
+        raise EPERM
+    if policy == s.SCHED_DEADLINE:
+        raise EBUSY("no bandwidth for SCHED_DEADLINE")
+    sched = task.kernel.sched
+    entity.reset_on_fork = reset
+    if policy in FAIR:
+        sched.set_nice(target, nice)
+    sched.set_policy(target, policy, priority)
+    if target.on_cpu or target is task:
+        target.work |= WORK_RESCHED
+        interrupt(target)
+    return 0
+
+
+def _needs_privilege(task: Task, target: Task, policy: int, priority: int, nice: int, reset: bool) -> bool:
+    """sched(7), "Privileges and resource limits"."""
+    entity = target.entity
+    limit = target.group.rlimits[r.RLIMIT_RTPRIO][0]
+    if policy in REALTIME:
+        raises = priority > entity.priority and priority > limit
+        denied = raises or (policy != entity.policy and not limit)
+    elif policy == s.SCHED_DEADLINE:
+        denied = True
+    else:
+        denied = policy in FAIR and nice < entity.nice and not within_nice_limit(target, nice)
+    leaves_idle = entity.policy == s.SCHED_IDLE and policy != s.SCHED_IDLE
+    return (
+        denied
+        or (leaves_idle and not within_nice_limit(target, entity.nice))
+        or not same_owner(task, target)
+        or (entity.reset_on_fork and not reset)
+    )
+
+
+@syscall("sched_getparam")
+def sys_sched_getparam(task: Task, pid: Pid, param: UserPtr) -> int:
+    """sched_getparam(2): the priority within the policy."""
+    if not param:
+        raise EINVAL
+    task.mm.write_u32(param, _target(task, pid).entity.priority)
+    return 0
+
+
+@syscall("sched_get_priority_max")
+def sys_sched_get_priority_max(task: Task, policy: Policy) -> int:
+    """sched_get_priority_max(2): the highest priority of a policy."""
+    return _priority(policy, 99)
+
+
+@syscall("sched_get_priority_min")
+def sys_sched_get_priority_min(task: Task, policy: Policy) -> int:
+    """sched_get_priority_min(2): the lowest priority of a policy."""
+    return _priority(policy, 1)
+
+
+def _priority(policy: int, realtime: int) -> int:
+    if policy in REALTIME:
+        return realtime
+    if policy not in POLICIES and policy != s.SCHED_DEADLINE:
+        raise EINVAL
+    return 0
+
+
+@syscall("sched_rr_get_interval")
+def sys_sched_rr_get_interval(task: Task, pid: Pid, interval: UserPtr) -> int:
+    """sched_rr_get_interval(2): the slice of a thread; 0 for SCHED_FIFO, which has no end."""
+    target = _target(task, pid)
+    task.mm.write(interval, struct.pack("<qq", *divmod(task.kernel.sched.interval_ns(target), 10**9)))
+    return 0
+
+
+# ---- attributes
+
+
+@syscall("sched_getattr")
+def sys_sched_getattr(task: Task, pid: Pid, attr: UserPtr, size: UInt, flags: UInt) -> int:
+    """sched_getattr(2): policy and parameters of a thread."""
+    if not attr or pid < 0 or not SCHED_ATTR_V0 <= size <= 4096 or flags:
+        raise EINVAL
+    entity = _target(task, pid).entity
+    fork_flag = s.SCHED_FLAG_RESET_ON_FORK if entity.reset_on_fork else 0
+    nice = 0 if entity.priority else entity.nice
+    length = min(size, SCHED_ATTR.size)
+    raw = SCHED_ATTR.pack(length, entity.policy, fork_flag, nice, entity.priority, 0, 0, 0, 0, 0)
+    task.mm.write(attr, raw[:length].ljust(size, b"\0"))
+    return 0
+
+
+@syscall("sched_setattr")
+def sys_sched_setattr(task: Task, pid: Pid, attr: UserPtr, flags: UInt) -> int:
+    """sched_setattr(2): set policy and parameters of a thread.
+
+    Partial: SCHED_DEADLINE fails with EBUSY, utilisation clamps with EOPNOTSUPP, as without CONFIG_UCLAMP_TASK.
+    """
+    if not attr or pid < 0 or flags:
+        raise EINVAL
+    policy, attr_flags, nice, priority, runtime, deadline, period = _read_attr(task, attr)
+    if attr_flags & s.SCHED_FLAG_KEEP_POLICY:
+        policy = KEEP
+    target = _target(task, pid)
+    entity = target.entity
+    if attr_flags & s.SCHED_FLAG_KEEP_PARAMS:
+        nice, priority = entity.nice, entity.priority
+    if attr_flags & ~s.SCHED_FLAG_ALL:
+        raise EINVAL("sched_flags")
+    if policy == s.SCHED_DEADLINE and not _deadline_makes_sense(runtime, deadline, period):
+        raise EINVAL("runtime <= deadline <= period")
+    if attr_flags & s.SCHED_FLAG_UTIL_CLAMP:
+        raise EOPNOTSUPP
+    return change(task, target, policy, priority, nice, bool(attr_flags & s.SCHED_FLAG_RESET_ON_FORK))
+
+
+def _read_attr(task: Task, attr: int) -> tuple[int, int, int, int, int, int, int]:
+    """policy, flags, nice, priority, and three times. Raises E2BIG after writing the size that is known."""
+    raw = task.mm.read(attr, 4)
+    size = int.from_bytes(raw, "little") or SCHED_ATTR_V0
+    known = False
+    if SCHED_ATTR_V0 <= size <= 4096:
+        raw += task.mm.read(attr + 4, size - 4)
+        known = not any(raw[SCHED_ATTR.size :])
+    if not known:
+        task.mm.write_u32(attr, SCHED_ATTR.size)
+        raise E2BIG
+    _, policy, flags, nice, priority, *times, _, _ = SCHED_ATTR.unpack(raw[: SCHED_ATTR.size].ljust(SCHED_ATTR.size, b"\0"))
+    if flags & s.SCHED_FLAG_UTIL_CLAMP and size < SCHED_ATTR.size:
+        raise EINVAL
+    if policy >> 31:
+        raise EINVAL("policy")
+    return policy, flags, max(-20, min(19, nice)), priority, *times
+
+
+def _deadline_makes_sense(runtime: int, deadline: int, period: int) -> bool:
+    """sched(7): 1024 <= runtime <= deadline <= period, and no sign bits."""
+    period = period or deadline
+    return bool(deadline) and 1024 <= runtime <= deadline <= period and not (deadline | period) >> 63
+
+
+# ---- affinity
+
+
+@syscall("sched_getaffinity")
+def sys_sched_getaffinity(task: Task, pid: Pid, cpusetsize: UInt, mask: UserPtr) -> int:
+    """sched_getaffinity(2): the CPUs a thread may use."""
+    if cpusetsize * 8 < task.kernel.machine.cpus or cpusetsize % 8:
+        raise EINVAL
+    task.mm.write_u64(mask, _target(task, pid).entity.affinity or all_cpus(task))
+    return 8
+
+
+def all_cpus(task: Task) -> int:
+    return (1 << task.kernel.machine.cpus) - 1
+
+
+@syscall("sched_setaffinity")
+def sys_sched_setaffinity(task: Task, pid: Pid, cpusetsize: UInt, mask: UserPtr) -> int:
+    """sched_setaffinity(2): choose the CPUs of a thread.
+
+    Partial: no machine tells its CPUs apart, and any of them runs any thread. The mask is checked, kept, inherited and
+    reported; getcpu(2) names its first CPU. Two threads bound to one CPU may run at the same time.
+    """
+    wanted = int.from_bytes(task.mm.read(mask, min(cpusetsize, MAX_MASK)), "little") & all_cpus(task)
+    target = _target(task, pid)
+    if not same_owner(task, target) and not task.creds.has_cap(CAP_SYS_NICE):
+        raise EPERM
+    if not wanted:
+        raise EINVAL
+    target.entity.affinity = wanted
+    return 0

@@ -10,7 +10,7 @@ from trapline.abi.fcntl import AT_FDCWD, O_CREAT, O_RDONLY, O_WRONLY
 from trapline.abi.stat import STAT
 from trapline.kernel.fs.fdtable import FdTable
 from trapline.kernel.fs.fscontext import FsContext
-from trapline.kernel.fs.tmpfs import TmpFs, make_tmpfs
+from trapline.kernel.fs.tmpfs import OPTIONS, TmpFs, make_tmpfs
 from trapline.kernel.fs.vfs import Vfs
 from trapline.kernel.syscalls.link import sys_renameat2
 from trapline.kernel.syscalls.open import sys_openat
@@ -66,7 +66,7 @@ class World:
         self.ram = Ram(32 << 20)
         self.time = 1_000
         self.vfs = Vfs(self.ram, self.now)
-        self.vfs.register_filesystem(b"tmpfs", make_tmpfs)
+        self.vfs.register_filesystem(b"tmpfs", make_tmpfs, OPTIONS)
         self.sb = TmpFs(self.vfs, mode=mode, **limits)
         self.vfs.mount_root(self.sb)
         self.logged: list[str] = []

@@ -18,9 +18,12 @@ if TYPE_CHECKING:
 
 
 class Mount:
-    """`sb` seen from `root` on; `flags` are MS_* of this mount alone."""
+    """`sb` seen from `root` on; `flags` are MS_* of this mount alone; `visits` counts the walks
+    into it, and `expiring` is that count when MNT_EXPIRE of umount2(2) marked it."""
 
-    __slots__ = ("__weakref__", "flags", "ident", "mountpoint", "parent", "root", "sb", "source")
+    __slots__ = (
+        "__weakref__", "expiring", "flags", "ident", "mountpoint", "parent", "root", "sb", "source", "unbindable", "visits",
+    )  # fmt: skip
 
     def __init__(self, sb: SuperBlock, root: Dentry, source: bytes = b"none", flags: int = 0, ident: int = 0) -> None:
         self.sb = sb
@@ -28,6 +31,9 @@ class Mount:
         self.source = source
         self.flags = flags
         self.ident = ident
+        self.visits = 0
+        self.expiring = -1
+        self.unbindable = False
         self.parent: Mount | None = None
         self.mountpoint: Dentry | None = None
 

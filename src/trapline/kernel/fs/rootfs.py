@@ -32,7 +32,7 @@ from trapline.kernel.fs.namei import mknod
 from trapline.kernel.fs.overlay import OverlayFs
 from trapline.kernel.fs.superblock import SuperBlock
 from trapline.kernel.fs.synthetic import SynthDir, SynthLink
-from trapline.kernel.fs.tmpfs import TmpFs, make_tmpfs
+from trapline.kernel.fs.tmpfs import OPTIONS, TmpFs, make_tmpfs
 
 if TYPE_CHECKING:
     from trapline.kernel.core import Kernel
@@ -97,7 +97,7 @@ def build_root(
     """
     vfs = kernel.vfs
     fds = Descriptors()
-    vfs.register_filesystem(b"tmpfs", make_tmpfs)
+    vfs.register_filesystem(b"tmpfs", make_tmpfs, OPTIONS)
     synth = SuperBlock(vfs, b"lower", TMPFS_MAGIC, read_only=True)
     here = b"/"
     if root is None:

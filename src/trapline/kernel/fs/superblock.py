@@ -8,6 +8,7 @@ from __future__ import annotations
 from itertools import count
 from typing import TYPE_CHECKING, NamedTuple
 
+from trapline.abi.errno import EINVAL
 from trapline.abi.stat import makedev
 
 if TYPE_CHECKING:
@@ -56,6 +57,11 @@ class SuperBlock:
 
     def unmounted(self) -> None:
         """The last mount of it left the tree; open files may still use it."""
+
+    def reconfigure(self, options: dict[bytes, bytes]) -> None:
+        """Change options of a file system that is in use; raises EINVAL, having changed nothing."""
+        if options:
+            raise EINVAL(f"{self.fstype!r} has no options to change")
 
     def sync(self) -> None:
         """Write everything back: syncfs(2)."""

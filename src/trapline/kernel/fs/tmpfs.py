@@ -24,6 +24,7 @@ from trapline.kernel.fs.mount import Mount, Path
 if TYPE_CHECKING:
     from trapline.kernel.fs.vfs import Vfs
 
+OPTIONS = frozenset(b"size nr_blocks nr_inodes mode uid gid huge inode64 inode32 noswap".split())
 
 
 class TmpFs(MemorySuperBlock):
@@ -41,10 +42,32 @@ class TmpFs(MemorySuperBlock):
         self.charge_inode()
         self.root = MemDir(self, S_IFDIR | mode, uid, gid)
 
+    def describe(self, options: dict[bytes, bytes]) -> None:
+        """Show what was asked for in /proc/mounts."""
+        if b"size" in options or b"nr_blocks" in options:
+            self.options = b",size=%dk" % (self.max_pages << 2)
+
+    def reconfigure(self, options: dict[bytes, bytes]) -> None:
+        """New limits. EINVAL for less than is in use, and for a limit where there was none; the owner stays."""
+        numbers = _numbers(options, self.ram.frames.limit_pages << 12)
+        pages = numbers.get("max_pages", self.max_pages)
+        inodes = numbers.get("max_inodes", self.max_inodes)
+        for new, old, used in ((pages, self.max_pages, self.used_pages), (inodes, self.max_inodes, self.used_inodes)):
+            if new and new != old and (not old or new < used):
+                raise EINVAL("too small for what is in use")
+        self.max_pages, self.max_inodes = pages, inodes
+        self.describe(options)
+
 
 def make_tmpfs(vfs: Vfs, source: bytes, options: dict[bytes, bytes], task: Any) -> TmpFs:
     """mount(2) of type tmpfs: options size=, nr_blocks=, nr_inodes=, mode=, uid=, gid=."""
-    total = vfs.ram.frames.limit_pages << 12
+    sb = TmpFs(vfs, **_numbers(options, vfs.ram.frames.limit_pages << 12))
+    sb.describe(options)
+    return sb
+
+
+def _numbers(options: dict[bytes, bytes], total: int) -> dict[str, int]:
+    """What TmpFs takes, of mount options. EINVAL for a bad value."""
     numbers: dict[str, int] = {}
     for name, value in options.items():
         if name == b"size":
@@ -60,12 +83,7 @@ def make_tmpfs(vfs: Vfs, source: bytes, options: dict[bytes, bytes], task: Any) 
                 numbers[name.decode()] = int(value, 8) & 0o7777 if name == b"mode" else int(value)
             except ValueError:
                 raise EINVAL from None
-        elif name not in (b"huge", b"inode64", b"inode32", b"noswap"):
-            raise EINVAL(f"tmpfs has no option {name!r}")
-    sb = TmpFs(vfs, **numbers)
-    if b"size" in options:
-        sb.options = b",size=%dk" % (sb.max_pages << 2)
-    return sb
+    return numbers
 
 
 def shm_superblock(vfs: Vfs) -> TmpFs:

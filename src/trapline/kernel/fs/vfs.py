@@ -34,7 +34,6 @@ if TYPE_CHECKING:
 Factory = Callable[["Vfs", bytes, dict[bytes, bytes], Any], SuperBlock]
 
 MAX_DENTRIES = 100_000
-MAX_MOUNTS = 4096
 
 
 class Vfs:
@@ -46,8 +45,10 @@ class Vfs:
         self.ram = ram
         self.now = now
         self.mounts: list[Mount] = []  #: in the order they were mounted; the root first
+        self.detached: dict[Mount, None] = {}  #: the tops of trees that are not attached: see `tree`
         self._mounted: dict[tuple[Mount, Dentry], Mount] = {}
         self._factories: dict[bytes, Factory] = {}
+        self._options: dict[bytes, frozenset[bytes]] = {}
         self._devs = count(2).__next__
         self._mount_ids = count(21).__next__
         self._cookies = count(1).__next__
@@ -68,18 +69,27 @@ class Vfs:
 
     # ---- file systems and mounts
 
-    def register_filesystem(self, fstype: bytes, factory: Factory) -> None:
+    def register_filesystem(self, fstype: bytes, factory: Factory, options: frozenset[bytes] = frozenset()) -> None:
+        """`factory` makes instances of `fstype`, which takes mount options of these names."""
         self._factories[fstype] = factory
+        self._options[fstype] = options
 
     def filesystems(self) -> list[bytes]:
         return list(self._factories)
 
     def make_superblock(self, fstype: bytes, source: bytes, options: dict[bytes, bytes], task: Any = None) -> SuperBlock:
-        """A new instance of a registered file system; raises ENODEV."""
+        """A new instance of a registered file system; raises ENODEV, EINVAL."""
         factory = self._factories.get(fstype)
         if factory is None:
             raise ENODEV
+        for name in options:
+            self.check_option(fstype, name)
         return factory(self, source, options, task)
+
+    def check_option(self, fstype: bytes, name: bytes) -> None:
+        """Raise EINVAL for a mount option that the type does not have."""
+        if name not in self._options.get(fstype, ()):
+            raise EINVAL(f"Unknown parameter '{name.decode(errors='replace')}'")
 
     def new_mount(self, sb: SuperBlock, source: bytes = b"none", flags: int = 0, root: Dentry | None = None) -> Mount:
         """A mount that is not in the tree yet."""
@@ -94,15 +104,24 @@ class Vfs:
 
     def mount(self, mount: Mount, at: Path) -> Mount:
         """Put `mount` over the place `at`."""
-        if (at.inode.mode & S_IFMT == S_IFDIR) != (mount.root.inode.mode & S_IFMT == S_IFDIR):  # type: ignore[union-attr]
-            raise ENOTDIR
-        if at.dentry.deleted:
-            raise ENOENT
-        self._attach(mount, at)
+        self.check_place(mount, at)
+        self.hang(mount, at)
         self.mounts.append(mount)
         return mount
 
-    def _attach(self, mount: Mount, at: Path) -> None:
+    def check_place(self, mount: Mount, at: Path) -> None:
+        """Raise ENOTDIR or ENOENT where `mount` cannot be put."""
+        assert mount.root.inode is not None
+        self.check_place_of(mount.root.inode, at)
+
+    def check_place_of(self, inode: Inode, at: Path) -> None:
+        if (at.inode.mode & S_IFMT == S_IFDIR) != (inode.mode & S_IFMT == S_IFDIR):
+            raise ENOTDIR
+        if at.dentry.deleted:
+            raise ENOENT
+
+    def hang(self, mount: Mount, at: Path) -> None:
+        """Make `mount` cover the place `at`, whatever tree that is in."""
         mount.parent = at.mount
         mount.mountpoint = at.dentry
         self._mounted[at.mount, at.dentry] = mount
@@ -126,14 +145,17 @@ class Vfs:
 
     def umount(self, mount: Mount, *, lazy: bool = False) -> None:
         """Remove a mount from the tree; raises EBUSY if something is mounted on it, unless lazy."""
-        tree = self._mounted_below(mount)
+        tree = self.below(mount)
         if len(tree) > 1 and not lazy:
             raise EBUSY
         for each in reversed(tree):
-            self.detach(each)
+            if each.parent is not None:
+                self.detach(each)
+                each.parent = each.mountpoint = None
         gone = set(tree)
         self.mounts = [each for each in self.mounts if each not in gone]
-        still = {each.sb for each in self.mounts}
+        self.detached.pop(mount, None)
+        still = {each.sb for each in self.mounts} | {each.sb for top in self.detached for each in self.below(top)}
         for each in tree:
             if each.sb not in still:
                 still.add(each.sb)
@@ -142,10 +164,10 @@ class Vfs:
                 if not lazy:
                     each.root.inode = None  # nobody uses it: its frames are free now, not at the next collection
 
-    def _mounted_below(self, mount: Mount) -> list[Mount]:
+    def below(self, mount: Mount) -> list[Mount]:
         """`mount` and what hangs below it, each after what it hangs on."""
         below: dict[Mount | None, list[Mount]] = {}
-        for each in self.mounts:
+        for each in self._mounted.values():
             below.setdefault(each.parent, []).append(each)
         tree = [mount]
         for each in tree:
@@ -157,16 +179,12 @@ class Vfs:
         for sb in {each.sb for each in self.mounts}:
             sb.sync()
 
-    def move_mount(self, mount: Mount, to: Path) -> None:
-        self.detach(mount)
-        self._attach(mount, to)
-
     def pivot(self, mount: Mount, put_old: Path) -> None:
         """Make `mount` the top of the tree, and hang the old top over `put_old`."""
         old = self.root.mount
         self.detach(mount)
         mount.parent = mount.mountpoint = None
-        self._attach(old, put_old)
+        self.hang(old, put_old)
         self.root = Path(mount, mount.root)
         self.mounts.remove(mount)
         self.mounts.insert(0, mount)
@@ -175,6 +193,7 @@ class Vfs:
         """The top of what is mounted on a place (the place itself if nothing is)."""
         covering = self._mounted.get((mount, dentry))
         while covering is not None:
+            covering.visits += 1
             mount, dentry = covering, covering.root
             covering = self._mounted.get((mount, dentry)) if dentry.mounts else None
         return mount, dentry

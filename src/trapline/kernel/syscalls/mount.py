@@ -5,7 +5,7 @@ from __future__ import annotations
 from typing import TYPE_CHECKING, Annotated
 
 from trapline.abi.capability import CAP_SYS_ADMIN
-from trapline.abi.errno import EBUSY, EINVAL, ENODEV, ENOSPC, ENOTDIR, EPERM
+from trapline.abi.errno import EAGAIN, EBUSY, EINVAL, ELOOP, ENOTDIR, EPERM
 from trapline.abi.fcntl import AT_FDCWD
 from trapline.abi.mount import (
     MNT_DETACH,
@@ -15,20 +15,24 @@ from trapline.abi.mount import (
     MS_MGC_MSK,
     MS_MGC_VAL,
     MS_MOVE,
+    MS_NOATIME,
+    MS_NODIRATIME,
     MS_PER_MOUNT,
     MS_PRIVATE,
     MS_RDONLY,
     MS_REC,
+    MS_RELATIME,
     MS_REMOUNT,
     MS_SHARED,
     MS_SILENT,
     MS_SLAVE,
+    MS_STRICTATIME,
     MS_UNBINDABLE,
     UMOUNT_NOFOLLOW,
 )
 from trapline.abi.stat import S_IFDIR, S_IFMT
+from trapline.kernel.fs import tree
 from trapline.kernel.fs.mount import Path as FsPath
-from trapline.kernel.fs.vfs import MAX_MOUNTS
 from trapline.kernel.syscalls.atpath import check_flags
 from trapline.kernel.syscalls.declare import Arg, Path, Str, UserPtr, syscall
 
@@ -38,11 +42,12 @@ if TYPE_CHECKING:
 
 MountFlags = Annotated[int, Arg(64, "flags:mount")]
 UmountFlags = Annotated[int, Arg(-32, "flags:umount")]
-_PROPAGATION = MS_PRIVATE | MS_SHARED | MS_SLAVE | MS_UNBINDABLE
+PROPAGATION = MS_PRIVATE | MS_SHARED | MS_SLAVE | MS_UNBINDABLE
+ATIME = MS_NOATIME | MS_RELATIME | MS_STRICTATIME | MS_NODIRATIME
 
 
-def _string(task: Task, address: int, limit: int = 4096) -> bytes:
-    """A string argument, empty for a null pointer; EINVAL if it is longer than a page."""
+def read_string(task: Task, address: int, limit: int = 4096) -> bytes:
+    """A string argument, empty for a null pointer; EINVAL if it is longer than `limit`."""
     if not address:
         return b""
     text = task.mm.read_cstr(address, limit)
@@ -61,18 +66,25 @@ def parse_options(data: bytes) -> dict[bytes, bytes]:
     return options
 
 
+def per_mount(flags: int) -> int:
+    """The flags of a mount, from those of mount(2): relatime is the default."""
+    atime = MS_NOATIME if flags & MS_NOATIME else 0 if flags & MS_STRICTATIME else MS_RELATIME
+    return flags & MS_PER_MOUNT & ~(MS_NOATIME | MS_RELATIME) | atime
+
+
 @syscall("mount")
 def sys_mount(
     task: Task, source: Str, target: Path, filesystemtype: Str, mountflags: MountFlags, data: UserPtr
 ) -> int:
     """mount(2): put a file system, or a part of the tree, over a directory; move or change a mount.
 
-    Partial: the types are those the kernel has (tmpfs, proc, sysfs, ...); nothing is ever read from a device. Propagation
-    types are accepted, and every mount stays private. A remount changes the flags only.
+    Partial: the types are those the kernel has (tmpfs, proc, sysfs, ...); nothing is ever read from a device. MS_SHARED is
+    refused with EINVAL: no mount passes its changes on, so each is private, or unbindable. MS_STRICTATIME shows no relatime,
+    and access times move as with it; MS_LAZYTIME, MS_SYNCHRONOUS and MS_DIRSYNC have no disk to act on.
     """
-    kind = _string(task, filesystemtype)
-    name = _string(task, source)
-    options = _string(task, data)
+    kind = read_string(task, filesystemtype)
+    name = read_string(task, source)
+    options = parse_options(read_string(task, data))
     vfs = task.kernel.vfs
     at = vfs.walk(task, AT_FDCWD, task.mm.read_path(target))
     if not task.creds.has_cap(CAP_SYS_ADMIN):
@@ -81,44 +93,84 @@ def sys_mount(
     if flags & MS_MGC_MSK == MS_MGC_VAL:
         flags &= ~MS_MGC_MSK
     if flags & MS_REMOUNT:
-        return _remount(at, flags)
-    if flags & _PROPAGATION:
-        return _check_propagation(at, flags)
-    if len(vfs.mounts) >= MAX_MOUNTS:
-        raise ENOSPC
+        return _remount(task, at, flags, options)
     if flags & MS_BIND:
         return _bind(task, name, at, flags)
+    if flags & PROPAGATION:
+        return _propagation(task, at, flags)
     if flags & MS_MOVE:
         return _move(task, name, at)
+    if not kind:
+        raise EINVAL("no type")
+    sb = vfs.make_superblock(kind, name, options, task)
+    if flags & MS_RDONLY:
+        sb.read_only = True
     if at.inode.mode & S_IFMT != S_IFDIR:
         raise ENOTDIR
-    if not kind:
-        raise ENODEV
-    sb = vfs.make_superblock(kind, name, parse_options(options), task)
-    vfs.mount(vfs.new_mount(sb, name or b"none", flags & MS_PER_MOUNT), at)
+    tree.attach(vfs, vfs.new_mount(sb, name or b"none", per_mount(flags)), at)
     return 0
 
 
-def _is_mounted(at: FsPath) -> None:
+def is_mounted(at: FsPath) -> None:
     if at.dentry is not at.mount.root:
         raise EINVAL("not a mount point")
 
 
-def _remount(at: FsPath, flags: int) -> int:
-    _is_mounted(at)
-    if not flags & MS_BIND and at.mount.parent is not None:
-        at.mount.sb.read_only = bool(flags & MS_RDONLY)
-    keep_read_only = at.mount.flags & MS_RDONLY if at.mount.sb.fstype == b"hostfs" else 0
-    at.mount.flags = flags & MS_PER_MOUNT | keep_read_only
+def writing(task: Task) -> set[Mount]:
+    """The mounts on which some process has a file open that it may write."""
+    found: set[Mount] = set()
+    for each in task.kernel.tasks.values():
+        if each.files is not None:
+            found |= {file.path.mount for _, file in each.files.items() if file.path is not None and file.writable}
+    return found
+
+
+def set_flags(mount: Mount, flags: int) -> None:
+    """New MS_* flags of one mount. What the user bound read-only stays so."""
+    keep = mount.flags & MS_RDONLY if mount.sb.fstype == b"hostfs" and mount.sb.read_only else 0
+    mount.flags = flags | keep
+
+
+def _remount(task: Task, at: FsPath, flags: int, options: dict[bytes, bytes]) -> int:
+    is_mounted(at)
+    mount, vfs = at.mount, task.kernel.vfs
+    tree.in_tree(vfs, mount)
+    wanted = per_mount(flags)
+    if not flags & ATIME:
+        wanted = wanted & ~ATIME | mount.flags & ATIME
+    affected = [mount] if flags & MS_BIND else [each for each in vfs.mounts if each.sb is mount.sb]
+    if flags & MS_RDONLY and not mount.read_only():
+        tree.check_writers(vfs, affected, writing(task))
+    if not flags & MS_BIND:
+        reconfigure(mount, options, bool(flags & MS_RDONLY))
+    set_flags(mount, wanted)
     return 0
 
 
-def _check_propagation(at: FsPath, flags: int) -> int:
-    kinds = flags & _PROPAGATION
-    if kinds & (kinds - 1) or flags & ~(_PROPAGATION | MS_REC):
+def reconfigure(mount: Mount, options: dict[bytes, bytes], read_only: bool) -> None:
+    """Change the file system of a mount. EINVAL, EPERM."""
+    sb = mount.sb
+    if sb.fstype == b"hostfs" and sb.read_only and not read_only:
+        raise EPERM("what was bound read-only stays read-only")
+    sb.reconfigure(options)
+    sb.read_only = read_only
+
+
+def _propagation(task: Task, at: FsPath, flags: int) -> int:
+    kinds = flags & PROPAGATION
+    if kinds & (kinds - 1) or flags & ~(PROPAGATION | MS_REC):
         raise EINVAL
-    _is_mounted(at)
+    is_mounted(at)
+    set_propagation(tree.with_below(task.kernel.vfs, at.mount, bool(flags & MS_REC)), kinds)
     return 0
+
+
+def set_propagation(mounts: list[Mount], kind: int) -> None:
+    """MS_PRIVATE, MS_SLAVE (of nobody: the same) or MS_UNBINDABLE; MS_SHARED raises EINVAL."""
+    if kind == MS_SHARED:
+        raise EINVAL("mounts do not pass changes on")
+    for each in mounts:
+        each.unbindable = kind == MS_UNBINDABLE or (each.unbindable and kind == MS_SLAVE)
 
 
 def _bind(task: Task, name: bytes, at: FsPath, flags: int) -> int:
@@ -127,65 +179,60 @@ def _bind(task: Task, name: bytes, at: FsPath, flags: int) -> int:
         raise EINVAL
     vfs = task.kernel.vfs
     source = vfs.walk(task, AT_FDCWD, name)
-    below = [each for each in vfs.mounts if flags & MS_REC and _is_inside(each, source)]
-    if len(vfs.mounts) + len(below) >= MAX_MOUNTS:
-        raise ENOSPC
-    top = vfs.new_mount(source.mount.sb, source.mount.source, source.mount.flags, source.dentry)
-    copies = {source.mount: top}
-    vfs.mount(top, at)
-    for each in below:
-        assert each.parent is not None and each.mountpoint is not None
-        copy = copies[each] = vfs.new_mount(each.sb, each.source, each.flags, each.root)
-        vfs.mount(copy, FsPath(copies[each.parent], each.mountpoint))
+    tree.in_tree(vfs, source.mount)
+    vfs.check_place_of(source.inode, at)
+    copy = tree.copy(vfs, source, bool(flags & MS_REC))
+    tree.attach(vfs, copy, at)
     return 0
 
 
-def _is_inside(mount: Mount, path: FsPath) -> bool:
-    """`mount` hangs, directly or through others, below `path`."""
-    while mount.parent is not None and mount.mountpoint is not None:
-        dentry = mount.mountpoint
-        if mount.parent is path.mount:
-            while dentry is not path.dentry:
-                if dentry.parent is dentry:
-                    return False
-                dentry = dentry.parent
-            return True
-        mount = mount.parent
-    return False
+def check_kind(mount: Mount, at: FsPath) -> None:
+    """EINVAL to put a directory over a file, or a file over a directory."""
+    assert mount.root.inode is not None
+    if (mount.root.inode.mode & S_IFMT == S_IFDIR) != (at.inode.mode & S_IFMT == S_IFDIR):
+        raise EINVAL
 
 
 def _move(task: Task, name: bytes, at: FsPath) -> int:
     if not name:
         raise EINVAL
-    source = task.kernel.vfs.walk(task, AT_FDCWD, name)
-    _is_mounted(source)
-    if source.mount.parent is None or at.mount is source.mount or _is_inside(at.mount, FsPath(source.mount, source.mount.root)):
-        raise EINVAL
-    if (source.inode.mode & S_IFMT == S_IFDIR) != (at.inode.mode & S_IFMT == S_IFDIR):
-        raise ENOTDIR
-    task.kernel.vfs.move_mount(source.mount, at)
+    vfs = task.kernel.vfs
+    source = vfs.walk(task, AT_FDCWD, name)
+    is_mounted(source)
+    move(task, source.mount, at)
     return 0
+
+
+def move(task: Task, mount: Mount, at: FsPath) -> None:
+    """MS_MOVE and move_mount(2) of an attached mount."""
+    if mount.parent is None:
+        raise EINVAL("the root stays where it is")
+    check_kind(mount, at)
+    if at.mount is mount or tree.is_inside(at.mount, FsPath(mount, mount.root)):
+        raise ELOOP
+    tree.move(task.kernel.vfs, mount, at)
 
 
 @syscall("umount2")
 def sys_umount2(task: Task, target: Path, flags: UmountFlags) -> int:
-    """umount2(2): remove a mount.
-
-    Partial: MNT_EXPIRE removes a mount that is not in use at once, at the second call it would take.
-    """
+    """umount2(2): remove a mount."""
     check_flags(flags, MNT_FORCE | MNT_DETACH | MNT_EXPIRE | UMOUNT_NOFOLLOW)
     vfs = task.kernel.vfs
     at = vfs.walk(task, AT_FDCWD, task.mm.read_path(target), not flags & UMOUNT_NOFOLLOW)
-    if flags & MNT_EXPIRE and flags & (MNT_FORCE | MNT_DETACH):
-        raise EINVAL
-    _is_mounted(at)
     if not task.creds.has_cap(CAP_SYS_ADMIN):
         raise EPERM
+    is_mounted(at)
+    tree.in_tree(vfs, at.mount)
     mount = at.mount
+    if flags & MNT_EXPIRE and (flags & (MNT_FORCE | MNT_DETACH) or mount.parent is None):
+        raise EINVAL
     if mount.parent is None:
         raise EBUSY if not flags & MNT_DETACH else EINVAL
     if not flags & MNT_DETACH and _in_use(task, mount):
         raise EBUSY
+    if flags & MNT_EXPIRE and mount.expiring != mount.visits - 1:  # somebody but this walk was here since it was marked
+        mount.expiring = mount.visits
+        raise EAGAIN
     vfs.umount(mount, lazy=bool(flags & MNT_DETACH))
     return 0
 
@@ -206,19 +253,19 @@ def _in_use(task: Task, mount: Mount) -> bool:
 def sys_pivot_root(task: Task, new_root: Path, put_old: Path) -> int:
     """pivot_root(2): make another mount the root of the tree, and put the old one below it."""
     vfs = task.kernel.vfs
-    new = vfs.walk(task, AT_FDCWD, task.mm.read_path(new_root))
-    put = vfs.walk(task, AT_FDCWD, task.mm.read_path(put_old))
     if not task.creds.has_cap(CAP_SYS_ADMIN):
         raise EPERM
+    new = vfs.walk(task, AT_FDCWD, task.mm.read_path(new_root))
+    put = vfs.walk(task, AT_FDCWD, task.mm.read_path(put_old))
     if new.inode.mode & S_IFMT != S_IFDIR or put.inode.mode & S_IFMT != S_IFDIR:
         raise ENOTDIR
     old = task.fs.root
     if new.mount is old.mount or put.mount is old.mount:
         raise EBUSY
-    _is_mounted(new)
+    is_mounted(new)
     if old.dentry is not old.mount.root or old.mount.parent is not None or new.mount.parent is None:
         raise EINVAL
-    if put.mount is not new.mount and not _is_inside(put.mount, new):
+    if put.mount is not new.mount and not tree.is_inside(put.mount, new):
         raise EINVAL
     vfs.pivot(new.mount, put)
     for each in task.kernel.tasks.values():

@@ -20,7 +20,15 @@ from trapline.abi.errno import (
 from trapline.abi.fcntl import O_NONBLOCK
 from trapline.abi.rw import UIO_MAXIOV
 from trapline.kernel.net.garbage import collect_garbage
-from trapline.kernel.net.message import ControlWriter, Message, Ucred, joined, load_cargo, parse_control, ucred_of
+from trapline.kernel.net.message import (
+    ControlWriter,
+    Message,
+    Ucred,
+    joined,
+    load_cargo,
+    parse_control,
+    ucred_of,
+)
 from trapline.kernel.net.unix import CONNECTED, UnixSocket
 from trapline.kernel.net.unix_address import autobind, find, pack, parse, read_address, write_address
 from trapline.kernel.sync.park import Interrupted

@@ -15,7 +15,7 @@ from imports import SOURCE, Import, imports, modules
 #: From the bottom up; names in one string stand beside each other.
 LAYERS = ("abi", "machine", "kernel", "user", "scope", "labs embed api", "cli")
 #: Within kernel; modules directly in kernel/ (core, config, boot) stand on top, but for constants (uts).
-KERNEL = ("uts", "sync", "mm", "fs net ipc drivers", "task sched", "exec", "syscalls", "entry")
+KERNEL = ("uts", "sync", "mm", "fs net ipc drivers bpf", "task sched", "security exec", "syscalls", "entry")
 #: All of the machine that the kernel may name.
 CONTRACT = ("trapline.machine.contract", "trapline.machine.ram", "trapline.machine.paging")
 

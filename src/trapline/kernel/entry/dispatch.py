@@ -11,7 +11,7 @@ from __future__ import annotations
 from collections.abc import Callable
 from typing import TYPE_CHECKING, Any
 
-from trapline.abi.errno import EINTR, ENOSYS, Errno
+from trapline.abi.errno import EINTR, Errno
 from trapline.kernel.entry.table import Table, i386_table, native_table
 from trapline.kernel.sync import park
 from trapline.kernel.sync.park import Interrupted
@@ -24,7 +24,6 @@ if TYPE_CHECKING:
 
 MASK64 = (1 << 64) - 1
 _EINTR = -EINTR.number
-_ENOSYS = -ENOSYS.number
 
 
 class Dispatcher:
@@ -61,8 +60,7 @@ class Dispatcher:
         except IndexError:
             if number < len(table.thunks):
                 raise
-            self.kernel.log_once(("syscall", number), f"system call {number:#x}: no such number: ENOSYS")
-            result = _ENOSYS
+            result = table.beyond(task, regs, number)
         if result.__class__ is not int:
             task.coro = result
             return self.step(task)

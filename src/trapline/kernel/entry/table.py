@@ -13,11 +13,12 @@ from typing import Any
 
 from trapline.abi import syscalls as numbers
 from trapline.abi.arch import ABIS
-from trapline.abi.errno import ENOSYS
+from trapline.abi.errno import ENOSYS, Errno
 from trapline.kernel.syscalls.declare import REFUSALS, SYSCALLS, Parameter, Result, SystemCall, parameters
 from trapline.machine.contract import Arch
 
 Thunk = Callable[[Any, "array[int]"], Result]
+Guard = Callable[[Any, int, Thunk], Thunk]
 
 #: Calls whose arguments and structures are the same for 32-bit code, so that `int $0x80` may use the 64-bit handlers.
 #: The rest of the 32-bit table answers ENOSYS.
@@ -36,6 +37,7 @@ _I386_RENAMED = {
     "getgroups32": "getgroups", "setresuid32": "setresuid", "setresgid32": "setresgid", "chown32": "chown",
     "fchown32": "fchown", "lchown32": "lchown",
 }  # fmt: skip
+AUDIT_ARCH_I386 = 0x40000003
 _I386_ARGS = (11, 14, 12, 9, 8, 10)  # ebx ecx edx esi edi ebp, as indices of abi.x86_64
 
 
@@ -50,8 +52,12 @@ class Table:
         nr: int,
         width: int = 64,
         order: dict[str, tuple[int, ...]] | None = None,
+        audit: int = 0,
     ) -> None:
         self._kernel = kernel
+        self.audit = audit  #: AUDIT_ARCH_* of the convention
+        self._mask = (1 << width) - 1
+        self._guard: Guard | None = None
         self._order = order or {}  #: calls whose arguments come in another order than declared, `Abi.order`
         self._args = args
         self._nr = nr
@@ -64,9 +70,39 @@ class Table:
         self.replaced: dict[str, Callable[..., Result]] = {}
 
     def _first_use(self, task: Any, regs: array[int]) -> Result:
-        number = regs[self._nr]
-        self.thunks[number] = thunk = self.make(number)
+        number = regs[self._nr] & self._mask
+        thunk = self.make(number)
+        if self._guard is not None:
+            thunk = self._guard(self, number, thunk)
+        self.thunks[number] = thunk
         return thunk(task, regs)
+
+    def set_guard(self, guard: Guard) -> None:
+        """From now on `guard(table, number, thunk)` stands in front of every thunk: some task restricts its calls."""
+        if self._guard is None:
+            self._guard = guard
+            self.thunks = [self._first_use] * len(self.thunks)
+
+    def beyond(self, task: Any, regs: array[int], number: int) -> int:
+        """The result of a number the table does not have."""
+        thunk: Thunk = self._no_such_number
+        if self._guard is not None:
+            thunk = self._guard(self, number, thunk)
+        try:
+            result = thunk(task, regs)
+        except Errno as error:
+            return -error.number
+        assert isinstance(result, int)
+        return result
+
+    def _no_such_number(self, task: Any, regs: array[int]) -> Result:
+        number = regs[self._nr] & self._mask
+        self._kernel.log_once(("syscall", number), f"system call {number:#x}: no such number: ENOSYS")
+        raise ENOSYS
+
+    def arguments(self, regs: array[int]) -> tuple[int, ...]:
+        """All six argument registers, as they are."""
+        return tuple(regs[each] & self._mask for each in self._args)
 
     def make(self, number: int) -> Thunk:
         """The thunk of one number: the handler's, a refusal, or ENOSYS with a note on the kernel log."""
@@ -127,13 +163,13 @@ def _convert(register: str, want: int, have: int) -> str:
 def native_table(kernel: Any, arch: Arch) -> Table:
     """The architecture's own table."""
     abi = ABIS[arch.name]
-    return Table(kernel, abi.numbers, arch.args, arch.nr, order=abi.order)
+    return Table(kernel, abi.numbers, arch.args, arch.nr, order=abi.order, audit=abi.audit)
 
 
 def i386_table(kernel: Any, arch: Arch) -> Table:
     """What `int $0x80` reaches: the 32-bit numbers, for the calls that are the same in both. Only x86-64 code gets there."""
     shared = {_I386_RENAMED.get(name, name): nr for name, nr in numbers.I386.items()}
-    table = Table(kernel, numbers.I386, _I386_ARGS, arch.nr, width=32)
+    table = Table(kernel, numbers.I386, _I386_ARGS, arch.nr, width=32, audit=AUDIT_ARCH_I386)
     for name, number in shared.items():
         known = name in I386_SHARED or name in _I386_RENAMED.values()
         table.names[number] = name if known else f"i386 {name}"

@@ -37,6 +37,7 @@ from trapline.kernel.syscalls import (  # noqa: F401
     riscv,
     rw,
     schedule,
+    seccomp,
     sem,
     sendfile,
     shm,

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from contextlib import suppress
 from typing import TYPE_CHECKING, Annotated
 
 from trapline.abi import ipc
@@ -14,6 +15,7 @@ from trapline.kernel.ipc.mqueue.queue import Message, Notification, Queue, Queue
 from trapline.kernel.sync.park import Interrupted
 from trapline.kernel.syscalls.declare import Arg, Fd, Mode, Result, Size, Str, UInt, UserPtr, syscall
 from trapline.kernel.syscalls.timearg import after, read_timespec
+from trapline.kernel.task.signals.send import SigInfo, send_to_group
 
 if TYPE_CHECKING:
     from trapline.kernel.task.task import Task
@@ -156,7 +158,15 @@ def sys_mq_notify(task: Task, mqdes: Fd, sevp: Sigevent) -> int:
         if queue.notification is not None and queue.notification.group is task.group:
             queue.forget_notification()
         return 0
-    queue.notify_me(Notification(task.group, task.files, notify, signo, value))
+
+    def tell(sender: Task) -> None:
+        if notify != s.SIGEV_NONE and signo:
+            info = SigInfo(signo, s.SI_MESGQ, pid=sender.group.pid, uid=sender.creds.uid, value=value)
+            with suppress(EAGAIN):
+                send_to_group(group, info)
+
+    group = task.group
+    queue.notify_me(Notification(group, task.files, notify, signo, tell))
     return 0
 
 

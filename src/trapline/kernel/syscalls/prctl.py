@@ -7,10 +7,13 @@ from typing import TYPE_CHECKING, Annotated
 from trapline.abi import prctl as p
 from trapline.abi.capability import CAP_SETPCAP
 from trapline.abi.errno import EBUSY, EFAULT, EINVAL, ENODEV, EPERM, ESRCH
+from trapline.abi.seccomp import SECCOMP_MODE_FILTER, SECCOMP_MODE_STRICT
 from trapline.abi.signal import NSIG
 from trapline.abi.x86_64 import FS_BASE, GS_BASE
 from trapline.kernel.fs.proc.base import may_inspect
+from trapline.kernel.security import seccomp
 from trapline.kernel.syscalls.declare import Arg, Int, Pid, Size, UInt, ULong, UserPtr, syscall
+from trapline.kernel.syscalls.seccomp import set_filter
 from trapline.kernel.task.creds import CAP_LAST
 
 if TYPE_CHECKING:
@@ -125,7 +128,7 @@ def sys_prctl(
 ) -> int:
     """prctl(2): operations on a process or thread.
 
-    Partial: PR_SET_SECCOMP, PR_SET_MM and the rarer options answer EINVAL; PR_SET_TSC knows PR_TSC_ENABLE only.
+    Partial: PR_SET_MM and the rarer options answer EINVAL; PR_SET_TSC knows PR_TSC_ENABLE only.
     """
     handler = _OPTIONS.get(option)
     if handler is None:
@@ -278,6 +281,15 @@ def _set_tsc(task: Task, args: _Args) -> int:
     return 0
 
 
+def _set_seccomp(task: Task, args: _Args) -> int:
+    if args[0] == SECCOMP_MODE_STRICT:
+        seccomp.set_strict(task)
+        return 0
+    if args[0] != SECCOMP_MODE_FILTER:
+        raise EINVAL
+    return set_filter(task, 0, args[1])
+
+
 def _set_vma(task: Task, args: _Args) -> int:
     if args[0] != p.PR_SET_VMA_ANON_NAME:
         raise EINVAL
@@ -307,7 +319,8 @@ _OPTIONS: dict[int, Callable[[Task, _Args], int]] = {
     p.PR_GET_TID_ADDRESS: _tid_address,
     p.PR_GET_TSC: _get_tsc,
     p.PR_SET_TSC: _set_tsc,
-    p.PR_GET_SECCOMP: lambda task, args: 0,
+    p.PR_GET_SECCOMP: lambda task, args: task.seccomp.mode if task.seccomp is not None else 0,
+    p.PR_SET_SECCOMP: _set_seccomp,
     p.PR_GET_THP_DISABLE: lambda task, args: 0,
     p.PR_SET_VMA: _set_vma,
 }

@@ -185,10 +185,16 @@ def _rights(task: Any) -> list[bytes]:
     cpus = task.kernel.machine.cpus
     allowed = (1 << cpus) - 1
     lines = [b"%b:\t%016x" % each for each in sets]
-    lines += [b"NoNewPrivs:\t%d" % task.no_new_privs, b"Seccomp:\t0", b"Seccomp_filters:\t0"]
+    lines += [b"NoNewPrivs:\t%d" % task.no_new_privs, *_seccomp(task)]
     lines += [b"Speculation_Store_Bypass:\tunknown", b"SpeculationIndirectBranch:\tunknown"]
     lines += [b"Cpus_allowed:\t%b" % hex_mask(allowed, cpus), b"Cpus_allowed_list:\t%b" % cpu_list(allowed)]
     return [*lines, b"Mems_allowed:\t1", b"Mems_allowed_list:\t0"]
+
+
+def _seccomp(task: Any) -> list[bytes]:
+    rules = task.seccomp
+    mode, count = (rules.mode, rules.count if rules.program else 0) if rules is not None else (0, 0)
+    return [b"Seccomp:\t%d" % mode, b"Seccomp_filters:\t%d" % count]
 
 
 def hex_mask(mask: int, bits: int) -> bytes:

@@ -11,12 +11,12 @@ Invariants:
 from __future__ import annotations
 
 import heapq
-from contextlib import suppress
+from collections.abc import Callable
 from typing import TYPE_CHECKING, Any, NamedTuple
 
-from trapline.abi.errno import EAGAIN, EBUSY, EINVAL
+from trapline.abi.errno import EBUSY, EINVAL
 from trapline.abi.poll import POLL_IN, POLL_OUT
-from trapline.abi.signal import SI_MESGQ, SIGEV_NONE
+from trapline.abi.signal import SIGEV_NONE
 from trapline.abi.stat import S_IFREG
 from trapline.kernel.fs.dentry import Dentry
 from trapline.kernel.fs.inode import Inode
@@ -43,13 +43,16 @@ class Message(NamedTuple):
 
 
 class Notification(NamedTuple):
-    """mq_notify(2): which process wants to hear of the next message, through which descriptor table it registered."""
+    """mq_notify(2): which process wants to hear of the next message, through which descriptor table it registered.
+
+    `tell(sender)` sends the signal, if one was asked for.
+    """
 
     group: Any
     files: FdTable
     notify: int
     signo: int
-    value: int
+    tell: Callable[[Any], None]
 
 
 class Sleeper:
@@ -180,16 +183,10 @@ class Queue(Inode):
 
     def _notify(self, sender: Any) -> None:
         """The queue is no longer empty: tell who asked, once."""
-        from trapline.kernel.task.signals.send import SigInfo, send_to_group
-
         note = self.notification
-        if note is None:
-            return
-        self.forget_notification()
-        if note.notify != SIGEV_NONE and note.signo:
-            info = SigInfo(note.signo, SI_MESGQ, pid=sender.group.pid, uid=sender.creds.uid, value=note.value)
-            with suppress(EAGAIN):
-                send_to_group(note.group, info)
+        if note is not None:
+            self.forget_notification()
+            note.tell(sender)
 
 
 class QueueFile(SpecialFile):

@@ -1,0 +1,1 @@
+"""BPF: programs that user space gives to the kernel, checked before they run."""

@@ -1,0 +1,1 @@
+"""Security: what programs forbid themselves."""

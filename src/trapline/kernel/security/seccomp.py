@@ -1,0 +1,227 @@
+"""seccomp(2): a task's own rules for its system calls, kept by its children and programs.
+
+A task without rules has None, and a kernel in which no task ever had any runs the plain tables. The first rules put a guard
+in front of every entry of the tables (`entry.table.Table.guard`), which asks here.
+
+A filter decides by the call's number alone for most calls. What all filters of a chain say about such a number is remembered,
+found by running them over data whose arguments may not be looked at.
+
+Invariant: a chain of filters only grows; each link is immutable and shared by those who inherited it.
+"""
+
+from __future__ import annotations
+
+from array import array
+from collections.abc import Callable, Sequence
+from typing import TYPE_CHECKING, Any
+
+from trapline.abi import seccomp as s
+from trapline.abi.errno import EACCES, EINVAL, ENOMEM, ENOSYS, ESRCH
+from trapline.abi.signal import SIGKILL, SIGSYS, SYS_SECCOMP
+from trapline.kernel.bpf import classic
+from trapline.kernel.task.exit import exit_group
+from trapline.kernel.task.signals.send import SigInfo, force
+from trapline.kernel.task.task import WORK_EXIT
+
+if TYPE_CHECKING:
+    from trapline.kernel.entry.table import Table
+    from trapline.kernel.task.task import Task
+
+DATA_WORDS = s.SECCOMP_DATA.size // 4
+MAX_INSNS_PER_PATH = 32768
+PER_FILTER = 4  #: instructions that each filter of a chain counts for, beside its own
+MAX_ERRNO = 4095
+REMEMBERED = 1024  #: numbers whose verdict is remembered, per chain
+STRICT_CALLS = frozenset(("read", "write", "exit", "rt_sigreturn", "sigreturn"))
+
+_KNOWN = frozenset(
+    (
+        s.SECCOMP_RET_KILL_PROCESS, s.SECCOMP_RET_KILL_THREAD, s.SECCOMP_RET_TRAP, s.SECCOMP_RET_ERRNO,
+        s.SECCOMP_RET_TRACE, s.SECCOMP_RET_LOG, s.SECCOMP_RET_ALLOW,
+    )
+)  # fmt: skip
+
+
+class NeedsArgumentsError(Exception):
+    """A filter looked at more than the number and the architecture."""
+
+
+class _NumberOnly(Sequence[int]):
+    """seccomp_data whose arguments are not known."""
+
+    def __init__(self, number: int, arch: int) -> None:
+        self._words = number & classic.MASK, arch
+
+    def __getitem__(self, index: Any) -> Any:
+        if index > 1:
+            raise NeedsArgumentsError
+        return self._words[index]
+
+    def __len__(self) -> int:
+        return DATA_WORDS
+
+
+class Rules:
+    """What a task may call: mode, and for SECCOMP_MODE_FILTER the newest filter and the rules it was added to."""
+
+    __slots__ = ("_verdicts", "cost", "count", "log", "mode", "older", "program")
+
+    def __init__(self, program: list[classic.Instruction] | None, older: Rules | None, log: bool = False) -> None:
+        self.mode = s.SECCOMP_MODE_STRICT if program is None else s.SECCOMP_MODE_FILTER
+        self.program = program or []
+        self.older = older
+        self.log = log
+        self.count: int = 1 + (older.count if older is not None else 0)
+        self.cost: int = len(self.program) + PER_FILTER + (older.cost if older is not None else 0)
+        self._verdicts: dict[tuple[int, int], int | None] = {}
+
+    def extends(self, other: Rules | None) -> bool:
+        """These are `other`, or have been made from them."""
+        if other is None:
+            return True
+        rules: Rules | None = self
+        while rules is not None and rules is not other:
+            rules = rules.older
+        return rules is other
+
+    def verdict(self, number: int, arch: int, task: Task, args: Callable[[], tuple[int, ...]]) -> int:
+        """The strongest result of all filters; of equals, the newest's."""
+        key = number, arch
+        known = self._verdicts.get(key)
+        if known is not None:
+            return known
+        if key not in self._verdicts and len(self._verdicts) < REMEMBERED:
+            try:
+                known = self._run(_NumberOnly(number, arch))
+            except NeedsArgumentsError:
+                known = None
+            self._verdicts[key] = known
+            if known is not None:
+                return known
+        pc = task.ctx.regs[task.kernel.machine.arch.pc]
+        signed = (number & classic.MASK ^ 0x8000_0000) - 0x8000_0000
+        raw = s.SECCOMP_DATA.pack(signed, arch, pc, *args())
+        return self._run(memoryview(raw).cast("I"))
+
+    def _run(self, data: Sequence[int]) -> int:
+        result = s.SECCOMP_RET_ALLOW
+        rules: Rules | None = self
+        while rules is not None:
+            found = classic.run(rules.program, data, s.SECCOMP_DATA.size)
+            if _strength(found) < _strength(result):
+                result = found
+            rules = rules.older
+        return result
+
+
+def _strength(result: int) -> int:
+    """Actions in order, the strongest first: they compare as signed numbers."""
+    return ((result & s.SECCOMP_RET_ACTION_FULL) ^ 0x8000_0000) - 0x8000_0000
+
+
+# ---- at a system call
+
+
+def guard(table: Table, number: int, thunk: Callable[[Any, array[int]], Any]) -> Callable[[Any, array[int]], Any]:
+    """The thunk of a number, for a kernel in which some task has rules."""
+    name = table.names[number] if number < len(table.names) else None
+
+    def guarded(task: Task, regs: array[int]) -> Any:
+        rules: Rules | None = task.seccomp
+        if rules is None:
+            return thunk(task, regs)
+        if rules.mode == s.SECCOMP_MODE_STRICT:
+            if name not in STRICT_CALLS:
+                return _end(task, regs, SIGKILL, whole=False)
+            return thunk(task, regs)
+        result = rules.verdict(number, table.audit, task, lambda: table.arguments(regs))
+        if result & s.SECCOMP_RET_ACTION_FULL == s.SECCOMP_RET_ALLOW:
+            return thunk(task, regs)
+        return _act(task, regs, table, number, result, thunk)
+
+    return guarded
+
+
+def _act(task: Task, regs: array[int], table: Table, number: int, result: int, thunk: Callable[..., Any]) -> Any:
+    """Anything but SECCOMP_RET_ALLOW."""
+    action, data = result & s.SECCOMP_RET_ACTION_FULL, result & s.SECCOMP_RET_DATA
+    if action == s.SECCOMP_RET_ERRNO:
+        return -min(data, MAX_ERRNO)
+    if action == s.SECCOMP_RET_TRAP:
+        arch = task.kernel.machine.arch
+        signed = (number & classic.MASK ^ 0x8000_0000) - 0x8000_0000
+        info = SigInfo(SIGSYS, SYS_SECCOMP, addr=regs[arch.pc], syscall=signed, arch=table.audit, errno=data)
+        force(task, info)
+        return regs[arch.ret]
+    if action in (s.SECCOMP_RET_TRACE, s.SECCOMP_RET_USER_NOTIF):
+        raise ENOSYS("nobody traces, nobody listens")
+    name = table.names[number] if number < len(table.names) else None
+    words = f"{task.comm.decode(errors='replace')}[{task.tid}]: seccomp: {name or number}"
+    if action == s.SECCOMP_RET_LOG:
+        task.kernel.log(f"{words}: allowed")
+        return thunk(task, regs)
+    task.kernel.log(f"{words}: killed")
+    return _end(task, regs, SIGSYS, whole=action != s.SECCOMP_RET_KILL_THREAD)
+
+
+def _end(task: Task, regs: array[int], signo: int, *, whole: bool) -> int:
+    """The thread, or the whole process, ends as if by `signo`."""
+    if whole or len(task.group.tasks) == 1:
+        exit_group(task, signo)
+    else:
+        task.exit_status = signo
+        task.work |= WORK_EXIT
+    return regs[task.kernel.machine.arch.ret]
+
+
+# ---- making rules
+
+
+def set_strict(task: Task) -> None:
+    """SECCOMP_SET_MODE_STRICT. Raises EINVAL."""
+    if task.seccomp is not None and task.seccomp.mode != s.SECCOMP_MODE_STRICT:
+        raise EINVAL("there are filters")
+    _install(task, Rules(None, None))
+
+
+def set_filter(task: Task, program: list[classic.Instruction], flags: int) -> int:
+    """SECCOMP_SET_MODE_FILTER, once the program is checked; 0, or the thread that TSYNC failed for."""
+    older: Rules | None = task.seccomp
+    if older is not None and older.mode != s.SECCOMP_MODE_FILTER:
+        raise EINVAL("strict mode has no filters")
+    if len(program) + PER_FILTER + (older.cost if older is not None else 0) > MAX_INSNS_PER_PATH:
+        raise ENOMEM
+    together = [task]
+    if flags & s.SECCOMP_FILTER_FLAG_TSYNC:
+        for each in task.group.tasks:
+            if each.seccomp is not None and (each.seccomp.mode != s.SECCOMP_MODE_FILTER or not _under(older, each.seccomp)):
+                if flags & s.SECCOMP_FILTER_FLAG_TSYNC_ESRCH:
+                    raise ESRCH
+                return each.tid
+        together = list(task.group.tasks)
+    rules = Rules(program, older, bool(flags & s.SECCOMP_FILTER_FLAG_LOG))
+    for each in together:
+        each.no_new_privs |= task.no_new_privs
+        _install(each, rules)
+    return 0
+
+
+def _under(mine: Rules | None, other: Rules) -> bool:
+    return mine is not None and mine.extends(other)
+
+
+def _install(task: Task, rules: Rules) -> None:
+    task.seccomp = rules
+    for table in task.kernel.loop.dispatcher.tables():  # type: ignore[attr-defined]  # a kernel that runs programs
+        table.set_guard(guard)
+
+
+def may_filter(task: Task, has_cap: bool) -> None:
+    """Raise EACCES unless a filter could give no set-user-id program a surprise (seccomp(2))."""
+    if not task.no_new_privs and not has_cap:
+        raise EACCES("no_new_privs is not set")
+
+
+def available(action: int) -> bool:
+    """SECCOMP_GET_ACTION_AVAIL."""
+    return action in _KNOWN

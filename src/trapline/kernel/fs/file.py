@@ -28,8 +28,19 @@ from trapline.abi.fcntl import (
     SEEK_HOLE,
     SEEK_SET,
 )
+from trapline.abi.mount import MS_NOATIME, MS_RDONLY
 from trapline.abi.stat import DT_DIR, S_IFDIR, S_IFMT
-from trapline.kernel.fs.notify import IN_CLOSE_NOWRITE, IN_CLOSE_WRITE, IN_MODIFY, file_event
+from trapline.kernel.fs.notify import (
+    IN_ACCESS,
+    IN_CLOSE_NOWRITE,
+    IN_CLOSE_WRITE,
+    IN_DELETE_SELF,
+    IN_MODIFY,
+    INSTANCES,
+    event,
+    file_event,
+)
+from trapline.machine.paging.entry import PAGE_MASK, PAGE_SHIFT
 
 if TYPE_CHECKING:
     from trapline.kernel.fs.inode import Entry, Inode
@@ -223,6 +234,8 @@ class RegularFile(File):
         self.pos += len(data)
         if inode.atime_ns <= inode.mtime_ns:
             self._touch()
+        if INSTANCES[0] and data:
+            file_event(self, IN_ACCESS)
         return data
 
     def try_pread(self, count: int, offset: int) -> bytes:
@@ -230,12 +243,16 @@ class RegularFile(File):
         data = inode.page_cache.read(offset, count)  # type: ignore[union-attr]
         if inode.atime_ns <= inode.mtime_ns:
             self._touch()
+        if INSTANCES[0] and data:
+            file_event(self, IN_ACCESS)
         return data
 
     def _touch(self) -> None:
         """The file was read: relatime (mount(8)) moves an access time that is older than the last change."""
         inode = self.inode
-        if not self.flags & O_NOATIME and not inode.sb.read_only:
+        if self.flags & O_NOATIME or (self.path is not None and self.path.mount.flags & (MS_NOATIME | MS_RDONLY)):
+            return
+        if not inode.sb.read_only:
             inode.atime_ns = inode.sb.now()
 
     def try_write(self, data: bytes | memoryview) -> int:
@@ -267,16 +284,15 @@ class RegularFile(File):
         return done
 
     def seek(self, offset: int, whence: int) -> int:
-        size = self.inode.page_cache.size  # type: ignore[union-attr]
+        cache = self.page_cache
         if whence == SEEK_CUR:
             offset += self.pos
         elif whence == SEEK_END:
-            offset += size
+            offset += cache.size
         elif whence in (SEEK_DATA, SEEK_HOLE):
-            if not 0 <= offset < size:
+            if not 0 <= offset < cache.size:
                 raise ENXIO
-            if whence == SEEK_HOLE:  # lseek(2) allows a file system to know only the hole at the end
-                offset = size
+            offset = _next_data(cache, offset) if whence == SEEK_DATA else _next_hole(cache, offset)
         elif whence != SEEK_SET:
             raise EINVAL
         if not 0 <= offset <= MAX_FILE_SIZE:
@@ -288,9 +304,29 @@ class RegularFile(File):
         self.inode.fsync()
 
 
+def _next_data(cache: PageCache, offset: int) -> int:
+    """Where data begins at or after `offset`. What is behind a cache counts as data. ENXIO."""
+    index = offset >> PAGE_SHIFT
+    if offset < cache.backed or index in cache.pages:
+        return offset
+    later = min((each for each in cache.pages if each > index), default=MAX_FILE_SIZE)
+    if later << PAGE_SHIFT >= cache.size:
+        raise ENXIO
+    return later << PAGE_SHIFT
+
+
+def _next_hole(cache: PageCache, offset: int) -> int:
+    """Where a hole begins at or after `offset`: there is one at the end of every file."""
+    index = max(offset >> PAGE_SHIFT, (cache.backed + PAGE_MASK) >> PAGE_SHIFT)
+    while index in cache.pages:
+        index += 1
+    return min(max(offset, index << PAGE_SHIFT), cache.size)
+
+
 def _closed(inode: Inode) -> None:
     inode.opens -= 1
     if inode.nlink == 0 and inode.opens == 0 and inode.mode & S_IFMT != S_IFDIR:
+        event(inode, IN_DELETE_SELF)
         inode.evict()
 
 

@@ -180,13 +180,11 @@ def _may_remove(parent: Path, child: Dentry, victim: Inode, creds: Creds | None)
 
 
 def _gone(inode: Inode) -> None:
-    """A name of `inode` was removed."""
-    if inode.nlink == 0:
+    """A name of `inode` was removed; with the last one it goes, or when it is closed."""
+    notify.event(inode, notify.IN_ATTRIB)
+    if inode.nlink == 0 and inode.opens == 0:
         notify.event(inode, notify.IN_DELETE_SELF)
-        if inode.opens == 0:
-            inode.evict()
-    else:
-        notify.event(inode, notify.IN_ATTRIB)
+        inode.evict()
 
 
 def rename(vfs: Vfs, old: Place, new: Place, flags: int, creds: Creds | None) -> None:

@@ -11,6 +11,8 @@ if TYPE_CHECKING:
     from trapline.kernel.fs.inode import Inode
     from trapline.kernel.fs.mount import Path
 
+INSTANCES = [0]  #: how many inotify instances there are: reads tell nobody while it is 0
+
 IN_ACCESS = 0x1
 IN_MODIFY = 0x2
 IN_ATTRIB = 0x4
@@ -23,6 +25,7 @@ IN_CREATE = 0x100
 IN_DELETE = 0x200
 IN_DELETE_SELF = 0x400
 IN_MOVE_SELF = 0x800
+IN_UNMOUNT = 0x2000
 IN_ISDIR = 0x40000000
 
 
@@ -43,7 +46,7 @@ def path_event(path: Path, mask: int) -> None:
     if parent is not None and parent.watches is not None and parent is not inode:
         if inode.mode & S_IFMT == S_IFDIR:
             mask |= IN_ISDIR
-        parent.watches.notify(mask, dentry.name, 0)
+        parent.watches.notify(mask, dentry.name, 0, dentry.deleted)
 
 
 def file_event(file: File, mask: int) -> None:

@@ -37,6 +37,7 @@ class SuperBlock:
 
     __slots__ = (
         "__weakref__", "block_size", "dev", "fstype", "magic", "next_ino", "now", "options", "read_only", "root", "vfs",
+        "watched",
     )  # fmt: skip
 
     root: Inode
@@ -47,6 +48,7 @@ class SuperBlock:
         self.magic = magic
         self.read_only = read_only
         self.block_size = 4096
+        self.watched: set[Inode] = set()  #: the inodes somebody watches: inotify(7)
         self.options = b""  #: what /proc/mounts prints after rw or ro, with a leading comma
         self.dev = vfs.alloc_dev() if vfs is not None else makedev(0, 1)
         self.now = vfs.now if vfs is not None else _epoch  #: -> realtime, ns

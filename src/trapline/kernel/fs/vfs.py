@@ -18,6 +18,7 @@ from trapline.abi.errno import EBUSY, EEXIST, EINVAL, ENODEV, ENOENT, ENOTDIR
 from trapline.abi.fcntl import AT_EMPTY_PATH, AT_FDCWD, AT_SYMLINK_NOFOLLOW, O_CREAT, O_WRONLY
 from trapline.abi.mount import ANON_INODE_MAGIC, PIPEFS_MAGIC, SOCKFS_MAGIC
 from trapline.abi.stat import S_IFDIR, S_IFMT, makedev
+from trapline.kernel.fs import notify
 from trapline.kernel.fs import path as walking
 from trapline.kernel.fs.dentry import Dentry, forget, shrink
 from trapline.kernel.fs.file import File
@@ -160,6 +161,8 @@ class Vfs:
             if each.sb not in still:
                 still.add(each.sb)
                 forget(each.root)
+                for inode in tuple(each.sb.watched):
+                    notify.event(inode, notify.IN_UNMOUNT)
                 each.sb.unmounted()
                 if not lazy:
                     each.root.inode = None  # nobody uses it: its frames are free now, not at the next collection

@@ -17,6 +17,7 @@ from trapline.abi.errno import EEXIST, EINVAL, EMFILE, ENOSPC, ENOTTY
 from trapline.abi.event import (
     IN_ALL_EVENTS,
     IN_DELETE_SELF,
+    IN_EXCL_UNLINK,
     IN_IGNORED,
     IN_ISDIR,
     IN_MASK_ADD,
@@ -29,6 +30,7 @@ from trapline.abi.event import (
 from trapline.abi.ioctl import FIONREAD
 from trapline.abi.poll import POLL_IN
 from trapline.abi.stat import S_IFDIR, S_IFMT
+from trapline.kernel.fs.notify import INSTANCES
 from trapline.kernel.ipc.anon import AnonFile
 from trapline.kernel.sync.park import WaitQueue
 
@@ -63,12 +65,15 @@ class InodeWatches:
     def __init__(self) -> None:
         self.watches: list[Watch] = []
 
-    def notify(self, mask: int, name: bytes, cookie: int) -> None:
-        """Something happened: IN_* bits, the entry's name for an event in a directory, the cookie of a rename."""
+    def notify(self, mask: int, name: bytes, cookie: int, unlinked: bool = False) -> None:
+        """Something happened: IN_* bits, the entry's name for an event in a directory, the cookie of a rename. `unlinked`:
+        the entry is gone, and the event came through a file that is still open."""
         for watch in tuple(self.watches):
             instance = watch.instance
+            if unlinked and watch.mask & IN_EXCL_UNLINK:
+                continue
             if mask & (watch.mask | IN_UNMOUNT) & (IN_ALL_EVENTS | IN_UNMOUNT):
-                if not name and watch.inode.mode & S_IFMT == S_IFDIR:
+                if not name and not mask & IN_DELETE_SELF and watch.inode.mode & S_IFMT == S_IFDIR:
                     mask |= IN_ISDIR
                 instance.add_event(watch.wd, mask, cookie, name)
                 if watch.mask & IN_ONESHOT:
@@ -91,6 +96,7 @@ class Inotify(AnonFile):
             raise EMFILE("max_user_instances")
         super().__init__(kernel, flags)
         count[0] += 1
+        INSTANCES[0] += 1
         self.watches: dict[int, Watch] = {}
         self.events: deque[bytes] = deque()
         self.queue = WaitQueue()
@@ -101,6 +107,7 @@ class Inotify(AnonFile):
         """inotify_add_watch(2): the watch descriptor; an inode watched already keeps its own. EEXIST, ENOSPC."""
         if inode.watches is None:
             inode.watches = InodeWatches()
+        inode.sb.watched.add(inode)
         watches: list[Watch] = inode.watches.watches
         for each in watches:
             if each.instance is self:
@@ -137,6 +144,7 @@ class Inotify(AnonFile):
     def _unhook(self, inode: Inode) -> None:
         if inode.watches is not None and not inode.watches.watches:
             inode.watches = None
+            inode.sb.watched.discard(inode)
 
     def add_event(self, wd: int, mask: int, cookie: int, name: bytes) -> None:
         """Queue one event; one that repeats the last is dropped."""
@@ -185,3 +193,4 @@ class Inotify(AnonFile):
             self._detach(watch)
         self.events.clear()
         _instances[self.kernel][0] -= 1
+        INSTANCES[0] -= 1

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-from struct import Struct
 from typing import TYPE_CHECKING, Annotated
 
 from trapline.abi.capability import CAP_SYS_CHROOT
@@ -10,6 +9,7 @@ from trapline.abi.errno import EINVAL, ENAMETOOLONG, ENOENT, ENOTDIR, EPERM, ERA
 from trapline.abi.fcntl import AT_FDCWD, PATH_MAX
 from trapline.abi.stat import DIRENT64_HEAD, DIRENT_HEAD, S_IFDIR, S_IFMT
 from trapline.kernel.fs import namei
+from trapline.kernel.fs.notify import IN_ACCESS, INSTANCES, file_event
 from trapline.kernel.fs.permission import MAY_EXEC, may
 from trapline.kernel.syscalls.atpath import place
 from trapline.kernel.syscalls.declare import Arg, DirFd, Fd, Mode, Path, Size, UInt, UserPtr, syscall
@@ -19,13 +19,14 @@ if TYPE_CHECKING:
     from trapline.kernel.task.task import Task
 
 BufOut = Annotated[int, Arg(64, "buf_out")]
-_OFF = Struct("<q")
 MAX_LISTING = 1 << 20  #: bytes of entries for one call; a larger buffer is filled by the next
 
 
 def _getdents(task: Task, fd: int, dirp: int, count: int, old: bool) -> int:
     file = task.files.get(fd)
     entries = file.iterate()
+    if INSTANCES[0]:
+        file_event(file, IN_ACCESS)
     if file.path is not None and file.path.dentry.deleted:
         raise ENOENT
     out = bytearray()

@@ -47,10 +47,7 @@ def _instance(task: Task, fd: int) -> Inotify:
 
 @syscall("inotify_add_watch")
 def sys_inotify_add_watch(task: Task, fd: Fd, pathname: Path, mask: Mask) -> int:
-    """inotify_add_watch(2): watch a file, or change what a watch reports.
-
-    Partial: IN_EXCL_UNLINK has no effect.
-    """
+    """inotify_add_watch(2): watch a file, or change what a watch reports."""
     if not mask & _MASK or (mask & e.IN_MASK_ADD and mask & e.IN_MASK_CREATE):
         raise EINVAL
     instance = _instance(task, fd)

@@ -121,7 +121,7 @@ def sys_fallocate(task: Task, fd: Fd, mode: FallocMode, offset: Off, len: Off) -
 def sys_lseek(task: Task, fd: Fd, offset: Off, whence: Whence) -> int:
     """lseek(2): move the position of an open file.
 
-    Partial: SEEK_DATA and SEEK_HOLE see a file as data, with one hole at its end.
+    Partial: SEEK_DATA and SEEK_HOLE see what comes from a file of the host as data, with one hole at its end.
     """
     if whence > 4:
         task.files.get(fd)

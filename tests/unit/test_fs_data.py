@@ -190,7 +190,7 @@ class Watcher:
     def __init__(self) -> None:
         self.seen: list[tuple[int, bytes]] = []
 
-    def notify(self, mask: int, name: bytes, cookie: int) -> None:
+    def notify(self, mask: int, name: bytes, cookie: int, unlinked: bool = False) -> None:
         self.seen.append((mask, name))
 
 

@@ -62,6 +62,8 @@ def _range(addr: int, length: int) -> tuple[int, int]:
 def _set(mm: AddressSpace, start: int, end: int, bits: int) -> None:
     """Set the lock flags of [start, end) to `bits`; raises ENOMEM at a gap, after changing what is before it."""
     reached = start
+    if start == end:
+        return
     if end > mm.task_size:
         raise ENOMEM
     for area in mm.map.overlapping(start, end):

@@ -33,6 +33,14 @@ def unharmed(stderr: bytes) -> bool:
     return b"kernel panic" not in stderr and b"Traceback" not in stderr
 
 
+def compiled(name: str, headers: tuple[Path, ...] = ()) -> Path:
+    """guest/NAME.c as a program; it sees the path of each of `headers` as NAME_H."""
+    source = HERE / "guest" / f"{name}.c"
+    flags = source.read_text().split("cc:", 1)[1].split("\n", 1)[0].split()
+    defines = [f'-D{each.stem.upper()}_H="{each}"' for each in headers]
+    return support.compile_c(source, ["-Wall", "-Wno-unused-result", *flags, *defines], [CHECK_H, *headers])
+
+
 @pytest.fixture
 def guest(no_process_left: None) -> Guest:
     """guest("bombs", "forks", options=[...]): run one of guest/*.c in a sandbox, then a second command in the same sandbox.
@@ -41,11 +49,14 @@ def guest(no_process_left: None) -> Guest:
     """
 
     def run(
-        name: str, *args: str, options: tuple[str, ...] = (), alive: bool = True, timeout_s: float = support.TIMEOUT_S
+        name: str,
+        *args: str,
+        options: tuple[str, ...] = (),
+        alive: bool = True,
+        headers: tuple[Path, ...] = (),
+        timeout_s: float = support.TIMEOUT_S,
     ) -> support.Result:
-        source = HERE / "guest" / f"{name}.c"
-        flags = source.read_text().split("cc:", 1)[1].split("\n", 1)[0].split()
-        program = support.compile_c(source, ["-Wall", "-Wno-unused-result", *flags], [CHECK_H])
+        program = compiled(name, headers)
         script = '"$@"; s=$?; echo alive >&2; exit $s'
         words = ["sh", "-c", script, "sh", f"/guest/{program.name}", *args]
         got = support.trapline(

@@ -4,8 +4,10 @@ from __future__ import annotations
 
 import pytest
 
+import hostile_arguments
 from conftest import Guest
 
+PARTS = 8
 SEGV, ILL, BUS = 139, 132, 135
 FRAMES = {
     "page-end": {42},
@@ -32,6 +34,14 @@ FRAMES = {
 def test_every_call_with_hostile_arguments(seed: int, guest: Guest) -> None:
     """The seed is the first argument of guest/pointers.c: it repeats the very same calls."""
     assert guest("pointers", str(seed), "4", timeout_s=120).status == 42
+
+
+@pytest.mark.parametrize("part", range(PARTS))
+def test_every_argument_of_every_declared_call(part: int, guest: Guest) -> None:
+    """Addresses that wrap, straddle, are read-only or nobody's, and lengths to match, in each position and in pairs."""
+    got = guest("arguments", str(part), str(PARTS), headers=(hostile_arguments.table(),), timeout_s=240)
+    tried = len(hostile_arguments.declared()[part::PARTS])
+    assert got.status == 42 and f"tried {tried} calls" in got.text, got.tail()
 
 
 @pytest.mark.parametrize(("attack", "statuses"), FRAMES.items(), ids=FRAMES.keys())

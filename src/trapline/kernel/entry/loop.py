@@ -5,7 +5,9 @@
 Measured budget: 2 µs of Python per trap besides the handler.
 
 Invariants:
-- `idle` is the number of CPUs that run nobody; a task is on a CPU from `_enter_user` to the trap that `machine.wait` returns;
+- `idle` is the number of CPUs that run nobody, `free` their mask; a task is on a CPU from `_enter_user` to the trap that
+  `machine.wait` returns;
+- `last` is who was last on each CPU: a task that finds itself there need not be told that it was away;
 - the kernel is on one host thread, so nothing here needs a lock.
 """
 
@@ -17,6 +19,7 @@ from typing import TYPE_CHECKING, Any
 from trapline.kernel.entry.dispatch import Dispatcher
 from trapline.kernel.mm.errors import OutOfMemory
 from trapline.kernel.sync.park import READY
+from trapline.kernel.task import rseq
 from trapline.kernel.task.task import (
     DEAD,
     RUNNABLE,
@@ -43,6 +46,8 @@ class TrapLoop:
         self.dispatcher = Dispatcher(kernel)
         self.hooks = hooks
         self.idle = self.machine.cpus
+        self.free = (1 << self.idle) - 1
+        self.last: list[Task | None] = [None] * self.idle
         self.running: dict[Task, int] = {}  #: task in user mode -> end of its slice, ns
         self._now = kernel.clock.monotonic_ns
 
@@ -69,6 +74,7 @@ class TrapLoop:
 
     def _trap(self, task: Task, time_ns: int) -> None:
         self.idle += 1
+        self.free |= 1 << task.cpu
         self.kernel.current = task
         slice_end = self.running.pop(task)
         task.on_cpu = False
@@ -130,11 +136,16 @@ class TrapLoop:
                 self._charge(task, since_ns)
                 self.kernel.sched.enqueue(task, False)
                 return
-        if self.idle and (self.idle > 1 or not self.kernel.sched.waiting()):
+        sched = self.kernel.sched
+        if self.idle and (self.idle > 1 or not sched.waiting()) and (not sched.careful or self._nobody_before(task)):
             self._enter_user(task, since_ns)
         else:
             self._charge(task, since_ns)
-            self.kernel.sched.enqueue(task, True)
+            sched.enqueue(task, True)
+
+    def _nobody_before(self, task: Task) -> bool:
+        """Neither somebody who waits, nor somebody about to continue, may have a better claim to its CPU."""
+        return not READY and not self.kernel.sched.waiting() and self.kernel.sched.fits(task, self.free)
 
     def _work(self, task: Task) -> bool:
         """Signals, stops and exits; False when the task does not go on."""
@@ -159,11 +170,24 @@ class TrapLoop:
         task.stime_ns += used
         sched = self.kernel.sched
         sched.charge(task)
+        if self.last[task.cpu] is not task or sched.careful:
+            self._switch(task)
         task.user_since_ns = now_ns
         task.on_cpu = True
         self.running[task] = now_ns + sched.slice_ns(task)
         self.idle -= 1
+        self.free ^= 1 << task.cpu
         self.machine.resume(task.ctx)
+
+    def _switch(self, task: Task) -> None:
+        """`task` comes to a CPU that was another's, or to another CPU: its own again if that may be."""
+        allowed = self.free & (task.entity.affinity or -1)
+        moved = not allowed >> task.cpu & 1
+        if moved:
+            task.cpu = (allowed & -allowed).bit_length() - 1
+        away, self.last[task.cpu] = self.last[task.cpu] is not task, task
+        if task.rseq[0] and (moved or (away and task.ctx.kind != SYSCALL)):
+            rseq.resumed(task)
 
     def _charge(self, task: Task, since_ns: int) -> None:
         used = self._now() - since_ns
@@ -173,7 +197,7 @@ class TrapLoop:
     def _fill_cpus(self) -> None:
         sched = self.kernel.sched
         while self.idle:
-            task = sched.pick()
+            task = sched.pick(self.free)
             if task is None:
                 return
             if task.state == DEAD:

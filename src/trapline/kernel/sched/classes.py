@@ -26,6 +26,7 @@ class ClassScheduler:
         self._realtime = RealtimeQueue(cpus, now_ns)
         self._count = 0
         self.urgent = False
+        self.careful = False
 
     # ---- tasks
 
@@ -55,14 +56,18 @@ class ClassScheduler:
         else:
             self._fair.enqueue(task, entity, woken)
 
-    def pick(self) -> Task | None:
+    def pick(self, free: int) -> Task | None:
         task = None
         if self._realtime.count and not (self._fair.count and self._realtime.spent()):
-            task = self._realtime.pick()
-        task = task or self._fair.pick()
+            task = self._realtime.pick(free)
+        if task is None:
+            task = self._fair.pick_bound(free) if self.careful else self._fair.pick()
         if task is not None:
             self._count -= 1
         return task
+
+    def fits(self, task: Task, free: int) -> bool:
+        return self._entity(task).fits(free)
 
     def dequeue(self, task: Task) -> None:
         entity = task.entity
@@ -104,9 +109,14 @@ class ClassScheduler:
         self.urgent = False
         if self._fair.count and self._realtime.spent():
             return []
-        lowest = sorted(running, key=_rank)
-        pairs = zip(self._realtime.priorities(), lowest, strict=False)
-        return [task for priority, task in pairs if priority > task.entity.priority]
+        lowest, found = sorted(running, key=_rank), []
+        for waiting in self._realtime.waiting():
+            rank = _rank(waiting)
+            task = next((each for each in lowest if _rank(each) < rank and waiting.entity.fits(1 << each.cpu)), None)
+            if task is not None:
+                lowest.remove(task)
+                found.append(task)
+        return found
 
     def give_way(self, task: Task) -> None:
         entity = self._entity(task)
@@ -122,16 +132,22 @@ class ClassScheduler:
         entity.nice = nice
         entity.weigh()
 
+    def bind(self, task: Task, mask: int) -> None:
+        self._entity(task).affinity = mask
+        self.careful = self.careful or mask != 0
+
     def set_policy(self, task: Task, policy: int, priority: int) -> None:
         entity = self._entity(task)
-        queued = entity.queued
-        self.dequeue(task)
-        if not entity.priority:
-            entity.vruntime_ns = max(entity.vruntime_ns, self._fair.clock_ns)
+        old = entity.priority
+        queued = entity.queued and priority != old  # else it keeps its place
+        if queued:
+            self.dequeue(task)
         entity.policy, entity.priority = policy, priority
         entity.left_ns = RR_SLICE_NS
-        entity.to_tail = True
+        entity.to_tail = priority > old  # sched(7), "SCHED_FIFO": lowered, it goes to the front
+        entity.vruntime_ns = max(entity.vruntime_ns, self._fair.clock_ns)
         entity.weigh()
+        self.careful = self.careful or priority > 0
         if queued:
             self.enqueue(task, True)
         self.urgent = self.urgent or self._realtime.count > 0

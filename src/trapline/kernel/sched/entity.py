@@ -34,6 +34,10 @@ class Entity:
         self.left_ns = 0  #: of its slice
         self.to_tail = True  #: it slept, yielded or used its slice up: it goes behind its equals
 
+    def fits(self, free: int) -> bool:
+        """The task may run on one of the CPUs of the mask `free`."""
+        return not self.affinity or bool(self.affinity & free)
+
     def weigh(self) -> None:
         """`nice` or `policy` changed."""
         self.weight = IDLE_WEIGHT if self.policy == SCHED_IDLE else WEIGHTS[self.nice + 20]

@@ -50,6 +50,18 @@ class FairQueue:
                 return task
         return None
 
+    def pick_bound(self, free: int) -> Task | None:
+        """As `pick`, the first task that may run on one of the CPUs `free`."""
+        clock_ns, passed = self.clock_ns, []
+        while (task := self.pick()) is not None and not task.entity.fits(free):
+            passed.append(task)
+        for each in passed:
+            each.entity.queued = True
+            self.enqueue(each, each.entity, False)
+        if passed and task is None:
+            self.clock_ns = clock_ns
+        return task
+
     def dequeue(self, entity: Entity) -> None:
         """Its entry stays in the heap, stale."""
         entity.key = 0

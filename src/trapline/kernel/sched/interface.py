@@ -17,6 +17,7 @@ class Scheduler(Protocol):
     """Who runs next."""
 
     urgent: bool  #: somebody waits who may go before one that runs: ask `displaced`
+    careful: bool  #: there are real-time or bound tasks: nobody goes to a CPU past the queues, nor without asking `fits`
 
     def inherit(self, parent: Task) -> Entity:
         """The scheduling state of a new child of `parent`."""
@@ -27,8 +28,11 @@ class Scheduler(Protocol):
     def enqueue(self, task: Task, woken: bool) -> None:
         """`task` wants a CPU; `woken`: it slept, or is new, rather than was preempted."""
 
-    def pick(self) -> Task | None:
-        """Take the task that is to run next."""
+    def pick(self, free: int) -> Task | None:
+        """Take the task that is to run next on one of the CPUs of the mask `free`."""
+
+    def fits(self, task: Task, free: int) -> bool:
+        """`task` may run on one of the CPUs of the mask `free`."""
 
     def dequeue(self, task: Task) -> None:
         """`task` no longer wants a CPU; no effect if it was not queued."""
@@ -53,6 +57,9 @@ class Scheduler(Protocol):
 
     def set_nice(self, task: Task, nice: int) -> None:
         """Give `task` a nice value of -20 to 19."""
+
+    def bind(self, task: Task, mask: int) -> None:
+        """`task` may run on the CPUs of `mask` only; 0: on any. It may be on another one still."""
 
     def set_policy(self, task: Task, policy: int, priority: int) -> None:
         """Move `task` to the class of `policy` (SCHED_*); `priority` is 1 to 99 for real-time ones, else 0."""

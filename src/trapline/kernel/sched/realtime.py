@@ -8,7 +8,7 @@ others, if any wait, so that a shell can still end a real-time task that spins.
 from __future__ import annotations
 
 from collections import deque
-from collections.abc import Callable
+from collections.abc import Callable, Iterator
 from typing import TYPE_CHECKING
 
 from trapline.abi.sched import SCHED_RR
@@ -45,14 +45,13 @@ class RealtimeQueue:
         self._busy |= 1 << entity.priority
         self.count += 1
 
-    def pick(self) -> Task | None:
-        if not self._busy:
-            return None
-        priority = self._busy.bit_length() - 1
-        task = self._levels[priority].popleft()
-        task.entity.queued = False
-        self._taken(priority)
-        return task
+    def pick(self, free: int) -> Task | None:
+        for task in self.waiting():
+            if task.entity.fits(free):
+                task.entity.queued = False
+                self.dequeue(task, task.entity)
+                return task
+        return None
 
     def dequeue(self, task: Task, entity: Entity) -> None:
         self._levels[entity.priority].remove(task)
@@ -63,9 +62,13 @@ class RealtimeQueue:
         if not self._levels[priority]:
             self._busy &= ~(1 << priority)
 
-    def priorities(self) -> list[int]:
-        """Of all that wait, the highest first."""
-        return [level for level in reversed(range(LEVELS)) if self._busy >> level & 1 for _ in self._levels[level]]
+    def waiting(self) -> Iterator[Task]:
+        """All that wait, who goes first first."""
+        busy = self._busy
+        while busy:
+            level = busy.bit_length() - 1
+            yield from tuple(self._levels[level])
+            busy ^= 1 << level
 
     def charge(self, task: Task, entity: Entity, used_ns: int) -> None:
         self._budget_ns -= used_ns

@@ -14,6 +14,7 @@ from trapline.kernel.fs.proc.base import may_inspect
 from trapline.kernel.security import seccomp
 from trapline.kernel.syscalls.declare import Arg, Int, Pid, Size, UInt, ULong, UserPtr, syscall
 from trapline.kernel.syscalls.seccomp import set_filter
+from trapline.kernel.task import rseq as areas
 from trapline.kernel.task.creds import CAP_LAST
 
 if TYPE_CHECKING:
@@ -22,7 +23,6 @@ if TYPE_CHECKING:
     from trapline.kernel.task.task import Task
 
 ROBUST_LIST_HEAD = 24
-RSEQ_SIZE = 32
 RSEQ_UNREGISTER = 1
 SECBIT_KEEP_CAPS = 1 << 4
 SECBITS_ALL = 0xFF
@@ -83,27 +83,28 @@ def sys_get_robust_list(task: Task, pid: Pid, head_ptr: UserPtr, size_ptr: UserP
 def sys_rseq(task: Task, rseq: UserPtr, rseq_len: UInt, flags: Int, sig: UInt) -> int:
     """rseq(2): register a restartable sequence area.
 
-    Partial: the CPU numbers are written at registration only, and critical sections are not aborted.
+    Sections with flags, which Linux deprecates, are refused as it does: with SIGSEGV.
     """
     if flags & RSEQ_UNREGISTER:
         if flags != RSEQ_UNREGISTER or task.rseq[0] != rseq or not rseq or task.rseq[1] != rseq_len:
             raise EINVAL
         if task.rseq[2] != sig:
             raise EPERM
-        task.rseq = (0, 0, 0)
+        areas.unregister(task)
         return 0
     if flags:
         raise EINVAL
     if task.rseq[0]:
-        if task.rseq != (rseq, rseq_len, sig):
+        if task.rseq[:2] != (rseq, rseq_len):
             raise EINVAL
+        if task.rseq[2] != sig:
+            raise EPERM
         raise EBUSY
-    if rseq % RSEQ_SIZE or rseq_len != RSEQ_SIZE:
+    if rseq % areas.SIZE or rseq_len != areas.SIZE:
         raise EINVAL
     if rseq + rseq_len > task.mm.task_size:
         raise EFAULT
-    task.mm.write(rseq, bytes(8))
-    task.rseq = (rseq, rseq_len, sig)
+    areas.register(task, rseq, rseq_len, sig)
     return 0
 
 

@@ -101,10 +101,15 @@ def change(task: Task, target: Task, policy: int, priority: int, nice: int, rese
     if policy in FAIR:
         sched.set_nice(target, nice)
     sched.set_policy(target, policy, priority)
-    if target.on_cpu or target is task:
+    _resched(target, task)
+    return 0
+
+
+def _resched(target: Task, caller: Task) -> None:
+    """If `target` runs, whether it still may is asked again at once."""
+    if target.on_cpu or target is caller:
         target.work |= WORK_RESCHED
         interrupt(target)
-    return 0
 
 
 def _needs_privilege(task: Task, target: Task, policy: int, priority: int, nice: int, reset: bool) -> bool:
@@ -250,8 +255,7 @@ def all_cpus(task: Task) -> int:
 def sys_sched_setaffinity(task: Task, pid: Pid, cpusetsize: UInt, mask: UserPtr) -> int:
     """sched_setaffinity(2): choose the CPUs of a thread.
 
-    Partial: no machine tells its CPUs apart, and any of them runs any thread. The mask is checked, kept, inherited and
-    reported; getcpu(2) names its first CPU. Two threads bound to one CPU may run at the same time.
+    CPUs are the kernel's own: each runs one thread at a time, on whatever CPU the machine has for it.
     """
     wanted = int.from_bytes(task.mm.read(mask, min(cpusetsize, MAX_MASK)), "little") & all_cpus(task)
     target = _target(task, pid)
@@ -259,5 +263,7 @@ def sys_sched_setaffinity(task: Task, pid: Pid, cpusetsize: UInt, mask: UserPtr)
         raise EPERM
     if not wanted:
         raise EINVAL
-    target.entity.affinity = wanted
+    task.kernel.sched.bind(target, wanted if wanted != all_cpus(task) else 0)
+    if not wanted >> target.cpu & 1:
+        _resched(target, task)
     return 0

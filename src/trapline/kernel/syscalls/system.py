@@ -92,12 +92,9 @@ def _more(task: Task, address: int, data: bytes) -> int:
 
 @syscall("getcpu")
 def sys_getcpu(task: Task, cpu: UserPtr, node: UserPtr, tcache: UserPtr) -> int:
-    """getcpu(2): which CPU the thread runs on.
-
-    Partial: tasks have no fixed CPU; it is always reported as 0.
-    """
+    """getcpu(2): which CPU the thread runs on; there is one node, 0."""
     if cpu:
-        task.mm.write_u32(cpu, 0)
+        task.mm.write_u32(cpu, task.cpu)
     if node:
         task.mm.write_u32(node, 0)
     return 0

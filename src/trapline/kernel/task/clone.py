@@ -133,6 +133,7 @@ def _new_group(task: Task, pid: int, flags: int) -> ThreadGroup:
 
 def _inherit(task: Task, child: Task, flags: int) -> None:
     child.entity = task.kernel.sched.inherit(task)
+    child.cpu = task.cpu
     child.comm = task.comm
     child.creds = task.creds
     child.blocked = task.blocked

@@ -51,6 +51,7 @@ class Task:
         "clear_child_tid",
         "comm",
         "coro",
+        "cpu",
         "creds",
         "ctx",
         "death_signal",
@@ -102,6 +103,7 @@ class Task:
         self.state = RUNNABLE
         self.work = 0
         self.on_cpu = False
+        self.cpu = 0  #: the CPU it is on, or was on last
         self.coro: Coroutine[Any, Any, int] | None = None
         self.waiter: Waiter | None = None
         # shared or copied by clone(2); put by exit

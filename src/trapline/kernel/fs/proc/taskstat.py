@@ -94,7 +94,7 @@ def stat(task: Any, whole: bool) -> bytes:
         ticks(max(0, task.start_time_ns - task.kernel.boot_monotonic_ns)), mm.total_vm_pages << PAGE_SHIFT if mm else 0,
         mm.rss_pages if mm else 0, _rss_limit(group), layout[0], layout[1], layout[2], 0, 0,
         task.pending.mask & low if task.pending else 0, task.blocked & low, _ignored(group) & low, _caught(group) & low,
-        0, 0, 0, task.exit_signal or 0, 0, rt, policy, 0, 0, 0, *layout[3:6], *layout[6:],
+        0, 0, 0, task.exit_signal or 0, task.cpu, rt, policy, 0, 0, 0, *layout[3:6], *layout[6:],
         task.exit_status if shown or mm is None else 0,
     )  # fmt: skip
     return b"%d (%b) %b %b\n" % (
@@ -183,7 +183,7 @@ def _rights(task: Any) -> list[bytes]:
         (b"CapBnd", creds.bounding), (b"CapAmb", creds.ambient),
     )  # fmt: skip
     cpus = task.kernel.machine.cpus
-    allowed = (1 << cpus) - 1
+    allowed = (task.entity.affinity if task.entity is not None else 0) or (1 << cpus) - 1
     lines = [b"%b:\t%016x" % each for each in sets]
     lines += [b"NoNewPrivs:\t%d" % task.no_new_privs, *_seccomp(task)]
     lines += [b"Speculation_Store_Bypass:\tunknown", b"SpeculationIndirectBranch:\tunknown"]

@@ -23,6 +23,7 @@ from trapline.abi.signal import (
     STOP_SIGNALS,
     bit,
 )
+from trapline.kernel.task import rseq
 from trapline.kernel.task.signals import restart, stop
 from trapline.kernel.task.signals.action import Action
 from trapline.kernel.task.signals.arch import half
@@ -89,7 +90,8 @@ def _handle(task: Task, info: SigInfo, action: Action) -> None:
         reset_handler(task.group, signo)
     saved = task.saved_mask if task.work & WORK_RESTORE_MASK else task.blocked
     task.work &= ~WORK_RESTORE_MASK
-    if not half(task).build(task, info, action, saved):
+    good = not task.rseq[0] or rseq.interrupted(task)
+    if not good or not half(task).build(task, info, action, saved):
         set_blocked(task, saved)
         no_frame(task, signo)
         return

@@ -1,0 +1,135 @@
+/* cc: -static -pthread
+ * rseq(2): registration, the CPU's number, and critical sections that a signal, another task or a lie ends. */
+#include "../check.h"
+#include <sys/resource.h>
+#include <sys/rseq.h>
+#include <sys/time.h>
+#include <ucontext.h>
+
+static struct rseq *area;
+static volatile int aborted;
+static uintptr_t abort_handler, seen_pc;
+static int status;
+
+static long call(void *address, unsigned length, int flags, unsigned signature)
+{
+    return syscall(SYS_rseq, address, length, flags, signature);
+}
+
+static void registration(void)
+{
+    CHECK_ERRNO("registered already", call(area, 32, 0, RSEQ_SIG), EBUSY);
+    CHECK_ERRNO("with another signature", call(area, 32, 0, RSEQ_SIG + 1), EPERM);
+    CHECK_ERRNO("at another place", call((char *)area + 32, 32, 0, RSEQ_SIG), EINVAL);
+    CHECK_ERRNO("bad flag", call(area, 32, 2, RSEQ_SIG), EINVAL);
+    CHECK_ERRNO("unregister another place", call((char *)area + 32, 32, RSEQ_FLAG_UNREGISTER, RSEQ_SIG), EINVAL);
+    CHECK_ERRNO("unregister with another signature", call(area, 32, RSEQ_FLAG_UNREGISTER, RSEQ_SIG + 1), EPERM);
+    CHECK_EQ("unregister", call(area, 32, RSEQ_FLAG_UNREGISTER, RSEQ_SIG), 0);
+    CHECK_EQ("the CPU is unknown then", (int)area->cpu_id, RSEQ_CPU_ID_UNINITIALIZED);
+    CHECK_ERRNO("a place that is not aligned", call((char *)area + 8, 32, 0, RSEQ_SIG), EINVAL);
+    CHECK_ERRNO("the kernel's memory", call((void *)0xffffffff80000000, 32, 0, RSEQ_SIG), EFAULT);
+    CHECK_EQ("register again", call(area, 32, 0, RSEQ_SIG), 0);
+    CHECK("the CPU is known again", area->cpu_id < 4096 && area->cpu_id_start == area->cpu_id);
+}
+
+/* Spin in a critical section until something ends it: then the abort handler counts. */
+#define SECTION(label, signature)                                                                                      \
+    __asm__ volatile(".pushsection __rseq_cs, \"aw\"\n"                                                                \
+                     ".balign 32\n"                                                                                    \
+                     "cs_" label ": .long 0, 0\n"                                                                      \
+                     ".quad 1f, 2f - 1f, 4f\n"                                                                         \
+                     ".popsection\n"                                                                                   \
+                     "leaq 4f(%%rip), %%rax\n"                                                                         \
+                     "movq %%rax, %1\n"                                                                                \
+                     "leaq cs_" label "(%%rip), %%rax\n"                                                               \
+                     "movq %%rax, %2\n"                                                                                \
+                     "1: pause\n"                                                                                      \
+                     "jmp 1b\n"                                                                                        \
+                     "2: jmp 5f\n"                                                                                     \
+                     ".byte 0x0f, 0xb9, 0x3d\n"                                                                        \
+                     ".long " signature "\n"                                                                           \
+                     "4: addl $1, %0\n"                                                                                \
+                     "5:\n"                                                                                            \
+                     : "+m"(aborted), "=m"(abort_handler), "+m"(*(uint64_t *)&area->rseq_cs)::"rax", "memory", "cc")
+
+static __attribute__((noinline)) void spin(void)
+{
+    SECTION("good", "0x53053053");
+}
+
+static __attribute__((noinline)) void spin_and_lie(void)
+{
+    SECTION("lie", "0x12345678");
+}
+
+static void on_alarm(int signo, siginfo_t *info, void *context)
+{
+    (void)signo, (void)info;
+    seen_pc = (uintptr_t)((ucontext_t *)context)->uc_mcontext.gregs[REG_RIP];
+}
+
+static void a_signal(void)
+{
+    timer_t timer;
+    struct sigevent event = {.sigev_notify = SIGEV_SIGNAL, .sigev_signo = SIGALRM};
+    catch_with(SIGALRM, on_alarm, 0);
+    timer_create(CLOCK_MONOTONIC, &event, &timer);
+    timer_settime(timer, 0, &(struct itimerspec){.it_value.tv_nsec = 20000000}, NULL);
+    aborted = 0, seen_pc = 0;
+    spin();
+    bool early = !seen_pc; /* another task was before the signal */
+    while (!seen_pc)
+        sleep_ms(1);
+    timer_delete(timer);
+    CHECK_EQ("a signal ends a section", aborted, 1);
+    CHECK_EQ("the pointer is cleared", (long)area->rseq_cs, 0);
+    CHECK("the handler returns to the abort handler", early || seen_pc == abort_handler);
+}
+
+static void another_task(void)
+{
+    cpu_set_t mask, one;
+    sched_getaffinity(0, sizeof mask, &mask);
+    int cpu = 0;
+    while (!CPU_ISSET(cpu, &mask))
+        cpu++;
+    CPU_ZERO(&one);
+    CPU_SET(cpu, &one);
+    sched_setaffinity(0, sizeof one, &one);
+    CHECK("the number of the CPU it is bound to", (int)area->cpu_id == cpu && sched_getcpu() == cpu);
+    pid_t pid = fork();
+    if (pid == 0)
+        for (volatile long n = 0;; n++)
+            ;
+    aborted = 0;
+    spin();
+    CHECK_EQ("another task on its CPU ends a section", aborted, 1);
+    kill(pid, SIGKILL), waitpid(pid, &status, 0);
+    sched_setaffinity(0, sizeof mask, &mask);
+}
+
+static void lies(void)
+{
+    setrlimit(RLIMIT_CORE, &(struct rlimit){0, 0});
+    catch_with(SIGALRM, on_alarm, 0);
+    setitimer(ITIMER_REAL, &(struct itimerval){.it_value.tv_usec = 20000}, NULL);
+    spin_and_lie();
+}
+
+static void inherited(void)
+{
+    CHECK_ERRNO("a fork has the registration", call(area, 32, 0, RSEQ_SIG), EBUSY);
+    a_signal();
+}
+
+int main(void)
+{
+    area = (struct rseq *)((char *)__builtin_thread_pointer() + __rseq_offset);
+    CHECK("the C library registers an area", __rseq_size > 0 && (int)area->cpu_id >= 0);
+    registration();
+    a_signal();
+    another_task();
+    CHECK("after fork", exited(in_child(inherited), 0));
+    CHECK("a section without its signature kills", killed(in_child(lies), SIGSEGV));
+    return finish();
+}

@@ -88,8 +88,9 @@ def mkdir(vfs: Vfs, place: Place, mode: int, creds: Creds | None) -> Inode:
 def mknod(vfs: Vfs, place: Place, mode: int, rdev: int, creds: Creds | None) -> Inode:
     """A regular file, FIFO, socket or device; devices need CAP_MKNOD."""
     directory = _new(vfs, place, creds, False)
-    if mode & S_IFMT in (S_IFCHR, S_IFBLK) and rdev and creds is not None and not creds.has_cap(CAP_MKNOD):
-        raise EPERM
+    kind = mode & S_IFMT
+    if (kind == S_IFBLK or (kind == S_IFCHR and rdev)) and creds is not None and not creds.has_cap(CAP_MKNOD):
+        raise EPERM  # but for a whiteout, character device 0:0
     inode = directory.create(place.name, strip_setgid(directory, mode, creds), creds, rdev)
     place.parent.dentry.add(place.name, inode)
     notify.event(directory, notify.IN_CREATE, place.name)

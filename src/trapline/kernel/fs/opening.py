@@ -41,6 +41,7 @@ from trapline.kernel.fs.permission import MAY_READ, MAY_WRITE, may_access, mode_
 
 if TYPE_CHECKING:
     from trapline.kernel.fs.file import File
+    from trapline.kernel.fs.mount import Mount
     from trapline.kernel.fs.path import Place
     from trapline.kernel.fs.permission import Creds
     from trapline.kernel.fs.vfs import Vfs
@@ -85,6 +86,14 @@ def _open(
     else:
         path = walk(vfs, start, root, name, creds, task, resolve if flags & O_NOFOLLOW else resolve | FOLLOW)
     return _open_existing(path, flags, creds, task)
+
+
+def open_inode(mount: Mount, inode: Inode, flags: int, task: Any) -> File | Coroutine[Any, Any, File]:
+    """Open a file that was found without a name: open_by_handle_at(2)."""
+    path = Path(mount, Dentry(b"/", None, inode))
+    if flags & O_PATH:
+        return PathFile(inode, flags & (O_PATH | O_DIRECTORY | O_NOFOLLOW), path)
+    return _open_existing(path, flags | O_LARGEFILE, task.creds, task)
 
 
 def _open_path(

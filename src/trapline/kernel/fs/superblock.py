@@ -65,5 +65,13 @@ class SuperBlock:
         if options:
             raise EINVAL(f"{self.fstype!r} has no options to change")
 
+    def export(self, inode: Inode) -> tuple[int, bytes] | None:
+        """(type, name) of a file for name_to_handle_at(2); None if its files cannot be found again."""
+        return None
+
+    def find(self, kind: int, name: bytes) -> Inode | None:
+        """The file that `export` named so, if it is there."""
+        return None
+
     def sync(self) -> None:
         """Write everything back: syncfs(2)."""

@@ -2,7 +2,9 @@
 
 from __future__ import annotations
 
+from struct import pack
 from typing import TYPE_CHECKING, Any
+from weakref import WeakValueDictionary
 
 from trapline.abi.errno import EINVAL
 from trapline.abi.fcntl import (
@@ -22,15 +24,17 @@ from trapline.kernel.fs.memory import MemFile, MemorySuperBlock
 from trapline.kernel.fs.mount import Mount, Path
 
 if TYPE_CHECKING:
+    from trapline.kernel.fs.inode import Inode
     from trapline.kernel.fs.vfs import Vfs
 
+HANDLE_TYPE = 1  #: inode number, generation, upper half of the number
 OPTIONS = frozenset(b"size nr_blocks nr_inodes mode uid gid huge inode64 inode32 noswap".split())
 
 
 class TmpFs(MemorySuperBlock):
     """An instance; by default half of the RAM and as many inodes as that has pages."""
 
-    __slots__ = ()
+    __slots__ = ("handles",)
 
     def __init__(
         self, vfs: Vfs, *, mode: int = 0o1777, uid: int = 0, gid: int = 0, max_pages: int = -1, max_inodes: int = -1
@@ -40,12 +44,22 @@ class TmpFs(MemorySuperBlock):
             vfs, b"tmpfs", TMPFS_MAGIC, half if max_pages < 0 else max_pages, half if max_inodes < 0 else max_inodes
         )
         self.charge_inode()
+        self.handles: WeakValueDictionary[bytes, Inode] = WeakValueDictionary()  #: what was exported
         self.root = MemDir(self, S_IFDIR | mode, uid, gid)
 
     def describe(self, options: dict[bytes, bytes]) -> None:
         """Show what was asked for in /proc/mounts."""
         if b"size" in options or b"nr_blocks" in options:
             self.options = b",size=%dk" % (self.max_pages << 2)
+
+    def export(self, inode: Inode) -> tuple[int, bytes]:
+        name = pack("<III", inode.ino & 0xFFFFFFFF, 0, inode.ino >> 32)
+        self.handles[name] = inode
+        return HANDLE_TYPE, name
+
+    def find(self, kind: int, name: bytes) -> Inode | None:
+        inode = self.handles.get(name) if kind == HANDLE_TYPE else None
+        return inode if inode is not None and inode.nlink else None
 
     def reconfigure(self, options: dict[bytes, bytes]) -> None:
         """New limits. EINVAL for less than is in use, and for a limit where there was none; the owner stays."""

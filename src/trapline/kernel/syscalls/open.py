@@ -99,14 +99,19 @@ def _open(
     file = open_at(task.kernel.vfs, task, dirfd, name, flags, mode, resolve)
     if isinstance(file, File):
         return files.install(file, flags & O_CLOEXEC != 0)
-    return _open_later(task, file, flags)
+    return _open_later(task, file, flags & O_CLOEXEC != 0)
 
 
-async def _open_later(task: Task, opening: Coroutine[Any, Any, File], flags: int) -> int:
+def install(task: Task, file: File | Coroutine[Any, Any, File], cloexec: bool) -> int | Coroutine[Any, Any, int]:
+    """A descriptor for a file that is open, or will be."""
+    return task.files.install(file, cloexec) if isinstance(file, File) else _open_later(task, file, cloexec)
+
+
+async def _open_later(task: Task, opening: Coroutine[Any, Any, File], cloexec: bool) -> int:
     """A FIFO waits for its other end."""
     file = await opening
     try:  # after sleep: the table may be full
-        return task.files.install(file, flags & O_CLOEXEC != 0)
+        return task.files.install(file, cloexec)
     except BaseException:
         file.put()
         raise

@@ -1,10 +1,10 @@
-"""Whole file systems: statfs(2), ustat(2), sync(2), syncfs(2); and file handles, which are refused."""
+"""Whole file systems: statfs(2), ustat(2), sync(2), syncfs(2)."""
 
 from __future__ import annotations
 
 from typing import TYPE_CHECKING, Annotated
 
-from trapline.abi.errno import EINVAL, ENOTSUP, EPERM
+from trapline.abi.errno import EINVAL
 from trapline.abi.fcntl import AT_FDCWD
 from trapline.abi.mount import (
     MS_NOATIME,
@@ -24,7 +24,7 @@ from trapline.abi.mount import (
 )
 from trapline.abi.stat import STATFS, USTAT
 from trapline.kernel.syscalls.atpath import Dev
-from trapline.kernel.syscalls.declare import Arg, Fd, Path, UserPtr, refuse, syscall
+from trapline.kernel.syscalls.declare import Arg, Fd, Path, UserPtr, syscall
 
 if TYPE_CHECKING:
     from trapline.kernel.fs.mount import Mount
@@ -37,9 +37,6 @@ _FLAGS = (
     (MS_NOSUID, ST_NOSUID), (MS_NODEV, ST_NODEV), (MS_NOEXEC, ST_NOEXEC), (MS_NOATIME, ST_NOATIME),
     (MS_NODIRATIME, ST_NODIRATIME), (MS_RELATIME, ST_RELATIME),
 )  # fmt: skip
-
-refuse(ENOTSUP, "files are not found again by number", "name_to_handle_at")
-refuse(EPERM, "files are not found again by number", "open_by_handle_at")
 
 
 def _mount_flags(mount: Mount) -> int:

@@ -120,6 +120,10 @@ TREE: Tree = {
         "io_uring_disabled": fixed(2),
         "kptr_restrict": fixed(1),
         "dmesg_restrict": fixed(0),
+        "ctrl-alt-del": Value(
+            lambda kernel: b"%d" % kernel.ctrl_alt_del,
+            lambda kernel, text: setattr(kernel, "ctrl_alt_del", _number(text, 0, 1)), 0o644,
+        ),
         "msgmax": _ipc("msgmax", INT_MAX),
         "msgmnb": _ipc("msgmnb", INT_MAX),
         "msgmni": _ipc("msgmni", IPC_MNI),

@@ -11,11 +11,7 @@ in the context else; - the FP registers of a stopped context stay in its hart un
 
 from __future__ import annotations
 
-import os
-import select
-import time
 from collections.abc import Callable, Sequence
-from contextlib import suppress
 
 from trapline.machine.contract import ENTRY_ECALL, EXCEPTION, FAULT, INTERRUPT, SYSCALL, Context, Space
 from trapline.machine.ram import Ram
@@ -25,6 +21,7 @@ from trapline.machine.riscv import status as st
 from trapline.machine.riscv.arch import PC, RISCV64
 from trapline.machine.riscv.bus import Bus
 from trapline.machine.riscv.code import Code
+from trapline.machine.riscv.doorbell import Doorbell, monotonic_ns
 from trapline.machine.riscv.hart import TRAPPED, Hart
 from trapline.machine.riscv.space import RiscvContext, RiscvSpace
 from trapline.machine.riscv.trap import ACCESS_OF, ECALL_U
@@ -36,7 +33,7 @@ SHARED_ASID, _ASIDS = 0, 1 << 16  #: spaces that found no ASID of their own shar
 
 
 def _ticks() -> int:
-    return time.monotonic_ns() // TIME_SHIFT_NS
+    return monotonic_ns() // TIME_SHIFT_NS
 
 
 class RiscvMachine:
@@ -60,10 +57,7 @@ class RiscvMachine:
         self._asids: list[int] = []  # used before, and free
         self._next_asid = SHARED_ASID + 1
         self._closed = False
-        self._rung = False
-        self._doorbell = os.eventfd(0, os.EFD_CLOEXEC | os.EFD_NONBLOCK)
-        self._epoll = select.epoll()
-        self._epoll.register(self._doorbell, select.EPOLLIN)
+        self._doorbell = Doorbell(self.ready)
 
     def _new_hart(self, hartid: int) -> Hart:
         """A hart as firmware and a kernel would set it up for user code."""
@@ -124,7 +118,7 @@ class RiscvMachine:
                     return self._stop(hart, ctx)
                 continue
             self._turn = list(self._running)
-            if self._pause(deadline_ns):
+            if self._doorbell.wait(deadline_ns, busy=bool(self._running)):
                 return None
 
     def kick(self, context: Context) -> None:
@@ -133,19 +127,10 @@ class RiscvMachine:
             self._kicked.add(context)
 
     def watch(self, fd: int, mask: int) -> None:
-        if not mask:
-            with suppress(OSError):  # closed descriptors leave an epoll by themselves
-                self._epoll.unregister(fd)
-            return
-        try:
-            self._epoll.register(fd, mask | select.EPOLLET)
-        except FileExistsError:
-            self._epoll.modify(fd, mask | select.EPOLLET)
+        self._doorbell.watch(fd, mask)
 
     def ring(self) -> None:
-        self._rung = True
-        with suppress(OSError):  # full: then it rings already
-            os.eventfd_write(self._doorbell, 1)
+        self._doorbell.ring()
 
     def describe(self) -> Sequence[tuple[str, str]]:
         hits = sum(hart.tlb.hits for hart in self.harts)
@@ -167,8 +152,7 @@ class RiscvMachine:
         if self._closed:
             return
         self._closed = True
-        self._epoll.close()
-        os.close(self._doorbell)
+        self._doorbell.close()
 
     # ---- harts
 
@@ -211,27 +195,6 @@ class RiscvMachine:
             ctx.kind, ctx.access, ctx.code = FAULT, access, cause
         else:
             ctx.kind, ctx.vector, ctx.code = EXCEPTION, cause, 0
-
-    # ---- waiting
-
-    def _pause(self, deadline_ns: int | None) -> bool:
-        """Between two rounds: look at descriptors and the clock, and sleep if no hart has work. True to return None."""
-        rung, self._rung = self._rung, False
-        now_ns = time.monotonic_ns()
-        due = deadline_ns is not None and now_ns >= deadline_ns
-        timeout_s: float | None = 0
-        if not self._running and not due and not rung:
-            timeout_s = None if deadline_ns is None else (deadline_ns - now_ns) / 1e9
-        for fd, mask in self._epoll.poll(timeout_s):
-            if fd == self._doorbell:
-                with suppress(BlockingIOError):
-                    os.eventfd_read(fd)
-            else:
-                self.ready.append((fd, mask))
-        if timeout_s != 0:
-            rung, self._rung = self._rung, False
-            due = deadline_ns is not None and time.monotonic_ns() >= deadline_ns
-        return bool(rung or self.ready or due)
 
     # ---- address-space identifiers
 

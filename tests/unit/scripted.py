@@ -89,6 +89,9 @@ class ScriptedSpace:
     def close(self) -> None:
         self.tlb.clear()
 
+    def settle(self) -> None:
+        pass
+
     def translate(self, address: int, access: int) -> int | None:
         """The physical address, or None after a miss that the tables do not permit."""
         page = address >> PAGE_SHIFT

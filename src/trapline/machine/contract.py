@@ -9,7 +9,7 @@ Invariants:
   context's registers may be read or written, and they are the kernel's own copy: user code cannot change them.
 - At most `Machine.cpus` contexts run at once; the kernel keeps count.
 - A machine may return a context for no reason (`INTERRUPT`): the kernel simply resumes it.
-- Whatever a machine caches of a page table is a TLB: it may be stale until `Space.flush` returns, never after.
+- Whatever a machine caches of a page table is a TLB: it may be stale until `Space.flush` (or `settle`) returns, never after.
 """
 
 from __future__ import annotations
@@ -112,13 +112,16 @@ class Space(Protocol):
         """
 
     def reload(self, start: int, end: int) -> None:
-        """`flush`, where the kernel has put other entries in place of those that were there: a machine may load them at once."""
+        """`flush`, where other entries stand in place of those that were there: a machine may load them at once."""
 
     def hint(self, start: int, end: int) -> None:
         """The kernel expects [start, end) to be used soon: a machine may load its entries early."""
 
     def close(self) -> None:
-        """The space is gone; none of its contexts is running."""
+        """The space is gone; none of its contexts is running. What it had cached may be in use until `settle` returns."""
+
+    def settle(self) -> None:
+        """After `close`: return when nothing that was cached can be used any more."""
 
 
 class Machine(Protocol):

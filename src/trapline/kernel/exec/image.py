@@ -24,6 +24,7 @@ from trapline.kernel.exec.text_busy import allow_write, deny_write
 from trapline.kernel.fs.permission import MAY_EXEC, may
 from trapline.kernel.mm.address_space import AddressSpace
 from trapline.kernel.mm.errors import OutOfFrames, OutOfMemory
+from trapline.kernel.mm.populate import prefault
 from trapline.kernel.task import exit as exits
 from trapline.kernel.task import posix_timers
 from trapline.kernel.task.rlimit import mm_limits
@@ -217,7 +218,8 @@ def _fill(
 
 def _map(mm: AddressSpace, file: File, image: Image, bias: int) -> None:
     for each in image.segments:
-        mm.map_image(each.vaddr + bias, each.length, each.prot, file, each.offset, each.file_bytes)
+        start = mm.map_image(each.vaddr + bias, each.length, each.prot, file, each.offset, each.file_bytes)
+        prefault(mm, start & -4096, start + each.length)
 
 
 def _set_layout(mm: AddressSpace, image: Image, bias: int) -> None:

@@ -36,6 +36,7 @@ if TYPE_CHECKING:
 
 MMAP_RND_BITS = 28  #: pages of randomness in where mappings start, as vm.mmap_rnd_bits on x86-64
 STACK_RND = 16 << 30  #: at most this much of user space's end is randomness of the stack
+EXPECTED = 512 << 10  #: bytes on either side of where a program goes on that it probably needs
 EVICT_PAGES = 256  #: how many mapped pages of files to give up when there is no memory
 MIN_GAP, STACK_SLACK = 128 << 20, 1 << 20
 
@@ -156,6 +157,7 @@ class AddressSpace(UserAccess):
         areas, self.map = self.map.areas, AreaList()
         runs: list[Run] = []
         zap(self.tables, 0, 1 << 64, runs)
+        self.space.settle()
         put_runs(self.ram.frames, runs)
         self.tables.close()
         for area in areas:
@@ -163,6 +165,12 @@ class AddressSpace(UserAccess):
         if self.exe_file is not None:
             self.exe_file.put()
             self.exe_file = None
+
+    def expect(self, addr: int) -> None:
+        """The code around `addr` is about to run."""
+        area = self.map.find(addr)
+        if area is not None:
+            self.space.hint(max(area.start, addr - EXPECTED), min(area.end, addr + EXPECTED))
 
     def fork(self) -> AddressSpace:
         """A copy-on-write copy. Raises ENOMEM."""

@@ -11,10 +11,11 @@ Invariants:
 
 from __future__ import annotations
 
+from contextlib import suppress
 from typing import TYPE_CHECKING
 
 from trapline.abi.errno import Errno
-from trapline.abi.mman import VM_HUGEPAGE, VM_NOHUGEPAGE, VM_RAND_READ, VM_SHARED
+from trapline.abi.mman import PROT_EXEC, VM_HUGEPAGE, VM_NOHUGEPAGE, VM_RAND_READ, VM_SHARED
 from trapline.kernel.mm.errors import OutOfFrames
 from trapline.kernel.mm.tables import BLOCK_SHIFT, BLOCK_SIZE, LANE_MASK
 from trapline.machine.contract import WRITE
@@ -158,6 +159,7 @@ def _file_pages(mm: AddressSpace, area: Area, addr: int, access: int) -> Signal 
     else:
         mm.majflt += 1
         try:
+            _read_around(mm, area, addr)
             cache.frame(index)
         except Errno:  # what is behind the file cannot be read
             return SIGBUS, BUS_ADRERR, addr
@@ -172,16 +174,41 @@ def _file_pages(mm: AddressSpace, area: Area, addr: int, access: int) -> Signal 
     return None
 
 
+def _around(mm: AddressSpace, area: Area) -> int:
+    """How many pages around a fault on a page of a file are worth looking at."""
+    policy = mm.policy
+    if area.flags & VM_RAND_READ:
+        return 1
+    if not area.flags & VM_SHARED and (area.prot & PROT_EXEC or area.end - area.start <= policy.whole_pages << PAGE_SHIFT):
+        return max(policy.whole_pages, policy.file_around_pages)
+    return policy.file_around_pages
+
+
+def _lanes_around(area: Area, addr: int, around: int) -> tuple[int, int]:
+    """(first lane, last lane + 1) of the aligned chunk around `addr`, as far as the area holds it."""
+    block_va = addr >> BLOCK_SHIFT << BLOCK_SHIFT
+    first = (addr >> PAGE_SHIFT & LANE_MASK) & -around
+    return max(first, (area.start - block_va) >> PAGE_SHIFT), min(first + around, (area.end - block_va) >> PAGE_SHIFT)
+
+
+def _read_around(mm: AddressSpace, area: Area, addr: int) -> None:
+    """Read a small or executable mapping in large pieces, so that its frames are consecutive. No matter if that fails."""
+    around = _around(mm, area)
+    if around <= mm.policy.file_around_pages or area.cache is None:
+        return
+    first, last = _lanes_around(area, addr, around)
+    index = ((addr >> BLOCK_SHIFT << BLOCK_SHIFT) - area.start + area.offset) >> PAGE_SHIFT
+    with suppress(Errno, OutOfFrames):
+        area.cache.load(index + first, index + last)
+
+
 def _map_around(mm: AddressSpace, area: Area, addr: int, base: int) -> None:
     """Map the resident pages around `addr` that are not mapped yet, so that reading them needs no fault."""
     cache, tables = area.cache, mm.tables
     assert cache is not None
     fmt = tables.fmt
-    lane = addr >> PAGE_SHIFT & LANE_MASK
-    around = 1 if area.flags & VM_RAND_READ else mm.policy.file_around_pages
     block_va = addr >> BLOCK_SHIFT << BLOCK_SHIFT
-    first = max(lane & -around, (area.start - block_va) >> PAGE_SHIFT)
-    last = min((lane & -around) + around, (area.end - block_va) >> PAGE_SHIFT)
+    first, last = _lanes_around(area, addr, _around(mm, area))
     index = (block_va + (first << PAGE_SHIFT) - area.start + area.offset) >> PAGE_SHIFT
     bits = tables.ro[area.prot] | fmt.soft_file
     if not area.flags & VM_SHARED:
@@ -191,7 +218,7 @@ def _map_around(mm: AddressSpace, area: Area, addr: int, base: int) -> None:
     here = tables.mem[(base + first) << 3 : (base + last) << 3]
     frames = list(map(cache.pages.get, range(index, index + last - first)))
     pfn = frames[0]
-    if pfn is not None and frames == list(range(pfn, pfn + last - first)) and not any(here):
+    if pfn is not None and frames == list(range(pfn, pfn + last - first)) and not here.tobytes().strip(b"\0"):
         here[:] = tables.consecutive(pfn << fmt.pfn_shift | bits, last - first)
         mm.rss_file += last - first
         return

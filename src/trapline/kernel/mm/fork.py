@@ -1,18 +1,23 @@
-"""fork(2)'s part of memory: a copy of an address space that shares every private page until one side writes it.
+"""fork(2)'s part of memory: a copy of an address space.
 
+A small one is copied at once: that takes a third of a microsecond for each page, and a fault on a shared page takes fifty, in
+both processes. A large one shares every private page until one side writes it.
 Measured budget: 150 µs for a shell (40 areas, 300 present pages).
 """
 
 from __future__ import annotations
 
+from collections.abc import Iterator
 from typing import TYPE_CHECKING
 
 from trapline.abi.mman import PROT_WRITE, VM_DONTCOPY, VM_LOCKED, VM_LOCKONFAULT, VM_SHARED, VM_WIPEONFORK
 from trapline.kernel.mm.area import Area
 from trapline.kernel.mm.errors import OutOfFrames, OutOfMemory
-from trapline.kernel.mm.leaves import copy
+from trapline.kernel.mm.leaves import copy, duplicate
 from trapline.kernel.mm.tables import BLOCK_SHIFT, BLOCK_SIZE, Run
 from trapline.machine.paging.entry import PAGE_SHIFT
+from trapline.machine.paging.lanes import ONES
+from trapline.machine.ram import BLOCK_PAGES
 
 if TYPE_CHECKING:
     from trapline.kernel.mm.address_space import AddressSpace
@@ -31,7 +36,8 @@ def fork(mm: AddressSpace) -> AddressSpace:
     try:
         mm.forget()
         _copy_areas(mm, child)
-        _copy_leaves(mm, child)
+        if not _duplicate_leaves(mm, child):
+            _copy_leaves(mm, child)
     except OutOfFrames:
         mm.space.flush(0, mm.task_size, downgrade=True)
         child.put()
@@ -63,23 +69,66 @@ def _copy_areas(mm: AddressSpace, child: AddressSpace) -> None:
     child.hiwater_vm_pages = child.total_vm_pages
 
 
+def _duplicate_leaves(mm: AddressSpace, child: AddressSpace) -> bool:
+    """Copy the private pages of a small process; False (and nothing was copied) if it is not small, or memory is."""
+    if mm.rss_anon > min(mm.policy.fork_copy_pages, BLOCK_PAGES - 1):
+        return False
+    ranges = list(_ranges(mm))
+    pages = sum(_prepare(mm, child, start, end) for start, end, private in ranges if private)
+    order = max(0, pages - 1).bit_length()
+    try:
+        first = mm.ram.frames.alloc(order, zero=False)
+    except OutOfFrames:
+        return False
+    pfn = first
+    for start, end, private in ranges:
+        if not private:
+            _copy_range(mm, child, start, end, False)
+            continue
+        files, others, copied = duplicate(mm.tables, child.tables, start, end, pfn)
+        child.rss_file += files
+        child.rss_anon += others
+        pfn += others
+        for each in copied:
+            child.space.hint(*each)
+    mm.ram.frames.put_run(pfn, first + (1 << order) - pfn)
+    return True
+
+
+def _prepare(mm: AddressSpace, child: AddressSpace, start: int, end: int) -> int:
+    """Make the tables that `duplicate` will fill; how many pages it will copy."""
+    pages = 0
+    for block in mm.tables.in_range(start, end):
+        if block not in child.tables.blocks:
+            child.tables.make(block)
+    for _, word, count in mm.tables.pieces(start, end):
+        lanes = mm.tables.lanes(word, count)
+        pages += (lanes & ~(lanes >> mm.tables.fmt.soft_file.bit_length() - 1) & ONES).bit_count()
+    return pages
+
+
 def _copy_leaves(mm: AddressSpace, child: AddressSpace) -> None:
+    for start, end, private in _ranges(mm):
+        if private:
+            _copy_private(mm, child, start, end)
+        else:
+            _copy_range(mm, child, start, end, False)
+
+
+def _ranges(mm: AddressSpace) -> Iterator[tuple[int, int, bool]]:
+    """(start, end, private) of what the child gets: each shared area, and each stretch of private ones."""
     start = end = 0
     for area in mm.map.areas:
-        if area.flags & _SPECIAL:
+        special = area.flags & _SPECIAL
+        if special or area.start - end > NEAR:
             if start < end:
-                _copy_private(mm, child, start, end)
-            start = end = area.end
-            if not area.flags & (VM_DONTCOPY | VM_WIPEONFORK):
-                _copy_range(mm, child, area.start, area.end, False)
-        elif area.start - end > NEAR:
-            if start < end:
-                _copy_private(mm, child, start, end)
-            start, end = area.start, area.end
-        else:
-            end = area.end
+                yield start, end, True
+            start = area.end if special else area.start
+        end = area.end
+        if special and not area.flags & (VM_DONTCOPY | VM_WIPEONFORK):
+            yield area.start, area.end, False
     if start < end:
-        _copy_private(mm, child, start, end)
+        yield start, end, True
 
 
 def _copy_range(mm: AddressSpace, child: AddressSpace, start: int, end: int, private: bool) -> list[Run]:

@@ -8,11 +8,12 @@ Nothing here flushes or frees: callers first make the machine forget the range, 
 
 from __future__ import annotations
 
+from array import array
 from collections.abc import Callable
 from struct import Struct
 
 from trapline.kernel.mm.tables import BLOCK_SHIFT, BLOCK_SIZE, ZEROS, PageTables, Run
-from trapline.machine.paging.entry import PAGE_SHIFT
+from trapline.machine.paging.entry import PAGE_SHIFT, PAGE_SIZE
 from trapline.machine.paging.lanes import LANES, ONES
 from trapline.machine.ram import BLOCK_PAGES, Frames
 
@@ -229,6 +230,68 @@ def copy(tables: PageTables, child: PageTables, start: int, end: int, private: b
             mem[(base + first) << 3 : (base + last) << 3] = data
         mem[(target + first) << 3 : (target + last) << 3] = data
     return files, others, lost
+
+
+def duplicate(
+    tables: PageTables, child: PageTables, start: int, end: int, pfn: int
+) -> tuple[int, int, list[Run]]:
+    """`copy` of private memory that shares nothing: the pages go to frames from `pfn` on, in order.
+
+    No leaf is large, and `child` has the tables. How many pages of files and of other kinds were copied, and the
+    (address, end) of the latter.
+    """
+    files = others = 0
+    ranges: list[Run] = []
+    for va, word, pages in tables.pieces(start, end):
+        data = tables.mem[word << 3 : (word + pages) << 3].tobytes()
+        trimmed = data.rstrip(b"\0")
+        if not trimmed:
+            continue
+        skipped = len(data) - len(data.lstrip(b"\0")) & -_CHUNK_BYTES
+        target = child.blocks[va >> BLOCK_SHIFT] + (word & LANES - 1)
+        copied: list[bytes] = []
+        for at in range(skipped, len(trimmed), _CHUNK_BYTES):
+            chunk, of_files, of_others = _duplicate_chunk(tables, data[at : at + _CHUNK_BYTES], pfn + others)
+            copied.append(chunk)
+            files += of_files
+            if of_others:
+                others += of_others
+                low, high = va + (at << PAGE_SHIFT - 3), va + (at + len(chunk) << PAGE_SHIFT - 3)
+                if ranges and ranges[-1][1] == low:
+                    low = ranges.pop()[0]
+                ranges.append((low, high))
+        written = b"".join(copied)
+        tables.mem[(target << 3) + skipped : (target << 3) + skipped + len(written)] = written
+    return files, others, ranges
+
+
+def _duplicate_chunk(tables: PageTables, chunk: bytes, pfn: int) -> tuple[bytes, int, int]:
+    """The chunk with what is not a file's copied to frames from `pfn` on; how many pages of files, and of other kinds."""
+    fmt = tables.fmt
+    pages = len(chunk) >> 3
+    if chunk == _NOTHING[: len(chunk)]:
+        return chunk, 0, 0
+    entry = int.from_bytes(chunk[:8], "little")
+    whole = entry and chunk == tables.consecutive(entry, pages)
+    if whole and entry & fmt.soft_file:
+        return chunk, pages, 0
+    keep = ~(fmt.pfn_mask | fmt.soft_cow)
+    if whole:
+        source, at, size = fmt.pfn(entry) << PAGE_SHIFT, pfn << PAGE_SHIFT, pages << PAGE_SHIFT
+        tables.mem[at : at + size] = tables.mem[source : source + size]
+        return tables.consecutive(entry & keep | pfn << fmt.pfn_shift, pages), 0, pages
+    mem, mask, shift, soft_file = tables.mem, fmt.pfn_mask, fmt.pfn_shift, fmt.soft_file
+    files, to = 0, pfn
+    entries = array("Q", chunk)
+    for i, entry in enumerate(entries):
+        if entry & soft_file:
+            files += 1
+        elif entry:
+            source, at = (entry & mask) >> shift << PAGE_SHIFT, to << PAGE_SHIFT
+            mem[at : at + PAGE_SIZE] = mem[source : source + PAGE_SIZE]
+            entries[i] = entry & keep | to << shift
+            to += 1
+    return entries.tobytes(), files, to - pfn
 
 
 def _share(tables: PageTables, lanes: int) -> tuple[int, int]:

@@ -83,6 +83,20 @@ class PageCache:
             self.dirty.add(index)
         return pfn
 
+    def load(self, first: int, last: int) -> None:
+        """Read what is absent of pages [first, last), into consecutive frames. Raises OutOfFrames, or what `fill` raises."""
+        last = min(last, (self.backed + PAGE_MASK) >> PAGE_SHIFT)
+        while first < last:
+            if first in self.pages:
+                first += 1
+                continue
+            _, high = self._absent_around(first, first, last)
+            pfn, _, high = self._alloc_span(first, first, high)
+            self._fill(pfn, first, high)
+            self.pages.update(zip(range(first, high), range(pfn, pfn + high - first), strict=True))
+            first = high
+        reclaim.reclaimer(self.ram).touch(self)
+
     def _load(self, index: int, wanted: int) -> int:
         """Make page `index` present; `wanted` pages from it on will be asked for."""
         if self.fill is None or index << PAGE_SHIFT >= self.backed:

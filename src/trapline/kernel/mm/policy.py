@@ -39,12 +39,13 @@ class Policy:
     cow_around_pages    pages of a private mapping copied, or made writable again, around a write
     stack_grow_pages    by how many pages at least a stack grows
     streak_pages        whoever faults page after page has twice as many repaired each time, up to this
+    whole_pages         a private mapping of a file that is executable, or no larger, is read and mapped so many at a time
     fork_copy_pages     a process with no more private pages than this is copied by fork(2), not shared until written
     """
 
     __slots__ = (
         "anon_around_pages", "cow_around_pages", "file_around_pages", "fork_copy_pages", "huge", "stack_grow_pages",
-        "streak_pages",
+        "streak_pages", "whole_pages",
     )  # fmt: skip
 
     def __init__(
@@ -55,6 +56,7 @@ class Policy:
         stack_grow_pages: int = 16,
         *,
         streak_pages: int = 256,
+        whole_pages: int = 256,
         fork_copy_pages: int = 256,
         huge: bool = True,
     ) -> None:
@@ -63,13 +65,14 @@ class Policy:
         self.cow_around_pages = cow_around_pages
         self.stack_grow_pages = stack_grow_pages
         self.streak_pages = streak_pages
+        self.whole_pages = whole_pages
         self.fork_copy_pages = fork_copy_pages
         self.huge = huge
 
     def one_page_per_fault(self) -> None:
         """What to set when faults themselves are studied."""
         self.anon_around_pages = self.file_around_pages = self.cow_around_pages = self.stack_grow_pages = 1
-        self.streak_pages = 1
+        self.streak_pages = self.whole_pages = 1
         self.fork_copy_pages = 0
         self.huge = False
 

@@ -1,7 +1,8 @@
-"""Populate: fault in a whole range at once, for MAP_POPULATE, mlock(2) and MADV_POPULATE_*."""
+"""Populate: fault in a whole range at once, for MAP_POPULATE, mlock(2) and MADV_POPULATE_*; and what exec does early."""
 
 from __future__ import annotations
 
+from contextlib import suppress
 from typing import TYPE_CHECKING
 
 from trapline.abi.mman import PROT_WRITE, VM_SHARED
@@ -9,11 +10,13 @@ from trapline.kernel.mm.errors import OutOfFrames
 from trapline.kernel.mm.fault import Signal, repair
 from trapline.kernel.mm.tables import BLOCK_SHIFT, BLOCK_SIZE
 from trapline.machine.contract import READ, WRITE
-from trapline.machine.paging.entry import PAGE_SIZE
+from trapline.machine.paging.entry import PAGE_SHIFT, PAGE_SIZE
 
 if TYPE_CHECKING:
     from trapline.kernel.mm.address_space import AddressSpace
     from trapline.kernel.mm.area import Area
+
+WRITTEN_EARLY = 16 * PAGE_SIZE  #: so much of its data a program probably writes before anything else
 
 MAPPED, UNMAPPED, DENIED, FAULTED, NO_MEMORY = range(5)
 
@@ -40,6 +43,26 @@ def populate(mm: AddressSpace, start: int, end: int, access: int = 0) -> int:
             return NO_MEMORY
         start = stop
     return MAPPED if start >= end else UNMAPPED
+
+
+def prefault(mm: AddressSpace, start: int, end: int) -> None:
+    """A segment of a program is mapped: repair what it will touch at once, and let the machine load it early.
+
+    What cannot be had is left to faults.
+    """
+    most = mm.policy.whole_pages << PAGE_SHIFT
+    if most <= PAGE_SIZE:
+        return
+    for area in mm.map.overlapping(start, end):
+        low, high = max(area.start, start), min(area.end, end)
+        if area.prot & PROT_WRITE:
+            high = min(high, low + WRITTEN_EARLY)
+            populate(mm, low, high, WRITE)
+        elif area.prot:
+            high = min(high, low + most)
+            with suppress(OutOfFrames):
+                repair(mm, area, low, READ)
+        mm.space.hint(low, high)
 
 
 def _populate_area(mm: AddressSpace, area: Area, start: int, end: int, access: int) -> Signal | None:

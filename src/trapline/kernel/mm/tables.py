@@ -15,6 +15,7 @@ from __future__ import annotations
 
 from array import array
 from collections.abc import Iterator
+from functools import cache
 
 from trapline.machine.paging.entry import PAGE_SHIFT, Format
 from trapline.machine.paging.lanes import LANES, pattern
@@ -46,10 +47,7 @@ class PageTables:
         self.upper: list[dict[int, int]] = [{} for _ in range(fmt.levels)]
         self.upper[-1][0] = self.root << 9
         self.step = 1 << fmt.pfn_shift  #: from one frame's entry to the next frame's
-        self.ro = [_leaf_bits(fmt, prot) for prot in range(8)]
-        self.rw = [
-            bits | fmt.dirty | (fmt.write if prot & 2 else 0) for prot, bits in enumerate(self.ro)
-        ]
+        self.ro, self.rw = _leaf_bits(fmt)
 
     # ---- the tree
 
@@ -181,10 +179,14 @@ class PageTables:
         self.table_pages = 0
 
 
-def _leaf_bits(fmt: Format, prot: int) -> int:
-    """A read-only leaf for pages with PROT_* `prot`, without its frame. As on x86, what is accessible is readable."""
-    bits = fmt.leaf(0, read=True, write=False, execute=bool(prot & 4), user=prot != 0)
-    return bits | fmt.accessed
+@cache
+def _leaf_bits(fmt: Format) -> tuple[list[int], list[int]]:
+    """Leaves for pages with PROT_* as index, without their frames: read-only ones, and as writable as may be.
+
+    As on x86, what is accessible is readable.
+    """
+    ro = [fmt.leaf(0, read=True, write=False, execute=bool(prot & 4), user=prot != 0) | fmt.accessed for prot in range(8)]
+    return ro, [bits | fmt.dirty | (fmt.write if prot & 2 else 0) for prot, bits in enumerate(ro)]
 
 
 def _keys_in(tables: dict[int, int], first: int, last: int) -> list[int]:

@@ -52,12 +52,15 @@ class Crew:
         process.kill(reason)
         self.died(process.pidfd)
 
-    def retire(self, process: Process, *, wait: bool) -> None:
-        """Its space is closed: kill it without a word. With `wait`, its memory is gone on return."""
+    def retire(self, process: Process) -> None:
+        """Its space is closed: kill it without a word, and without waiting."""
         process.retired = True
-        process.kill("its space is closed", wait=wait)
-        if process.dead:
-            self.died(process.pidfd)
+        process.kill("its space is closed", wait=False)
+
+    def settle(self, process: Process) -> None:
+        """Wait for a retired process: on return its memory is gone."""
+        process.await_death()
+        self.died(process.pidfd)
 
     def died(self, pidfd: int) -> bool:
         """If `pidfd` is of a process: bury it, and tell if it was still wanted."""

@@ -95,14 +95,11 @@ def _lengths(words: memoryview, word: int, entry: int, around: int) -> tuple[int
     above = wrong >> (behind + 1 << 6)
     after = first_set(above) if above else count - behind - 1
     before = behind - 1 - last_set(wrong & (1 << (behind << 6)) - 1)
-    if ~lanes & ones * _A:
-        _set_accessed(words, word - before, before + 1 + after)
+    run = before + 1 + after
+    if ~(lanes >> (behind - before << 6)) & pattern(run)[0] * _A:
+        for at in range(word - before, word + after + 1):
+            words[at] |= _A
     return before, after
-
-
-def _set_accessed(words: memoryview, word: int, count: int) -> None:
-    for at in range(word, word + count):
-        words[at] |= _A
 
 
 def present_runs(words: memoryview, root: int, start: int, end: int) -> list[Mapping]:

@@ -38,7 +38,8 @@ from trapline.machine.ram import Ram
 
 SPIN_NS = 50_000  #: how long `wait` spins before it sleeps, and a stub before it does
 MAX_FAILURES = 4  #: mappings refused by the host before a space is given up
-SHORT_NS = 300_000  #: a sleep after a spin in vain that ends so soon shows that the host's CPUs are busy
+SHORT_NS = 300_000  #: a sleep after a spin in vain that ends so soon hints that the host's CPUs are busy
+VAIN = 3  #: so many of them in a row show it
 TURNS = 64  #: traps between two looks at everything else
 AROUND_PAGES = 511
 _spin, _run, _arm = _ring.spin, _ring.run, _ring.arm
@@ -61,6 +62,7 @@ class HostMachine:
         self._running: list[Slot] = []
         self._addresses: list[int] = []
         self._turns = TURNS
+        self._vain = 0
         self._last: Slot | None = None  #: whose trap `wait` returned last
         self._rung = False
         self._closed = False
@@ -111,6 +113,7 @@ class HostMachine:
             if not last.running:
                 last.rest()
             self._last = None
+        slept = False
         while True:
             if pending:
                 return pending.popleft()
@@ -118,12 +121,15 @@ class HostMachine:
             if i < 0:
                 if self._sleep(deadline_ns):
                     return None
+                slept = True
                 continue
             slot = running.pop(i)
             del addresses[i]
             slot.running = False
             slot.kicked_ns = 0
             self._last = slot
+            if not slept:
+                self._vain = 0
             ctx = slot.ctx
             assert ctx is not None
             ctx.view[:] = slot.regs
@@ -281,7 +287,9 @@ class HostMachine:
             return False
         if _spin(addresses, 0) >= 0:
             if time.monotonic_ns() - start_ns < SHORT_NS:
-                self._loops = 0  # the stub had no CPU while we spun: neither side spins for some turns
+                self._vain += 1
+                if self._vain > VAIN:
+                    self._loops = 0  # the stubs have no CPU while we spin: neither side spins for some turns
             return False
         rung, self._rung = self._rung, False
         return bool(rung or self.ready or timed_out or (deadline_ns is not None and time.monotonic_ns() >= deadline_ns))
@@ -331,14 +339,12 @@ class HostMachine:
             if _ring.tgkill(slot.process.pid, slot.tid, SIG_KICK):
                 slot.process.kill("one of its threads is gone")
 
-    def forget(self, space: HostSpace) -> None:
-        """A space is closed. Its process need not be waited for if it has nothing mapped."""
-        process, space.process = space.process, None
-        if process is not None and not process.reaped:
-            for slot in process.slots:
-                if slot.ctx is not None:
-                    slot.ctx.unseat()
-            self.crew.retire(process, wait=bool(space.tlb))
+    def forget(self, process: Process) -> None:
+        """The space of a process is closed."""
+        for slot in process.slots:
+            if slot.ctx is not None:
+                slot.ctx.unseat()
+        self.crew.retire(process)
 
     def _lost(self, process: Process) -> None:
         """A process died that was wanted: its running contexts come back dead, and the kernel is told."""

@@ -64,6 +64,11 @@ class Process:
             self.dead = True
             return
         if wait:
+            self.await_death()
+
+    def await_death(self) -> None:
+        """It has been killed: wait until its memory is gone."""
+        if not self.dead:
             self.dead = bool(self._poll.poll(_DEATH_MS))
 
     def reap(self, *, wait: bool = True) -> bool:

@@ -59,7 +59,7 @@ class HostSpace:
         self.tlb = Extents()
         self.hints: list[tuple[int, int]] = []
         self.failures = 0
-        self.closed = False
+        self._ending: Process | None = None
 
     # ---- misses
 
@@ -195,7 +195,16 @@ class HostSpace:
         slot.tid = born.pop()
         return slot
 
+    # ---- the end
+
     def close(self) -> None:
-        if not self.closed:
-            self.closed = True
-            self.machine.forget(self)
+        """Kill the process. It dies on another CPU while the kernel goes on with what it does before `settle`."""
+        process, self.process = self.process, None
+        if process is not None:
+            self._ending = process
+            self.machine.forget(process)
+
+    def settle(self) -> None:
+        """Wait for the process, unless it has nothing mapped."""
+        if self._ending is not None and len(self.tlb) and not self._ending.reaped:
+            self.machine.crew.settle(self._ending)

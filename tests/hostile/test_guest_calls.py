@@ -2,9 +2,9 @@
 
 from __future__ import annotations
 
+import hostile_arguments
 import pytest
 
-import hostile_arguments
 from conftest import Guest
 
 PARTS = 8

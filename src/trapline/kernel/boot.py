@@ -33,6 +33,7 @@ from trapline.kernel.fs.sysfs import mount_sysfs
 from trapline.kernel.fs.vfs import Vfs
 from trapline.kernel.ipc.mqueue.filesystem import filesystem
 from trapline.kernel.ipc.sysv.namespace import IpcNamespace
+from trapline.kernel.mm.errors import OutOfFrames, OutOfMemory
 from trapline.kernel.panic import panic
 from trapline.kernel.sched.classes import ClassScheduler
 from trapline.kernel.sync.park import READY
@@ -102,6 +103,8 @@ class System(Kernel):
                 raise
         except Exception as error:
             exits.exit_task(task, 127 << 8)
+            if isinstance(error, OutOfFrames):
+                raise OutOfMemory from None
             if isinstance(error, Errno):
                 raise
             raise panic(self, error) from error

@@ -11,8 +11,9 @@ from __future__ import annotations
 from collections.abc import Callable
 from typing import TYPE_CHECKING, Any
 
-from trapline.abi.errno import EINTR, Errno
+from trapline.abi.errno import EINTR, ENOMEM, Errno
 from trapline.kernel.entry.table import Table, i386_table, native_table
+from trapline.kernel.mm.errors import OutOfFrames
 from trapline.kernel.sync import park
 from trapline.kernel.sync.park import Interrupted
 from trapline.kernel.task.task import DEAD, RUNNABLE, SLEEPING
@@ -24,6 +25,7 @@ if TYPE_CHECKING:
 
 MASK64 = (1 << 64) - 1
 _EINTR = -EINTR.number
+_ENOMEM = -ENOMEM.number
 
 
 class Dispatcher:
@@ -55,6 +57,8 @@ class Dispatcher:
             result: Any = table.thunks[number](task, regs)
         except Errno as error:
             result = -error.number
+        except OutOfFrames:
+            result = _ENOMEM
         except Interrupted as stop:
             result = self._interrupted(task, stop)
         except IndexError:
@@ -82,6 +86,8 @@ class Dispatcher:
             result = stop.value
         except Errno as error:
             result = -error.number
+        except OutOfFrames:
+            result = _ENOMEM
         except Interrupted as stop:
             result = self._interrupted(task, stop)
         else:

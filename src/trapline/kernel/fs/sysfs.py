@@ -6,7 +6,7 @@ The tree is fixed when it is first used; nothing in it can be written.
 from __future__ import annotations
 
 from collections.abc import Callable, Mapping
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING, Any, NamedTuple
 
 from trapline.abi.mount import MS_NODEV, MS_NOEXEC, MS_NOSUID, MS_RELATIME, SYSFS_MAGIC
 from trapline.kernel.fs.superblock import SuperBlock
@@ -17,7 +17,21 @@ if TYPE_CHECKING:
     from trapline.kernel.fs.mount import Mount
     from trapline.kernel.fs.vfs import Vfs
 
-Tree = Mapping[str, "Tree | str | Callable[[], Tree]"]  #: directories, texts (a newline is added), late directories
+#: Directories, texts (a newline is added) now or late, late directories.
+Tree = Mapping[str, "Tree | str | Made | Callable[[], Tree]"]
+
+
+class Made(NamedTuple):
+    """A text that is made when it is read."""
+
+    make: Callable[[], str]
+
+
+def _node_memory(kernel: Any) -> str:
+    frames = kernel.ram.frames
+    total, used = frames.limit_pages, frames.used_pages
+    rows = (("MemTotal", total), ("MemFree", total - used), ("MemUsed", used))
+    return "\n".join(f"Node 0 {name + ':':<15} {pages << 2:8d} kB" for name, pages in rows)
 
 
 def cpu_range(cpus: int) -> str:
@@ -61,7 +75,10 @@ def _tree(kernel: Any) -> Tree:
                 "cpu": lambda: _cpus(cpus),
                 "node": {
                     "online": "0", "possible": "0", "has_cpu": "0", "has_memory": "0", "has_normal_memory": "0",
-                    "node0": {"cpulist": cpu_range(cpus), "cpumap": _mask(cpus), "distance": "10", "meminfo": ""},
+                    "node0": {
+                        "cpulist": cpu_range(cpus), "cpumap": _mask(cpus), "distance": "10",
+                        "meminfo": Made(lambda: _node_memory(kernel)),
+                    },
                 },
             },
             "virtual": {},
@@ -88,13 +105,16 @@ def _tree(kernel: Any) -> Tree:
 def build(sb: SuperBlock, tree: Tree) -> Inode:
     children: dict[bytes, Inode | Callable[[], Inode]] = {}
     for name, value in tree.items():
-        children[name.encode()] = _text(sb, value) if isinstance(value, str) else _directory(sb, value)
+        if isinstance(value, (str, Made)):
+            children[name.encode()] = _text(sb, value)
+        else:
+            children[name.encode()] = _directory(sb, value)
     return SynthDir(sb, children)
 
 
-def _text(sb: SuperBlock, text: str) -> Callable[[], Inode]:
+def _text(sb: SuperBlock, text: str | Made) -> Callable[[], Inode]:
     def make() -> Inode:
-        inode = SynthFile(sb, f"{text}\n".encode)
+        inode = SynthFile(sb, f"{text}\n".encode if isinstance(text, str) else lambda: text.make().encode() + b"\n")
         inode.size = 4096  # as every sysfs file
         return inode
 
@@ -118,7 +138,7 @@ class _Root(SynthDir):
         if self._kernel is not None:
             kernel, self._kernel = self._kernel, None
             for name, value in _tree(kernel).items():
-                assert not isinstance(value, str)
+                assert not isinstance(value, (str, Made))
                 self.children[name.encode()] = _directory(self.sb, value)
 
     def lookup(self, name: bytes) -> Inode:

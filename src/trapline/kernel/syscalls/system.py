@@ -7,6 +7,7 @@ from typing import TYPE_CHECKING, Annotated
 
 from trapline.abi.capability import CAP_SYS_ADMIN, CAP_SYS_PACCT, CAP_SYSLOG
 from trapline.abi.errno import EINVAL, ENOSYS, EPERM
+from trapline.kernel.fs.proc.system import load_averages
 from trapline.kernel.syscalls.declare import Arg, Int, Path, Size, UserPtr, syscall
 from trapline.kernel.uts import NAME_MAX, RELEASE, SYSNAME, VERSION
 
@@ -58,10 +59,10 @@ def sys_sysinfo(task: Task, info: Annotated[int, Arg(64, "struct_out:sysinfo")])
     kernel = task.kernel
     frames = kernel.ram.frames
     uptime = (kernel.clock.monotonic_ns() - kernel.boot_monotonic_ns) // 10**9
-    load = 65536 * kernel.sched.waiting()
+    loads = [int(each * 65536) for each in load_averages(kernel)]
     total = frames.limit_pages << 12
     free = total - (frames.used_pages << 12)
-    task.mm.write(info, SYSINFO.pack(uptime, load, load, load, total, free, 0, 0, 0, 0, len(kernel.tasks), 0, 0, 0, 1))
+    task.mm.write(info, SYSINFO.pack(uptime, *loads, total, free, 0, 0, 0, 0, len(kernel.tasks), 0, 0, 0, 1))
     return 0
 
 

@@ -6,7 +6,9 @@ Formats are those of proc(5); what has no counterpart in this kernel reads as ze
 from __future__ import annotations
 
 from collections.abc import Callable
+from math import exp
 from typing import Any
+from weakref import WeakKeyDictionary
 
 from trapline.kernel import uts
 from trapline.kernel.fs.proc.base import ticks
@@ -14,6 +16,7 @@ from trapline.machine.paging.entry import PAGE_SHIFT
 
 NS = 1_000_000_000
 RUNNABLE = 0
+_SPANS_NS = (60 * NS, 300 * NS, 900 * NS)
 _PAGE_KB = 1 << PAGE_SHIFT >> 10
 
 _DEVICES = (
@@ -100,11 +103,42 @@ def _last_pid(kernel: Any) -> int:
     return max(kernel.tasks, default=1)
 
 
+class _Load:
+    """The load averages at one moment, and the CPU time used until then."""
+
+    __slots__ = ("at_ns", "averages", "busy_ns")
+
+    def __init__(self, boot_ns: int) -> None:
+        self.at_ns = boot_ns
+        self.busy_ns = 0
+        self.averages = [0.0, 0.0, 0.0]
+
+
+_loads: WeakKeyDictionary[Any, _Load] = WeakKeyDictionary()
+
+
+def load_averages(kernel: Any) -> list[float]:
+    """How many tasks ran on average, weighted over the last 1, 5 and 15 minutes.
+
+    Nothing samples the run queue: between two looks, the CPU time that was used says how many ran. Tasks that waited for a CPU
+    meanwhile are not seen.
+    """
+    load = _loads.setdefault(kernel, _Load(kernel.boot_monotonic_ns))
+    now, busy = kernel.clock.monotonic_ns(), sum(_busy(kernel))
+    passed = now - load.at_ns
+    if passed > 0:
+        ran = max(0, busy - load.busy_ns) / passed
+        for index, span in enumerate(_SPANS_NS):
+            weight = exp(-passed / span)
+            load.averages[index] = load.averages[index] * weight + ran * (1 - weight)
+        load.at_ns, load.busy_ns = now, busy
+    return load.averages
+
+
 def loadavg(kernel: Any) -> bytes:
-    """The load averages are what runs now: no history is kept."""
     running = sum(each.state == RUNNABLE for each in kernel.tasks.values())
-    load = b"%d.00" % running
-    return b"%b %b %b %d/%d %d\n" % (load, load, load, running, len(kernel.tasks), _last_pid(kernel))
+    loads = b" ".join(b"%.2f" % each for each in load_averages(kernel))
+    return b"%b %d/%d %d\n" % (loads, running, len(kernel.tasks), _last_pid(kernel))
 
 
 def version(kernel: Any) -> bytes:

@@ -7,6 +7,7 @@ from typing import Any
 
 from trapline.abi.capability import CAP_SYS_RESOURCE
 from trapline.abi.errno import EACCES, EINVAL, ENOENT, EPERM
+from trapline.kernel.fs import nsfs
 from trapline.kernel.fs.inode import Entry, Inode
 from trapline.kernel.fs.proc import mounts, taskfd, taskmm, taskstat
 from trapline.kernel.fs.proc.base import NET_INO, ProcDir, ProcSuperBlock, TaskFile, alive, owner, task_ino
@@ -194,8 +195,32 @@ def _attr(sb: ProcSuperBlock, task: Any) -> Inode:
     return SynthDir(sb, children, 0o555, *owner(task), ino=task_ino(tid, ATTR))
 
 
+class NsDir(ProcDir):
+    """/proc/PID/ns."""
+
+    __slots__ = ("task",)
+
+    def __init__(self, sb: ProcSuperBlock, task: Any) -> None:
+        super().__init__(sb, None, 0o511, *owner(task), ino=task_ino(task.tid, NS))
+        self.task = task
+
+    def lookup(self, name: bytes) -> Inode:
+        kind = nsfs.LINKS.get(name)
+        if kind is None or not alive(self.sb.kernel, self.task):  # type: ignore[attr-defined]
+            raise ENOENT
+        ino = task_ino(self.task.tid, NS, 1 + list(nsfs.LINKS).index(name))
+        return taskfd.MagicLink(
+            self.sb, self.task, lambda t: nsfs.path_of(t.kernel.vfs, kind), lambda t: nsfs.text(kind), ino=ino  # type: ignore[arg-type]
+        )
+
+    def entries(self) -> list[Entry]:
+        tid = self.task.tid
+        return [(name, task_ino(tid, NS, number), _DT_LNK) for number, name in enumerate(nsfs.LINKS, 1)]
+
+
 _DIRS: dict[bytes, tuple[int, Callable[[ProcSuperBlock, Any], Inode]]] = {
     b"attr": (ATTR, _attr), b"fd": (taskfd.FD, taskfd.FdDir), b"fdinfo": (taskfd.FDINFO, taskfd.FdInfoDir),
+    b"ns": (NS, NsDir),
 }  # fmt: skip
 
 

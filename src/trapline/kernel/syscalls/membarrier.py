@@ -10,14 +10,17 @@ from typing import TYPE_CHECKING, Annotated
 
 from trapline.abi.errno import EINVAL, EPERM
 from trapline.abi.mman import (
+    MEMBARRIER_CMD_FLAG_CPU,
     MEMBARRIER_CMD_GET_REGISTRATIONS,
     MEMBARRIER_CMD_GLOBAL,
     MEMBARRIER_CMD_GLOBAL_EXPEDITED,
     MEMBARRIER_CMD_PRIVATE_EXPEDITED,
+    MEMBARRIER_CMD_PRIVATE_EXPEDITED_RSEQ,
     MEMBARRIER_CMD_PRIVATE_EXPEDITED_SYNC_CORE,
     MEMBARRIER_CMD_QUERY,
     MEMBARRIER_CMD_REGISTER_GLOBAL_EXPEDITED,
     MEMBARRIER_CMD_REGISTER_PRIVATE_EXPEDITED,
+    MEMBARRIER_CMD_REGISTER_PRIVATE_EXPEDITED_RSEQ,
     MEMBARRIER_CMD_REGISTER_PRIVATE_EXPEDITED_SYNC_CORE,
 )
 from trapline.kernel.sync.park import RESTART_NOINTR, sleep_until
@@ -31,17 +34,20 @@ POLL_NS = 20_000
 _NEEDS = {
     MEMBARRIER_CMD_PRIVATE_EXPEDITED: MEMBARRIER_CMD_REGISTER_PRIVATE_EXPEDITED,
     MEMBARRIER_CMD_PRIVATE_EXPEDITED_SYNC_CORE: MEMBARRIER_CMD_REGISTER_PRIVATE_EXPEDITED_SYNC_CORE,
+    MEMBARRIER_CMD_PRIVATE_EXPEDITED_RSEQ: MEMBARRIER_CMD_REGISTER_PRIVATE_EXPEDITED_RSEQ,
 }
 _REGISTER = (
     MEMBARRIER_CMD_REGISTER_GLOBAL_EXPEDITED
     | MEMBARRIER_CMD_REGISTER_PRIVATE_EXPEDITED
     | MEMBARRIER_CMD_REGISTER_PRIVATE_EXPEDITED_SYNC_CORE
+    | MEMBARRIER_CMD_REGISTER_PRIVATE_EXPEDITED_RSEQ
 )
 _SUPPORTED = (
     MEMBARRIER_CMD_GLOBAL
     | MEMBARRIER_CMD_GLOBAL_EXPEDITED
     | MEMBARRIER_CMD_PRIVATE_EXPEDITED
     | MEMBARRIER_CMD_PRIVATE_EXPEDITED_SYNC_CORE
+    | MEMBARRIER_CMD_PRIVATE_EXPEDITED_RSEQ
     | MEMBARRIER_CMD_GET_REGISTRATIONS
     | _REGISTER
 )
@@ -54,11 +60,10 @@ def sys_membarrier(
     flags: Annotated[int, Arg(32, "flags:membarrier")],
     cpu: Int,
 ) -> Result:
-    """membarrier(2): a memory barrier on every CPU that runs the caller's process, or any process.
-
-    Partial: the RSEQ commands are not supported (EINVAL, and not in the answer to QUERY).
-    """
-    if flags or (cmd != MEMBARRIER_CMD_QUERY and (cmd < 0 or not cmd & _SUPPORTED or cmd & (cmd - 1))):
+    """membarrier(2): a memory barrier on every CPU that runs the caller's process, or any process."""
+    if flags and (cmd != MEMBARRIER_CMD_PRIVATE_EXPEDITED_RSEQ or flags != MEMBARRIER_CMD_FLAG_CPU):
+        raise EINVAL
+    if cmd != MEMBARRIER_CMD_QUERY and (cmd < 0 or not cmd & _SUPPORTED or cmd & (cmd - 1)):
         raise EINVAL
     mm = task.mm
     if cmd == MEMBARRIER_CMD_QUERY:
@@ -71,10 +76,23 @@ def sys_membarrier(
     if cmd in _NEEDS:
         if not mm.membarrier & _NEEDS[cmd]:
             raise EPERM("not registered")
+        if cmd == MEMBARRIER_CMD_PRIVATE_EXPEDITED_RSEQ:
+            only = max(cpu, -1) if flags else -1
+            _restart_sequences(task, only)
+            return _barrier(task, lambda other: other.mm is mm and only in (-1, other.cpu))
         return _barrier(task, lambda other: other.mm is mm)
     if cmd == MEMBARRIER_CMD_GLOBAL_EXPEDITED:
         return _barrier(task, lambda other: bool(other.mm.membarrier & MEMBARRIER_CMD_REGISTER_GLOBAL_EXPEDITED))
     return _barrier(task, lambda other: True)
+
+
+def _restart_sequences(task: Task, cpu: int) -> None:
+    """Threads of the caller's process (on one CPU, or -1: any) are to leave their critical sections: as if each had been
+    away from its CPU, when it next goes to user mode."""
+    last = task.kernel.loop.last  # type: ignore[attr-defined]  # a kernel that runs programs
+    for each in task.kernel.tasks.values():
+        if each.mm is task.mm and cpu in (-1, each.cpu) and last[each.cpu] is each and each is not task:
+            last[each.cpu] = None
 
 
 def _barrier(task: Task, concerned: Callable[[Task], bool]) -> Result:

@@ -21,21 +21,45 @@ Thunk = Callable[[Any, "array[int]"], Result]
 Guard = Callable[[Any, int, Thunk], Thunk]
 
 #: Calls whose arguments and structures are the same for 32-bit code, so that `int $0x80` may use the 64-bit handlers.
-#: The rest of the 32-bit table answers ENOSYS.
+#: The rest of the 32-bit table answers ENOSYS: what takes 64-bit numbers in two registers, or structures with pointers,
+#: longs or old-style times in them.
 I386_SHARED = frozenset(
-    "exit read write open close creat link unlink chdir mknod chmod getpid kill mkdir rmdir dup pipe brk "
-    "umask chroot dup2 getppid getpgrp setsid symlink readlink truncate ftruncate fchmod getpriority "
-    "setpriority fsync getpgid fchdir getsid fdatasync mlock munlock mlockall munlockall "
-    "sched_yield poll getcwd vfork gettid tkill exit_group tgkill access alarm pause nice sync rename "
-    "setpgid mprotect munmap madvise flock pipe2 dup3 eventfd eventfd2 inotify_init1 openat mkdirat unlinkat "
-    "renameat linkat symlinkat readlinkat fchmodat faccessat epoll_create epoll_create1 getrandom memfd_create "
-    "set_tid_address personality mremap getcpu close_range pidfd_open".split()
+    # processes and who they are
+    "exit exit_group vfork getpid getppid gettid getpgrp getpgid setpgid getsid setsid kill tkill tgkill pause alarm "
+    "getpriority setpriority sched_yield sched_setparam sched_getparam sched_setscheduler sched_getscheduler "
+    "sched_get_priority_max sched_get_priority_min sched_setattr sched_getattr ioprio_set ioprio_get set_tid_address "
+    "personality prlimit64 capget capset unshare setns pidfd_open pidfd_getfd kcmp acct reboot sethostname setdomainname "
+    "uname syslog getcpu getrandom rt_sigprocmask rt_sigpending rt_sigsuspend "
+    # memory
+    "brk munmap mprotect mremap msync mincore madvise mlock mlock2 munlock mlockall munlockall remap_file_pages pkey_mprotect "
+    "pkey_alloc pkey_free memfd_create membarrier futex_waitv shmget shmat shmdt semget msgget process_mrelease "
+    # descriptors
+    "read write open close creat openat openat2 dup dup2 dup3 close_range pipe pipe2 lseek flock ioctl fsync fdatasync syncfs "
+    "poll eventfd eventfd2 epoll_create epoll_create1 epoll_ctl epoll_wait epoll_pwait epoll_pwait2 inotify_init "
+    "inotify_init1 inotify_add_watch inotify_rm_watch signalfd signalfd4 timerfd_create splice tee copy_file_range "
+    "getdents64 ftruncate fchmod fchdir "
+    # names
+    "link unlink symlink readlink rename mkdir rmdir mknod chmod chdir chroot getcwd access truncate umask sync mkdirat "
+    "mknodat unlinkat renameat renameat2 linkat symlinkat readlinkat fchmodat fchownat faccessat faccessat2 statx "
+    "umount2 mount pivot_root open_tree move_mount fsopen fsconfig fsmount fspick mount_setattr swapon swapoff vhangup sysfs "
+    "setxattr lsetxattr fsetxattr getxattr lgetxattr fgetxattr listxattr llistxattr flistxattr removexattr lremovexattr "
+    "fremovexattr name_to_handle_at open_by_handle_at "
+    # sockets and message queues
+    "socket socketpair bind connect listen accept4 getsockname getpeername sendto recvfrom shutdown mq_unlink".split()
 )
+#: 32-bit names of calls that 64-bit code knows by another: ids of 32 bits, times of 64.
 _I386_RENAMED = {
     "getuid32": "getuid", "getgid32": "getgid", "geteuid32": "geteuid", "getegid32": "getegid",
     "setuid32": "setuid", "setgid32": "setgid", "setreuid32": "setreuid", "setregid32": "setregid",
-    "getgroups32": "getgroups", "setresuid32": "setresuid", "setresgid32": "setresgid", "chown32": "chown",
-    "fchown32": "fchown", "lchown32": "lchown",
+    "getgroups32": "getgroups", "setgroups32": "setgroups", "setresuid32": "setresuid", "setresgid32": "setresgid",
+    "getresuid32": "getresuid", "getresgid32": "getresgid", "setfsuid32": "setfsuid", "setfsgid32": "setfsgid",
+    "chown32": "chown", "fchown32": "fchown", "lchown32": "lchown", "sendfile64": "sendfile",
+    "clock_gettime64": "clock_gettime", "clock_settime64": "clock_settime", "clock_adjtime64": "clock_adjtime",
+    "clock_getres_time64": "clock_getres", "clock_nanosleep_time64": "clock_nanosleep",
+    "timer_gettime64": "timer_gettime", "timer_settime64": "timer_settime", "timerfd_gettime64": "timerfd_gettime",
+    "timerfd_settime64": "timerfd_settime", "utimensat_time64": "utimensat", "ppoll_time64": "ppoll",
+    "mq_timedsend_time64": "mq_timedsend", "mq_timedreceive_time64": "mq_timedreceive",
+    "semtimedop_time64": "semtimedop", "futex_time64": "futex", "sched_rr_get_interval_time64": "sched_rr_get_interval",
 }  # fmt: skip
 AUDIT_ARCH_I386 = 0x40000003
 _I386_ARGS = (11, 14, 12, 9, 8, 10)  # ebx ecx edx esi edi ebp, as indices of abi.x86_64
@@ -168,9 +192,8 @@ def native_table(kernel: Any, arch: Arch) -> Table:
 
 def i386_table(kernel: Any, arch: Arch) -> Table:
     """What `int $0x80` reaches: the 32-bit numbers, for the calls that are the same in both. Only x86-64 code gets there."""
-    shared = {_I386_RENAMED.get(name, name): nr for name, nr in numbers.I386.items()}
     table = Table(kernel, numbers.I386, _I386_ARGS, arch.nr, width=32, audit=AUDIT_ARCH_I386)
-    for name, number in shared.items():
-        known = name in I386_SHARED or name in _I386_RENAMED.values()
-        table.names[number] = name if known else f"i386 {name}"
+    for name, number in numbers.I386.items():
+        known = _I386_RENAMED.get(name) or (name if name in I386_SHARED or name in REFUSALS else None)
+        table.names[number] = known or f"i386 {name}"
     return table

@@ -133,7 +133,8 @@ def conversions(bits: int, fmt: str, s: str) -> None:
             m.wf(i.rd, m.int_to_f(m.x(i.rs1), bits, i.rm, width, signed=signed), bits)
 
         op(f"11000{fmt} {code} rs1 rm rd 1010011", "rd, fs1, rm", mnemonic=f"fcvt.{name}.{s}")(to_int)
-        op(f"11010{fmt} {code} rs1 rm rd 1010011", "fd, rs1, rm", mnemonic=f"fcvt.{s}.{name}")(to_float)
+        rm = "rm" if bits - width < 32 else "exact"  # a double holds every word
+        op(f"11010{fmt} {code} rs1 rm rd 1010011", f"fd, rs1, {rm}", mnemonic=f"fcvt.{s}.{name}")(to_float)
 
 
 def moves(bits: int, fmt: str, s: str) -> None:
@@ -164,6 +165,6 @@ def fcvt_s_d(m: Vocabulary, i: Instruction) -> None:
     m.wf(i.rd, m.f_to_f(m.f(i.rs1, 64), 64, 32, i.rm), 32)
 
 
-@d_extension("0100001 00000 rs1 rm rd 1010011", "fd, fs1, rm")
+@d_extension("0100001 00000 rs1 rm rd 1010011", "fd, fs1, exact")
 def fcvt_d_s(m: Vocabulary, i: Instruction) -> None:
     m.wf(i.rd, m.f_to_f(m.f(i.rs1, 32), 32, 64, i.rm), 64)

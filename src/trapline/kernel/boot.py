@@ -9,7 +9,6 @@ from __future__ import annotations
 from collections.abc import Mapping, Sequence
 from typing import TYPE_CHECKING, Any
 
-import trapline.kernel.syscalls.families  # noqa: F401 - registers every system call
 from trapline.abi.errno import Errno
 from trapline.abi.mount import MS_NODEV, MS_NOEXEC, MS_NOSUID
 from trapline.kernel.config import Config, ConfigError
@@ -45,7 +44,8 @@ from trapline.kernel.task.signals.send import SigInfo, send_to_group
 if TYPE_CHECKING:
     from trapline.kernel.task.task import Task, ThreadGroup
 
-SIGKILL = 9
+SIGKILL, SIGCONT = 9, 18
+TERMINAL_STOPS = (20, 21, 22)  #: SIGTSTP, SIGTTIN, SIGTTOU
 SI_KERNEL = 0x80
 
 
@@ -68,7 +68,8 @@ class System(Kernel):
         self.vfs = Vfs(self.ram, self.clock.realtime_ns)
         self.ipc = IpcNamespace(self)
         self.init = new_init(self)
-        self.first: ThreadGroup | None = None
+        self.on_stop = self._stopped
+        self._suspended = False
         self._closed = False
 
     # ---- programs
@@ -158,10 +159,29 @@ class System(Kernel):
         self.hooks.host_event = True
         self.machine.ring()
 
+    def _stopped(self, group: ThreadGroup) -> None:
+        """A process stopped. If the first one did, from a terminal, we stop with it, for the shell that started us."""
+        if group is self.first and group.group_stop in TERMINAL_STOPS:
+            self._suspended = True
+            self._notice()
+
+    def _suspend(self, signals: HostSignals) -> None:
+        self._suspended = False
+        if self.first is None or not self.first.group_stop:  # it has been continued meanwhile
+            return
+        for task in self.loop.running:
+            self.machine.kick(task.ctx)  # nobody computes on
+        self.console.suspend()
+        signals.stop()
+        self.console.resume()
+        _send(self, self.first.pgid, SIGCONT)
+
     def _host_event(self, signals: HostSignals) -> None:
         self.hooks.end_lost()
         for signo in signals.take():
             self.console.host_signal(signo)
+        if self._suspended:
+            self._suspend(signals)
 
     # ---- the end
 

@@ -183,8 +183,8 @@ class Console:
         if tty is not None and signo == SIGWINCH:
             tty.resize(tty.host.winsize())
             return
-        if tty is not None and signo == SIGCONT:
-            tty.apply_modes(False)
+        if signo == SIGCONT:
+            self.resume()
         if tty is not None and tty.pgrp:
             tty.signal_foreground(signo)
         elif self.first_group is not None:
@@ -196,8 +196,8 @@ class Console:
             self.tty.host.restore()
 
     def resume(self) -> None:
-        """After `suspend`: the guest's modes again."""
-        if self.tty is not None:
+        """After `suspend`: the guest's modes again, unless the terminal is still somebody else's."""
+        if self.tty is not None and self.tty.host.in_foreground():
             self.tty.apply_modes(False)
             self.tty.resize(self.tty.host.winsize())
 

@@ -7,6 +7,7 @@ loop. Only the main thread of a Python process can install handlers; elsewhere n
 
 from __future__ import annotations
 
+import os
 import signal
 import threading
 from collections.abc import Callable
@@ -41,6 +42,14 @@ class HostSignals:
     def take(self) -> list[int]:
         taken, self._pending = self._pending, []
         return taken
+
+    def stop(self) -> None:
+        """Stop this process as the terminal's suspend key would; returns when it was continued, or at once if nobody could."""
+        if signal.SIGTSTP not in self._previous:
+            return
+        signal.signal(signal.SIGTSTP, signal.SIG_DFL)
+        os.kill(os.getpid(), signal.SIGTSTP)
+        signal.signal(signal.SIGTSTP, self._note)
 
     def restore(self) -> None:
         for signo, handler in self._previous.items():

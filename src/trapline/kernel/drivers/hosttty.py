@@ -7,6 +7,7 @@ the host's. `restore` brings back everything as it was found.
 from __future__ import annotations
 
 import fcntl
+import os
 import signal
 import struct
 from typing import TYPE_CHECKING
@@ -73,6 +74,13 @@ class HostTerminal(HostStream):
             return int(struct.unpack("<i", fcntl.ioctl(self.fd, c.TIOCOUTQ, bytes(4)))[0])
         except OSError:
             return 0
+
+    def in_foreground(self) -> bool:
+        """Our process group is the one that may use the terminal now."""
+        try:
+            return os.tcgetpgrp(self.fd) == os.getpgrp()
+        except OSError:
+            return False
 
     def restore(self) -> None:
         """The modes as they were found."""

@@ -273,7 +273,7 @@ class MasterFile(SpecialFile):
             path = task.kernel.vfs.at_root(tty.name)
         except ENOENT:
             path = None
-        slave = TtyFile(tty, inode, flags & ~(O_NOCTTY | O_CLOEXEC), path, task)
+        slave = TtyFile(tty, inode, flags & ~O_CLOEXEC, path, task)
         try:
             fd: int = task.files.install(slave, bool(flags & O_CLOEXEC))
         except BaseException:

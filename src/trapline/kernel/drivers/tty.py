@@ -204,7 +204,7 @@ class TtyFile(SpecialFile):
         if tty.exclusive and task is not None and not task.creds.has_cap(CAP_SYS_ADMIN):
             raise EBUSY
         tty.file_opened()
-        super().__init__(inode, flags, path)
+        super().__init__(inode, flags & ~O_NOCTTY, path)
         self.tty = tty
         tty.opened(task, flags, self.readable)
 

@@ -49,6 +49,8 @@ def _complete(group: ThreadGroup) -> None:
         group.group_stop = group.stop_signal
         group.wait_event = CLD_STOPPED
         tell_parent(group, CLD_STOPPED, group.stop_signal)
+        if group.kernel.on_stop is not None:
+            group.kernel.on_stop(group)
 
 
 def thread_exits(task: Task) -> None:
@@ -111,7 +113,13 @@ def cpu_ticks(group: ThreadGroup) -> tuple[int, int]:
 
 
 def orphaned(group: ThreadGroup) -> bool:
-    """The process group has no member whose parent is in another group of its session: nobody could continue it."""
+    """The process group has no member whose parent is in another group of its session: nobody could continue it.
+
+    The first program's is none: whoever started the kernel can continue it.
+    """
+    first = group.kernel.first
+    if first is not None and group.pgid == first.pgid:
+        return False
     for each in group.kernel.groups.values():
         if each.pgid != group.pgid or each.zombie or each.parent is None:
             continue

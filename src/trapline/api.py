@@ -48,7 +48,6 @@ __all__ = [
 ]
 
 _REFUSED = ("preexec_fn", "user", "group", "extra_groups", "process_group", "executable", "startupinfo", "creationflags")
-_NOT_FOUND, _NOT_EXECUTABLE = 127, 126
 
 
 class Popen(subprocess.Popen[Any]):
@@ -56,7 +55,8 @@ class Popen(subprocess.Popen[Any]):
 
     More arguments: `root`, `binds`, `rw`, `memory`, `cpus`, `pids`, `hostname`, `guest_user`, `seed`, `aslr`, `trace`, `log`,
     `save_overlay`, `machine`, as the options of `trapline run` have them. The constructor returns when the program runs. It
-    raises FileNotFoundError or PermissionError if the guest does not have the program, SubprocessError if there is no kernel.
+    raises what subprocess raises (FileNotFoundError, PermissionError, ...) if the guest does not have the program or `cwd`,
+    SubprocessError if there is no kernel.
     """
 
     def __init__(
@@ -123,11 +123,9 @@ class Popen(subprocess.Popen[Any]):
         for pipe in (self.stdin, self.stdout, self.stderr):
             if pipe is not None:
                 pipe.close()
-        code, _, why = os.fsdecode(report).partition(" ")
-        if code == str(_NOT_FOUND):
-            raise FileNotFoundError(2, why)
-        if code == str(_NOT_EXECUTABLE):
-            raise PermissionError(13, why)
+        _, errno, why = os.fsdecode(report).split(" ", 2)
+        if errno != "0":
+            raise OSError(int(errno), why)  # FileNotFoundError, PermissionError, ...
         raise SubprocessError(f"trapline: {why}")
 
 

@@ -17,7 +17,9 @@ import os
 from collections.abc import Callable, Iterable, Mapping, Sequence
 from typing import TYPE_CHECKING, Any
 
-from trapline.kernel.config import DEFAULT_PIDS, Config, Identity
+from trapline.abi.errno import ENOTDIR, Errno
+from trapline.abi.stat import S_IFDIR, S_IFMT
+from trapline.kernel.config import DEFAULT_PIDS, Config, ConfigError, Identity
 from trapline.machine.select import open_machine
 
 if TYPE_CHECKING:
@@ -50,6 +52,14 @@ def _libraries(arch: str, root: str | None) -> list[str]:
     from trapline.user.roots import library_binds
 
     return library_binds(arch) if root in (None, "/") else []
+
+
+class NoDirectory(ConfigError):
+    """The directory to start in is none; `errno` says whether it is missing or something else."""
+
+    def __init__(self, errno: int, why: str) -> None:
+        super().__init__(why)
+        self.errno = errno
 
 
 class Kernel:
@@ -105,15 +115,28 @@ class Kernel:
     def spawn(
         self, args: Sequence[str | bytes], *, env: Mapping[bytes, bytes] | None = None, cwd: str | bytes = b""
     ) -> ThreadGroup:
-        """Make a process of `args`, the program being searched in PATH. Raises an errno class (ENOENT, EACCES, ...)."""
+        """Make a process of `args`, the program being searched in PATH.
+
+        Raises an errno class (ENOENT, EACCES, ...) for the program, NoDirectory for `cwd`.
+        """
         argv = [os.fsencode(each) for each in args]
         if not argv:
             raise ValueError("no program: args is empty")
         environment = dict(self.system.config.environment if env is None else env)
+        if cwd:
+            self._check_directory(os.fsencode(cwd))
         group = self.system.spawn(argv, environment, os.fsencode(cwd))
         if self._observer is not None:
             self._observer.spawned(group.leader)
         return group
+
+    def _check_directory(self, cwd: bytes) -> None:
+        try:
+            found = self.system.vfs.at_root(cwd)
+        except Errno as error:
+            raise NoDirectory(error.number, "no such directory in the guest") from error
+        if found.inode.mode & S_IFMT != S_IFDIR:
+            raise NoDirectory(ENOTDIR.number, "not a directory in the guest")
 
     def run(
         self,
@@ -178,9 +201,13 @@ class Kernel:
 
     def original(self, name: str) -> Callable[..., Any]:
         """The handler that the kernel itself has for call `name`, for a replacement to call."""
-        from trapline.kernel.syscalls.declare import SYSCALLS
+        from trapline.kernel.syscalls.declare import SystemCall
+        from trapline.kernel.syscalls.find import declaration
 
-        return SYSCALLS[name].handler
+        found = declaration(name)
+        if not isinstance(found, SystemCall):
+            raise KeyError(f"no system call named {name!r} is implemented")
+        return found.handler
 
     def subscribe(self, listener: Listener) -> None:
         """Tell `listener` of every crossing from now on. What it costs is paid only while somebody listens."""

@@ -42,6 +42,10 @@ def test_version_and_help(capsys: pytest.CaptureFixture[str]) -> None:
         (["run", "--wat", "ls"], "unknown option --wat"), (["help", "me"], "no help on me"), (["doctor", "x"], "leave out x"),
         (["run", "--bind", "/etc", "ls"], "--bind SRC:DST"), (["run", "--cpus", "0", "ls"], "from 1 to 64"),
         (["run", "--root", "/no/such", "ls"], "no such file"), (["run", "--trace=/no/such/file", "ls"], "--trace"),
+        (["run", "--root", __file__, "ls"], "neither a directory nor a tar archive"), (["run", "--root", "", "ls"], "no such file"),
+        (["run", "--save-overlay", "/no/such/place", "ls"], "make it first"), (["run", "--save-overlay", "/etc", "ls"], "it exists"),
+        (["run", "--trace=", "ls"], "leave out the ="), (["run", "--report-fd", "999", "ls"], "no such descriptor"),
+        (["run", "--workdir", "", "ls"], "needs a directory"), (["run", "--timeout", "soon", "ls"], "not a time"),
     ],
 )  # fmt: skip
 def test_our_own_failures_are_125_and_say_what_to_do(words: list[str], says: str, capfd: pytest.CaptureFixture[str]) -> None:
@@ -51,15 +55,21 @@ def test_our_own_failures_are_125_and_say_what_to_do(words: list[str], says: str
     assert err.startswith(("trapline: ", "usage: "))
 
 
+@pytest.mark.parametrize("words", [["help"], ["help", "run"], ["help", "doctor"]], ids=" ".join)
+def test_help_fits_a_terminal(words: list[str], capsys: pytest.CaptureFixture[str]) -> None:
+    assert main(words) == 0
+    assert [line for line in capsys.readouterr().out.splitlines() if len(line) > 80] == []
+
+
 def test_machine_that_does_not_exist_is_named(capfd: pytest.CaptureFixture[str]) -> None:
-    assert main(["run", "--machine", "riscv", "true"]) == 125
-    assert "--machine host" in capfd.readouterr().err
+    assert main(["run", "--machine", "pdp11", "true"]) == 125
+    assert "pdp11: no such machine: there is host" in capfd.readouterr().err
 
 
 def test_report_tells_the_caller_why(capfd: pytest.CaptureFixture[str]) -> None:
     ours, theirs = os.pipe()
     assert main(["run", "--report-fd", str(theirs), "--machine", "pdp11", "true"]) == 125
-    assert os.read(ours, 1000).startswith(b"125 machine pdp11")
+    assert os.read(ours, 1000).startswith(b"125 0 machine pdp11")
     assert os.read(ours, 1000) == b""
     os.close(ours)
 

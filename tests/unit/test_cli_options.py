@@ -66,7 +66,7 @@ def test_help_names_every_option() -> None:
     text = describe(OPTIONS)
     assert all(option.name in text and option.help.split()[0] in text for option in OPTIONS)
     assert "--trace[=FILE]" in text
-    assert max(map(len, text.splitlines())) <= 100
+    assert max(map(len, text.splitlines())) <= 80
 
 
 @pytest.mark.parametrize(

@@ -19,7 +19,7 @@ Runs unmodified Linux programs in hardware user mode, under a kernel written in
 Python.
 
   run      run a program; `trapline help run` lists the options
-  doctor   say what this host offers, which machine will be used, what is missing
+  doctor   say what this host offers, which machine will run, what is missing
 """
 
 

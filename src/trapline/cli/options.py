@@ -7,8 +7,8 @@ first word that is none, so that what follows belongs to the program.
 from __future__ import annotations
 
 from collections.abc import Sequence
-from dataclasses import dataclass
 from itertools import pairwise
+from typing import NamedTuple
 
 WIDTH = 80
 _INDENT = 26
@@ -18,8 +18,7 @@ class UsageError(Exception):
     """The command line makes no sense; the text says what, and what to do."""
 
 
-@dataclass(frozen=True, slots=True)
-class Option:
+class Option(NamedTuple):
     """`value`: what to call its value in help, "" for none; `optional`: it may be left out; `many`: may be repeated."""
 
     name: str
@@ -29,8 +28,7 @@ class Option:
     many: bool = False
 
 
-@dataclass(slots=True)
-class Parsed:
+class Parsed(NamedTuple):
     """What was given: `values[name]` is a list of values (None for one left out); `rest` are the other words."""
 
     values: dict[str, list[str | None]]
@@ -66,8 +64,7 @@ def parse(words: Sequence[str], options: Sequence[Option]) -> Parsed:
         parsed.values.setdefault(option.name, []).append(_value(option, equals, value, todo))
         if len(parsed.values[option.name]) > 1 and not option.many:
             raise UsageError(f"{option.name} was given twice: give it once")
-    parsed.rest = todo[::-1]
-    return parsed
+    return parsed._replace(rest=todo[::-1])
 
 
 def _value(option: Option, equals: str, value: str, todo: list[str]) -> str | None:
@@ -75,6 +72,8 @@ def _value(option: Option, equals: str, value: str, todo: list[str]) -> str | No
         if equals:
             raise UsageError(f"{option.name} takes no value: leave out ={value}")
         return None
+    if equals and not value and option.optional:
+        raise UsageError(f"{option.name}= needs a value, or leave out the =")
     if equals:
         return value
     if option.optional:

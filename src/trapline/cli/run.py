@@ -9,6 +9,7 @@ from __future__ import annotations
 import os
 import sys
 from collections.abc import Callable
+from contextlib import suppress
 from typing import TYPE_CHECKING, Any
 
 from trapline.cli import values
@@ -88,6 +89,7 @@ def _run(parsed: Parsed, report: _Report) -> int:
     outputs = Outputs()
     settings = kernel_settings(parsed, outputs)
     who = settings["identity"]
+    workdir = values.directory(parsed.last("--workdir")) if parsed.flag("--workdir") else ""
     env = environment(parsed.all("--env"), parsed.flag("--clear-env"), who)
     timeout = values.duration_ns("--timeout", parsed.last("--timeout")) / 1e9 if parsed.flag("--timeout") else None
     kernel: Kernel | None = None
@@ -96,13 +98,16 @@ def _run(parsed: Parsed, report: _Report) -> int:
 
         kernel = Kernel(**settings)
         observe(kernel, parsed, outputs)
-        failure = start(kernel, parsed.rest, env, parsed.last("--workdir"))
+        failure = start(kernel, parsed.rest, env, workdir)
         if failure is not None:
             return report.failed(*failure)
         report.started()
         status = kernel.wait(timeout)
+        kernel.close()
         return TIMED_OUT if kernel.timed_out else returncode(status)
-    except (ConfigError, NoMachine, KernelPanic, Errno, ValueError, OSError) as error:
+    except NoMachine as error:
+        return report.failed(FAILED, f"{error}, or give less --memory" if parsed.flag("--memory") else str(error))
+    except (ConfigError, KernelPanic, Errno, ValueError, OSError) as error:
         return report.failed(FAILED, str(error))
     finally:
         if kernel is not None:
@@ -113,17 +118,14 @@ def _run(parsed: Parsed, report: _Report) -> int:
 def kernel_settings(parsed: Parsed, outputs: Outputs) -> dict[str, Any]:
     """The keyword arguments of `embed.Kernel`. Raises UsageError."""
     last = parsed.last
-    root = last("--root") or None
-    if root is not None:
-        root = values.existing("--root", root)
     settings: dict[str, Any] = {
-        "root": root,
+        "root": values.root(last("--root")) if parsed.flag("--root") else None,
         "binds": [values.bind(each) for each in parsed.all("--bind")],
         "rw": [values.existing("--rw", each) for each in parsed.all("--rw")],
         "identity": values.identity(last("--user")),
         "aslr": not parsed.flag("--no-aslr"),
         "machine": last("--machine", "host"),
-        "save_overlay": os.path.abspath(last("--save-overlay")) if parsed.flag("--save-overlay") else "",
+        "save_overlay": values.overlay(last("--save-overlay")) if parsed.flag("--save-overlay") else "",
     }
     if parsed.flag("--hostname"):
         settings["hostname"] = values.hostname(last("--hostname"))
@@ -153,9 +155,10 @@ def observe(kernel: Kernel, parsed: Parsed, outputs: Outputs) -> None:
         kernel.subscribe(PageTableDump(outputs.open("--dump-pagetables", parsed.last("--dump-pagetables"))))
 
 
-def start(kernel: Kernel, args: list[str], env: dict[bytes, bytes], workdir: str) -> tuple[int, str] | None:
-    """Spawn the first program; (exit status, what to say) if that fails."""
-    from trapline.abi.errno import E2BIG, ENAMETOOLONG, ENOENT, ENOTDIR, Errno
+def start(kernel: Kernel, args: list[str], env: dict[bytes, bytes], workdir: str) -> tuple[int, str, int] | None:
+    """Spawn the first program; (exit status, what to say, errno) if that fails."""
+    from trapline.abi.errno import E2BIG, ENAMETOOLONG, ENOENT, ENOEXEC, ENOTDIR, Errno
+    from trapline.embed import NoDirectory
     from trapline.kernel.exec.elf import ForeignProgram
     from trapline.kernel.exec.image import NoInterpreter
     from trapline.machine.select import MACHINE_OF
@@ -163,17 +166,22 @@ def start(kernel: Kernel, args: list[str], env: dict[bytes, bytes], workdir: str
 
     try:
         kernel.spawn(args, env=env, cwd=workdir)
+    except NoDirectory as error:
+        return FAILED, f"--workdir {workdir}: {error}: `--bind` can show more of the host", error.errno
     except ForeignProgram as error:
-        return NOT_EXECUTABLE, f"{args[0]}: {error.why}: use --machine {MACHINE_OF[error.arch]}"
+        return NOT_EXECUTABLE, f"{args[0]}: {error.why}: use --machine {MACHINE_OF[error.arch]}", error.number
     except NoInterpreter as error:
         hint = library_hint(kernel.system.machine.arch.name, error.interpreter) or "`--bind` can show more of the host"
-        return NOT_FOUND, f"{args[0]}: {error.why}: {hint}"
-    except (ENOENT, ENOTDIR, ENAMETOOLONG):
-        return NOT_FOUND, f"{args[0]}: not found in the guest: `--bind` or `--root /` can show more of the host"
+        return NOT_FOUND, f"{args[0]}: {error.why}: {hint}", error.number
+    except (ENOENT, ENOTDIR, ENAMETOOLONG) as error:
+        name = args[0] or "the empty name"
+        return NOT_FOUND, f"{name}: not found in the guest: `--bind` or `--root /` can show more of the host", error.number
     except E2BIG as error:
-        return NOT_EXECUTABLE, f"{args[0]}: {error.text}: pass fewer or shorter arguments"
+        return NOT_EXECUTABLE, f"{args[0]}: {error.text}: pass fewer or shorter arguments", error.number
+    except ENOEXEC as error:
+        return NOT_EXECUTABLE, f"{args[0]}: no program, and no script with a #! line: `sh {args[0]}` may run it", error.number
     except Errno as error:
-        return NOT_EXECUTABLE, f"{args[0]}: cannot be executed: {error}"
+        return NOT_EXECUTABLE, f"{args[0]}: cannot be executed: {error}", error.number
     return None
 
 
@@ -199,25 +207,47 @@ def leave(code: int) -> int:
 
 
 class Outputs:
-    """Files that traces and logs go to; "" is stderr, unbuffered."""
+    """Files that traces and logs go to; "" is stderr, unbuffered.
+
+    A reader that goes away, or a disk that is full, ends the trace and not the program; the latter is said at the end.
+    """
 
     def __init__(self) -> None:
         self._files: list[Any] = []
+        self._lost: dict[str, str] = {}  #: option and file -> why it is not complete
 
     def open(self, option: str, path: str) -> Callable[[str], Any]:
+        name = f"{option} {path}".rstrip()
         if not path:
-            return _to_stderr
+            return self._guarded(name, _to_stderr)
         try:
             file = open(path, "w", encoding="utf-8", errors="surrogateescape")  # noqa: SIM115 - closed by `close`
         except OSError as error:
             raise UsageError(f"{option} {path}: {error.strerror}: choose another file") from None
-        self._files.append(file)
-        return file.write
+        self._files.append((name, file))
+        return self._guarded(name, file.write)
+
+    def _guarded(self, name: str, write: Callable[[str], Any]) -> Callable[[str], None]:
+        def guarded(text: str) -> None:
+            if name not in self._lost:
+                try:
+                    write(text)
+                except OSError as error:
+                    self._lost[name] = str(error.strerror)
+
+        return guarded
 
     def close(self) -> None:
-        for file in self._files:
-            file.close()
+        for name, file in self._files:
+            try:
+                file.close()
+            except OSError as error:
+                self._lost[name] = str(error.strerror)
         self._files.clear()
+        for name, why in self._lost.items():
+            with suppress(OSError):
+                complain(f"{name}: not all was written: {why}")
+        self._lost.clear()
 
 
 def _to_stderr(text: str) -> None:
@@ -228,16 +258,16 @@ class _Report:
     """`--report-fd`: tells whoever started us why a program did not start, as exec(2) would."""
 
     def __init__(self, parsed: Parsed) -> None:
-        self._fd = values.number("--report-fd", parsed.last("--report-fd"), 3, 1 << 20) if parsed.flag("--report-fd") else -1
+        self._fd = values.descriptor("--report-fd", parsed.last("--report-fd")) if parsed.flag("--report-fd") else -1
         if self._fd >= 0:
             os.set_inheritable(self._fd, False)
 
-    def failed(self, code: int, why: str) -> int:
-        """Say why, there or on stderr; the exit status."""
+    def failed(self, code: int, why: str, errno: int = 0) -> int:
+        """Say why, there (after the exit status and the errno) or on stderr; the exit status."""
         if self._fd < 0:
             complain(why)
             return code
-        os.write(self._fd, f"{code} {why}".encode(errors="surrogateescape")[:4096])
+        os.write(self._fd, f"{code} {errno} {why}".encode(errors="surrogateescape")[:4096])
         self.started()
         return code
 

@@ -79,6 +79,53 @@ def existing(option: str, path: str) -> str:
     return os.path.abspath(path)
 
 
+def root(path: str) -> str:
+    """The absolute name of a host directory or tar archive."""
+    name = existing("--root", path)
+    if not os.path.isdir(name):
+        import tarfile
+
+        try:
+            readable = tarfile.is_tarfile(name)
+        except OSError as error:
+            raise UsageError(f"--root {path}: {error.strerror}") from None
+        if not readable:
+            raise UsageError(f"--root {path}: neither a directory nor a tar archive")
+    return name
+
+
+def overlay(path: str) -> str:
+    """The absolute name of a directory or archive to be made. It is looked at before the program runs, not after."""
+    name = os.path.abspath(path)
+    parent = os.path.dirname(name)
+    if not path or not os.path.isdir(parent):
+        raise UsageError(f"--save-overlay {path}: there is no directory {parent}: make it first")
+    if os.path.isdir(name) and not os.listdir(name):
+        parent = name
+    elif os.path.lexists(name):
+        raise UsageError(f"--save-overlay {path}: it exists: choose a new name or an empty directory")
+    if not os.access(parent, os.W_OK | os.X_OK):
+        raise UsageError(f"--save-overlay {path}: {parent} cannot be written")
+    return name
+
+
+def directory(path: str) -> str:
+    """A directory of the guest; one that is not absolute is meant from the current directory."""
+    if not path:
+        raise UsageError("--workdir needs a directory")
+    return os.path.join(os.getcwd(), path)
+
+
+def descriptor(option: str, text: str) -> int:
+    """An open descriptor of ours above stderr."""
+    fd = number(option, text, 3, 1 << 20)
+    try:
+        os.fstat(fd)
+    except OSError:
+        raise UsageError(f"{option} {text}: no such descriptor is open") from None
+    return fd
+
+
 def identity(text: str) -> Identity:
     """UID[:GID] or NAME, as the host's user database has it; "" is the caller."""
     if not text:

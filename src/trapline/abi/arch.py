@@ -6,9 +6,9 @@ Handlers are shared; where a number, a structure or the order of arguments is th
 
 from __future__ import annotations
 
-from collections.abc import Callable
-from dataclasses import dataclass, field
+from collections.abc import Callable, Mapping
 from struct import Struct
+from typing import NamedTuple
 
 from trapline.abi import elf, signal
 from trapline.abi.ipc import SEMID_DS, SEMID_DS_GENERIC
@@ -17,8 +17,7 @@ from trapline.abi.stat import STAT, pack_stat_generic
 from trapline.abi.syscalls import RISCV64, X86_64
 
 
-@dataclass(frozen=True, slots=True)
-class Abi:
+class Abi(NamedTuple):
     """One architecture's system-call interface."""
 
     name: str  #: as uname(2) reports it, and as `Arch.name`
@@ -26,7 +25,7 @@ class Abi:
     audit: int  #: AUDIT_ARCH_*: siginfo and seccomp name the architecture by it
     numbers: dict[str, int]
     #: of a call whose arguments come in another order than the handler declares: where each parameter is found
-    order: dict[str, tuple[int, ...]] = field(default_factory=dict)
+    order: Mapping[str, tuple[int, ...]] = {}
     #: struct stat of (dev, ino, nlink, mode, uid, gid, rdev, size, blksize, blocks, atime s, ns, mtime, ctime)
     pack_stat: Callable[..., bytes] = STAT.pack
     epoll_event: Struct = EPOLL_EVENT

@@ -5,9 +5,8 @@ Paths of the host are `str`; names that the guest sees are bytes. Nothing here i
 
 from __future__ import annotations
 
-from collections.abc import Callable
-from dataclasses import dataclass, field
-from typing import TYPE_CHECKING, Any
+from collections.abc import Callable, Mapping, Sequence
+from typing import TYPE_CHECKING, Any, NamedTuple
 
 if TYPE_CHECKING:
     from trapline.machine.contract import Machine
@@ -20,8 +19,7 @@ class ConfigError(Exception):
     """What was asked for cannot be done; the text says what and what to do instead."""
 
 
-@dataclass(slots=True)
-class Identity:
+class Identity(NamedTuple):
     """Whose rights the first program has; `name` and `home` are for its environment."""
 
     uid: int = 0
@@ -31,18 +29,17 @@ class Identity:
     home: bytes = b"/root"
 
 
-@dataclass(slots=True)
-class Config:
+class Config(NamedTuple):
     """`environment` and `workdir` are what the first program gets when `spawn` is not told otherwise."""
 
     machine: Machine  #: already made, with its RAM and CPUs; `Kernel.close` closes it
     root: str | None = None  #: host directory or tar archive; None: the default root; "/": the whole host tree
-    binds: list[str] = field(default_factory=list)  #: "SRC:DST[:ro|rw]", absolute paths
-    rw: list[str] = field(default_factory=list)  #: host paths shown at their own place, writable for real
+    binds: Sequence[str] = ()  #: "SRC:DST[:ro|rw]", absolute paths
+    rw: Sequence[str] = ()  #: host paths shown at their own place, writable for real
     current_directory: str | None = None  #: the caller's, which the default root shows
-    environment: dict[bytes, bytes] = field(default_factory=dict)
+    environment: Mapping[bytes, bytes] = {}
     workdir: bytes = b""  #: b"": the caller's directory if the root shows it, else /
-    identity: Identity = field(default_factory=Identity)
+    identity: Identity = Identity()
     hostname: bytes = b"trapline"
     pids: int = DEFAULT_PIDS  #: most tasks at once
     seed: int | None = None  #: random numbers come from this seed instead of from the host

@@ -16,8 +16,7 @@ from __future__ import annotations
 
 from array import array
 from collections.abc import Callable, Sequence
-from dataclasses import dataclass
-from typing import Any, Protocol
+from typing import Any, NamedTuple, Protocol
 
 from trapline.machine.paging.entry import Format
 from trapline.machine.ram import Ram
@@ -40,8 +39,7 @@ ENTRY_ECALL = 3
 READ, WRITE, EXEC = 1, 2, 4
 
 
-@dataclass(frozen=True, slots=True)
-class Arch:
+class Arch(NamedTuple):
     """One user-visible architecture: where its calling convention keeps things in `Context.regs`."""
 
     name: str  #: as uname(2) reports it: "x86_64", "riscv64"

@@ -8,13 +8,14 @@ starting a kernel does not pay for calls nobody makes.
 from __future__ import annotations
 
 from array import array
-from collections.abc import Callable
+from collections.abc import Callable, Mapping
 from typing import Any
 
 from trapline.abi import syscalls as numbers
 from trapline.abi.arch import ABIS
 from trapline.abi.errno import ENOSYS, Errno
-from trapline.kernel.syscalls.declare import REFUSALS, SYSCALLS, Parameter, Result, SystemCall, parameters
+from trapline.kernel.syscalls.declare import Parameter, Refusal, Result, SystemCall, parameters
+from trapline.kernel.syscalls.find import declaration
 from trapline.machine.contract import Arch
 
 Thunk = Callable[[Any, "array[int]"], Result]
@@ -62,6 +63,7 @@ _I386_RENAMED = {
     "semtimedop_time64": "semtimedop", "futex_time64": "futex", "sched_rr_get_interval_time64": "sched_rr_get_interval",
 }  # fmt: skip
 AUDIT_ARCH_I386 = 0x40000003
+_I386 = "i386 "  #: names of 32-bit calls that are not the 64-bit ones start so
 _I386_ARGS = (11, 14, 12, 9, 8, 10)  # ebx ecx edx esi edi ebp, as indices of abi.x86_64
 
 
@@ -75,7 +77,7 @@ class Table:
         args: tuple[int, ...],
         nr: int,
         width: int = 64,
-        order: dict[str, tuple[int, ...]] | None = None,
+        order: Mapping[str, tuple[int, ...]] | None = None,
         audit: int = 0,
     ) -> None:
         self._kernel = kernel
@@ -131,14 +133,16 @@ class Table:
     def make(self, number: int) -> Thunk:
         """The thunk of one number: the handler's, a refusal, or ENOSYS with a note on the kernel log."""
         name = self.names[number]
-        call = SYSCALLS.get(name) if name else None
-        if call is not None:
-            handler = self.replaced.get(call.name, call.handler)
-            return self.reader(handler, call.name, parameters(call))
-        refusal = REFUSALS.get(name) if name else None
+        found = declaration(name) if name else None
+        if found is None and name and name.startswith(_I386):
+            found = declaration(name[len(_I386) :])
+            found = found if isinstance(found, Refusal) else None  # what is refused is refused to 32-bit code alike
+        if isinstance(found, SystemCall):
+            handler = self.replaced.get(found.name, found.handler)
+            return self.reader(handler, found.name, parameters(found))
         kernel = self._kernel
-        if refusal is not None:
-            error, why = refusal.error, f"{refusal.name}: refused with {refusal.error.name}: {refusal.why}"
+        if isinstance(found, Refusal):
+            error, why = found.error, f"{found.name}: refused with {found.error.name}: {found.why}"
         else:
             error, why = ENOSYS, f"system call {number} ({name or 'no such number'}) is not implemented: ENOSYS"
 
@@ -156,14 +160,15 @@ class Table:
 
     def replace(self, name: str, handler: Callable[..., Result]) -> None:
         """Answer call `name` with `handler`, which takes what the declared handler takes."""
-        if name not in SYSCALLS:
+        if not isinstance(declaration(name), SystemCall):
             raise KeyError(f"no system call named {name!r} is implemented")
         self.replaced[name] = handler
         self.thunks = [self._first_use] * len(self.thunks)
 
     def call(self, number: int) -> SystemCall | None:
         name = self.names[number] if 0 <= number < len(self.names) else None
-        return SYSCALLS.get(name) if name else None
+        found = declaration(name) if name else None
+        return found if isinstance(found, SystemCall) else None
 
 
 def compile_thunk(
@@ -194,6 +199,6 @@ def i386_table(kernel: Any, arch: Arch) -> Table:
     """What `int $0x80` reaches: the 32-bit numbers, for the calls that are the same in both. Only x86-64 code gets there."""
     table = Table(kernel, numbers.I386, _I386_ARGS, arch.nr, width=32, audit=AUDIT_ARCH_I386)
     for name, number in numbers.I386.items():
-        known = _I386_RENAMED.get(name) or (name if name in I386_SHARED or name in REFUSALS else None)
-        table.names[number] = known or f"i386 {name}"
+        known = _I386_RENAMED.get(name) or (name if name in I386_SHARED else None)
+        table.names[number] = known or _I386 + name
     return table

@@ -16,18 +16,15 @@ argument type is `Annotated[int, Arg(width, show)]`: its C width and sign, and h
 
 from __future__ import annotations
 
-import inspect
 from collections.abc import Callable, Coroutine
-from dataclasses import dataclass, field
-from typing import Annotated, Any, TypeVar, get_type_hints
+from typing import Annotated, Any, NamedTuple, TypeVar
 
 from trapline.abi.errno import Errno
 
 Result = int | Coroutine[Any, Any, int]
 
 
-@dataclass(frozen=True, slots=True)
-class Arg:
+class Arg(NamedTuple):
     """Width in bits (negative: signed) of a C argument, and how it prints."""
 
     width: int
@@ -50,32 +47,42 @@ Path = Annotated[int, Arg(64, "path")]
 Str = Annotated[int, Arg(64, "str")]
 
 
-@dataclass(frozen=True, slots=True)
-class Parameter:
+class Parameter(NamedTuple):
     name: str
     width: int
     show: str
 
 
-@dataclass(slots=True)
 class SystemCall:
     """One declared call. `returns` shows the result: dec, hex, fd, or ptr."""
 
-    name: str
-    handler: Callable[..., Result]
-    parameters: tuple[Parameter, ...]
-    family: str
-    returns: str = "dec"
-    partial: str = field(default="")
+    __slots__ = ("family", "handler", "name", "parameters", "returns")
+
+    def __init__(
+        self, name: str, handler: Callable[..., Result], parameters: tuple[Parameter, ...], family: str, returns: str = "dec"
+    ) -> None:
+        self.name = name
+        self.handler = handler
+        self.parameters = parameters
+        self.family = family
+        self.returns = returns
 
     @property
     def summary(self) -> str:
-        doc = inspect.getdoc(self.handler) or ""
-        return doc.split("\n", 1)[0]
+        return self._paragraphs()[0].split("\n", 1)[0]
+
+    @property
+    def partial(self) -> str:
+        """What is missing: the paragraph of the handler's docstring that starts with "Partial:"."""
+        return next((" ".join(each[8:].split()) for each in self._paragraphs() if each.startswith("Partial:")), "")
+
+    def _paragraphs(self) -> list[str]:
+        import inspect  # not while a kernel starts: it takes several milliseconds
+
+        return (inspect.getdoc(self.handler) or "").split("\n\n")
 
 
-@dataclass(frozen=True, slots=True)
-class Refusal:
+class Refusal(NamedTuple):
     """A call that is deliberately answered with one errno, and why."""
 
     name: str
@@ -99,11 +106,7 @@ def syscall(name: str, *, returns: str = "dec") -> Callable[[_Handler], _Handler
     def register(handler: _Handler) -> _Handler:
         if name in SYSCALLS:
             raise ValueError(f"system call {name} is declared twice")
-        doc = inspect.getdoc(handler) or ""
-        partial = next((" ".join(p[8:].split()) for p in doc.split("\n\n") if p.startswith("Partial:")), "")
-        SYSCALLS[name] = SystemCall(
-            name, handler, (), handler.__module__.rpartition(".")[2], returns=returns, partial=partial
-        )
+        SYSCALLS[name] = SystemCall(name, handler, (), handler.__module__.rpartition(".")[2], returns)
         return handler
 
     return register
@@ -112,11 +115,18 @@ def syscall(name: str, *, returns: str = "dec") -> Callable[[_Handler], _Handler
 def parameters(call: SystemCall) -> tuple[Parameter, ...]:
     """The C parameters of a declared call, decoded from its annotations once, when first asked for."""
     if not call.parameters:
-        hints = get_type_hints(call.handler, include_extras=True, localns={"Task": Any})
-        names = list(inspect.signature(call.handler).parameters)[1:]
-        args = [(each, hints[each].__metadata__[0]) for each in names]
+        code = call.handler.__code__
+        hints = call.handler.__annotations__
+        args = [(each, _argument(hints[each], call.handler)) for each in code.co_varnames[1 : code.co_argcount]]
         call.parameters = tuple(Parameter(each, arg.width, arg.show) for each, arg in args)
     return call.parameters
+
+
+def _argument(annotation: Any, handler: Callable[..., Result]) -> Arg:
+    """What an annotation, postponed or not, says of a C argument. (typing.get_type_hints takes ten times as long.)"""
+    hint = eval(annotation, handler.__globals__) if isinstance(annotation, str) else annotation
+    found: Arg = hint.__metadata__[0]
+    return found
 
 
 def refuse(error: type[Errno], why: str, *names: str) -> None:

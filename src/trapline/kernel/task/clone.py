@@ -6,8 +6,7 @@ may fail comes first.
 
 from __future__ import annotations
 
-from dataclasses import dataclass
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING, Any, NamedTuple
 
 from trapline.abi import sched as c
 from trapline.abi.errno import EAGAIN, EINVAL, EPERM
@@ -28,8 +27,7 @@ if TYPE_CHECKING:
     from trapline.machine.contract import Context
 
 
-@dataclass(slots=True)
-class CloneArgs:
+class CloneArgs(NamedTuple):
     """struct clone_args, as far as it is implemented."""
 
     flags: int = 0

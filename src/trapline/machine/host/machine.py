@@ -20,7 +20,6 @@ import time
 from collections import deque
 from collections.abc import Callable, Sequence
 from contextlib import suppress
-from dataclasses import replace
 
 from trapline.abi.x86_64 import CSGSFS, FS_BASE, GP, GS_BASE
 from trapline.machine.contract import DEAD, EXCEPTION, FAULT, INTERRUPT, SYSCALL, Context, Space
@@ -76,7 +75,7 @@ class HostMachine:
             raise
         self.listener = self.crew.zygote.listener
         self.template = self.crew.zygote.template
-        self.arch = replace(X86_64, fp_size=self.template.fp_size)
+        self.arch = X86_64._replace(fp_size=self.template.fp_size)
         self.hwcaps = hwcaps()
         self._epoll.register(self._doorbell, select.EPOLLIN)
         self._epoll.register(self.listener.fd, select.EPOLLIN)

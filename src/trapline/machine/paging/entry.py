@@ -7,15 +7,14 @@ Fields"; The RISC-V Instruction Set Manual, volume II, "Sv39: Page-Based 39-bit 
 
 from __future__ import annotations
 
-from dataclasses import dataclass
+from typing import NamedTuple
 
 PAGE_SHIFT = 12
 PAGE_SIZE = 1 << PAGE_SHIFT
 PAGE_MASK = PAGE_SIZE - 1
 
 
-@dataclass(frozen=True, slots=True)
-class Format:
+class Format(NamedTuple):
     """One entry format. Masks are of the 64-bit entry; 0 means that the format has no such bit.
 
     `write`/`user`/`accessed`/`dirty` permit when set. Execution is permitted by `execute` when that is non-zero,

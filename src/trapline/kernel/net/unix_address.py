@@ -9,7 +9,7 @@ from __future__ import annotations
 from typing import TYPE_CHECKING, Any
 from weakref import WeakKeyDictionary
 
-from trapline.abi.errno import EADDRINUSE, ECONNREFUSED, EEXIST, EINVAL
+from trapline.abi.errno import EADDRINUSE, ECONNREFUSED, EEXIST, EINVAL, EPROTOTYPE
 from trapline.abi.fcntl import AT_FDCWD
 from trapline.abi.socket import AF_UNIX, SOCKADDR_MAX, SOCKADDR_UN_SIZE
 from trapline.abi.stat import S_IFMT, S_IFSOCK
@@ -30,7 +30,7 @@ class Names:
     """The abstract namespace of one kernel."""
 
     def __init__(self) -> None:
-        self.abstract: dict[bytes, UnixSocket] = {}
+        self.abstract: dict[tuple[int, bytes], UnixSocket] = {}  #: by type and name: each type has its own
         self.next_auto = 0
 
 
@@ -101,7 +101,7 @@ def autobind(socket: UnixSocket) -> None:
     for _ in range(AUTOBIND_NAMES):
         name = b"\0%05x" % (names.next_auto % AUTOBIND_NAMES)
         names.next_auto += 1
-        if name not in names.abstract:
+        if (socket.kind, name) not in names.abstract:
             _bind_abstract(socket, name)
             return
     raise EADDRINUSE
@@ -109,16 +109,16 @@ def autobind(socket: UnixSocket) -> None:
 
 def _bind_abstract(socket: UnixSocket, name: bytes) -> None:
     abstract = names_of(socket.kernel).abstract
-    if name in abstract:
+    if (socket.kind, name) in abstract:
         raise EADDRINUSE
-    abstract[name] = socket
+    abstract[socket.kind, name] = socket
     socket.address = name
     socket.unbind = _unbind_abstract
 
 
 def _unbind_abstract(socket: UnixSocket) -> None:
     assert socket.address is not None
-    names_of(socket.kernel).abstract.pop(socket.address, None)
+    names_of(socket.kernel).abstract.pop((socket.kind, socket.address), None)
 
 
 def _bind_path(task: Any, socket: UnixSocket, name: bytes) -> None:
@@ -147,12 +147,12 @@ class _Bound:
             self.inode.endpoint = None
 
 
-def find(task: Any, name: bytes) -> UnixSocket:
-    """The open socket of a name. ECONNREFUSED if there is none, EACCES without write permission, errors of the walk."""
+def find(task: Any, name: bytes, kind: int) -> UnixSocket:
+    """The open socket of a name, for a socket of type `kind`. ECONNREFUSED if there is none, EPROTOTYPE, EACCES without write permission, errors of the walk."""
     if not name:
         raise ECONNREFUSED
     if name[:1] == b"\0":
-        socket = names_of(task.kernel).abstract.get(name)
+        socket = names_of(task.kernel).abstract.get((kind, name))
         if socket is None:
             raise ECONNREFUSED
         return socket
@@ -161,4 +161,6 @@ def find(task: Any, name: bytes) -> UnixSocket:
     inode = path.inode
     if inode.mode & S_IFMT != S_IFSOCK or not isinstance(inode.endpoint, UnixSocket):
         raise ECONNREFUSED
+    if inode.endpoint.kind != kind:
+        raise EPROTOTYPE
     return inode.endpoint

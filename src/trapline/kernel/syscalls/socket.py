@@ -115,7 +115,7 @@ def sys_connect(task: Task, fd: Fd, addr: Address, addrlen: Int) -> Result:
         raise EINVAL
     if socket.pass_creds:
         autobind(socket)
-    if socket.try_connect(task, find(task, name)):
+    if socket.try_connect(task, find(task, name, socket.kind)):
         return 0
     if socket.flags & O_NONBLOCK:
         raise EAGAIN
@@ -127,7 +127,7 @@ async def _connecting(task: Task, socket: UnixSocket, name: bytes) -> int:
     socket.get()
     try:
         while True:
-            target = find(task, name)  # after sleep: the name may mean another socket by now
+            target = find(task, name, socket.kind)  # after sleep: the name may mean another socket by now
             if socket.try_connect(task, target):
                 return 0
             if not await wait_file(task, target, deadline, may_restart=deadline is None):

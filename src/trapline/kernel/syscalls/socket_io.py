@@ -80,7 +80,7 @@ class _Outgoing:
         if socket.kind == s.SOCK_STREAM:
             raise EISCONN if socket.state == CONNECTED else EOPNOTSUPP
         self.name = parse(raw)
-        self.to = find(self.task, self.name)
+        self.to = find(self.task, self.name, socket.kind)
 
     def start(self) -> Result:
         if self.flags & s.MSG_OOB:

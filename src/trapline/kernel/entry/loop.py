@@ -208,6 +208,8 @@ class TrapLoop:
     # ---- time
 
     def _deadline(self) -> int | None:
+        if READY or self.hooks.changed:  # whom `_fill_cpus` or `_continue` ended may have woken somebody, or be all we run for
+            return 0
         deadline = self.kernel.timers.next_deadline_ns()
         if self.running and self.kernel.sched.waiting():
             if self.kernel.sched.urgent:

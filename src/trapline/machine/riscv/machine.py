@@ -193,6 +193,7 @@ class RiscvMachine:
         access = ACCESS_OF.get(cause)
         if access is not None:
             ctx.kind, ctx.access, ctx.code = FAULT, access, cause
+            hart.tlb.flush(ctx.addr, ctx._space.asid)  # so a repair that only permits more needs no flush
         else:
             ctx.kind, ctx.vector, ctx.code = EXCEPTION, cause, 0
 

@@ -39,7 +39,7 @@ SHM_INFO_T = Struct("<i4x5Q")  #: used_ids, tot rss swp pages, 2 swap counters
 
 # semaphores
 SEM_UNDO = 0x1000
-SEMMSL, SEMMNS, SEMOPM, SEMMNI = 32000, 1_024_000_000, 500, 32000
+SEMMSL, SEMMNS, SEMOPM, SEMMNI = 32000, 1_024_000, 500, 32000
 SEMVMX = SEMAEM = 32767
 SEMBUF = Struct("<Hhh")  #: num op flags
 SEMID_DS = Struct("<q8xq8xQ16x")  #: after the permissions, on x86-64: otime, ctime, nsems, each unused word skipped
@@ -62,3 +62,4 @@ MQ_ATTR = Struct("<4q32x")  #: flags maxmsg msgsize curmsgs
 NOTIFY_COOKIE_LEN = 32
 
 AIO_MAX_NR = 65536  #: /proc/sys/fs/aio-max-nr
+AIO_MAX_MAX = 1 << 18  #: and the most that may be written there

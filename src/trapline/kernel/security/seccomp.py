@@ -31,6 +31,8 @@ DATA_WORDS = s.SECCOMP_DATA.size // 4
 MAX_INSNS_PER_PATH = 32768
 PER_FILTER = 4  #: instructions that each filter of a chain counts for, beside its own
 MAX_ERRNO = 4095
+#: of all rules in use: what bounds the memory that hostile programs fill with them
+LIVE_MAX, VERDICTS_MAX = 1 << 20, 1 << 17
 REMEMBERED = 1024  #: numbers whose verdict is remembered, per chain
 STRICT_CALLS = frozenset(("read", "write", "exit", "rt_sigreturn", "sigreturn"))
 
@@ -61,6 +63,15 @@ class _NumberOnly(Sequence[int]):
         return DATA_WORDS
 
 
+class _Live:
+    """What all rules in use take: instructions (each filter counts for some more), and verdicts remembered."""
+
+    instructions = verdicts = 0
+
+
+_live = _Live()
+
+
 class Rules:
     """What a task may call: mode, and for SECCOMP_MODE_FILTER the newest filter and the rules it was added to."""
 
@@ -74,6 +85,11 @@ class Rules:
         self.count: int = 1 + (older.count if older is not None else 0)
         self.cost: int = len(self.program) + PER_FILTER + (older.cost if older is not None else 0)
         self._verdicts: dict[tuple[int, int], int | None] = {}
+        _live.instructions += len(self.program) + PER_FILTER
+
+    def __del__(self) -> None:
+        _live.instructions -= len(self.program) + PER_FILTER
+        _live.verdicts -= len(self._verdicts)
 
     def extends(self, other: Rules | None) -> bool:
         """These are `other`, or have been made from them."""
@@ -90,12 +106,13 @@ class Rules:
         known = self._verdicts.get(key)
         if known is not None:
             return known
-        if key not in self._verdicts and len(self._verdicts) < REMEMBERED:
+        if key not in self._verdicts and len(self._verdicts) < REMEMBERED and _live.verdicts < VERDICTS_MAX:
             try:
                 known = self._run(_NumberOnly(number, arch))
             except NeedsArgumentsError:
                 known = None
             self._verdicts[key] = known
+            _live.verdicts += 1
             if known is not None:
                 return known
         pc = task.ctx.regs[task.kernel.machine.arch.pc]
@@ -191,6 +208,8 @@ def set_filter(task: Task, program: list[classic.Instruction], flags: int) -> in
         raise EINVAL("strict mode has no filters")
     if len(program) + PER_FILTER + (older.cost if older is not None else 0) > MAX_INSNS_PER_PATH:
         raise ENOMEM
+    if _live.instructions + len(program) > LIVE_MAX:
+        raise ENOMEM("too many filters in all")
     together = [task]
     if flags & s.SECCOMP_FILTER_FLAG_TSYNC:
         for each in task.group.tasks:

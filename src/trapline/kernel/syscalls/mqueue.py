@@ -80,17 +80,23 @@ def sys_mq_timedsend(
     queue = file.inode
     if msg_len > queue.msgsize:
         raise EMSGSIZE
-    message = queue.message(task.mm.read(msg_ptr, msg_len), msg_prio)
+    data = task.mm.read(msg_ptr, msg_len)
+    if queue.full and file.flags & O_NONBLOCK:
+        raise EAGAIN
+    message = queue.message(data, msg_prio)
     if not queue.full:
         queue.put(message, task)
         return 0
-    if file.flags & O_NONBLOCK:
-        raise EAGAIN
     return _send_waiting(file, message, deadline)
 
 
 async def _send_waiting(file: QueueFile, message: Message, deadline: int | None) -> int:
-    await _sleep(file, file.inode.senders, Sleeper(message), deadline)
+    sleeper = Sleeper(message)
+    try:
+        await _sleep(file, file.inode.senders, sleeper, deadline)
+    finally:
+        if not sleeper.done:
+            file.inode.let_go(message)
     return 0
 
 

@@ -57,7 +57,7 @@ def sys_reboot(task: Task, magic: Magic, magic2: Magic, cmd: Command, arg: UserP
 def _end_all(task: Task, signo: int) -> None:
     """Every process is killed; the first ends with `signo`."""
     kernel = task.kernel
-    first = kernel.first  # type: ignore[attr-defined]  # a kernel that runs programs
+    first = kernel.first
     for group in tuple(kernel.groups.values()):
         if group.tasks:
             exit_group(group.tasks[0], signo if group is first else SIGKILL)

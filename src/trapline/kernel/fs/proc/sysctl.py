@@ -11,7 +11,15 @@ from typing import TYPE_CHECKING, Any
 
 from trapline.abi.capability import CAP_LAST_CAP
 from trapline.abi.errno import EINVAL
-from trapline.abi.ipc import IPC_MNI, MQ_HARD_MSG_MAX, MQ_HARD_MSGSIZE_MAX
+from trapline.abi.ipc import (
+    AIO_MAX_MAX,
+    IPC_MNI,
+    MQ_HARD_MSG_MAX,
+    MQ_HARD_MSGSIZE_MAX,
+    SEMMNS,
+    SEMMSL,
+    SEMOPM,
+)
 from trapline.kernel import uts
 from trapline.kernel.fs.proc.base import ProcSuperBlock
 from trapline.kernel.fs.synthetic import SynthDir, SynthFile
@@ -73,9 +81,9 @@ def _semaphores(kernel: Any) -> bytes:
 
 
 def _set_semaphores(kernel: Any, text: bytes) -> None:
-    """SEMMSL SEMMNS SEMOPM SEMMNI; those not given stay as they are."""
+    """SEMMSL SEMMNS SEMOPM SEMMNI, up to what they are at first; those not given stay as they are."""
     space, fields = kernel.ipc, text.split()
-    bounds = ("semmsl", 65536), ("semmns", INT_MAX), ("semopm", INT_MAX), ("semmni", IPC_MNI)
+    bounds = ("semmsl", SEMMSL), ("semmns", SEMMNS), ("semopm", SEMOPM), ("semmni", IPC_MNI)
     values = [_number(each, 0, high) for each, (_, high) in zip(fields, bounds, strict=False)]
     for (name, _), value in zip(bounds, values, strict=False):
         setattr(space, name, value)
@@ -175,7 +183,7 @@ TREE: Tree = {
         "vfs_cache_pressure": fixed(100),
     },
     "fs": {
-        "aio-max-nr": _ipc("aio_max", INT_MAX),
+        "aio-max-nr": _ipc("aio_max", AIO_MAX_MAX),
         "aio-nr": Value(lambda kernel: b"%d" % kernel.ipc.aio_events),
         "dentry-state": fixed("0\t0\t45\t0\t0\t0"),
         "epoll": {"max_user_watches": fixed(5_000_000)},

@@ -122,6 +122,8 @@ class Queue(Inode):
 
     def evict(self) -> None:
         self.sb.pay(self.owner, -cost(self.maxmsg, self.msgsize))
+        for each in self.messages:
+            self.let_go(each)
 
     def text(self) -> bytes:
         note = self.notification
@@ -134,6 +136,8 @@ class Queue(Inode):
     # ---- messages
 
     def message(self, data: bytes, priority: int) -> Message:
+        """A message to send. Raises ENOMEM."""
+        self.sb.namespace.hold(len(data))
         self._numbers += 1
         return Message(-priority, self._numbers, data)
 
@@ -147,6 +151,7 @@ class Queue(Inode):
         if self.receivers:
             receiver = self.receivers.pop(0)
             receiver.message = message
+            self.let_go(message)
             receiver.finish()
             return
         heapq.heappush(self.messages, message)
@@ -158,6 +163,7 @@ class Queue(Inode):
         """The oldest message of the highest priority; there is one."""
         self._touch()
         message = heapq.heappop(self.messages)
+        self.let_go(message)
         if self.senders:
             sender = self.senders.pop(0)
             assert sender.message is not None
@@ -166,6 +172,10 @@ class Queue(Inode):
         else:
             self.poll_queue.wake_all(POLL_OUT)
         return message
+
+    def let_go(self, message: Message) -> None:
+        """The message left the queue, or never came into it."""
+        self.sb.namespace.let_go(len(message.data))
 
     def _touch(self) -> None:
         self.atime_ns = self.mtime_ns = self.ctime_ns = self.sb.now()

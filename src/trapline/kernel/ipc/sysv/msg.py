@@ -88,7 +88,8 @@ class Queue(Object):
         return size + self.cbytes <= self.max_bytes and len(self.messages) < self.max_bytes
 
     def put(self, message: Message, pid: int) -> None:
-        """A message that fits arrives."""
+        """A message that fits arrives. Raises ENOMEM."""
+        self.namespace.hold(len(message.data))
         self.lspid, self.stime = pid, now_s(self.namespace.kernel)
         for each in tuple(self.receivers):
             if not each.wish.wants(message):
@@ -98,6 +99,7 @@ class Queue(Object):
                 each.finish(E2BIG)
                 continue
             self.lrpid, self.rtime = each.pid, self.stime
+            self.namespace.let_go(len(message.data))
             each.finish(message)
             return
         self.messages.append(message)
@@ -116,6 +118,7 @@ class Queue(Object):
         index = next(i for i, each in enumerate(self.messages) if each is message)
         del self.messages[index]
         self.cbytes -= len(message.data)
+        self.namespace.let_go(len(message.data))
         self.lrpid, self.rtime = pid, now_s(self.namespace.kernel)
         self.senders.wake_all()
 
@@ -131,6 +134,8 @@ class Queue(Object):
         for each in self.receivers:
             each.finish(EIDRM)
         self.receivers.clear()
+        for message in self.messages:
+            self.namespace.let_go(len(message.data))
         self.messages.clear()
         self.senders.wake_all()
 

@@ -10,10 +10,11 @@ Invariants:
 
 from __future__ import annotations
 
+from array import array
 from typing import TYPE_CHECKING, Any, NamedTuple
 
 from trapline.abi import ipc
-from trapline.abi.errno import E2BIG, EAGAIN, EFBIG, EIDRM, EINTR, EINVAL, ENOSPC, ERANGE, Errno
+from trapline.abi.errno import E2BIG, EAGAIN, EFBIG, EIDRM, EINTR, EINVAL, ENOMEM, ENOSPC, ERANGE, Errno
 from trapline.kernel.ipc.sysv.ids import Object, now_s
 from trapline.kernel.sync.park import Interrupted, WaitQueue
 
@@ -40,8 +41,8 @@ class SemSet(Object):
     def __init__(self, namespace: IpcNamespace, task: Any, key: int, count: int, mode: int) -> None:
         super().__init__(key, mode, task.creds)
         self.namespace = namespace
-        self.values = [0] * count
-        self.pids = [0] * count
+        self.values = array("H", bytes(2 * count))
+        self.pids = array("I", bytes(4 * count))
         self.otime, self.ctime = 0, now_s(namespace.kernel)
         self.waiting: list[Pending] = []
         self.undoers: dict[UndoList, None] = {}  #: who holds adjustments of this set
@@ -142,8 +143,8 @@ class Pending:
                 self.finish(0)
             elif stuck.flags & ipc.IPC_NOWAIT:
                 self.finish(EAGAIN)
-        except ERANGE:
-            self.finish(ERANGE)
+        except (ERANGE, ENOMEM) as error:
+            self.finish(type(error))
         return self.result is not None
 
 

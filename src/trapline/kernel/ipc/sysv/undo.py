@@ -26,24 +26,29 @@ class UndoList:
         self.adjustments: dict[SemSet, dict[int, int]] = {}
 
     def note(self, semset: SemSet, operations: list[Operation]) -> None:
-        """Remember to undo `operations`. Raises ERANGE, having remembered nothing."""
+        """Remember to undo `operations`. Raises ERANGE, ENOMEM, having remembered nothing."""
         old = self.adjustments.get(semset, {})
         new = dict(old)
         for each in operations:
             new[each.num] = new.get(each.num, 0) - each.op
             if not -SEMAEM - 1 <= new[each.num] <= SEMAEM:
                 raise ERANGE
+        semset.namespace.note_undo(len(new) - len(old))
         self.adjustments[semset] = new
         semset.undoers[self] = None
 
     def forget(self, semset: SemSet, numbers: Iterable[int]) -> None:
         """The values were set: there is nothing to undo."""
+        mine = self.adjustments[semset]
+        before = len(mine)
         for num in numbers:
-            self.adjustments[semset].pop(num, None)
+            mine.pop(num, None)
+        semset.namespace.note_undo(len(mine) - before)
 
     def drop(self, semset: SemSet) -> None:
         """The set is gone, or its adjustments were made."""
-        self.adjustments.pop(semset, None)
+        gone = self.adjustments.pop(semset, {})
+        semset.namespace.note_undo(-len(gone))
         semset.undoers.pop(self, None)
 
     def share(self) -> UndoList:

@@ -6,6 +6,7 @@ Invariant: `charged` pages of a file are counted in its file system's `used_page
 from __future__ import annotations
 
 from typing import TYPE_CHECKING, Any
+from weakref import ref
 
 from trapline.abi.errno import (
     EEXIST,
@@ -144,6 +145,9 @@ class MemFile(MemInode):
         self.charged = 0
         if cached:
             self.page_cache = PageCache(sb.ram, 0)
+            if sb.max_pages:
+                me = ref(self)
+                self.page_cache.room = lambda: (inode := me()) is None or inode.has_room()
 
     def open(self, path: Path, flags: int, task: Any) -> File:
         if self.page_cache is None:
@@ -156,6 +160,11 @@ class MemFile(MemInode):
         used = self.page_cache.pages_used
         self.sb.used_pages += used - self.charged
         self.charged = used
+
+    def has_room(self) -> bool:
+        """A page more does not exceed the size limit."""
+        self._account()
+        return self.sb.used_pages < self.sb.max_pages
 
     def store(self, offset: int, data: bytes | memoryview) -> int:
         sb, cache = self.sb, self.page_cache

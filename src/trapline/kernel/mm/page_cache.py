@@ -15,6 +15,7 @@ from __future__ import annotations
 from collections.abc import Callable
 from typing import TYPE_CHECKING
 
+from trapline.abi.errno import ENOSPC
 from trapline.kernel.mm import reclaim
 from trapline.kernel.mm.errors import OutOfFrames
 from trapline.kernel.mm.leaves import mapped
@@ -40,7 +41,7 @@ class PageCache:
 
     __slots__ = (
         "_ahead", "_frames", "_mem", "_next", "backed", "chunk", "dirty", "fill", "mappers", "owned", "pages", "ram",
-        "shared_writers", "size", "writeback",
+        "room", "shared_writers", "size", "writeback",
     )  # fmt: skip
 
     def __init__(self, ram: Ram, size: int, fill: Fill | None = None) -> None:
@@ -54,6 +55,7 @@ class PageCache:
         self.mappers: dict[Area, None] = {}  #: the areas that map this file, in order of mapping
         self.shared_writers = 0  #: how many of them are shared and may be written
         self.owned = False
+        self.room: Callable[[], bool] | None = None  #: whether a hole may become a page; None: always
         self.chunk = 1
         self._frames = ram.frames
         self._mem = ram.mem
@@ -75,9 +77,11 @@ class PageCache:
     # ---- pages
 
     def frame(self, index: int, *, write: bool = False) -> int:
-        """The frame of a page, filled (with its neighbours) if need be. Raises OutOfFrames, or what `fill` raises."""
+        """The frame of a page, filled (with its neighbours) if need be. Raises OutOfFrames, ENOSPC, or what `fill` raises."""
         pfn = self.pages.get(index)
         if pfn is None:
+            if self.room is not None and not self.room():
+                raise ENOSPC
             pfn = self._load(index, 1)
         if write and self.tracked:
             self.dirty.add(index)

@@ -11,6 +11,8 @@ PARTS = 8
 SEGV, ILL, BUS = 139, 132, 135
 FRAMES = {
     "page-end": {42},
+    "every-offset": {42},
+    "bases": {42},
     "stack": {42},
     "plain-frame": {42},
     "iopl": {42, SEGV},

@@ -62,12 +62,20 @@ def gone(pids: list[int], within_s: float = 3) -> list[int]:
     return alive
 
 
+def traces() -> tuple[list[str], list[str], str]:
+    """What a program could leave on the host besides processes: temporary files, shared memory, mounts."""
+    files = [each for each in os.listdir("/tmp") if not each.startswith(("pytest-", "trapline-tests-"))]
+    return files, os.listdir("/dev/shm"), Path("/proc/self/mountinfo").read_text()
+
+
 def test_trapline_killed(running: subprocess.Popen[bytes]) -> None:
-    """SIGKILL cannot be handled: the kernel of the host must end everything."""
+    """SIGKILL cannot be handled: the kernel of the host must end everything, and there is nothing else to clean up."""
+    before = traces()
     pids = children(running.pid)
     running.kill()
     running.wait()
     assert not gone(pids)
+    assert [(each, what) for each, what in zip(traces(), before, strict=True) if each != what] == []
 
 
 @pytest.mark.parametrize(("signo", "word", "status"), [(signal.SIGTERM, b"TERM", 9), (signal.SIGINT, b"INT", 8)])

@@ -10,7 +10,7 @@ from pathlib import Path
 import pytest
 
 import support
-from conftest import reachable, unharmed
+from conftest import Guest, reachable, unharmed
 
 pytestmark = pytest.mark.usefixtures("no_process_left")
 UID = support.users()[-1]
@@ -58,6 +58,12 @@ def test_processes_of_the_host_are_absent() -> None:
     got = shell(f"ls /proc | grep -c '^[0-9]'; ls -d /proc/{os.getpid()}; kill -0 {os.getpid()}; cat /proc/1/cmdline | tr '\\0' ' '")
     assert int(got.text.split()[0]) < 10 and f"/proc/{os.getpid()}" not in got.stdout.decode(), got.tail()
     assert b"systemd" not in got.stdout
+
+
+@pytest.mark.parametrize(("attack", "options"), [("others", ("--user", "0")), ("residue", ("--memory", "256M"))])
+def test_memory_of_other_processes(attack: str, options: tuple[str, ...], guest: Guest) -> None:
+    got = guest("peek", attack, options=options)
+    assert got.status == 42, got.tail()
 
 
 def test_devices_of_the_host_are_absent() -> None:

@@ -25,6 +25,22 @@ def test_refused_politely(bomb: str, options: tuple[str, ...], guest: Guest) -> 
     assert got.status == 42, got.tail()
 
 
+CROWDS = {
+    "files": ("--user", "0"),
+    "crowd": ("--pids", "6000"),
+    "full": ("--user", "0"),
+    "storm": (),
+    "recursion": (),
+}
+
+
+@pytest.mark.parametrize(("bomb", "options"), CROWDS.items(), ids=CROWDS.keys())
+def test_served_to_the_end(bomb: str, options: tuple[str, ...], guest: Guest) -> None:
+    """Ten thousand files, five thousand threads, a full file system, signals without end: all of it works."""
+    got = guest("bombs", bomb, options=options, timeout_s=180)
+    assert got.status == 42, got.tail()
+
+
 def test_fork_tree_is_ended_by_the_time_limit(guest: Guest) -> None:
     got = guest("bombs", "fork-tree", options=("--pids", "40", "--timeout", "3"), alive=False, timeout_s=30)
     assert got.status == 124, got.tail()
@@ -32,8 +48,10 @@ def test_fork_tree_is_ended_by_the_time_limit(guest: Guest) -> None:
 
 def test_memory_bomb(guest: Guest) -> None:
     """The out-of-memory killer ends the bomb, and says so; the shell that started it lives."""
-    got = guest("bombs", "memory", options=("--memory", "200M"), timeout_s=120)
-    assert got.status in (42, 137), got.tail()
+    start = time.monotonic()
+    got = guest("bombs", "memory", options=("--memory", "200M", "--log"), timeout_s=120)
+    assert got.status == 137 and time.monotonic() - start < 30, got.tail()
+    assert b"Out of memory: Killed process 3 (guest-bombs-" in got.stderr and b"--memory" in got.stderr, got.tail()
 
 
 def test_file_memory_bomb(guest: Guest) -> None:

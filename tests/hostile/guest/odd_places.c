@@ -35,6 +35,36 @@ static void page_end(void)
     exit_with(good && killed(status, SIGSEGV) ? 42 : 1);
 }
 
+/* A system call from every address of a page, and from across its end. */
+static void every_offset(void)
+{
+    char *two = mmap(NULL, 2 * PAGE, PROT_READ | PROT_WRITE | PROT_EXEC, MAP_PRIVATE | MAP_ANONYMOUS, -1, 0);
+    pid_t pid = getpid();
+    bool good = true;
+    for (unsigned long offset = 0; offset < PAGE + 64; offset++)
+        good &= call_at(two + offset) == pid;
+    exit_with(good ? 42 : 1);
+}
+
+/* Bases of FS and GS that no program has: in the kernel's half, in the stub, at the very end. */
+static void bases(void)
+{
+    static const unsigned long all[] = {0, 1, 0x7fffff000000, 0x7fffffffffff, 0xffff800000000000, 0xffffffffffffffff};
+    unsigned long fs, before, seen;
+    bool good = true;
+    __asm__ volatile("rdfsbase %0" : "=r"(before));
+    for (unsigned i = 0; i < sizeof all / sizeof *all; i++) {
+        long pid = SYS_getpid, error = SYS_arch_prctl;
+        __asm__ volatile("wrfsbase %3; wrgsbase %3; syscall; rdfsbase %1; rdgsbase %2; wrfsbase %4"
+                         : "+a"(pid), "=&r"(fs), "=&r"(seen) : "r"(all[i]), "r"(before) : "rcx", "r11", "memory");
+        good &= pid == getpid() && fs == all[i] && seen == all[i];
+        __asm__ volatile("syscall" : "+a"(error) : "D"(0x1002l), "S"(0x8000000000000000l + all[i]) : "rcx", "r11", "memory");
+        good &= error == -EPERM || all[i] >= 1ul << 47;
+        __asm__ volatile("wrfsbase %0" ::"r"(before));
+    }
+    exit_with(good ? 42 : 1);
+}
+
 static void on_stack(void)
 {
     char code[64] __attribute__((aligned(16)));
@@ -86,6 +116,8 @@ int main(int argc, char **argv)
     static char junk[4096] __attribute__((aligned(64)));
     memset(junk, 0xff, sizeof junk);
     if (strcmp(what, "page-end") == 0) page_end();
+    if (strcmp(what, "every-offset") == 0) every_offset();
+    if (strcmp(what, "bases") == 0) bases();
     if (strcmp(what, "stack") == 0) on_stack();
     if (strcmp(what, "plain-frame") == 0) forged(here, sp - 8, 0x202, 0x33 | 0x2bl << 48, NULL);
     if (strcmp(what, "iopl") == 0) forged(here, sp - 8, 0x3202, 0x33 | 0x2bl << 48, NULL);

@@ -1,8 +1,9 @@
 /* The boundary benchmark: what it costs to cross from user space to kernel space and back, one row per kind of crossing.
  *
- * Usage: boundary ROW [ROUNDS]. Prints one line per round: "ROW NANOSECONDS", per operation (per page for memory rows). The clock is
- * read outside the timed loops only, and each loop is sized by a first, untimed run to take about ROUND_MS. With no kernel to
- * ask (started as init), it mounts what it needs and powers the machine off at the end.
+ * Usage: boundary ROW:ROUNDS... | NAME=SCRIPT:ROUNDS... | true | rest MILLISECONDS. Prints one line per round: "ROW NANOSECONDS", per
+ * operation (per page for memory rows), or for one run of /bin/sh SCRIPT. The clock is read outside the timed loops only, and each
+ * loop is sized by a first, untimed run to take about ROUND_MS. Started as init, it takes its arguments from the variable `bench`,
+ * separated by commas, mounts what it needs and powers the machine off at the end.
  * Static, one file, no dependencies: gcc -O2 -static -o boundary boundary.c
  */
 #define _GNU_SOURCE
@@ -239,28 +240,56 @@ static void prepare(void)
     self[length > 0 ? length : 0] = 0;
 }
 
-/* Is `name` one of the comma-separated words before the colon? */
-static int listed(const char *list, const char *name)
+/* One run of a script, from fork to wait; its output goes nowhere. */
+static void measure_script(const char *name, const char *script, int rounds)
 {
-    size_t length = strlen(name);
-    for (const char *at = list; (at = strstr(at, name)); at += length)
-        if ((at == list || at[-1] == ',') && (at[length] == ',' || at[length] == ':'))
-            return 1;
-    return 0;
+    for (int i = 0; i < rounds; i++) {
+        long start = now_ns();
+        pid_t pid = fork();
+        if (pid == 0) {
+            int null = open("/dev/null", O_RDWR);
+            dup2(null, 0);
+            dup2(null, 1);
+            execl("/bin/sh", "sh", script, NULL);
+            _exit(127);
+        }
+        int status;
+        if (waitpid(pid, &status, 0) != pid || status != 0) {
+            fprintf(stderr, "boundary: %s: status %#x\n", name, status);
+            return;
+        }
+        printf("%s %ld.0\n", name, now_ns() - start);
+        fflush(stdout);
+    }
 }
 
-/* Under user-mode Linux this is init: rows and rounds come from the kernel's command line, as the variable `bench`. */
+/* One argument: ROW:ROUNDS or NAME=SCRIPT:ROUNDS. */
+static void measure_word(char *word)
+{
+    char *colon = strrchr(word, ':'), *script = strchr(word, '=');
+    int rounds = colon ? atoi(colon + 1) : 1;
+    if (colon)
+        *colon = 0;
+    if (script) {
+        *script = 0;
+        measure_script(word, script + 1, rounds);
+        return;
+    }
+    for (unsigned i = 0; i < sizeof rows / sizeof *rows; i++)
+        if (strcmp(word, rows[i].name) == 0)
+            measure(i, rounds);
+}
+
+/* Under user-mode Linux this is init: the arguments come from the kernel's command line, as the variable `bench`. */
 static void as_init(char *list)
 {
     mount("proc", "/proc", "proc", 0, NULL);
-    mount("tmpfs", "/mnt", "tmpfs", 0, NULL); /* not /tmp: this program may be there */
-    path = "/mnt/boundary";
+    mount("tmpfs", "/tmp", "tmpfs", 0, NULL); /* neither this program nor a script may be there */
+    mount("devtmpfs", "/dev", "devtmpfs", 0, NULL);
+    setenv("PATH", "/usr/bin:/bin", 1);
     prepare();
-    char *colon = strchr(list, ':');
-    int rounds = colon ? atoi(colon + 1) : 3;
-    for (unsigned i = 0; i < sizeof rows / sizeof *rows; i++)
-        if (listed(list, rows[i].name))
-            measure(i, rounds);
+    for (char *word = strtok(list, ","); word; word = strtok(NULL, ","))
+        measure_word(word);
     fflush(stdout);
     reboot(RB_POWER_OFF);
 }
@@ -269,14 +298,14 @@ int main(int argc, char **argv)
 {
     if (argc > 1 && strcmp(argv[1], "true") == 0)
         return 0;
+    if (argc > 2 && strcmp(argv[1], "rest") == 0)
+        return usleep((useconds_t)atoi(argv[2]) * 1000);
     char *list = getenv("bench");
     if (getpid() == 1 && list)
         as_init(list);
     prepare();
     for (int a = 1; a < argc; a++)
-        for (unsigned i = 0; i < sizeof rows / sizeof *rows; i++)
-            if (strncmp(argv[a], rows[i].name, strlen(rows[i].name)) == 0 && argv[a][strlen(rows[i].name)] == ':')
-                measure(i, atoi(strchr(argv[a], ':') + 1));
+        measure_word(argv[a]);
     unlink(path);
     return 0;
 }

@@ -1,16 +1,12 @@
 #!/usr/bin/env python3
 """The boundary benchmark, side by side: native, Trapline, and the peers that are installed.
 
-    python3 bench/run.py [--rounds 5] [--rows getppid,stat] [--systems native,trapline,runsc] [--cpus 0,1] [--json] [--record]
+    python3 bench/run.py                 everything: about six minutes
+    python3 bench/run.py --quick         one round: about a minute
+    python3 bench/run.py --rows stat,fork-wait --peers runsc,uml --repeat 9
 
 A round visits every system once, so that what else this computer does hits all alike; medians and minima are over rounds.
-Quote a quiet run: nothing else busy (`--record` refuses when the load is high), laptop on mains, same `--cpus` for all.
-
-The peers and the flags they need:
-  runsc    --network=none --platform=ptrace --ignore-cgroups do PROGRAM   (as root; else also --rootless)
-  uml      linux.uml rootfstype=hostfs ro init=PROGRAM bench=ROWS:1       (PROGRAM is init; rows come by its environment)
-  proot    PROGRAM                                                        (intercepts; the host's kernel serves the calls)
-  strace   -f -o /dev/null PROGRAM                                        (likewise)
+Quote a quiet run: nothing else busy, laptop on mains, the same --cpus for all. Each run adds a line to bench/history.jsonl.
 """
 
 from __future__ import annotations
@@ -22,138 +18,76 @@ import os
 import platform
 import re
 import shutil
-import statistics
 import subprocess
 import sys
 import tempfile
-import time
-from collections.abc import Callable, Sequence
+from collections.abc import Sequence
 from pathlib import Path
+
+from report import Samples, medians, report
+from systems import PEERS, SYSTEMS, adopt_orphans, command, memory_of_descendants, missing, run
+from workloads import MEMORY, ROWS, SCRIPTS, START, prepare
 
 HERE = Path(__file__).resolve().parent
 HISTORY = HERE / "history.jsonl"
-START = "start-true"
-ROWS = (
-    "getppid", "clock_gettime", "pread-4k", "open-close", "stat", "pipe", "pipe-2", "signal", "fork-wait", "exec-wait",
-    "first-touch", "copy-on-write", "integer", "float", START,
-)  # fmt: skip
-SYSTEMS = ("native", "trapline", "runsc", "uml", "proot", "strace")
-TIMEOUT_S = 180
-Samples = dict[str, dict[str, list[float]]]  # system → row → nanoseconds per operation, one per round
+REST_MS = "400"
 
 
-def command(system: str, program: Path, words: Sequence[str]) -> list[str]:
-    """The command line that runs the benchmark under a system."""
-    inner = [str(program), *words]
-    if system == "trapline":
-        bind = ["--bind", f"{program.parent}:/bench:ro"]
-        return [sys.executable, "-m", "trapline", "run", *bind, "--", f"/bench/{program.name}", *words]
-    if system == "runsc":
-        rootless = [] if os.getuid() == 0 else ["--rootless"]
-        return ["runsc", *rootless, "--network=none", "--platform=ptrace", "--ignore-cgroups", "do", *inner]
-    if system == "uml":
-        rows = ",".join(word.partition(":")[0] for word in words if ":" in word) or "none"
-        boot = ["mem=512M", "rootfstype=hostfs", "root=/dev/root", "ro", "quiet", "con=null", "con0=fd:0,fd:1"]
-        return ["linux.uml", *boot, f"init={program}", f"bench={rows}:1"]
-    if system == "proot":
-        return ["proot", *inner]
-    if system == "strace":
-        return ["strace", "-f", "-o", "/dev/null", *inner]
-    return inner
+class Bench:
+    """One benchmark: what to run where. `complaints`: what went wrong, once for each system."""
+
+    def __init__(self, systems: Sequence[str], rows: Sequence[str], cpus: str, here: Path) -> None:
+        self.systems, self.rows, self.cpus = systems, rows, cpus
+        self.program = here / "boundary"
+        self.cache = here / "bytecode"
+        shutil.copy(HERE / "boundary.c", here)
+        subprocess.run(["gcc", "-O2", "-static", "-o", str(self.program), str(HERE / "boundary.c")], check=True)
+        self.scripts = prepare(here, tuple(rows))
+        self.complaints: dict[str, str] = {}
+
+    def measure(self, rounds: int) -> Samples:
+        samples: Samples = {system: {} for system in self.systems}
+        for system in self.systems:  # caches warm, byte code written
+            run(command(system, self.program, ["true"]), self.cache, self.cpus)
+        for number in range(rounds):
+            for system in self.systems:
+                _progress(f"round {number + 1} of {rounds}: {system}")
+                for row, value in self.visit(system).items():
+                    samples[system].setdefault(row, []).append(value)
+        _progress("")
+        return samples
+
+    def visit(self, system: str) -> dict[str, float]:
+        """One round of one system: a sample per row."""
+        found: dict[str, float] = {}
+        words = [f"{row}:1" for row in self.rows if row not in (*SCRIPTS, START, MEMORY)]
+        words += [f"{row}={self.scripts[row]}:1" for row in self.rows if row in self.scripts]
+        if words:
+            ran = run(command(system, self.program, words), self.cache, self.cpus)
+            for name, value in re.findall(r"^([A-Za-z0-9_-]+) ([0-9.]+)\r?$", ran.output, re.MULTILINE):
+                found[name] = float(value)
+            absent = [word.split(":")[0].split("=")[0] for word in words]
+            absent = [row for row in absent if row not in found]
+            self.complain(system, ran.trouble or (f"no answer for {', '.join(absent)}" if absent else ""))
+        if START in self.rows:
+            ran = run(command(system, self.program, ["true"]), self.cache, self.cpus)
+            self.complain(system, ran.trouble)
+            found[START] = ran.seconds * 1e9
+        if MEMORY in self.rows:
+            ran = run(command(system, self.program, ["rest", REST_MS]), self.cache, self.cpus, memory_of_descendants)
+            found[MEMORY] = ran.memory
+        return found
+
+    def complain(self, system: str, trouble: str) -> None:
+        if trouble and system not in self.complaints:
+            self.complaints[system] = trouble
+            _progress("")
+            print(f"{system}: {trouble}", file=sys.stderr)
 
 
-def installed(system: str) -> bool:
-    tool = {"runsc": "runsc", "uml": "linux.uml", "proot": "proot", "strace": "strace"}.get(system)
-    return tool is None or shutil.which(tool) is not None
-
-
-def execute(words: Sequence[str], cpus: str) -> tuple[float, str, str]:
-    """Run a command; seconds, standard output, and what went wrong ("" if nothing did)."""
-    environment = {**os.environ, "PYTHONPATH": str(HERE.parent / "src")}
-    words = ["taskset", "-c", cpus, *words] if cpus else list(words)
-    start = time.perf_counter()
-    try:
-        done = subprocess.run(
-            words, stdin=subprocess.DEVNULL, capture_output=True, text=True, errors="replace",
-            timeout=TIMEOUT_S, env=environment, check=False,
-        )  # fmt: skip
-    except subprocess.TimeoutExpired:
-        return TIMEOUT_S, "", f"no answer in {TIMEOUT_S} s"
-    seconds = time.perf_counter() - start
-    trouble = "" if done.returncode == 0 else f"status {done.returncode}: {done.stderr.strip()[-300:]}"
-    return seconds, done.stdout, trouble
-
-
-def visit(system: str, program: Path, rows: Sequence[str], cpus: str) -> tuple[dict[str, float], str]:
-    """One round of one system: a sample per row, and what went wrong."""
-    found: dict[str, float] = {}
-    inner = [row for row in rows if row != START]
-    trouble = ""
-    if inner:
-        _, text, trouble = execute(command(system, program, [f"{row}:1" for row in inner]), cpus)
-        for name, value in re.findall(r"^([a-z0-9_-]+) ([0-9.]+)\r?$", text, re.MULTILINE):
-            found[name] = float(value)
-        missing = [row for row in inner if row not in found]
-        trouble = trouble or (f"no answer for {', '.join(missing)}" if missing else "")
-    if START in rows:
-        seconds, _, failed = execute(command(system, program, ["true"]), cpus)
-        trouble = trouble or failed
-        if not failed:
-            found[START] = seconds * 1e9
-    return found, trouble
-
-
-def measure(systems: Sequence[str], rows: Sequence[str], rounds: int, cpus: str, program: Path) -> Samples:
-    samples: Samples = {system: {} for system in systems}
-    complained: set[str] = set()
-    for number in range(rounds):
-        for system in systems:
-            found, trouble = visit(system, program, rows, cpus)
-            for row, value in found.items():
-                samples[system].setdefault(row, []).append(value)
-            if trouble and system not in complained:
-                complained.add(system)
-                print(f"{system}: {trouble}", file=sys.stderr)
-        if sys.stderr.isatty():
-            print(f"\rround {number + 1} of {rounds}", end="\n" if number + 1 == rounds else "", file=sys.stderr)
-    return samples
-
-
-def amount(nanoseconds: float) -> str:
-    for unit, size in (("s", 1e9), ("ms", 1e6), ("µs", 1e3)):
-        if nanoseconds >= size:
-            return f"{nanoseconds / size:.3g} {unit}"
-    return f"{nanoseconds:.3g} ns"
-
-
-def table(title: str, columns: Sequence[str], rows: Sequence[str], cell: Callable[[str, str], str]) -> str:
-    """At most 80 columns: 14 for the row's name, 11 for each system."""
-    lines = ["", title, f"{'':14}" + "".join(f"{column:>11}" for column in columns)]
-    lines += [f"{row:14}" + "".join(f"{cell(row, column):>11}" for column in columns) for row in rows]
-    return "\n".join(lines)
-
-
-def report(samples: Samples, rows: Sequence[str]) -> str:
-    systems = list(samples)
-
-    def statistic(reduce: Callable[[list[float]], float]) -> Callable[[str, str], str]:
-        return lambda row, system: amount(reduce(samples[system][row])) if samples[system].get(row) else "-"
-
-    def ratio(base: str) -> Callable[[str, str], str]:
-        def cell(row: str, system: str) -> str:
-            ours, theirs = samples[base].get(row), samples[system].get(row)
-            return f"{statistics.median(ours) / statistics.median(theirs):.3g}" if ours and theirs else "-"
-
-        return cell
-
-    parts = [
-        table("median, per operation", systems, rows, statistic(statistics.median)),
-        table("minimum", systems, rows, statistic(min)),
-    ]
-    if "trapline" in systems:
-        others = [system for system in systems if system != "trapline"]
-        parts.append(table("trapline divided by … (medians; below 1: trapline is faster)", others, rows, ratio("trapline")))
-    return "\n".join(parts)
+def _progress(text: str) -> None:
+    if sys.stderr.isatty():
+        print(f"\r\033[K{text}", end="", file=sys.stderr, flush=True)
 
 
 def machine() -> dict[str, object]:
@@ -169,47 +103,58 @@ def machine() -> dict[str, object]:
     }
 
 
-def build(where: Path) -> Path:
-    program = where / "boundary"
-    subprocess.run(["gcc", "-O2", "-static", "-o", str(program), str(HERE / "boundary.c")], check=True)
-    return program
-
-
-def names(text: str, known: Sequence[str]) -> list[str]:
-    chosen = text.split(",") if text else list(known)
+def names(option: str, text: str, known: Sequence[str]) -> list[str]:
+    chosen = text.split(",") if text else []
     for each in chosen:
         if each not in known:
-            raise SystemExit(f"{each}: choose among {', '.join(known)}")
+            raise SystemExit(f"{option} {each}: choose among {', '.join(known)}")
+    return chosen
+
+
+def options() -> argparse.Namespace:
+    parser = argparse.ArgumentParser(
+        description="The boundary benchmark: native, Trapline and its peers, side by side.",
+        epilog=f"rows: {', '.join(ROWS)}. peers: {', '.join(PEERS)}.",
+    )
+    parser.add_argument("--repeat", type=int, default=5, metavar="N", help="rounds (default: 5)")
+    parser.add_argument("--quick", action="store_true", help="one round")
+    parser.add_argument("--rows", default="", help="comma-separated (default: all)")
+    parser.add_argument("--peers", default=",".join(PEERS), help='comma-separated, "" for none (default: all)')
+    parser.add_argument("--cpus", default="", help="pin every system to these CPUs (taskset's list)")
+    parser.add_argument("--json", action="store_true", help="print samples and medians as JSON instead of tables")
+    parser.add_argument("--no-history", action="store_true", help="do not add a line to bench/history.jsonl")
+    chosen = parser.parse_args()
+    if chosen.repeat < 1:
+        parser.error("--repeat: at least 1")
+    chosen.repeat = 1 if chosen.quick else chosen.repeat
+    chosen.rows = names("--rows", chosen.rows, ROWS) or list(ROWS)
+    chosen.peers = names("--peers", chosen.peers, PEERS)
     return chosen
 
 
 def main() -> int:
-    parser = argparse.ArgumentParser(description="The boundary benchmark under several systems, side by side.")
-    parser.add_argument("--rounds", type=int, default=5)
-    parser.add_argument("--rows", default="", help="comma-separated; default: all")
-    parser.add_argument("--systems", default="", help="comma-separated; default: all that are installed")
-    parser.add_argument("--cpus", default="", help="pin all systems to these CPUs (taskset's list)")
-    parser.add_argument("--json", action="store_true", help="print samples and medians as JSON instead of tables")
-    parser.add_argument("--record", action="store_true", help="append medians to bench/history.jsonl")
-    options = parser.parse_args()
-    systems = [each for each in names(options.systems, SYSTEMS) if installed(each)]
-    rows = names(options.rows, ROWS)
-    if options.record and os.getloadavg()[0] > 0.5:
-        raise SystemExit(f"load average {os.getloadavg()[0]:.2f}: --record wants a quiet machine (below 0.5)")
-    about = machine()
-    with tempfile.TemporaryDirectory() as scratch:
+    chosen = options()
+    absent = missing(chosen.peers)
+    for line in absent:
+        print(line, file=sys.stderr)
+    peers = [peer for peer in chosen.peers if not any(line.startswith(f"{peer}:") for line in absent)]
+    systems = [each for each in SYSTEMS if each not in PEERS or each in peers]
+    adopt_orphans()
+    about = {**machine(), "rounds": chosen.repeat, "cpus_pinned": chosen.cpus}
+    with tempfile.TemporaryDirectory(dir="/var/tmp") as scratch:  # user-mode Linux has a /tmp of its own
         os.chmod(scratch, 0o755)
-        samples = measure(systems, rows, options.rounds, options.cpus, build(Path(scratch)))
-    medians = {s: {r: round(statistics.median(v), 3) for r, v in found.items()} for s, found in samples.items()}
-    if options.json:
-        print(json.dumps({"machine": about, "rounds": options.rounds, "medians": medians, "samples": samples}, indent=1))
+        bench = Bench(systems, chosen.rows, chosen.cpus, Path(scratch))
+        samples = bench.measure(chosen.repeat)
+    if chosen.json:
+        print(json.dumps({"machine": about, "medians": medians(samples), "samples": samples}, indent=1))
     else:
-        print(f"{about['cpu']}, {about['cpus']} CPUs, Linux {about['kernel']}, {options.rounds} rounds, load {about['load']}")
-        print(report(samples, rows))
-    if options.record:
+        print(f"{about['cpu']}, {about['cpus']} CPUs, Linux {about['kernel']}")
+        print(f"Python {about['python']}, {about['date']}, rounds: {chosen.repeat}, load before: {about['load']}")
+        print(report(samples, chosen.rows))
+    if not chosen.no_history:
         with HISTORY.open("a") as file:
-            file.write(json.dumps({**about, "rounds": options.rounds, "cpus_pinned": options.cpus, "medians": medians}) + "\n")
-    return 0 if all(samples[system] for system in systems) else 1
+            file.write(json.dumps({**about, "medians": medians(samples)}) + "\n")
+    return 1 if bench.complaints else 0
 
 
 if __name__ == "__main__":

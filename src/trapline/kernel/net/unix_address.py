@@ -148,7 +148,8 @@ class _Bound:
 
 
 def find(task: Any, name: bytes, kind: int) -> UnixSocket:
-    """The open socket of a name, for a socket of type `kind`. ECONNREFUSED if there is none, EPROTOTYPE, EACCES without write permission, errors of the walk."""
+    """The open socket of a name, for a socket of type `kind`. ECONNREFUSED if there is none, EPROTOTYPE, EACCES without write
+    permission, errors of the walk."""
     if not name:
         raise ECONNREFUSED
     if name[:1] == b"\0":

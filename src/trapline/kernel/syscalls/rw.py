@@ -46,6 +46,8 @@ def sys_read(task: Task, fd: Fd, buf: BufOut, count: Size) -> Transfer:
     file = task.files.get(fd)
     if not file.readable:
         raise EBADF
+    group = task.group
+    group.syscr += 1
     if count > CHUNK:
         return read_user(task, file, one(task.mm, buf, _checked(task, buf, count)))
     data = file.try_read(count)
@@ -58,6 +60,7 @@ def sys_read(task: Task, fd: Fd, buf: BufOut, count: Size) -> Transfer:
             if not done:
                 raise
             return done
+        group.rchar += len(data)
         return len(data)
     if data is None:
         return read_user(task, file, one(task.mm, buf, count))
@@ -70,11 +73,9 @@ def sys_write(task: Task, fd: Fd, buf: BufIn, count: Size) -> Transfer:
     file = task.files.get(fd)
     if not file.writable:
         raise EBADF
-    if (
-        count > CHUNK
-        or file.inode.mode & SET_ID
-        or task.group.rlimits[RLIMIT_FSIZE][0] < RLIM_INFINITY
-    ):  # fmt: skip
+    group = task.group
+    group.syscw += 1
+    if count > CHUNK or file.inode.mode & SET_ID or group.rlimits[RLIMIT_FSIZE][0] < RLIM_INFINITY:
         return write_user(task, file, one(task.mm, buf, _checked(task, buf, count)))
     try:
         data = task.mm.read(buf, count) if count else b""
@@ -85,10 +86,11 @@ def sys_write(task: Task, fd: Fd, buf: BufIn, count: Size) -> Transfer:
     except EPIPE:
         broken_pipe(task)
         raise
-    if done == count:
-        return done
     if done is None:
         return write_user(task, file, one(task.mm, buf, count))
+    group.wchar += done
+    if done == count:
+        return done
     if not goes_on(file):
         return done
     return write_waiting(task, file, one(task.mm, buf + done, count - done), b"", done)
@@ -105,6 +107,7 @@ def _readable(task: Task, fd: int) -> File:
     file = task.files.get(fd)
     if not file.readable:
         raise EBADF
+    task.group.syscr += 1
     return file
 
 
@@ -112,6 +115,7 @@ def _writable(task: Task, fd: int) -> File:
     file = task.files.get(fd)
     if not file.writable:
         raise EBADF
+    task.group.syscw += 1
     return file
 
 
@@ -140,7 +144,21 @@ def sys_pread64(task: Task, fd: Fd, buf: BufOut, count: Size, offset: Offset) ->
     if offset < 0:
         raise EINVAL
     file = _readable(task, fd)
-    return read_user(task, file, one(task.mm, buf, _checked(task, buf, count)), offset)
+    if count > CHUNK:
+        return read_user(task, file, one(task.mm, buf, _checked(task, buf, count)), offset)
+    data = file.try_pread(count, offset)
+    if data is None:
+        return read_user(task, file, one(task.mm, buf, count), offset)
+    if data:
+        try:
+            task.mm.write(buf, data)
+        except EFAULT:
+            done = one(task.mm, buf, len(data)).put(data)
+            if not done:
+                raise
+            return done
+        task.group.rchar += len(data)
+    return len(data)
 
 
 @syscall("pwrite64")
@@ -149,7 +167,18 @@ def sys_pwrite64(task: Task, fd: Fd, buf: BufIn, count: Size, offset: Offset) ->
     if offset < 0:
         raise EINVAL
     file = _writable(task, fd)
-    return write_user(task, file, one(task.mm, buf, _checked(task, buf, count)), offset)
+    group = task.group
+    if count > CHUNK or file.inode.mode & SET_ID or group.rlimits[RLIMIT_FSIZE][0] < RLIM_INFINITY:
+        return write_user(task, file, one(task.mm, buf, _checked(task, buf, count)), offset)
+    try:
+        data = task.mm.read(buf, count) if count else b""
+    except EFAULT:
+        return write_user(task, file, one(task.mm, buf, count), offset)
+    done = file.try_pwrite(data, offset)
+    if done is None:
+        return write_user(task, file, one(task.mm, buf, count), offset)
+    group.wchar += done
+    return done
 
 
 @syscall("preadv")

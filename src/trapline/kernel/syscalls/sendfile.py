@@ -57,6 +57,8 @@ class _SendFile:
         self.done = 0
 
     def start(self) -> Result:
+        self.task.group.syscr += 1
+        self.task.group.syscw += 1
         blocked = self._chunk()
         if blocked:
             if self.target.flags & O_NONBLOCK and not self.done:
@@ -80,6 +82,7 @@ class _SendFile:
         count = write_now(self.task, self.target, limited)
         if count is None:
             return True
+        self.task.group.rchar += count
         self.offset += count
         self.done += count
         self.left -= count
@@ -163,6 +166,8 @@ class _CopyRange:
             raise EINVAL("overlapping ranges")
 
     def start(self) -> int | Coroutine[Any, Any, int]:
+        self.task.group.syscr += 1
+        self.task.group.syscw += 1
         self._chunk()
         return self._rest() if self.left else self._finish()
 
@@ -172,6 +177,8 @@ class _CopyRange:
         data = self.source.try_pread(min(self.left, CHUNK), self.start_at + self.done) or b""
         limited = limit_write(self.task, self.target, data, self.to + self.done)
         count = self.target.try_pwrite(limited, self.to + self.done) or 0
+        self.task.group.rchar += count
+        self.task.group.wchar += count
         self.done += count
         self.left = 0 if not count or count < len(data) else self.left - count
 

@@ -49,15 +49,15 @@ def read_now(task: Task, file: File, count: int, offset: int | None = None) -> b
 def write_now(task: Task, file: File, data: bytes | memoryview, offset: int | None = None) -> int | None:
     """One try to write; None: would block. A broken pipe raises the signal too."""
     try:
-        if offset is not None:
-            return file.try_pwrite(data, offset)
-        done = file.try_write(data)
+        done = file.try_write(data) if offset is None else file.try_pwrite(data, offset)
         if done is None and isinstance(file, SpecialFile) and file.by_task:
             done = file.write_as(task, data)
-        return done
     except EPIPE:
         broken_pipe(task)
         raise
+    if done:
+        task.group.wchar += done
+    return done
 
 
 def broken_pipe(task: Task) -> None:
@@ -113,14 +113,15 @@ def read_user(
         if nonblock or file.flags & O_NONBLOCK:
             raise EAGAIN
         return _read_waiting(task, file, user, offset)
-    done = _deliver(file, user, data, offset)
+    done = _deliver(task, file, user, data, offset)
     if done < len(data) or len(data) < CHUNK or not user.left:
         return done
     return _read_more(task, file, user, offset, done)
 
 
-def _deliver(file: File, user: UserBuffer, data: bytes, offset: int | None) -> int:
+def _deliver(task: Task, file: File, user: UserBuffer, data: bytes, offset: int | None) -> int:
     done = user.put(data)
+    task.group.rchar += done
     if done < len(data):
         give_back(file, data[done:], offset)
         if not done:
@@ -142,7 +143,7 @@ async def _read_waiting(task: Task, file: File, user: UserBuffer, offset: int | 
     file.get()
     try:
         data = await read_blocking(task, file, min(user.left, CHUNK), offset)
-        return _deliver(file, user, data, offset)
+        return _deliver(task, file, user, data, offset)
     finally:
         file.put()
 
@@ -169,7 +170,7 @@ async def _read_more(task: Task, file: File, user: UserBuffer, offset: int | Non
             want = min(user.left, CHUNK)
             try:
                 data = read_now(task, file, want, None if offset is None else offset + done)
-                count = _deliver(file, user, data, offset) if data else 0
+                count = _deliver(task, file, user, data, offset) if data else 0
             except Errno:
                 break
             done += count

@@ -194,15 +194,19 @@ class ThreadGroup:
         "pid",
         "pidfd_wait",
         "posix_timers",
+        "rchar",
         "rlimits",
         "sid",
         "signal_wait",
         "stime_ns",
         "stop_signal",
+        "syscr",
+        "syscw",
         "tasks",
         "tty",
         "utime_ns",
         "wait_event",
+        "wchar",
         "zombie",
     )  # fmt: skip
 
@@ -237,6 +241,7 @@ class ThreadGroup:
         self.wait_event = 0  #: CLD_STOPPED or CLD_CONTINUED not yet reported to the parent, else 0
         self.child_subreaper = False
         self.oom_score_adj = 0
+        self.rchar = self.wchar = self.syscr = self.syscw = 0  #: bytes and calls of read(2), write(2) and their kin
         # of threads that are gone, and of children that were waited for
         self.utime_ns = self.stime_ns = self.minflt = self.majflt = self.nvcsw = self.nivcsw = 0
         self.cutime_ns = self.cstime_ns = self.cminflt = self.cmajflt = self.cnvcsw = self.cnivcsw = 0

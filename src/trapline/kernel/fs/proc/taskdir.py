@@ -146,7 +146,6 @@ BOTH: dict[bytes, File] = {
     b"cpuset": File(0o444, _text(b"/\n")),
     b"environ": File(0o400, taskmm.environ, private=True),
     b"gid_map": File(0o444, _text(_WHOLE_MAP)),
-    b"io": File(0o400, taskstat.io, private=True),
     b"limits": File(0o444, taskstat.limits),
     b"loginuid": File(0o444, _text(b"4294967295")),
     b"maps": File(0o444, taskmm.maps, private=True),
@@ -172,6 +171,7 @@ BOTH: dict[bytes, File] = {
     b"wchan": File(0o444, _text(b"0")),
 }
 WHOLE: dict[bytes, File] = BOTH | {
+    b"io": File(0o400, taskstat.io, private=True),
     b"mountstats": File(0o400, mounts.mountstats),
     b"stat": File(0o444, _stat_whole),
     b"timers": File(0o444, _timers),

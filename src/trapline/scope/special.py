@@ -9,7 +9,7 @@ from collections.abc import Callable
 
 from trapline.kernel.task.signals.arch import half
 from trapline.scope import arguments as a
-from trapline.scope import ioctls, names, sockets
+from trapline.scope import ioctls, ipc, names, sockets
 from trapline.scope.arguments import Piece, Render
 from trapline.scope.memory import MAX_STRINGS, Decoder
 from trapline.scope.structs import SHAPES, cpu_set, open_flags
@@ -299,6 +299,7 @@ _late = True
 _MAP_OFFSET = a.hexadecimal
 #: call -> {position: how it prints}
 OVERRIDES: dict[str, dict[int, Piece]] = {
+    **ipc.OVERRIDES,
     "open": {1: Piece(a.flags("open")), 2: Piece(_open_mode(1))},
     "openat": {2: Piece(a.flags("open")), 3: Piece(_open_mode(2))},
     "openat2": {2: Piece(a.structure("open_how"))},

@@ -18,7 +18,7 @@ if TYPE_CHECKING:
 
 Key = Annotated[int, Arg(-32, "enum:ipc_key")]
 GetFlags = Annotated[int, Arg(-32, "flags:ipcget")]
-MsgFlags = Annotated[int, Arg(-32, "flags:msg")]
+MsgFlags = Annotated[int, Arg(-32, "flags:sysvmsg")]
 Command = Annotated[int, Arg(-32, "enum:msgctl")]
 
 

@@ -55,7 +55,15 @@ def open_machine(name: str = "host", memory_bytes: int = 0, cpus: int = 0) -> Ma
 
 
 def _open_riscv(memory_bytes: int, cpus: int) -> Machine:
-    """The emulated computer; one hart unless more are asked for, for they take turns on one CPU of the host."""
-    from trapline.machine.riscv.machine import RiscvMachine
+    """The emulated computer; one hart unless more are asked for, for they take turns on one CPU of the host.
 
-    return RiscvMachine(Ram(memory_bytes or default_memory()), cpus or 1)
+    With llvmlite it runs native code; without, the reference tier runs everything.
+    """
+    ram = Ram(memory_bytes or default_memory())
+    try:
+        from trapline.machine.riscv.jit.machine import NativeMachine
+    except ImportError:
+        from trapline.machine.riscv.machine import RiscvMachine
+
+        return RiscvMachine(ram, cpus or 1)
+    return NativeMachine(ram, cpus or 1)

@@ -26,13 +26,12 @@ from trapline.machine.riscv.hart import TRAPPED, Hart
 from trapline.machine.riscv.space import RiscvContext, RiscvSpace
 from trapline.machine.riscv.trap import ACCESS_OF, ECALL_U
 
-QUANTUM = 20_000  #: instructions between two looks at everything else
 TIME_SHIFT_NS = 100  #: nanoseconds per tick of the time CSR: 10 MHz
 MAX_CPUS = 64
 SHARED_ASID, _ASIDS = 0, 1 << 16  #: spaces that found no ASID of their own share one, and never find it warm
 
 
-def _ticks() -> int:
+def host_ticks() -> int:
     return monotonic_ns() // TIME_SHIFT_NS
 
 
@@ -40,10 +39,11 @@ class RiscvMachine:
     """The machine: `cpus` harts on `ram`, physical address 0 being the first byte of it."""
 
     arch = RISCV64
+    quantum = 20_000  #: instructions between two looks at everything else
 
     def __init__(self, ram: Ram, cpus: int = 1) -> None:
         self.ram = ram
-        self.cpus = max(1, min(cpus, MAX_CPUS))
+        self.cpus = self.roomy = max(1, min(cpus, MAX_CPUS))
         self.ready: list[tuple[int, int]] = []
         self.on_lost: Callable[[Space, str], None] | None = None  # no space is ever lost here
         self.bus = Bus(ram)
@@ -74,7 +74,7 @@ class RiscvMachine:
 
     def make_hart(self, hartid: int) -> Hart:
         """The tier that runs user code: here the reference."""
-        return Hart(self.bus, self.code, hartid=hartid, time=_ticks, hosted=True)
+        return Hart(self.bus, self.code, hartid=hartid, time=host_ticks, hosted=True)
 
     # ---- the contract
 
@@ -96,8 +96,6 @@ class RiscvMachine:
                 hart.tlb.flush(asid=SHARED_ASID)
             cpu[at.SATP] = space.satp
             hart.forget_pages()
-        else:
-            hart.forget_code()  # the kernel may have written to code
         if ctx.hart is not hart:
             self._change_fp(ctx, hart)
         self._running[hart] = ctx
@@ -113,7 +111,7 @@ class RiscvMachine:
                     self._kicked.discard(ctx)
                     ctx.kind = INTERRUPT
                     return self._stop(hart, ctx)
-                if hart.run(QUANTUM) == TRAPPED:
+                if hart.run(self.quantum) == TRAPPED:
                     self._describe_trap(hart, ctx)
                     return self._stop(hart, ctx)
                 continue

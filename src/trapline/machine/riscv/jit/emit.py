@@ -1,0 +1,276 @@
+"""The vocabulary of the instruction definitions, lowered to LLVM: what the interpreter and the regions have in common.
+
+In a nutshell: integer operations are one LLVM instruction each; a memory access looks the page up in the CPU struct's arrays
+and, where that fails, leaves to the reference tier. Floating point is in floats.py.
+
+Invariant: a *step* (leaving, so that the reference tier executes this one instruction) happens before the instruction has
+changed anything.
+"""
+
+from __future__ import annotations
+
+from trapline.machine.riscv.jit import state as at
+from trapline.machine.riscv.jit.text import (
+    GUEST,
+    LIKELY,
+    OWN,
+    UNLIKELY,
+    Code,
+    Operand,
+    Unsupported,
+    Value,
+    text,
+)
+
+#: Declarations that every module needs.
+INTEGER_DECLARATIONS = """\
+declare i64 @llvm.ctlz.i64(i64, i1)
+declare i64 @llvm.cttz.i64(i64, i1)
+declare i64 @llvm.ctpop.i64(i64)
+declare i64 @llvm.bswap.i64(i64)
+"""
+
+
+class Emitter:
+    """`m`, for one instruction after the other. A tier says where registers live and what leaving means."""
+
+    def __init__(self) -> None:
+        self.code = Code()
+        self.target: Operand | None = None  #: where the instruction jumps, if it does
+        self.taken: str = ""  #: the i1 of a branch; "" if the jump is unconditional
+
+    # ---- what a tier says
+
+    def x(self, n: int) -> Operand:
+        raise NotImplementedError
+
+    def w(self, n: int, value: Operand) -> None:
+        raise NotImplementedError
+
+    def freg(self, n: int) -> Value:
+        """All of floating-point register n."""
+        raise NotImplementedError
+
+    def set_freg(self, n: int, value: Value) -> None:
+        raise NotImplementedError
+
+    def pc(self) -> Operand:
+        raise NotImplementedError
+
+    def step(self) -> None:
+        """End the current block: the reference tier executes this instruction."""
+        raise NotImplementedError
+
+    # ---- leaving
+
+    def step_if(self, bit: str) -> None:
+        """Step where `bit` (an i1) is set."""
+        code = self.code
+        cold, go = code.label(), code.label()
+        code.line(f"br i1 {bit}, label %{cold}, label %{go}{UNLIKELY}")
+        code.place(cold)
+        self.step()
+        code.place(go)
+
+    def unsupported(self, *_: object, **__: object) -> Value:
+        raise Unsupported
+
+    csr = ecall = ebreak = mret = sret = wfi = wait_reservation = unsupported
+    fence_i = sfence_vma = sinval = sfence_order = cbo = unsupported
+
+    # ---- integers
+
+    def sx(self, value: Operand, width: int) -> Operand:
+        if width == 64:
+            return value
+        narrow = self.code.let(f"trunc i64 {text(value)} to i{width}")
+        return self.code.value(f"sext i{width} {narrow} to i64")
+
+    def zx(self, value: Operand, width: int) -> Value:
+        return self.code.binary("and", value, (1 << width) - 1)
+
+    def _shift(self, op: str, value: Operand, count: Operand) -> Value:
+        return self.code.binary(op, value, self.code.binary("and", count, 63))
+
+    def sll(self, value: Operand, count: Operand) -> Value:
+        return self._shift("shl", value, count)
+
+    def srl(self, value: Operand, count: Operand) -> Value:
+        return self._shift("lshr", value, count)
+
+    def sra(self, value: Operand, count: Operand) -> Value:
+        return self._shift("ashr", value, count)
+
+    def _high(self, a: Operand, b: Operand, how_a: str, how_b: str) -> Value:
+        code = self.code
+        wide_a, wide_b = (code.let(f"{how} i64 {text(each)} to i128") for how, each in ((how_a, a), (how_b, b)))
+        high = code.let(f"lshr i128 {code.let(f'mul i128 {wide_a}, {wide_b}')}, 64")
+        return code.value(f"trunc i128 {high} to i64")
+
+    def mulh(self, a: Operand, b: Operand) -> Value:
+        return self._high(a, b, "sext", "sext")
+
+    def mulhu(self, a: Operand, b: Operand) -> Value:
+        return self._high(a, b, "zext", "zext")
+
+    def mulhsu(self, a: Operand, b: Operand) -> Value:
+        return self._high(a, b, "sext", "zext")
+
+    def _divide(self, op: str, a: Operand, b: Operand, by_zero: Operand, overflow: Operand | None) -> Value:
+        """`op` with the operands that the host would trap on replaced, and their results put in place."""
+        code = self.code
+        zero = code.let(f"icmp eq i64 {text(b)}, 0")
+        bad, wrapped = zero, ""
+        if overflow is not None:
+            least = code.let(f"icmp eq i64 {text(a)}, {text(1 << 63)}")
+            wrapped = code.let(f"and i1 {least}, {code.let(f'icmp eq i64 {text(b)}, -1')}")
+            bad = code.let(f"or i1 {zero}, {wrapped}")
+        divisor = code.let(f"select i1 {bad}, i64 1, i64 {text(b)}")
+        result = code.let(f"{op} i64 {text(a)}, {divisor}")
+        if overflow is not None:
+            result = code.let(f"select i1 {wrapped}, i64 {text(overflow)}, i64 {result}")
+        return code.value(f"select i1 {zero}, i64 {text(by_zero)}, i64 {result}")
+
+    def div(self, a: Operand, b: Operand) -> Value:
+        return self._divide("sdiv", a, b, -1, 1 << 63)
+
+    def divu(self, a: Operand, b: Operand) -> Value:
+        return self._divide("udiv", a, b, -1, None)
+
+    def rem(self, a: Operand, b: Operand) -> Value:
+        return self._divide("srem", a, b, a, 0)
+
+    def remu(self, a: Operand, b: Operand) -> Value:
+        return self._divide("urem", a, b, a, None)
+
+    def clz(self, value: Operand) -> Value:
+        return self.code.value(f"call i64 @llvm.ctlz.i64(i64 {text(value)}, i1 false)")
+
+    def ctz(self, value: Operand) -> Value:
+        return self.code.value(f"call i64 @llvm.cttz.i64(i64 {text(value)}, i1 false)")
+
+    def cpop(self, value: Operand) -> Value:
+        return self.code.value(f"call i64 @llvm.ctpop.i64(i64 {text(value)})")
+
+    def bswap(self, value: Operand) -> Value:
+        return self.code.value(f"call i64 @llvm.bswap.i64(i64 {text(value)})")
+
+    # ---- conditions
+
+    def _compare(self, how: str, a: Operand, b: Operand) -> Value:
+        return self.code.condition(self.code.let(f"icmp {how} i64 {text(a)}, {text(b)}"))
+
+    def eq(self, a: Operand, b: Operand) -> Value:
+        return self._compare("eq", a, b)
+
+    def ne(self, a: Operand, b: Operand) -> Value:
+        return self._compare("ne", a, b)
+
+    def lt(self, a: Operand, b: Operand) -> Value:
+        return self._compare("slt", a, b)
+
+    def ltu(self, a: Operand, b: Operand) -> Value:
+        return self._compare("ult", a, b)
+
+    def ge(self, a: Operand, b: Operand) -> Value:
+        return self._compare("sge", a, b)
+
+    def geu(self, a: Operand, b: Operand) -> Value:
+        return self._compare("uge", a, b)
+
+    def select(self, condition: Operand, yes: Operand, no: Operand) -> Value:
+        return self.code.value(f"select i1 {self.code.bit(condition)}, i64 {text(yes)}, i64 {text(no)}")
+
+    # ---- control
+
+    def jump(self, target: Operand) -> None:
+        self.target = target
+
+    def branch(self, condition: Operand, target: Operand) -> None:
+        self.taken = self.code.bit(condition)
+        self.target = target
+
+    def fence(self, pred: int, succ: int, fm: int) -> None:
+        """One thread runs all harts in turn: memory is in order."""
+
+    # ---- memory
+
+    def host(self, address: Operand, size: int, *, write: bool) -> tuple[str, Value]:
+        """A pointer to the guest's byte at `address`, and its offset in RAM; a step on a miss or a misaligned access."""
+        code = self.code
+        offset = code.binary("and", code.binary("lshr", address, 8), (at.TLB_PAGES - 1) << 4)
+        array = at.TLB_WRITE if write else at.TLB_READ
+        entry = code.let(f"getelementptr i8, ptr %cpu, i64 {(offset + array).name}")
+        tag = code.let(f"load i64, ptr {entry}{OWN}")
+        wanted = code.binary("and", address, ~0xFFF | (size - 1))
+        hit, miss = code.label(), code.label()
+        code.line(f"br i1 {code.let(f'icmp eq i64 {tag}, {wanted.name}')}, label %{hit}, label %{miss}{LIKELY}")
+        code.place(miss)
+        self.step()
+        code.place(hit)
+        half = code.let(f"getelementptr i8, ptr {entry}, i64 8")
+        offset = code.value(f"load i64, ptr {half}{OWN}") + address
+        return code.let(f"getelementptr i8, ptr %ram, i64 {offset.name}"), offset
+
+    def _load(self, pointer: str, size: int, how: str) -> Value:
+        code = self.code
+        raw = code.let(f"load i{size * 8}, ptr {pointer}, align 1{GUEST}")
+        return Value(code, raw) if size == 8 else code.value(f"{how} i{size * 8} {raw} to i64")
+
+    def _store(self, pointer: str, size: int, value: Operand) -> None:
+        code = self.code
+        narrow = text(value) if size == 8 else code.let(f"trunc i64 {text(value)} to i{size * 8}")
+        code.line(f"store i{size * 8} {narrow}, ptr {pointer}, align 1{GUEST}")
+
+    def load(self, address: Operand, size: int, *, signed: bool = False) -> Value:
+        return self._load(self.host(address, size, write=False)[0], size, "sext" if signed else "zext")
+
+    def store(self, address: Operand, size: int, value: Operand) -> None:
+        self._store(self.host(address, size, write=True)[0], size, value)
+
+    def cpu(self, offset: int) -> str:
+        """A pointer into the CPU struct."""
+        return self.code.let(f"getelementptr i8, ptr %cpu, i64 {offset}")
+
+    def _word(self, offset: int) -> Value:
+        return self.code.value(f"load i64, ptr {self.cpu(offset)}{OWN}")
+
+    def _set_word(self, offset: int, value: Operand) -> None:
+        self.code.line(f"store i64 {text(value)}, ptr {self.cpu(offset)}{OWN}")
+
+    def lr(self, address: Operand, size: int) -> Value:
+        """Through the array of writable pages: whoever reserves means to store."""
+        pointer, offset = self.host(address, size, write=True)
+        value = self._load(pointer, size, "sext")
+        self._set_word(at.RESERVED, 1)
+        self._set_word(at.RESERVATION, offset + self._word(at.RAM_BASE))
+        self._set_word(at.RESERVATION_SIZE, size)
+        return value
+
+    def sc(self, address: Operand, size: int, value: Operand) -> Value:
+        code = self.code
+        pointer, offset = self.host(address, size, write=True)
+        wrong = code.binary("xor", self._word(at.RESERVATION), offset + self._word(at.RAM_BASE))
+        wrong = wrong | (self._word(at.RESERVED) ^ 1) | (self._word(at.RESERVATION_SIZE) ^ size)
+        held = code.let(f"icmp eq i64 {wrong.name}, 0")
+        self._set_word(at.RESERVED, 0)
+        do, done = code.label(), code.label()
+        code.line(f"br i1 {held}, label %{do}, label %{done}{LIKELY}")
+        code.place(do)
+        self._store(pointer, size, value)
+        code.line(f"br label %{done}")
+        code.place(done)
+        return code.condition(code.let(f"xor i1 {held}, true"))
+
+    def amo(self, name: str, address: Operand, size: int, value: Operand) -> Value:
+        code = self.code
+        pointer, _ = self.host(address, size, write=True)
+        old = self._load(pointer, size, "sext")
+        new = self.sx(value, 32) if size == 4 else value
+        if name.startswith("m"):
+            how = {"min": "slt", "max": "sgt", "minu": "ult", "maxu": "ugt"}[name]
+            new = self.select(self._compare(how, old, new), old, new)
+        elif name != "swap":
+            new = code.binary(name, old, new)
+        self._store(pointer, size, new)
+        return old

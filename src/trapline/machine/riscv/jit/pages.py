@@ -1,0 +1,102 @@
+"""Code pages: the decoded form of the guest's pages of code, and what regions were made from them.
+
+Invariants:
+- a code page's records were decoded from `data`, a copy of the guest's page; whenever the page is mapped for execution
+  anew, the copy is compared with the page as it is now, and if they differ everything decoded from it is forgotten (RISC-V
+  makes stores to code visible to fetches only at fence.i, which empties the mapping);
+- a region's address stands in one record only: that of its entry, in the page where it starts.
+"""
+
+from __future__ import annotations
+
+import ctypes
+import mmap
+import threading
+
+from trapline.machine.riscv.jit import state as at
+
+ARENA_PAGES = 2048
+_COPY = 0x9000 + 0x1800  #: where the copy of the guest's page is: behind the counters
+
+
+class CodePage:
+    """One physical page of code. `hot`: entries that a region was made of, or will be."""
+
+    __slots__ = ("base", "data", "generation", "hot", "offset", "regions")
+
+    def __init__(self, base: int, offset: int) -> None:
+        self.base = base  #: host address of its first record
+        self.offset = offset  #: in the arena
+        self.data = b""
+        self.generation = 0  #: grows whenever its records are forgotten
+        self.hot: set[int] = set()  #: record numbers
+        self.regions: list[tuple[CodePage, int]] = []  #: (page, record) of the regions that hold code of this page
+
+
+class Arena:
+    """The memory of all code pages, and who has which."""
+
+    def __init__(self, undecoded: int, page_end: int) -> None:
+        self._map = mmap.mmap(-1, (ARENA_PAGES + 1) * at.PAGE_BYTES, mmap.MAP_PRIVATE | mmap.MAP_ANONYMOUS)
+        self._bytes = memoryview(self._map)
+        self._words = self._bytes.cast("Q")
+        start = ctypes.addressof(ctypes.c_char.from_buffer(self._map))
+        self._skip = -start % at.PAGE_BYTES  # code pages are aligned to their size
+        self._start = start + self._skip
+        record = undecoded.to_bytes(8, "little") + bytes(8)
+        self._fresh = record * at.HALFWORDS + page_end.to_bytes(8, "little") + bytes(8)
+        self._used = 0
+        self._pages: dict[int, CodePage] = {}  #: by offset of the guest's page in RAM
+        self._bases: dict[int, CodePage] = {}
+        self.lock = threading.Lock()  #: held while records change: the compiler's thread installs regions
+
+    def page(self, ram_offset: int, data: bytes) -> CodePage | None:
+        """The code page of a guest page that holds `data` now; None if the arena is full (`reset` it)."""
+        page = self._pages.get(ram_offset)
+        if page is None:
+            if self._used == ARENA_PAGES:
+                return None
+            offset = self._skip + self._used * at.PAGE_BYTES
+            page = self._pages[ram_offset] = CodePage(self._start + self._used * at.PAGE_BYTES, offset)
+            self._bases[page.base] = page
+            self._used += 1
+        if page.data != data:
+            self._forget(page, data)
+        return page
+
+    def at(self, base: int) -> CodePage:
+        """The code page whose first record is at host address `base`."""
+        return self._bases[base]
+
+    def _forget(self, page: CodePage, data: bytes) -> None:
+        with self.lock:
+            page.data = data
+            page.generation += 1
+            page.hot.clear()
+            for other, record in page.regions:
+                self._words[(other.offset >> 3) + 2 * record] = int.from_bytes(self._fresh[:8], "little")
+            page.regions.clear()
+            at_page = page.offset
+            self._bytes[at_page : at_page + len(self._fresh)] = self._fresh
+            self._words[at_page + at.SOURCE >> 3] = page.base + _COPY
+            self._bytes[at_page + at.COUNTERS : at_page + _COPY] = bytes(_COPY - at.COUNTERS)
+            self._bytes[at_page + _COPY : at_page + _COPY + len(data)] = data
+
+    def install(self, page: CodePage, record: int, address: int, made_from: list[tuple[CodePage, int]]) -> bool:
+        """Let a record jump into a region, unless a page that it was made from (page, generation) has changed since."""
+        with self.lock:
+            if any(each.generation != generation for each, generation in made_from):
+                return False
+            for each, _ in made_from:
+                each.regions.append((page, record))
+            self._words[(page.offset >> 3) + 2 * record] = address
+            return True
+
+    def reset(self) -> None:
+        """Forget every page; whoever calls has emptied the mappings."""
+        with self.lock:
+            for page in self._pages.values():
+                page.generation += 1
+            self._pages.clear()
+            self._bases.clear()
+            self._used = 0

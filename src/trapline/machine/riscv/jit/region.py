@@ -1,0 +1,224 @@
+"""Regions: a hot piece of the program as one LLVM function, its registers in SSA form.
+
+In a nutshell: registers that the region uses are loaded once when it is entered, live in the host's registers, and are stored
+when it is left. It is entered from a record of the interpreter (same parameters) and leaves by jumping to a handler of the
+interpreter, through the table in the CPU struct; so a region knows nobody's address but those of its code pages.
+
+Invariants:
+- a block takes its instructions off the budget at its start, all at once, and is left before its first one if they are not
+  covered: the interpreter uses up what is left, so a run ends at an exact instruction whatever tier it is in;
+- leaving in the middle of a block gives back what was not executed;
+- the region is valid at one virtual address, with the code pages that it was made from: both are checked on entry.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Mapping
+
+from trapline.machine.riscv.isa.declare import OPS, Instruction, Op
+from trapline.machine.riscv.jit import state as at
+from trapline.machine.riscv.jit.floats import DECLARATIONS, FloatEmitter
+from trapline.machine.riscv.jit.interpreter import ATTRIBUTES, CALL, HANDLER, PARAMETERS, handler_names
+from trapline.machine.riscv.jit.shape import Block, Shape
+from trapline.machine.riscv.jit.text import OWN, UNLIKELY, Operand, Unsupported, Value, join, text
+
+MAX_RETURNS = 12  #: blocks that an indirect jump is compared with
+_INDEX = {name: index for index, name in enumerate(handler_names())}
+_GOTO = _INDEX["goto"]
+_OP_INDEX: dict[int, int] = {id(op): index for index, op in enumerate(OPS)}
+
+
+class Region(FloatEmitter):
+    """Lowers the blocks of one shape. `bases`: code page by virtual page address."""
+
+    def __init__(self, shape: Shape, bases: Mapping[int, int]) -> None:
+        super().__init__()
+        self._shape = shape
+        self._bases = bases
+        self._read: set[str] = set()
+        self._written: set[str] = set()
+        self._pc = 0
+        self._op: Op | None = None
+        self._give_back = 0
+        self.needs_fp = any(i.op.fp for block in shape.blocks.values() for _, i in block.body)
+
+    # ---- registers
+
+    def x(self, n: int) -> Operand:
+        if n == 0:
+            return 0
+        self._read.add(f"x{n}")
+        return self.code.value(f"load i64, ptr %x{n}")
+
+    def w(self, n: int, value: Operand) -> None:
+        if n:
+            self._written.add(f"x{n}")
+            self.code.line(f"store i64 {text(value)}, ptr %x{n}")
+
+    def freg(self, n: int) -> Value:
+        self._read.add(f"f{n}")
+        return self.code.value(f"load i64, ptr %f{n}")
+
+    def set_freg(self, n: int, value: Value) -> None:
+        self._written.add(f"f{n}")
+        self.code.line(f"store i64 {value.name}, ptr %f{n}")
+
+    def pc(self) -> Operand:
+        return self._pc
+
+    # ---- leaving
+
+    def _leave(self, handler: int, ip: Operand, budget: Operand, delta: Operand = 0) -> None:
+        """End the block: go on in the interpreter's `handler`."""
+        for name, value in (("handler", handler), ("ip", ip), ("left", budget), ("delta", delta)):
+            self.code.line(f"store i64 {text(value)}, ptr %out.{name}")
+        self.code.line("br label %leave")
+
+    def _leave_at(self, pc: int, op: Op, budget: Operand) -> None:
+        """Let the interpreter execute the instruction at `pc`."""
+        base = self._bases[pc & -4096]
+        ip = base + (pc & 4095) * 8
+        self._leave(_OP_INDEX[id(op)], ip, budget, (pc & -4096) - (base >> 3))
+
+    def _leave_to(self, target: Operand, budget: Operand) -> None:
+        self._leave(_GOTO, target, budget)
+
+    def _budget(self) -> Value:
+        return self.code.value("load i64, ptr %budget.now")
+
+    def step(self) -> None:
+        assert self._op is not None
+        self._leave_at(self._pc, self._op, self.code.binary("add", self._budget(), self._give_back))
+
+    # ---- blocks
+
+    def _label(self, pc: int) -> str:
+        return f"b{pc:x}"
+
+    def _go(self, pc: int) -> None:
+        """End the block: go on at the known address `pc`."""
+        if pc in self._shape.blocks:
+            self.code.line(f"br label %{self._label(pc)}")
+        else:
+            self._leave_to(pc, self._budget())
+
+    def _block(self, block: Block) -> None:
+        code = self.code
+        code.place(self._label(block.start))
+        before = self._budget()
+        count = len(block.body)
+        left = code.binary("sub", before, count)
+        short, go = code.label(), code.label()
+        code.line(f"br i1 {code.let(f'icmp slt i64 {left.name}, 0')}, label %{short}, label %{go}{UNLIKELY}")
+        code.place(short)
+        self._leave_at(block.start, block.body[0][1].op, before)
+        code.place(go)
+        code.line(f"store i64 {left.name}, ptr %budget.now")
+        for position, (pc, i) in enumerate(block.body):
+            self._pc, self._op, self._give_back = pc, i.op, count - position
+            self.target, self.taken = None, ""
+            if not self._lower(i):
+                return
+        self._end(block)
+
+    def _lower(self, i: Instruction) -> bool:
+        """One instruction; False if the block ends here because it cannot be lowered."""
+        mark, read, written = len(self.code.lines), set(self._read), set(self._written)
+        try:
+            i.body(self, i)
+        except Unsupported:
+            del self.code.lines[mark:]
+            self._read, self._written = read, written
+            self.step()
+            return False
+        return True
+
+    def _end(self, block: Block) -> None:
+        """Where the last instruction leads."""
+        code = self.code
+        if self.target is None:
+            assert block.after is not None
+            self._go(block.after)
+        elif self.taken:
+            assert isinstance(self.target, int) and block.after is not None
+            yes, no = code.label(), code.label()
+            code.line(f"br i1 {self.taken}, label %{yes}, label %{no}")
+            code.place(yes)
+            self._go(self.target & (1 << 64) - 1)
+            code.place(no)
+            self._go(block.after)
+        elif isinstance(self.target, int):
+            self._go(self.target & (1 << 64) - 1)
+        else:
+            other = code.label()
+            known = self._shape.returns[:MAX_RETURNS]
+            cases = " ".join(f"i64 {text(pc)}, label %{self._label(pc)}" for pc in known)
+            code.line(f"switch i64 {self.target.name}, label %{other} [ {cases} ]")
+            code.place(other)
+            self._leave_to(self.target, self._budget())
+
+    # ---- the function
+
+    def function(self) -> str:
+        for block in self._shape.blocks.values():
+            self._block(block)
+        blocks = self.code.lines
+        self.code.lines = []
+        self._entry()
+        self.code.lines += blocks
+        self._exit()
+        return self.code.function(f"{HANDLER} @region({PARAMETERS}) {ATTRIBUTES}")
+
+    def _entry(self) -> None:
+        """Check that the code is what it was made from, then load the registers."""
+        code, entry = self.code, self._shape.entry
+        code.lines.append("entry:")
+        names = sorted(self._read | self._written)
+        for name in [*names, "budget.now", "out.handler", "out.ip", "out.left", "out.delta"]:
+            code.line(f"%{name} = alloca i64")
+        base = self._bases[entry & -4096]
+        wrong = code.let(f"icmp ne i64 %delta, {text((entry & -4096) - (base >> 3))}")
+        for page in self._shape.pages[1:]:
+            word = at.TLB_CODE + (page >> 12) % at.TLB_PAGES * 16
+            for offset, expected in ((0, page), (8, self._bases[page])):
+                found = code.let(f"load i64, ptr {self.cpu(word + offset)}{OWN}")
+                wrong = code.let(f"or i1 {wrong}, {code.let(f'icmp ne i64 {found}, {text(expected)}')}")
+        if self.needs_fp:
+            ready = code.let(f"load i64, ptr {self.cpu(at.FP_READY)}{OWN}")
+            wrong = code.let(f"or i1 {wrong}, {code.let(f'icmp eq i64 {ready}, 0')}")
+        other, go = code.label(), code.label()
+        code.line(f"br i1 {wrong}, label %{other}, label %{go}{UNLIKELY}")
+        code.place(other)
+        first = self._shape.blocks[entry].body[0][1].op
+        handler = self._handler(str(_OP_INDEX[id(first)]))
+        code.line(f"{CALL} {handler}(ptr %cpu, i64 %ip, i64 %budget, ptr %ram, i64 %delta)")
+        code.line("ret void")
+        code.place(go)
+        for name in names:
+            code.line(f"store i64 {code.let(f'load i64, ptr {self._home(name)}{OWN}')}, ptr %{name}")
+        code.line("store i64 %budget, ptr %budget.now")
+        code.line(f"br label %{self._label(entry)}")
+
+    def _exit(self) -> None:
+        code = self.code
+        code.place("leave")
+        for name in sorted(self._written):
+            code.line(f"store i64 {code.let(f'load i64, ptr %{name}')}, ptr {self._home(name)}{OWN}")
+        out = {name: code.let(f"load i64, ptr %out.{name}") for name in ("handler", "ip", "left", "delta")}
+        handler = self._handler(out["handler"])
+        code.line(f"{CALL} {handler}(ptr %cpu, i64 {out['ip']}, i64 {out['left']}, ptr %ram, i64 {out['delta']})")
+        code.line("ret void")
+
+    def _home(self, name: str) -> str:
+        """Where a register is in the CPU struct."""
+        return self.cpu((at.X if name[0] == "x" else at.F) + 8 * int(name[1:]))
+
+    def _handler(self, index: str) -> str:
+        table = self.code.let(f"load ptr, ptr {self.cpu(at.HANDLERS)}{OWN}")
+        entry = self.code.let(f"getelementptr ptr, ptr {table}, i64 {index}")
+        return self.code.let(f"load ptr, ptr {entry}{OWN}")
+
+
+def module(shape: Shape, base_of: Callable[[int], int]) -> str:
+    """A module with the one function `region`."""
+    return join([DECLARATIONS, Region(shape, {page: base_of(page) for page in shape.pages}).function()])

@@ -1,0 +1,135 @@
+"""The shape of a region: which instructions it holds, as basic blocks, found from one hot place.
+
+In a nutshell: from the entry, follow every branch and direct jump whose target is in a page that is mapped for execution now; a
+call is followed too, and the place it returns to becomes a target of the region's indirect jumps. Where the limits are
+reached, a block ends and the program goes on in the interpreter.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+from dataclasses import dataclass, field
+
+from trapline.machine.riscv.isa.declare import Instruction
+from trapline.machine.riscv.isa.decode import decode, length
+
+MAX_INSTRUCTIONS = 400
+MAX_PAGES = 6
+MASK64 = (1 << 64) - 1
+BRANCHES = frozenset("beq bne blt bge bltu bgeu c.beqz c.bnez".split())
+JUMPS = frozenset(("jal", "c.j"))
+INDIRECT = frozenset(("jalr", "c.jr", "c.jalr"))
+Page = Callable[[int], bytes | None]  #: a page's virtual address -> its bytes, or None if it cannot be executed now
+
+
+@dataclass(slots=True)
+class Block:
+    """Instructions that run one after the other: (pc, instruction). `after`: where it falls through to, or None."""
+
+    start: int
+    body: list[tuple[int, Instruction]] = field(default_factory=list)
+    after: int | None = None
+
+
+@dataclass(slots=True)
+class Shape:
+    """Blocks by address, the entry's first; `returns`: the blocks that an indirect jump may well lead to."""
+
+    entry: int
+    blocks: dict[int, Block]
+    returns: list[int]
+    pages: list[int]  #: virtual addresses of the pages that it has code from, the entry's first
+
+    @property
+    def count(self) -> int:
+        return sum(len(block.body) for block in self.blocks.values())
+
+
+def discover(entry: int, page: Page) -> Shape:
+    """The region around `entry`."""
+    return _Search(entry, page).shape()
+
+
+class _Search:
+    def __init__(self, entry: int, page: Page) -> None:
+        self._page = page
+        self._pages: dict[int, bytes | None] = {}
+        self._taken: list[int] = []
+        self._at: dict[int, Instruction] = {}
+        self._leaders = {entry}
+        self._returns: list[int] = []
+        self._entry = entry
+
+    def shape(self) -> Shape:
+        todo = [self._entry]
+        while todo and len(self._at) < MAX_INSTRUCTIONS:
+            todo += self._run(todo.pop(0))
+        blocks: dict[int, Block] = {}
+        for start in [self._entry, *sorted(self._leaders - {self._entry})]:
+            if start in self._at:
+                blocks[start] = self._block(start)
+        returns = [pc for pc in dict.fromkeys(self._returns) if pc in blocks]
+        return Shape(self._entry, blocks, returns, self._taken)
+
+    def _fetch(self, pc: int) -> Instruction | None:
+        """The instruction at `pc`, or None if the region must end before it."""
+        start = pc & -4096
+        if start not in self._pages:
+            if len(self._taken) >= MAX_PAGES:
+                return None
+            self._pages[start] = self._page(start)
+            if self._pages[start] is not None:
+                self._taken.append(start)
+        data, offset = self._pages[start], pc & 4095
+        if data is None:
+            return None
+        raw = int.from_bytes(data[offset : offset + 2], "little")
+        if length(raw) == 4:
+            if offset > 4092:
+                return None
+            raw = int.from_bytes(data[offset : offset + 4], "little")
+        found = decode(raw)
+        return None if found is None or found.op.system else found
+
+    def _run(self, pc: int) -> list[int]:
+        """Take in instructions from `pc` to the next jump; where that leads."""
+        while pc not in self._at and len(self._at) < MAX_INSTRUCTIONS:
+            i = self._fetch(pc)
+            if i is None:
+                return []
+            self._at[pc] = i
+            following = pc + i.length & MASK64
+            if i.op.name in BRANCHES:
+                targets = [following, pc + i.imm & MASK64]
+            elif i.op.name in JUMPS:
+                targets = [pc + i.imm & MASK64]
+                if i.rd:
+                    self._returns.append(following)
+                    targets.append(following)
+            elif i.op.name in INDIRECT:
+                targets = []
+                if i.rd:
+                    self._returns.append(following)
+                    targets.append(following)
+            else:
+                pc = following
+                continue
+            self._leaders.update(targets)
+            return targets
+        return []
+
+    def _block(self, start: int) -> Block:
+        block = Block(start)
+        pc = start
+        while True:
+            i = self._at.get(pc)
+            if i is None or (pc != start and pc in self._leaders):
+                block.after = pc
+                return block
+            block.body.append((pc, i))
+            pc = pc + i.length & MASK64
+            if i.op.name in JUMPS or i.op.name in INDIRECT:
+                return block
+            if i.op.name in BRANCHES:
+                block.after = pc
+                return block

@@ -1,0 +1,41 @@
+"""Where native code finds things: byte offsets in the CPU struct, and the layout of a code page.
+
+A *code page* is the decoded form of one page of guest code: 64 KiB of the arena, so that any address in it leads to its start.
+    0x0000  2048 records of 16 bytes, one for each half-word of the page, and one more that goes on in the next page
+    0x8010  the host address of the page's bytes
+    0x8800  2048 counters of 32 bits: how often a jump led to the record
+A *record* is { handler: 8 bytes, imm: i32, rd, rs1, rs2: u8, rs3 | rm << 5: u8 }. An instruction is executed by jumping to the
+handler with the record's address. Records start as `undecoded`, whose handler decodes; a hot record's handler is a region.
+
+Invariant: pc == (record's address >> 3) + delta, where delta is the page's virtual address minus (code page's address >> 3).
+"""
+
+from __future__ import annotations
+
+from trapline.machine.riscv import layout
+
+PAGE_BYTES = 0x10000
+RECORD = 16
+END = 0x8000  #: the record beyond the page
+SOURCE = 0x8010
+COUNTERS = 0x8800
+HALFWORDS = 2048
+TLB_PAGES = layout.FAST_ENTRIES
+DUMMY = layout.SINK - layout.X  #: not a register: where writes of x0 go, as an index from x
+
+HOT = 200  #: jumps to one place before a region is made of it
+
+# Why native code left (`REASON`).
+BUDGET, STEP, FETCH, HOT_SPOT, ECALL = 0, 1, 2, 3, 4
+
+_NATIVE = layout.NATIVE
+X, PC, F = 8 * layout.X, 8 * layout.PC, 8 * layout.F
+FRM, BUDGET_LEFT = 8 * layout.FRM, 8 * layout.BUDGET
+RESERVED, RESERVATION, RESERVATION_SIZE = 8 * layout.RESERVED, 8 * layout.RESERVATION, 8 * layout.RESERVATION_SIZE
+RAM_HOST, RAM_BASE = 8 * layout.RAM_HOST, 8 * layout.RAM_BASE
+TLB_READ, TLB_WRITE, TLB_CODE = 8 * layout.TLB_READ, 8 * layout.TLB_WRITE, 8 * layout.TLB_CODE
+#: Words of the CPU struct's native part.
+REASON_WORD, MXCSR_WORD, FP_WORD, HANDLERS_WORD = _NATIVE, _NATIVE + 1, _NATIVE + 2, _NATIVE + 3
+REASON, MXCSR = 8 * REASON_WORD, 8 * MXCSR_WORD
+FP_READY = 8 * FP_WORD  #: not 0: floating point may run natively (mstatus.FS is dirty)
+HANDLERS = 8 * HANDLERS_WORD  #: address of the table of the interpreter's handlers

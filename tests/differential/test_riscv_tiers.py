@@ -1,0 +1,187 @@
+"""The tiers of the RISC-V machine agree: reference = interpreter = regions, to the bit, after every budget.
+
+Random programs of every instruction that is not the hart's own business run on a reference hart and on native ones, in pieces of
+random budgets; registers, flags, memory, counters and traps are compared after each piece.
+"""
+
+from __future__ import annotations
+
+import random
+from collections.abc import Iterator
+
+import pytest
+
+from trapline.machine.ram import Ram
+from trapline.machine.riscv import layout as at
+from trapline.machine.riscv import status as st
+from trapline.machine.riscv.bus import Bus
+from trapline.machine.riscv.code import Code
+from trapline.machine.riscv.hart import BUDGET, TRAPPED, Hart
+from trapline.machine.riscv.isa.declare import OPS, Op
+from trapline.machine.riscv.isa.decode import encode
+from trapline.machine.riscv.jit.native import NativeHart
+
+try:
+    from trapline.machine.riscv.jit.tiers import Tiers
+except ImportError:
+    pytest.skip("llvmlite is not installed", allow_module_level=True)
+
+CODE, DATA, SIZE = 0x10000, 0x20000, 4 << 20
+LENGTH = 40  #: instructions of a random program
+COUNTER, POINTERS = 31, (2, 8, 9)  #: registers that random instructions leave alone
+INTERESTING = (0, 1, 2, 0x7F, 0x80, 0xFFFF_FFFF, 0x7FFF_FFFF, 0x8000_0000, 1 << 63, (1 << 63) - 1, (1 << 64) - 1)
+FLOATS = (
+    0, 1 << 63, 0x3FF0 << 48, 0xBFF0 << 48, 0x7FF0 << 48, 0xFFF0 << 48, 0x7FF8 << 48, 0x7FF0_0000_0000_0001, 1, 0x000F_FFFF_FFFF_FFFF,
+    0x7FEF_FFFF_FFFF_FFFF, 0x41DF_FFFF_FFC0_0000, 0x43E0_0000_0000_0000, 0x3FDF_FFFF_FFFF_FFFF, 0xFFFF_FFFF_3F80_0000,
+    0xFFFF_FFFF_7F80_0001, 0xFFFF_FFFF_7FC0_0000, 0xFFFF_FFFF_0000_0001, 0xFFFF_FFFF_7F7F_FFFF, 0xFFFF_FFFF_BF00_0000,
+)  # fmt: skip
+STATE = ((at.X, 32), (at.PC, 1), (at.F, 32), (at.FRM, 1), (at.FFLAGS, 1), (at.INSTRET, 1))
+JUMPS = {op.name for op in OPS if op.name.startswith(("b", "c.b")) and "target" in op.operands} | {"jal", "jalr", "c.j", "c.jr", "c.jalr"}
+USABLE = [op for op in OPS if not op.system and op.name not in JUMPS]
+MEMORY = [op for op in USABLE if "(rs1)" in op.operands]
+
+
+def instruction(rng: random.Random, op: Op) -> bytes:
+    """The bits of `op` with random operands; memory is reached through a pointer, and pointers are not overwritten."""
+    free = [n for n in range(32) if n != COUNTER and n not in POINTERS]
+    while True:
+        raw = op.match
+        for each in op.fields:
+            width = max(target + mask.bit_length() for _, mask, target in each.pieces)
+            value = rng.getrandbits(width)
+            if each.name == "rd":
+                value = rng.choice(free) & ((1 << width) - 1)
+            elif each.name == "rs1" and op in MEMORY:
+                value = rng.choice(POINTERS)
+                value = value - 8 if each.bias else value
+            elif each.name == "rm":
+                value = rng.choice((0, 1, 2, 3, 4, 7, 7, 7, 7, 5))
+            elif each.name == "imm" and op in MEMORY and rng.random() < 0.8:
+                value &= -8
+            for source, mask, target in each.pieces:
+                raw |= (value >> target & mask) << source
+        fields = {each.name: each.get(raw) for each in op.fields}
+        written = fields.get("rd", op.implied.get("rd", 0))
+        if any(each.nonzero and not fields[each.name] for each in op.fields) or written in (COUNTER, *POINTERS):
+            if "rd" not in fields:
+                return b"\x01\x00"  # it always writes one of ours: a c.nop instead
+            continue
+        return raw.to_bytes(op.length, "little")
+
+
+def program(rng: random.Random) -> bytes:
+    """A loop of random instructions, with branches forward."""
+    body: list[bytes] = []
+    for _ in range(LENGTH):
+        kind = rng.random()
+        if kind < 0.08:
+            name = rng.choice(("beq", "bne", "blt", "bge", "bltu", "bgeu"))
+            skipped = rng.choice(USABLE)
+            over = instruction(rng, skipped)
+            body.append(encode(name, rs1=rng.randrange(32), rs2=rng.randrange(32), imm=4 + len(over)).to_bytes(4, "little"))
+            body.append(over)
+        else:
+            body.append(instruction(rng, rng.choice(MEMORY if kind < 0.25 else USABLE)))
+    text = b"".join(body)
+    text += encode("addi", rd=COUNTER, rs1=COUNTER, imm=-1).to_bytes(4, "little")
+    back = -len(text)
+    text += encode("bne", rs1=COUNTER, rs2=0, imm=back).to_bytes(4, "little")
+    return text + encode("ecall").to_bytes(4, "little")
+
+
+def prepare(hart: Hart, text: bytes, seed: int) -> None:
+    rng = random.Random(seed)
+    hart.reset(CODE)
+    cpu = hart.cpu
+    cpu[at.MSTATUS] |= rng.choice((st.FS, st.FS, st.FS, 1 << 13, 0))
+    cpu[at.FRM], cpu[at.FFLAGS], cpu[at.INSTRET] = rng.choice((0, 0, 0, 1, 2, 3, 4, 6)), 0, 0
+    for n in range(1, 32):
+        cpu[at.X + n] = rng.choice((rng.choice(INTERESTING), rng.getrandbits(64), rng.getrandbits(12)))
+    for n in range(32):
+        cpu[at.F + n] = rng.choice((rng.choice(FLOATS), rng.getrandbits(64), rng.getrandbits(32) | 0xFFFF_FFFF << 32))
+    for n in POINTERS:
+        cpu[at.X + n] = DATA + rng.randrange(8) * 0x1000 + 0x800
+    cpu[at.X + COUNTER] = 12
+    ram = hart.bus.ram
+    ram.mem[CODE : CODE + len(text)] = text
+    ram.mem[DATA : DATA + 0x10000] = rng.randbytes(0x10000)
+
+
+@pytest.fixture(scope="module")
+def harts() -> Iterator[tuple[Hart, dict[str, NativeHart]]]:
+    """One reference hart, and a native one that never makes regions, and one that makes them at once; each has its own RAM."""
+    rams = [Ram(SIZE) for _ in range(3)]
+    tiers = {"interpreter": Tiers(rams[1], background=False, hot=0), "regions": Tiers(rams[2], background=False, hot=3)}
+    reference = Hart(Bus(rams[0]), Code(Bus(rams[0])), hosted=True)
+    native = {
+        name: NativeHart(Bus(ram), Code(Bus(ram)), hosted=True, tiers=each)
+        for (name, each), ram in zip(tiers.items(), rams[1:], strict=True)
+    }
+    yield reference, native
+    for each in tiers.values():
+        each.close()
+
+
+def snapshot(hart: Hart) -> list[int]:
+    return [value for start, count in STATE for value in hart.cpu[start : start + count]]
+
+
+def describe(index: int) -> str:
+    for start, count in STATE:
+        if index < count:
+            name = next(name for name, at_word in at.OFFSETS.items() if at_word == start)
+            return f"{name}[{index}]"
+        index -= count
+    return "?"
+
+
+@pytest.mark.parametrize("seed", range(60))
+def test_random_programs(harts: tuple[Hart, dict[str, NativeHart]], seed: int) -> None:
+    reference, native = harts
+    text = program(random.Random(seed))
+    budgets = [random.Random(~seed).randrange(1, 200) for _ in range(40)]
+    for name, hart in native.items():
+        prepare(reference, text, seed)
+        prepare(hart, text, seed)
+        for piece, budget in enumerate(budgets):
+            want, got = reference.run(budget), hart.run(budget)
+            expected, found = snapshot(reference), snapshot(hart)
+            wrong = [f"{describe(i)}: {b:#x}, not {a:#x}" for i, (a, b) in enumerate(zip(expected, found, strict=True)) if a != b]
+            assert not wrong, f"{name}, seed {seed}, piece {piece}: {wrong}"
+            assert got == want, f"{name}, seed {seed}: ended with {got}, not {want}"
+            assert reference.bus.ram.mem[DATA : DATA + 0x10000] == hart.bus.ram.mem[DATA : DATA + 0x10000]
+            if want == TRAPPED:
+                assert [hart.cpu[n] for n in (at.TRAP_CAUSE, at.TRAP_VALUE)] == [
+                    reference.cpu[n] for n in (at.TRAP_CAUSE, at.TRAP_VALUE)
+                ]
+                break
+            assert want == BUDGET
+
+
+def test_regions_are_made(harts: tuple[Hart, dict[str, NativeHart]]) -> None:
+    """The comparison above means something only if both tiers ran."""
+    _, native = harts
+    text = encode("addi", rd=5, rs1=5, imm=1).to_bytes(4, "little")
+    text += encode("addi", rd=COUNTER, rs1=COUNTER, imm=-1).to_bytes(4, "little")
+    text += encode("bne", rs1=COUNTER, rs2=0, imm=-8).to_bytes(4, "little")
+    text += encode("ecall").to_bytes(4, "little")
+    for name, hart in native.items():
+        prepare(hart, text, 1)
+        before = hart.tiers.compiled
+        assert hart.run(1000) == TRAPPED
+        assert hart.tiers.compiled == before + (name == "regions")
+        assert hart.cpu[at.X + COUNTER] == 0
+
+
+def test_changed_code_is_decoded_anew(harts: tuple[Hart, dict[str, NativeHart]]) -> None:
+    """The kernel puts another program into the same frame, with no fence: the next mapping sees it."""
+    _, native = harts
+    for hart in native.values():
+        for value in (3, 4):
+            text = encode("addi", rd=5, rs1=0, imm=value).to_bytes(4, "little")
+            text += encode("addi", rd=COUNTER, rs1=COUNTER, imm=-1).to_bytes(4, "little")
+            text += encode("bne", rs1=COUNTER, rs2=0, imm=-8).to_bytes(4, "little")
+            text += encode("ecall").to_bytes(4, "little")
+            prepare(hart, text, 1)
+            assert hart.run(1000) == TRAPPED
+            assert hart.cpu[at.X + 5] == value

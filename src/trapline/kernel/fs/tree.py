@@ -15,7 +15,7 @@ if TYPE_CHECKING:
     from trapline.kernel.fs.mount import Mount
     from trapline.kernel.fs.vfs import Vfs
 
-MAX_MOUNTS = 4096  #: in one tree; beyond, ENOSPC: /proc/sys/fs/mount-max
+MAX_MOUNTS = 4096  #: in all trees; beyond, ENOSPC: /proc/sys/fs/mount-max
 
 
 def top_of(mount: Mount) -> Mount:
@@ -46,7 +46,7 @@ def is_inside(mount: Mount, path: Path) -> bool:
 
 
 def room_for(vfs: Vfs, count: int) -> None:
-    if len(vfs.mounts) + count > MAX_MOUNTS:
+    if vfs.count_mounts() + count > MAX_MOUNTS:
         raise ENOSPC("too many mounts")
 
 

@@ -206,6 +206,10 @@ class Vfs:
             return path
         return Path(*self.cross(path.mount, path.dentry))
 
+    def count_mounts(self) -> int:
+        """How many mounts there are, in the tree and in those that are detached."""
+        return 1 + len(self._mounted) + len(self.detached)
+
     def is_mountpoint(self, path: Path) -> bool:
         return path.dentry is path.mount.root
 

@@ -12,6 +12,7 @@ from __future__ import annotations
 
 from collections import deque
 from typing import Any
+from weakref import WeakKeyDictionary
 
 from trapline.abi.errno import (
     BY_NUMBER,
@@ -54,13 +55,21 @@ UNCONNECTED, CONNECTED, LISTENING = 0, 1, 2
 RECEIVE_SHUT, SEND_SHUT = 1, 2
 
 
+_open: WeakKeyDictionary[Any, dict[int, UnixSocket]] = WeakKeyDictionary()
+
+
+def sockets_of(kernel: Any) -> dict[int, UnixSocket]:
+    """The sockets of a kernel that are open, by inode number."""
+    return _open.setdefault(kernel, {})
+
+
 class UnixSocket(SpecialFile):
     """One socket and its open file. `address` is sun_path as bound: a path, or b"\\0name" for an abstract one."""
 
     __slots__ = (
         "address", "backlog", "closed", "creds", "error", "inbox", "kernel", "kind", "options", "pass_creds", "peer",
-        "peer_address", "peer_creds", "pending", "queue", "rcvbuf", "receive_timeout_ns", "send_timeout_ns", "sent", "shut", "sndbuf", "state",
-        "unbind", "waiting_for",
+        "peer_address", "peer_creds", "pending", "queue", "rcvbuf", "receive_timeout_ns", "send_timeout_ns", "sent", "shut",
+        "sndbuf", "state", "unbind", "waiting_for",
     )  # fmt: skip
 
     by_task = True
@@ -90,6 +99,7 @@ class UnixSocket(SpecialFile):
         self.receive_timeout_ns: int | None = None
         self.send_timeout_ns: int | None = None
         self.options: dict[int, bytes] = {}
+        sockets_of(kernel)[inode.ino] = self
         self.creds = ucred_of(task)
         self.peer_creds: Ucred = (0, 0xFFFFFFFF, 0xFFFFFFFF)
 
@@ -184,6 +194,7 @@ class UnixSocket(SpecialFile):
     def release(self) -> None:
         """The last descriptor is closed."""
         self.closed = True
+        sockets_of(self.kernel).pop(self.inode.ino, None)
         if self.unbind is not None:
             self.unbind(self)
         peer = self.peer

@@ -1,12 +1,13 @@
 """/proc/net: the tables that programs open to see whether something is there. There is one network: UNIX-domain sockets.
 
-`unix` lists the sockets of `kernel.unix_sockets`, if the kernel keeps such a list; the other families are absent, so their
-tables have a head and no rows.
+The other families are absent, so their tables have a head and no rows.
 """
 
 from __future__ import annotations
 
 from typing import Any
+
+from trapline.kernel.net.unix import CONNECTED, LISTENING, sockets_of
 
 _TCP = (
     b"  sl  local_address rem_address   st tx_queue rx_queue tr tm->when retrnsmt   uid  timeout inode"
@@ -55,20 +56,19 @@ FIXED: dict[bytes, bytes] = {
 
 _UNIX_HEAD = b"Num       RefCount Protocol Flags    Type St Inode Path\n"
 SO_ACCEPTCON = 0x10000
-_UNCONNECTED, _CONNECTED = 1, 3
+SS_UNCONNECTED, SS_CONNECTED = 1, 3
 
 
 def unix(kernel: Any) -> bytes:
     """proc(5), /proc/net/unix. Addresses in the kernel are not shown."""
     rows = [_UNIX_HEAD]
-    for socket in list(getattr(kernel, "unix_sockets", ())):
-        listening = bool(socket.listening)
-        path = b" " + socket.name.replace(b"\0", b"@") if socket.name else b""
+    for socket in list(sockets_of(kernel).values()):
+        path = b" " + socket.address.replace(b"\0", b"@") if socket.address else b""
         rows.append(
             b"0000000000000000: %08X 00000000 %08X %04X %02X %5d%b\n"
             % (
-                socket.refs, SO_ACCEPTCON if listening else 0, socket.type,
-                _CONNECTED if socket.connected else _UNCONNECTED, socket.inode.ino, path,
+                socket.refs + 1, SO_ACCEPTCON if socket.state == LISTENING else 0, socket.kind,
+                SS_CONNECTED if socket.state == CONNECTED else SS_UNCONNECTED, socket.inode.ino, path,
             )
         )  # fmt: skip
     return b"".join(rows)

@@ -12,6 +12,7 @@ from weakref import WeakKeyDictionary
 
 from trapline.kernel import uts
 from trapline.kernel.fs.proc.base import ticks
+from trapline.kernel.fs.proc.locks import locks
 from trapline.machine.paging.entry import PAGE_SHIFT
 
 NS = 1_000_000_000
@@ -205,7 +206,7 @@ FILES: dict[bytes, tuple[int, Callable[[Any], bytes]]] = {
     b"consoles": (0o444, _text(b"console              -W- (EC p  )    5:1\n")),
     b"crypto": (0o444, _text(b"")),
     b"cgroups": (0o444, _text(b"#subsys_name\thierarchy\tnum_cgroups\tenabled\n")),
-    b"locks": (0o444, _text(b"")),
+    b"locks": (0o444, locks),
     b"misc": (0o444, _text(b"")),
     b"execdomains": (0o444, _text(b"0-0\tLinux           \t[kernel]\n")),
 }

@@ -9,6 +9,7 @@ from trapline.abi.errno import EBADF, ENOENT, ESRCH
 from trapline.abi.fcntl import O_CLOEXEC
 from trapline.kernel.fs.inode import Entry, Inode
 from trapline.kernel.fs.proc.base import ProcDir, ProcSuperBlock, alive, check_inspect, owner, task_ino
+from trapline.kernel.fs.proc.locks import rows_through
 from trapline.kernel.fs.synthetic import SynthFile, SynthLink
 
 if TYPE_CHECKING:
@@ -170,5 +171,6 @@ def _info(task: Any, fd: int) -> bytes:
     flags = file.flags | (O_CLOEXEC if task.files.get_cloexec(fd) else 0)
     mount = file.path.mount.ident if file.path is not None else 0
     text = b"pos:\t%d\nflags:\t0%o\nmnt_id:\t%d\nino:\t%d\n" % (file.pos, flags, mount, file.inode.ino)
+    text += b"".join(b"lock:\t%d: %b\n" % (number, row) for number, row in enumerate(rows_through(task, file), 1))
     more = getattr(file, "fdinfo", None)  # epoll, eventfd, ... say more of themselves
     return text + (more() if more is not None else b"")

@@ -1,0 +1,54 @@
+"""/proc/locks, and the lock lines of /proc/PID/fdinfo: proc(5).
+
+Locks are found through the files that processes have open: nobody else can hold one. Who waits for a lock is not shown.
+"""
+
+from __future__ import annotations
+
+from typing import TYPE_CHECKING, Any
+
+from trapline.abi.fcntl import F_RDLCK, LOCK_EX
+from trapline.abi.stat import major, minor
+from trapline.kernel.fs.locks import END
+
+if TYPE_CHECKING:
+    from trapline.kernel.fs.file import File
+    from trapline.kernel.fs.inode import Inode
+
+
+def locks(kernel: Any) -> bytes:
+    """Every lock, numbered."""
+    seen: dict[Inode, dict[File, int]] = {}  # inode -> its open files, and a process that has each
+    for task in kernel.tasks.values():
+        for _, file in task.files.items() if task.files is not None else ():
+            if file.inode.locks is not None:
+                seen.setdefault(file.inode, {}).setdefault(file, task.group.pid)
+    rows = [row for inode, holders in seen.items() for row in rows_of(inode, holders)]
+    return b"".join(b"%d: %b\n" % (number, row) for number, row in enumerate(rows, 1))
+
+
+def rows_of(inode: Inode, holders: dict[File, int]) -> list[bytes]:
+    """The locks on one inode."""
+    rows = []
+    place = b"%02x:%02x:%d" % (major(inode.sb.dev), minor(inode.sb.dev), inode.ino)
+    for each in inode.locks.records:
+        kind = b"OFDLCK" if each.pid == -1 else b"POSIX "
+        what = b"READ " if each.kind == F_RDLCK else b"WRITE"
+        end = b"EOF" if each.end == END else b"%d" % each.end
+        rows.append(b"%b ADVISORY  %b %d %b %d %b" % (kind, what, each.pid, place, each.start, end))
+    for file, operation in inode.locks.flocks.items():
+        what = b"WRITE" if operation == LOCK_EX else b"READ "
+        rows.append(b"FLOCK  ADVISORY  %b %d %b 0 EOF" % (what, holders.get(file, 0), place))
+    return rows
+
+
+def rows_through(task: Any, file: File) -> list[bytes]:
+    """The locks that a process holds through one of its open files."""
+    inode = file.inode
+    if inode.locks is None:
+        return []
+    mine = [each for each in inode.locks.records if each.owner in (file, task.files)]
+    flocks = [each for each in inode.locks.flocks if each is file]
+    rows = rows_of(inode, {file: task.group.pid})
+    keep = [each in mine for each in inode.locks.records] + [each in flocks for each in inode.locks.flocks]
+    return [row for row, kept in zip(rows, keep, strict=True) if kept]

@@ -8,6 +8,7 @@ from typing import TYPE_CHECKING, Annotated
 from trapline.abi.capability import CAP_SETGID, CAP_SETPCAP, CAP_SETUID
 from trapline.abi.errno import EACCES, EINVAL, EPERM, ESRCH
 from trapline.kernel.syscalls.declare import Arg, Int, Pid, UserPtr, syscall
+from trapline.kernel.task.access import set_dumpable
 from trapline.kernel.task.creds import ALL_CAPS, Credentials, after_user_change
 
 if TYPE_CHECKING:
@@ -42,11 +43,16 @@ def sys_getppid(task: Task) -> int:
 
 
 def group_of(task: Task, pid: int) -> ThreadGroup:
-    """The process `pid`, or the caller's own for 0; raises ESRCH."""
-    group = task.kernel.groups.get(pid) if pid else task.group
-    if group is None:
+    """The process `pid`, or that of thread `pid`, or the caller's own for 0; raises ESRCH."""
+    if not pid:
+        return task.group
+    group = task.kernel.groups.get(pid)
+    if group is not None:
+        return group
+    thread = task.kernel.tasks.get(pid)
+    if thread is None:
         raise ESRCH
-    return group
+    return thread.group
 
 
 @syscall("getpgid")
@@ -85,6 +91,8 @@ def sys_setpgid(task: Task, pid: Pid, pgid: Pid) -> int:
     if pgid < 0:
         raise EINVAL
     group = group_of(task, pid)
+    if pid not in (0, group.pid):
+        raise EINVAL("a thread that leads no process")
     pgid = pgid or group.pid
     if group is not caller:
         if group.parent is not caller:
@@ -174,8 +182,10 @@ def set_groups_ids(task: Task, gid: int, egid: int, sgid: int) -> int:
 
 
 def _commit(task: Task, old: Credentials, new: Credentials) -> None:
-    if (old.euid, old.egid, old.fsuid, old.fsgid, old.permitted) != (new.euid, new.egid, new.fsuid, new.fsgid, new.permitted):
-        task.dumpable = 0
+    """Another identity, or new rights: nobody may look into the process any more (prctl(2), PR_SET_DUMPABLE)."""
+    ids_before, ids = (old.euid, old.egid, old.fsuid, old.fsgid), (new.euid, new.egid, new.fsuid, new.fsgid)
+    if ids != ids_before or new.permitted & ~old.permitted:
+        set_dumpable(task, 0)
         task.death_signal = 0
     task.creds = new
 
@@ -258,7 +268,7 @@ def sys_setfsuid(task: Task, fsuid: Id) -> int:
     creds = task.creds
     value = fsuid & MASK32
     if fsuid != SAME and (creds.has_cap(CAP_SETUID) or value in (creds.uid, creds.euid, creds.suid, creds.fsuid)):
-        task.creds = after_user_change(creds, creds._replace(fsuid=value))
+        _commit(task, creds, after_user_change(creds, creds._replace(fsuid=value)))
     return creds.fsuid
 
 
@@ -268,7 +278,7 @@ def sys_setfsgid(task: Task, fsgid: Id) -> int:
     creds = task.creds
     value = fsgid & MASK32
     if fsgid != SAME and (creds.has_cap(CAP_SETGID) or value in (creds.gid, creds.egid, creds.sgid, creds.fsgid)):
-        task.creds = creds._replace(fsgid=value)
+        _commit(task, creds, creds._replace(fsgid=value))
     return creds.fsgid
 
 

@@ -15,6 +15,7 @@ from trapline.kernel.security import seccomp
 from trapline.kernel.syscalls.declare import Arg, Int, Pid, Size, UInt, ULong, UserPtr, syscall
 from trapline.kernel.syscalls.seccomp import set_filter
 from trapline.kernel.task import rseq as areas
+from trapline.kernel.task.access import set_dumpable
 from trapline.kernel.task.creds import CAP_LAST
 
 if TYPE_CHECKING:
@@ -25,6 +26,7 @@ if TYPE_CHECKING:
 ROBUST_LIST_HEAD = 24
 RSEQ_UNREGISTER = 1
 SECBIT_KEEP_CAPS = 1 << 4
+SECBIT_KEEP_CAPS_LOCKED = 1 << 5
 SECBITS_ALL = 0xFF
 
 
@@ -161,7 +163,7 @@ def _get_pdeathsig(task: Task, args: _Args) -> int:
 def _set_dumpable(task: Task, args: _Args) -> int:
     if args[0] > 1:
         raise EINVAL
-    task.dumpable = args[0]
+    set_dumpable(task, args[0])
     return 0
 
 
@@ -179,6 +181,8 @@ def _set_keepcaps(task: Task, args: _Args) -> int:
     if args[0] > 1:
         raise EINVAL
     creds = task.creds
+    if creds.securebits & SECBIT_KEEP_CAPS_LOCKED:
+        raise EPERM
     bits = creds.securebits & ~SECBIT_KEEP_CAPS | (SECBIT_KEEP_CAPS if args[0] else 0)
     task.creds = creds._replace(securebits=bits)
     return 0
@@ -255,7 +259,7 @@ def _get_subreaper(task: Task, args: _Args) -> int:
 
 
 def _set_timerslack(task: Task, args: _Args) -> int:
-    task.timer_slack_ns = args[0] or 50_000
+    task.timer_slack_ns = args[0] or task.timer_slack_default_ns
     return 0
 
 

@@ -23,3 +23,10 @@ def may_access(task: Task, target: Task) -> bool:
     same_user = mine.uid == its.uid == its.euid == its.suid
     same_group = mine.gid == its.gid == its.egid == its.sgid
     return same_user and same_group and target.dumpable == 1
+
+
+def set_dumpable(task: Task, value: int) -> None:
+    """Dumpability is the memory's: all threads that share it change together."""
+    for each in task.kernel.tasks.values():
+        if each.mm is task.mm:
+            each.dumpable = value

@@ -86,6 +86,7 @@ class Task:
         "syscall_entry",
         "syscall_nr",
         "tid",
+        "timer_slack_default_ns",
         "timer_slack_ns",
         "user_since_ns",
         "utime_ns",
@@ -134,7 +135,7 @@ class Task:
         self.no_new_privs = False
         self.dumpable = 1
         self.personality = 0
-        self.timer_slack_ns = 50_000
+        self.timer_slack_ns = self.timer_slack_default_ns = 50_000
         self.io_context: Any = None  #: task.ioprio.IoContext once a priority was set; shared by CLONE_IO
         self.sem_undo: Any = None  #: adjustments of semop(2) with SEM_UNDO; shared by CLONE_SYSVSEM
         self.seccomp: Any = None  #: filters of seccomp(2), or None

@@ -71,7 +71,7 @@ def _set_timerslack(task: Any, data: bytes) -> None:
     value = _integer(data)
     if value < 0:
         raise EINVAL
-    task.timer_slack_ns = value or 50_000
+    task.timer_slack_ns = value or task.timer_slack_default_ns
 
 
 def _personality(task: Any) -> bytes:

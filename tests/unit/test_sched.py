@@ -1,0 +1,229 @@
+"""The scheduling classes, without a machine: who is picked, for how long, and who must make room."""
+
+from __future__ import annotations
+
+from types import SimpleNamespace
+from typing import Any
+
+import pytest
+
+from trapline.abi import sched as s
+from trapline.kernel.sched.classes import ClassScheduler
+from trapline.kernel.sched.fair import SLICE_NS
+from trapline.kernel.sched.realtime import PERIOD_NS, RR_SLICE_NS, RUNTIME_NS
+from trapline.kernel.task.task import RUNNABLE, SLEEPING
+
+MS = 1_000_000
+ALL = (1 << 64) - 1
+
+
+class World:
+    """A scheduler of `cpus` CPUs and a clock that stands still."""
+
+    def __init__(self, cpus: int = 1) -> None:
+        self.now_ns = 0
+        self.sched = ClassScheduler(cpus, lambda: self.now_ns)
+
+    def task(self, name: str, policy: int = s.SCHED_OTHER, priority: int = 0, nice: int = 0) -> Any:
+        task = SimpleNamespace(name=name, entity=None, utime_ns=0, stime_ns=0, state=RUNNABLE, cpu=0)
+        self.sched.born(task)
+        self.sched.set_nice(task, nice)
+        self.sched.set_policy(task, policy, priority)
+        return task
+
+    def queue(self, *tasks: Any) -> None:
+        for task in tasks:
+            self.sched.enqueue(task, True)
+
+    def run(self, free: int = ALL, longest_ns: int = ALL) -> tuple[Any, int]:
+        """Pick a task, and let it compute for its slice: (task, how long); it is still to be queued."""
+        task = self.sched.pick(free)
+        used = min(self.sched.slice_ns(task), longest_ns)
+        self.now_ns += used
+        task.utime_ns += used
+        self.sched.charge(task)
+        return task, used
+
+    def order(self, count: int) -> str:
+        """Who runs, `count` slices long, everybody computing without end."""
+        names = ""
+        for _ in range(count):
+            task, _ = self.run()
+            names += task.name
+            self.sched.enqueue(task, False)
+        return names
+
+
+@pytest.fixture
+def world() -> World:
+    return World()
+
+
+def shares(world: World, slices: int) -> dict[str, int]:
+    used: dict[str, int] = {}
+    for _ in range(slices):
+        task, ns = world.run()
+        used[task.name] = used.get(task.name, 0) + ns
+        world.sched.enqueue(task, False)
+    return used
+
+
+def test_equals_take_turns(world: World) -> None:
+    world.queue(world.task("a"), world.task("b"), world.task("c"))
+    assert sorted(world.order(3)) == ["a", "b", "c"]
+
+
+def test_a_nice_value_of_5_leaves_a_third(world: World) -> None:
+    world.queue(world.task("a"), world.task("b", nice=5))
+    used = shares(world, 400)
+    assert 2.9 < used["a"] / used["b"] < 3.2
+
+
+def test_a_sleeper_comes_first_but_hoards_no_more_than_a_slice(world: World) -> None:
+    spinner, sleeper = world.task("a"), world.task("b")
+    world.queue(spinner)
+    world.order(50)
+    world.queue(sleeper)
+    assert world.order(1) == "b"
+    assert set(world.order(4)) == {"a", "b"}
+
+
+def test_sched_idle_gets_next_to_nothing_in_short_slices(world: World) -> None:
+    world.queue(world.task("a"), world.task("i", s.SCHED_IDLE))
+    used = shares(world, 1000)
+    assert 0 < used["i"] < used["a"] / 100
+    assert world.sched.interval_ns(world.task("j", s.SCHED_IDLE)) < SLICE_NS
+
+
+def test_yielding_lets_an_equal_go_first(world: World) -> None:
+    a, b = world.task("a"), world.task("b")
+    world.queue(a, b)
+    first, _ = world.run(longest_ns=0)
+    world.sched.give_way(first)
+    world.sched.enqueue(first, False)
+    assert world.sched.pick(ALL) is (b if first is a else a)
+
+
+def test_the_highest_real_time_priority_first(world: World) -> None:
+    world.queue(world.task("o"), world.task("l", s.SCHED_FIFO, 1), world.task("h", s.SCHED_RR, 99), world.task("m", s.SCHED_FIFO, 50))
+    assert "".join(world.sched.pick(ALL).name for _ in range(4)) == "hmlo"
+    assert world.sched.pick(ALL) is None
+
+
+def test_fifo_keeps_the_cpu_among_equals(world: World) -> None:
+    world.queue(world.task("a", s.SCHED_FIFO, 5), world.task("b", s.SCHED_FIFO, 5))
+    assert world.order(4) == "aaaa"
+
+
+def test_round_robin_after_a_slice(world: World) -> None:
+    world.queue(world.task("a", s.SCHED_RR, 5), world.task("b", s.SCHED_RR, 5))
+    assert world.order(4) == "abab"
+    assert world.now_ns == 4 * RR_SLICE_NS
+
+
+def test_a_preempted_round_robin_task_has_the_rest_of_its_slice(world: World) -> None:
+    world.queue(world.task("a", s.SCHED_RR, 5), world.task("b", s.SCHED_RR, 5))
+    task, _ = world.run(longest_ns=30 * MS)
+    world.sched.enqueue(task, False)
+    task, used = world.run()
+    assert (task.name, used) == ("a", RR_SLICE_NS - 30 * MS)
+
+
+def test_who_slept_goes_behind_its_equals(world: World) -> None:
+    a, b = world.task("a", s.SCHED_FIFO, 5), world.task("b", s.SCHED_FIFO, 5)
+    world.queue(a, b)
+    world.run(longest_ns=MS)
+    a.state = SLEEPING
+    world.sched.charge(a)
+    a.state = RUNNABLE
+    world.queue(a)
+    assert world.sched.pick(ALL) is b
+
+
+def test_raised_goes_to_the_tail_and_lowered_to_the_head(world: World) -> None:
+    a, b, c = (world.task(name, s.SCHED_FIFO, 5) for name in "abc")
+    world.queue(a, b, c)
+    world.sched.set_policy(b, s.SCHED_FIFO, 5)
+    assert world.order(1) == "a", "an unchanged priority keeps the place"
+    world.sched.set_policy(c, s.SCHED_FIFO, 9)
+    world.sched.set_policy(c, s.SCHED_FIFO, 5)
+    assert world.order(1) == "c", "lowered: the front"
+    world.sched.set_policy(c, s.SCHED_FIFO, 4)
+    world.sched.set_policy(c, s.SCHED_FIFO, 5)
+    assert world.order(1) == "a", "raised: the end"
+
+
+def test_real_time_tasks_leave_a_twentieth_of_each_second(world: World) -> None:
+    world.queue(world.task("r", s.SCHED_FIFO, 99), world.task("o"))
+    used = shares(world, 200)
+    assert world.now_ns > 5 * PERIOD_NS
+    assert abs(used["o"] / world.now_ns - (1 - RUNTIME_NS / PERIOD_NS)) < 0.02
+
+
+def test_but_use_all_of_it_when_nobody_else_waits(world: World) -> None:
+    world.queue(world.task("r", s.SCHED_FIFO, 99), world.task("q", s.SCHED_FIFO, 98))
+    assert set(world.order(50)) == {"r"}
+
+
+def test_a_waiting_real_time_task_displaces_the_lowest(world: World) -> None:
+    world = World(cpus=3)
+    running = [world.task("r", s.SCHED_FIFO, 50), world.task("o"), world.task("l", s.SCHED_FIFO, 10)]
+    for cpu, task in enumerate(running):
+        task.cpu = cpu
+    world.queue(world.task("m", s.SCHED_FIFO, 20), world.task("n", s.SCHED_FIFO, 15))
+    assert world.sched.urgent
+    assert [each.name for each in world.sched.displaced(running)] == ["o", "l"]
+    assert not world.sched.urgent
+
+
+def test_a_bound_task_displaces_only_on_its_own_cpu() -> None:
+    world = World(cpus=2)
+    running = [world.task("a"), world.task("b", s.SCHED_FIFO, 3)]
+    running[1].cpu = 1
+    waiting = world.task("w", s.SCHED_FIFO, 7)
+    world.sched.bind(waiting, 2)
+    world.queue(waiting)
+    assert [each.name for each in world.sched.displaced(running)] == ["b"]
+
+
+def test_a_bound_task_is_picked_for_its_own_cpu_only() -> None:
+    world = World(cpus=2)
+    bound, other = world.task("b"), world.task("o", nice=10)
+    world.sched.bind(bound, 2)
+    world.queue(bound, other)
+    assert world.sched.careful
+    assert world.sched.pick(1) is other
+    assert world.sched.pick(1) is None
+    assert world.sched.waiting() == 1
+    assert world.sched.pick(2) is bound
+
+
+def test_whoever_is_no_longer_queued_is_not_picked(world: World) -> None:
+    a, b = world.task("a"), world.task("r", s.SCHED_FIFO, 4)
+    world.queue(a, b)
+    world.sched.dequeue(a)
+    world.sched.dequeue(b)
+    assert world.sched.waiting() == 0
+    assert world.sched.pick(ALL) is None
+    world.queue(a)
+    assert world.sched.pick(ALL) is a
+
+
+@pytest.mark.parametrize(
+    ("policy", "priority", "nice", "reset", "want"),
+    [
+        (s.SCHED_FIFO, 7, 3, False, (s.SCHED_FIFO, 7, 3)),
+        (s.SCHED_FIFO, 7, 3, True, (s.SCHED_OTHER, 0, 0)),
+        (s.SCHED_OTHER, 0, -5, False, (s.SCHED_OTHER, 0, -5)),
+        (s.SCHED_OTHER, 0, -5, True, (s.SCHED_OTHER, 0, 0)),
+        (s.SCHED_BATCH, 0, 5, True, (s.SCHED_BATCH, 0, 5)),
+    ],
+)
+def test_what_a_child_inherits(
+    world: World, policy: int, priority: int, nice: int, reset: bool, want: tuple[int, int, int]
+) -> None:
+    parent = world.task("p", policy, priority, nice)
+    parent.entity.reset_on_fork = reset
+    child = world.sched.inherit(parent)
+    assert (child.policy, child.priority, child.nice) == want
+    assert not child.reset_on_fork

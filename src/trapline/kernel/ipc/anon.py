@@ -19,3 +19,7 @@ class AnonFile(SpecialFile):
     def __init__(self, kernel: Any, flags: int = O_RDWR) -> None:
         super().__init__(AnonInode(kernel.vfs.anon_sb, 0o600, b"anon_inode:" + self.kind), flags)
         self.kernel = kernel
+
+    def seek(self, offset: int, whence: int) -> int:
+        """There is nowhere to go, which is no error: lseek(2) of eventfd and its kin."""
+        return 0

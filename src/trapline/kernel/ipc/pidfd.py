@@ -8,7 +8,7 @@ from __future__ import annotations
 
 from typing import TYPE_CHECKING, Any
 
-from trapline.abi.errno import EBADF
+from trapline.abi.errno import EBADF, ESPIPE
 from trapline.abi.poll import POLL_IN
 from trapline.kernel.ipc.anon import AnonFile
 
@@ -38,6 +38,9 @@ class PidFile(AnonFile):
 
     def poll_queues(self) -> tuple[WaitQueue, ...]:
         return (self.group.pidfd_wait,)
+
+    def seek(self, offset: int, whence: int) -> int:
+        raise ESPIPE
 
     def fdinfo(self) -> bytes:
         """What /proc/PID/fdinfo adds: proc(5), -1 once the process was reaped."""

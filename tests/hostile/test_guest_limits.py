@@ -2,12 +2,13 @@
 
 from __future__ import annotations
 
+import os
 import time
 
 import pytest
 
 import support
-from conftest import Guest
+from conftest import Guest, unharmed
 
 POLITE = {
     "forks": ("--pids", "50"),
@@ -75,3 +76,14 @@ def test_shell_bombs(no_process_left: None) -> None:
         timeout_s=40,
     )
     assert got.status in (124, 254, 1), got.tail()
+
+
+@pytest.mark.parametrize("limit", ["--nofile=128:128", "--nproc=60:60"])
+def test_a_host_that_refuses_more_processes(limit: str, no_process_left: None) -> None:
+    """What cannot be started is killed, and the log says why; the rest goes on, and when there is room again, so do new ones."""
+    forks = "i=0; while [ $i -lt 150 ]; do sleep 9 & p=\"$p $!\"; i=$((i + 1)); done; kill $p; wait; echo alive; /bin/echo again; exit 3"
+    uid = 61234 + len(limit) if os.getuid() == 0 else os.getuid()  # RLIMIT_NPROC counts all of a user's processes
+    words = ["prlimit", limit, *support.trapline_command(["bash", "-c", forks], ["--log"], uid=uid)]
+    got = support._execute(words, support.host_environment(), "/", b"", 60, " ".join(words))
+    assert unharmed(got.stderr) and got.status == 3 and got.text == "alive\nagain\n", got.tail()
+    assert b"the host refuses another process" in got.stderr, got.tail()

@@ -93,6 +93,7 @@ def _run(parsed: Parsed, report: _Report) -> int:
     env = environment(parsed.all("--env"), parsed.flag("--clear-env"), who)
     timeout = values.duration_ns("--timeout", parsed.last("--timeout")) / 1e9 if parsed.flag("--timeout") else None
     kernel: Kernel | None = None
+    allow_descriptors()
     try:
         from trapline.embed import Kernel, returncode
 
@@ -113,6 +114,14 @@ def _run(parsed: Parsed, report: _Report) -> int:
         if kernel is not None:
             kernel.close()
         outputs.close()
+
+
+def allow_descriptors() -> None:
+    """Raise our own limit on descriptors as far as we may: each process of the guest's costs one."""
+    import resource
+
+    _, hard = resource.getrlimit(resource.RLIMIT_NOFILE)
+    resource.setrlimit(resource.RLIMIT_NOFILE, (hard, hard))
 
 
 def kernel_settings(parsed: Parsed, outputs: Outputs) -> dict[str, Any]:

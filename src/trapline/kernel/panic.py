@@ -25,9 +25,7 @@ class KernelPanic(Exception):
 
 def panic(kernel: System, error: Exception) -> KernelPanic:
     """What to raise, from `error`. The first line is on the kernel log too."""
-    import traceback  # most kernels never need it
-
-    what = " ".join("".join(traceback.format_exception_only(error)).split())
+    what = " ".join(f"{type(error).__name__}: {error}".split())
     kernel.log(f"kernel panic: {what}")
     frames = kernel.ram.frames
     lines = [
@@ -35,12 +33,20 @@ def panic(kernel: System, error: Exception) -> KernelPanic:
         "this is a bug of Trapline's, not of the program's: please report it with these lines",
         *(_task(kernel, kernel.current) if kernel.current is not None else ["no task has run yet"]),
         f"tasks: {len(kernel.tasks)}; memory: {frames.used_pages} of {frames.limit_pages} pages",
-        *(
-            f"at {frame.filename.rpartition('/trapline/')[2]}:{frame.lineno} in {frame.name}"
-            for frame in traceback.extract_tb(error.__traceback__)[-_FRAMES:]
-        ),
+        *_stack(error)[-_FRAMES:],
     ]
     return KernelPanic("\n  ".join(lines))
+
+
+def _stack(error: Exception) -> list[str]:
+    """Where `error` was raised, the innermost frame last. (No module `traceback`: it opens files, and none may be left.)"""
+    lines: list[str] = []
+    at = error.__traceback__
+    while at is not None:
+        code = at.tb_frame.f_code
+        lines.append(f"at {code.co_filename.rpartition('/trapline/')[2]}:{at.tb_lineno} in {code.co_name}")
+        at = at.tb_next
+    return lines
 
 
 def _task(kernel: System, task: Task) -> list[str]:

@@ -14,6 +14,7 @@ Refused: opening devices, FIFOs and sockets of the host (ENXIO), making devices,
 from __future__ import annotations
 
 import os
+import resource
 from typing import TYPE_CHECKING, Any
 from weakref import WeakValueDictionary
 
@@ -40,12 +41,15 @@ def errno_of(error: OSError) -> Errno:
 
 
 class Descriptors:
-    """Open host descriptors by key; the one that was not used for longest is closed first."""
+    """Open host descriptors by key; the one that was not used for longest is closed first.
+
+    By default as many as are useful, but no more than half of what our process may have.
+    """
 
     __slots__ = ("_fds", "limit")
 
-    def __init__(self, limit: int = MAX_DESCRIPTORS) -> None:
-        self.limit = limit
+    def __init__(self, limit: int = 0) -> None:
+        self.limit = limit or min(MAX_DESCRIPTORS, resource.getrlimit(resource.RLIMIT_NOFILE)[0] // 2)
         self._fds: dict[object, int] = {}
 
     def get(self, key: object) -> int | None:

@@ -10,6 +10,7 @@ import select
 from collections.abc import Callable
 
 from trapline.machine.host.contexts import Contexts
+from trapline.machine.host.errors import HostRefuses
 from trapline.machine.host.process import Process
 from trapline.machine.host.zygote import Zygote
 
@@ -37,7 +38,12 @@ class Crew:
 
     def new_process(self) -> Process:
         """Raises StubDied."""
-        process = self.zygote.fork()
+        try:
+            process = self.zygote.fork()
+        except HostRefuses:
+            if not self._settle_retired():
+                raise
+            process = self.zygote.fork()
         self._adopt(process)
         return process
 
@@ -61,6 +67,13 @@ class Crew:
         """Wait for a retired process: on return its memory is gone."""
         process.await_death()
         self.died(process.pidfd)
+
+    def _settle_retired(self) -> bool:
+        """Wait for those whose spaces are closed: they still hold processes and descriptors. Whether there were any."""
+        retired = [each for each in self._of.values() if each.retired]
+        for each in retired:
+            self.settle(each)
+        return bool(retired)
 
     def died(self, pidfd: int) -> bool:
         """If `pidfd` is of a process: bury it, and tell if it was still wanted."""

@@ -7,3 +7,7 @@ class MachineUnavailable(Exception):
 
 class StubDied(Exception):
     """A stub process died or broke the protocol (and is dead now). Stays inside machine/host."""
+
+
+class HostRefuses(StubDied):
+    """The host has no more processes or descriptors for us: there is no stub process, and nobody else is harmed."""

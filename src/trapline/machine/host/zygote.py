@@ -14,19 +14,21 @@ import array
 import errno
 import fcntl
 import os
+import resource
 import struct
 import time
 from collections.abc import Callable
 
 from trapline.machine.host import _ring, layout
 from trapline.machine.host.contexts import Contexts, Slot, Template
-from trapline.machine.host.errors import MachineUnavailable, StubDied
+from trapline.machine.host.errors import HostRefuses, MachineUnavailable, StubDied
 from trapline.machine.host.layout import FENCE, NR_CLONE, NR_MMAP, Op
 from trapline.machine.host.notify import PATIENCE_NS, Held, Listener
 from trapline.machine.host.process import Process
 
 IMAGE = os.path.join(os.path.dirname(__file__), "stub")
 _BOOT_S = 5.0
+_RESERVE = 16  #: descriptors that stubs leave to the rest of the kernel, which opens host files
 _CLONE: Op = (NR_CLONE, layout.CLONE_PROCESS, layout.PRIVATE_TOP, 0, 0, 0, 0)
 
 
@@ -58,10 +60,11 @@ class Zygote:
             time.sleep(0.00005)
 
     def fork(self) -> Process:
-        """A new stub process, waiting for its first command in its one slot. Raises StubDied."""
+        """A new stub process, waiting for its first command in its one slot. Raises StubDied, HostRefuses."""
         contexts, zygote = self._contexts, self._slot
         if not self.process.alive():
             raise StubDied("the zygote is dead: " + (self.process.reason or "killed from outside"))
+        _need_descriptor()
         region = contexts.get()
         own: Op = (
             NR_MMAP, layout.SLOTS, contexts.region_size, layout.PROT_READ | layout.PROT_WRITE,
@@ -74,6 +77,9 @@ class Zygote:
         try:
             self.listener.expect(zygote.tid, _CLONE, self.process.alive)
             born = self._await_birth(own)
+        except HostRefuses:
+            contexts.put(region)
+            raise
         except StubDied:
             contexts.put(region)
             self.process.kill("it did not fork")
@@ -96,7 +102,7 @@ class Zygote:
                 pid = self._slot.result(0)
                 self.listener.proceed(held)
                 if pid <= 0:
-                    raise StubDied(f"the host refuses another process: {os.strerror(-pid)}")
+                    raise HostRefuses(f"the host refuses another process: {os.strerror(-pid)}")
             else:
                 calls.append(held)
             for held in calls if pid else ():
@@ -106,6 +112,18 @@ class Zygote:
                 return next(held for held in calls if held.tid == pid)
             calls = [] if pid else calls
         raise StubDied("the zygote does not answer")
+
+
+def _need_descriptor() -> None:
+    """A newborn costs a descriptor, its pidfd. Raises HostRefuses if only the kernel's own reserve is left."""
+    limit = resource.getrlimit(resource.RLIMIT_NOFILE)[0]
+    try:
+        lowest = os.eventfd(0, os.EFD_CLOEXEC)
+        os.close(lowest)
+    except OSError:
+        lowest = limit
+    if lowest >= limit - _RESERVE:
+        raise HostRefuses("the host refuses another process: too many open files; `ulimit -n` says how many there may be")
 
 
 def _spawn(contexts_fd: int, ram_fd: int, doorbell: int) -> tuple[int, _socket.socket]:

@@ -274,11 +274,12 @@ def _set_counter(hart: Hart, n: int, value: int) -> None:
 
 
 def _write_inhibit(hart: Hart, value: int) -> None:
-    counters = [n for n in range(32) if n != 1]
-    values = [_counter(n)(hart) for n in counters]
-    hart.cpu[at.MCOUNTINHIBIT] = value & 0xFFFF_FFFD
-    for n, kept in zip(counters, values, strict=True):
-        _set_counter(hart, n, kept)
+    value &= 0xFFFF_FFFD
+    changed = [n for n in range(32) if (value ^ hart.cpu[at.MCOUNTINHIBIT]) >> n & 1]
+    values = [_counter(n)(hart) for n in changed]
+    hart.cpu[at.MCOUNTINHIBIT] = value
+    for n, kept in zip(changed, values, strict=True):
+        hart.cpu[_offset_at(n)] = kept if value >> n & 1 else (kept - _source(hart, n)) & st.MASK
 
 
 def _enabled(n: int) -> Gate:

@@ -20,7 +20,7 @@ _FCSR = 0xFF
 
 
 class RiscvSpace:
-    """One address space."""
+    """One address space. `flush` is its fence.i too: whoever writes to code that has been executed calls it."""
 
     def __init__(self, machine: RiscvMachine, root: int, asid: int) -> None:
         self.machine = machine

@@ -10,7 +10,7 @@ from functools import cached_property
 from typing import TYPE_CHECKING, Any
 
 from trapline.abi.arch import ABIS
-from trapline.abi.errno import EAGAIN
+from trapline.abi.errno import EAGAIN, EEXIST
 from trapline.kernel.sync import park
 from trapline.kernel.sync.timers import Timers
 
@@ -71,6 +71,7 @@ class Kernel:
         self._log_sink = log
         self._logged: set[object] = set()
         self._last_tid = 0
+        self._reused = False  #: a number may be given that was given before
         self.vdso = None
         self.on_signal: Callable[[Task, Any], None] | None = None  #: while somebody observes: a task takes a signal
 
@@ -93,17 +94,30 @@ class Kernel:
         if task.on_cpu:
             self.machine.kick(task.ctx)
 
-    def alloc_tid(self) -> int:
-        """A free task number; raises EAGAIN at the limit."""
+    def alloc_tid(self, wanted: int = 0) -> int:
+        """A free task number, or `wanted`; raises EAGAIN at the limit, EEXIST if `wanted` is taken."""
         if len(self.tasks) >= self.pid_limit:
             self.log_once("pids", f"the limit of {self.pid_limit} tasks is reached: clone fails with EAGAIN")
             raise EAGAIN("too many tasks")
+        if wanted:
+            if self._taken(wanted):
+                raise EEXIST
+            self._reused = True
+            return wanted
         tid = self._last_tid
         while True:
-            tid = tid + 1 if tid < PID_MAX - 1 else 300
-            if tid not in self.tasks and tid not in self.groups:
+            tid += 1
+            if tid >= PID_MAX:
+                tid, self._reused = 300, True
+            if not self._taken(tid):
                 self._last_tid = tid
                 return tid
+
+    def _taken(self, tid: int) -> bool:
+        """A task or process has the number; or, once numbers come again, a group or session that outlived its leader."""
+        if tid in self.tasks or tid in self.groups:
+            return True
+        return self._reused and any(tid in (each.pgid, each.sid) for each in self.groups.values())
 
     @cached_property
     def kcmp_secret(self) -> tuple[int, int]:

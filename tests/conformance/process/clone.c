@@ -116,6 +116,40 @@ static void by_clone3(void)
     CHECK_ERRNO("CLONE_FS with CLONE_NEWNS", syscall(SYS_clone, CLONE_FS | CLONE_NEWNS | SIGCHLD, 0, 0, 0, 0), EINVAL);
 }
 
+static void by_number(void)
+{
+    pid_t wanted[2] = {29000, 1};
+    while (kill(wanted[0], 0) == 0 || errno == EPERM)
+        wanted[0]++;
+    struct clone_args args = {.exit_signal = SIGCHLD, .set_tid = (uintptr_t)wanted, .set_tid_size = 1};
+    pid_t pid = IS_ROOT ? (pid_t)clone3(&args, sizeof args) : -1;
+    if (pid == 0)
+        _exit(getpid() == wanted[0] ? 0 : 1);
+    if (IS_ROOT) {
+        CHECK("set_tid", pid == wanted[0] && waitpid(pid, &status, 0) == pid && exited(status, 0));
+        wanted[0] = getpid();
+        CHECK_ERRNO("a number that is taken", clone3(&args, sizeof args), EEXIST);
+    } else {
+        CHECK_ERRNO("set_tid", clone3(&args, sizeof args), EPERM);
+    }
+    wanted[0] = 0;
+    CHECK_ERRNO("number 0", clone3(&args, sizeof args), EINVAL);
+    args.set_tid_size = 33;
+    CHECK_ERRNO("more numbers than there are namespaces", clone3(&args, sizeof args), EINVAL);
+    args.set_tid_size = 0;
+    CHECK_ERRNO("numbers without a count", clone3(&args, sizeof args), EINVAL);
+    args.set_tid = 8, args.set_tid_size = 1;
+    CHECK_ERRNO("bad pointer", clone3(&args, sizeof args), EFAULT);
+    args = (struct clone_args){.flags = CLONE_PIDFD, .pidfd = 8, .exit_signal = SIGCHLD};
+    CHECK_ERRNO("nowhere to put the pidfd", clone3(&args, sizeof args), EFAULT);
+    CHECK_ERRNO("leaves no child", waitpid(-1, &status, WNOHANG), ECHILD);
+    args = (struct clone_args){.flags = CLONE_PARENT_SETTID | CLONE_CHILD_SETTID, .parent_tid = 8, .child_tid = 8, .exit_signal = SIGCHLD};
+    pid = (pid_t)clone3(&args, sizeof args);
+    if (pid == 0)
+        _exit(8);
+    CHECK("nowhere to put its number: born all the same", waitpid(pid, &status, 0) == pid && exited(status, 8));
+}
+
 int main(void)
 {
     enter_scratch();
@@ -127,5 +161,6 @@ int main(void)
     numbers();
     signals_at_exit();
     by_clone3();
+    by_number();
     return finish();
 }

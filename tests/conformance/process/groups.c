@@ -35,12 +35,28 @@ static void sessions(void)
     CHECK_ERRNO("bad signal", kill(me, 65), EINVAL);
     CHECK_EQ("signal 0", kill(me, 0), 0);
     CHECK_ERRNO("getpgid of nobody", getpgid(0x3fffffff), ESRCH);
+    pipe2(ready, O_CLOEXEC);
     pid_t execed = fork();
     if (execed == 0) {
-        execl("/bin/sh", "sh", "-c", "read x", NULL);
+        execl("/bin/sleep", "sleep", "100", NULL);
         _exit(127);
     }
+    close(ready[1]);
+    read(ready[0], &c, 1); /* the end: its descriptor went with execve(2) */
+    close(ready[0]);
+    CHECK_ERRNO("not after it ran a program", setpgid(execed, execed), EACCES);
     kill(execed, SIGKILL), waitpid(execed, &status, 0);
+    if (fork() == 0) {
+        pid_t leader = fork();
+        if (leader == 0)
+            setsid(), sleep_ms(5000);
+        while (getsid(leader) != leader)
+            sleep_ms(1);
+        bool good = setpgid(leader, 0) == -1 && errno == EPERM;
+        kill(leader, SIGKILL);
+        _exit(good ? 0 : 1);
+    }
+    CHECK("a child that leads a session", wait(&status) > 0 && exited(status, 0));
 }
 
 static void orphan(void)

@@ -7,9 +7,11 @@ from contextlib import suppress
 from typing import TYPE_CHECKING, Annotated
 
 from trapline.abi import sched as c
+from trapline.abi.capability import CAP_CHECKPOINT_RESTORE, CAP_SYS_ADMIN
 from trapline.abi.errno import E2BIG, EINVAL, EPERM, Errno
 from trapline.abi.fcntl import O_RDWR
 from trapline.abi.signal import NSIG, SIGCHLD
+from trapline.kernel.core import PID_MAX
 from trapline.kernel.ipc.pidfd import PidFile
 from trapline.kernel.syscalls.declare import Arg, Result, Size, ULong, UserPtr, syscall
 from trapline.kernel.task.clone import CloneArgs, check, clone_task
@@ -20,6 +22,7 @@ if TYPE_CHECKING:
 
 CLONE_ARGS = struct.Struct("<11Q")
 MIN_SIZE = 64
+MAX_LEVELS = 32
 
 
 @syscall("fork")
@@ -58,7 +61,7 @@ def sys_clone(
 def sys_clone3(task: Task, cl_args: Annotated[int, Arg(64, "struct:clone_args")], size: Size) -> Result:
     """clone3(2): as clone(2), with room for more.
 
-    Partial: set_tid and CLONE_INTO_CGROUP are refused with EPERM and EINVAL, namespaces with EPERM.
+    Partial: CLONE_INTO_CGROUP is refused with EINVAL, namespaces with EPERM.
     """
     if size > 4096:
         raise E2BIG
@@ -74,13 +77,23 @@ def sys_clone3(task: Task, cl_args: Annotated[int, Arg(64, "struct:clone_args")]
         raise EINVAL
     if bool(stack) != bool(stack_size) or stack + stack_size > task.mm.task_size:
         raise EINVAL("stack and stack_size")
-    if bool(set_tid) != bool(set_tid_size) or set_tid_size > 32 or flags & c.CLONE_INTO_CGROUP:
+    if bool(set_tid) != bool(set_tid_size) or set_tid_size > MAX_LEVELS or flags & c.CLONE_INTO_CGROUP:
         raise EINVAL
     if flags & (c.CLONE_THREAD | c.CLONE_PARENT) and exit_signal:
         raise EINVAL("exit_signal")
-    if set_tid_size:
-        raise EPERM("set_tid")
-    return start(task, CloneArgs(flags, pidfd, child_tid, parent_tid, exit_signal, stack + stack_size, tls))
+    wanted = _wanted_tid(task, set_tid, set_tid_size) if set_tid_size else 0
+    return start(task, CloneArgs(flags, pidfd, child_tid, parent_tid, exit_signal, stack + stack_size, tls, wanted))
+
+
+def _wanted_tid(task: Task, address: int, count: int) -> int:
+    """The number that the child is to have; there is one PID namespace, so one number."""
+    raw = task.mm.read(address, 4 * count)
+    tid = int.from_bytes(raw[:4], "little", signed=True)
+    if count > 1 or not 1 <= tid < PID_MAX:
+        raise EINVAL("set_tid")
+    if not (task.creds.has_cap(CAP_CHECKPOINT_RESTORE) or task.creds.has_cap(CAP_SYS_ADMIN)):
+        raise EPERM
+    return tid
 
 
 def start(task: Task, args: CloneArgs) -> Result:

@@ -114,7 +114,7 @@ def sys_rseq(task: Task, rseq: UserPtr, rseq_len: UInt, flags: Int, sig: UInt) -
 def sys_personality(task: Task, persona: Annotated[int, Arg(32, "hex")]) -> int:
     """personality(2): the execution domain of the process.
 
-    Partial: ADDR_NO_RANDOMIZE has an effect; other flags are kept and reported.
+    Partial: ADDR_NO_RANDOMIZE, UNAME26 and PER_LINUX32 have an effect; other flags are kept and reported.
     """
     old = task.personality
     if persona != 0xFFFFFFFF:

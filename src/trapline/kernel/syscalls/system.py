@@ -16,6 +16,7 @@ if TYPE_CHECKING:
     from trapline.kernel.task.task import Task
 
 UTS_FIELD = 65
+UNAME26, PER_MASK, PER_LINUX32 = 0x0020000, 0xFF, 0x0008
 SYSINFO = struct.Struct("<q3Q6QHH4xQQI4x")
 GRND_NONBLOCK, GRND_RANDOM, GRND_INSECURE = 1, 2, 4
 MAX_RANDOM = 33554431
@@ -26,9 +27,20 @@ CHUNK = 1 << 16
 def sys_uname(task: Task, buf: Annotated[int, Arg(64, "struct_out:utsname")]) -> int:
     """uname(2): names of the system."""
     kernel = task.kernel
-    fields = (SYSNAME, kernel.hostname, RELEASE, VERSION, kernel.machine.arch.name.encode(), kernel.domainname)
+    release, machine = _disguise(task.personality, RELEASE, kernel.machine.arch.name.encode())
+    fields = (SYSNAME, kernel.hostname, release, VERSION, machine, kernel.domainname)
     task.mm.write(buf, b"".join(each[: UTS_FIELD - 1].ljust(UTS_FIELD, b"\0") for each in fields))
     return 0
+
+
+def _disguise(personality: int, release: bytes, machine: bytes) -> tuple[bytes, bytes]:
+    """What old programs want to hear: personality(2), UNAME26 and PER_LINUX32."""
+    if personality & UNAME26:
+        number, dash, rest = release.partition(b"-")
+        release = b"2.6.%d" % (60 + int(number.split(b".")[1])) + dash + rest
+    if personality & PER_MASK == PER_LINUX32 and machine == b"x86_64":
+        machine = b"i686"
+    return release, machine
 
 
 def _set_name(task: Task, name: int, length: int) -> bytes:

@@ -37,6 +37,7 @@ class CloneArgs(NamedTuple):
     exit_signal: int = 0
     stack: int = 0
     tls: int = 0
+    wanted_tid: int = 0  #: 0: any
 
 
 def check(task: Task, args: CloneArgs) -> None:
@@ -66,7 +67,7 @@ def clone_task(task: Task, args: CloneArgs) -> Task:
         raise Interrupted(RESTART_NOINTR)
     kernel, flags = task.kernel, args.flags
     _check_limit(task)
-    tid = kernel.alloc_tid()
+    tid = kernel.alloc_tid(args.wanted_tid)
     mm = task.mm.get() if flags & c.CLONE_VM else task.mm.fork()
     if flags & c.CLONE_THREAD:
         group = task.group

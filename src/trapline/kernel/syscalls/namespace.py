@@ -14,7 +14,7 @@ from trapline.kernel.syscalls.declare import Arg, Fd, syscall
 if TYPE_CHECKING:
     from trapline.kernel.task.task import Task
 
-CloneFlags = Annotated[int, Arg(64, "flags:CLONE_FLAGS")]
+CloneFlags = Annotated[int, Arg(64, "flags:clone")]
 _UNSHARES = (
     c.CLONE_THREAD | c.CLONE_FS | c.CLONE_SIGHAND | c.CLONE_VM | c.CLONE_FILES | c.CLONE_SYSVSEM | c.NAMESPACES
 )  # fmt: skip

@@ -27,6 +27,7 @@ from trapline.machine.riscv.space import RiscvContext, RiscvSpace
 from trapline.machine.riscv.trap import ACCESS_OF, ECALL_U
 
 TIME_SHIFT_NS = 100  #: nanoseconds per tick of the time CSR: 10 MHz
+PATIENCE = 64  #: short turns between two looks at the host
 MAX_CPUS = 64
 SHARED_ASID, _ASIDS = 0, 1 << 16  #: spaces that found no ASID of their own share one, and never find it warm
 
@@ -56,6 +57,7 @@ class RiscvMachine:
         self._turn: list[Hart] = []  # harts still to run in this round
         self._asids: list[int] = []  # used before, and free
         self._next_asid = SHARED_ASID + 1
+        self._patience = PATIENCE
         self._closed = False
         self._doorbell = Doorbell(self.ready)
 
@@ -114,10 +116,14 @@ class RiscvMachine:
                 if hart.run(self.quantum) == TRAPPED:
                     self._describe_trap(hart, ctx)
                     return self._stop(hart, ctx)
+                self._patience = 0
                 continue
             self._turn = list(self._running)
-            if self._doorbell.wait(deadline_ns, busy=bool(self._running)):
-                return None
+            self._patience -= 1
+            if self._patience < 0 or self._doorbell.rung or not self._turn:
+                self._patience = PATIENCE
+                if self._doorbell.wait(deadline_ns, busy=bool(self._turn)):
+                    return None
 
     def kick(self, context: Context) -> None:
         assert isinstance(context, RiscvContext)

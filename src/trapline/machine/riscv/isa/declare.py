@@ -56,7 +56,7 @@ class Field:
         return raw
 
 
-@dataclass(slots=True)
+@dataclass(slots=True, eq=False)
 class Op:
     """One instruction as declared."""
 

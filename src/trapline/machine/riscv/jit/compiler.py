@@ -1,8 +1,8 @@
 """LLVM, through llvmlite: from text to code at an address, with objects cached on disk.
 
 Translated code obeys W^X: LLVM's loader writes sections while they are writable, then makes them executable, never both.
-What is cached: the interpreter, whose text depends on nothing but the instruction definitions; the key is a hash of the text,
-the LLVM version and this CPU's features. The cache directory is $XDG_CACHE_HOME/trapline (or ~/.cache/trapline); a file that
+What is cached: the interpreter; the key is a hash of the source that its text comes from, the LLVM version and this CPU's
+features. The cache directory is $XDG_CACHE_HOME/trapline (or ~/.cache/trapline); a file that
 cannot be read, written or loaded is compiled anew, and one that others can write is not trusted.
 """
 
@@ -12,6 +12,7 @@ import hashlib
 import os
 import stat
 import threading
+from collections.abc import Callable
 from contextlib import suppress
 from typing import Any
 
@@ -40,10 +41,11 @@ class Compiler:
 
     # ---- from text to an object
 
-    def interpreter(self, text: str) -> bytes:
-        """The object of a module that is worth keeping."""
-        key = hashlib.sha256(f"{llvm.llvm_version_info} {self._cpu} {self._features}\n{text}".encode()).hexdigest()
-        return _cached(key) or _keep(key, self._object(text, 2, passes=False))
+    def interpreter(self, make: Callable[[int], str], hot: int) -> bytes:
+        """The object of the module `make(hot)`, which depends on nothing but our own source."""
+        what = f"{llvm.llvm_version_info} {self._cpu} {self._features} {hot} {_sources()}"
+        key = hashlib.sha256(what.encode()).hexdigest()
+        return _cached(key) or _keep(key, self._object(make(hot), 2, passes=False))
 
     def region(self, text: str) -> bytes:
         """The object of a region: a few cheap passes over its SSA form, then code generation."""
@@ -72,6 +74,19 @@ class Compiler:
             self._engine.add_object_file(llvm.object_file.ObjectFileRef.from_data(data))
             self._engine.finalize_object()
             return [self._engine.get_function_address(name) for name in names]
+
+
+def _sources() -> str:
+    """A digest of the instruction definitions, of what lowers them, and of the layouts."""
+    here = os.path.dirname(__file__)
+    above = os.path.dirname(here)
+    digest = hashlib.sha256()
+    for directory, names in ((here, os.listdir(here)), (os.path.join(above, "isa"), None), (above, ["layout.py"])):
+        for name in sorted(os.listdir(directory) if names is None else names):
+            if name.endswith(".py"):
+                with open(os.path.join(directory, name), "rb") as file:
+                    digest.update(file.read())
+    return digest.hexdigest()
 
 
 def _directory() -> str:

@@ -63,6 +63,10 @@ class Emitter:
 
     # ---- leaving
 
+    def miss(self, address: Operand, *, write: bool) -> None:
+        """End the current block: `address` is not in the array of readable (writable) pages, or misaligned."""
+        self.step()
+
     def step_if(self, bit: str) -> None:
         """Step where `bit` (an i1) is set."""
         code = self.code
@@ -206,7 +210,7 @@ class Emitter:
         hit, miss = code.label(), code.label()
         code.line(f"br i1 {code.let(f'icmp eq i64 {tag}, {wanted.name}')}, label %{hit}, label %{miss}{LIKELY}")
         code.place(miss)
-        self.step()
+        self.miss(address, write=write)
         code.place(hit)
         half = code.let(f"getelementptr i8, ptr {entry}, i64 8")
         offset = code.value(f"load i64, ptr {half}{OWN}") + address

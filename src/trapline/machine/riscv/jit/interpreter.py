@@ -15,22 +15,24 @@ from trapline.machine.riscv.isa.declare import OPS, Op
 from trapline.machine.riscv.jit import state as at
 from trapline.machine.riscv.jit.decoder import decoder
 from trapline.machine.riscv.jit.floats import DECLARATIONS, FloatEmitter
+from trapline.machine.riscv.jit.refill import refill
 from trapline.machine.riscv.jit.text import (
+    ATTRIBUTES,
+    HANDLER,
     LIKELY,
     OWN,
+    PARAMETERS,
     UNLIKELY,
     Code,
     Operand,
     Unsupported,
     Value,
+    dispatch,
     join,
+    tail,
     text,
 )
 
-ATTRIBUTES = "nounwind strictfp"
-PARAMETERS = "ptr %cpu, i64 %ip, i64 %budget, ptr %ram, i64 %delta"
-HANDLER = "define preserve_nonecc void"
-CALL = "musttail call preserve_nonecc void"
 _HOT = "@hot@"  #: stands for the number of jumps that make a place hot, until the module is put together
 
 
@@ -68,7 +70,7 @@ class Interpreted(FloatEmitter):
         out, go = code.label(), code.label()
         code.line(f"br i1 {code.let('icmp slt i64 %left, 0')}, label %{out}, label %{go}{UNLIKELY}")
         code.place(out)
-        _tail(code, "@leave_budget")
+        tail(code, "@leave_budget")
         code.place(go)
         if op.fp:
             ready = code.let(f"load i64, ptr {self.cpu(at.FP_READY)}{OWN}")
@@ -112,7 +114,11 @@ class Interpreted(FloatEmitter):
         return self._pc
 
     def step(self) -> None:
-        _tail(self.code, "@leave_step")
+        tail(self.code, "@leave_step")
+
+    def miss(self, address: Operand, *, write: bool) -> None:
+        self.code.line(f"store i64 {text(address)}, ptr {self.cpu(at.MISSED)}{OWN}")
+        tail(self.code, "@refill_write" if write else "@refill_read")
 
     def finish(self) -> None:
         """What comes after the instruction."""
@@ -130,23 +136,11 @@ class Interpreted(FloatEmitter):
 
     def _next(self) -> None:
         following = self.code.binary("add", Value(self.code, "%ip"), self.op.length // 2 * at.RECORD)
-        _dispatch(self.code, following.name, "%left")
+        dispatch(self.code, following.name, "%left")
 
 
 def _pc(code: Code, ip: str) -> Value:
     return code.value(f"add i64 {code.let(f'lshr i64 {ip}, 3')}, %delta")
-
-
-def _tail(code: Code, to: str, ip: str = "%ip", budget: str = "%budget", delta: str = "%delta") -> None:
-    """Leave the function for another of the same parameters."""
-    code.line(f"{CALL} {to}(ptr %cpu, i64 {ip}, i64 {budget}, ptr %ram, i64 {delta})")
-    code.line("ret void")
-
-
-def _dispatch(code: Code, ip: str, budget: str, delta: str = "%delta") -> None:
-    """Execute the record at `ip`."""
-    handler = code.let(f"load ptr, ptr {code.let(f'inttoptr i64 {ip} to ptr')}{OWN}")
-    _tail(code, handler, ip, budget, delta)
 
 
 def _transfer(code: Code, target: Operand, pc: Operand, budget: str) -> None:
@@ -155,7 +149,7 @@ def _transfer(code: Code, target: Operand, pc: Operand, budget: str) -> None:
     near, far = code.label(), code.label()
     code.line(f"br i1 {code.let(f'icmp eq i64 {crossed.name}, 0')}, label %{near}, label %{far}{LIKELY}")
     code.place(far)
-    _tail(code, "@goto", text(target), budget)
+    tail(code, "@goto", text(target), budget)
     code.place(near)
     ip = code.binary("shl", code.binary("sub", target, Value(code, "%delta")), 3)
     _arrive(code, ip, budget, "%delta")
@@ -171,9 +165,9 @@ def _arrive(code: Code, ip: Value, budget: str, delta: str) -> None:
     hot, go = code.label(), code.label()
     code.line(f"br i1 {code.let(f'icmp eq i32 {count}, {_HOT}')}, label %{hot}, label %{go}{UNLIKELY}")
     code.place(hot)
-    _tail(code, "@leave_hot", ip.name, budget, delta)
+    tail(code, "@leave_hot", ip.name, budget, delta)
     code.place(go)
-    _dispatch(code, ip.name, budget, delta)
+    dispatch(code, ip.name, budget, delta)
 
 
 def handler(op: Op) -> str:
@@ -189,7 +183,7 @@ def handler(op: Op) -> str:
         else:
             return m.code.function(f"{HANDLER} {name}({PARAMETERS}) {ATTRIBUTES}")
     code = Code()
-    _tail(code, "@leave_ecall" if op.name == "ecall" else "@leave_step")
+    tail(code, "@leave_ecall" if op.name == "ecall" else "@leave_step")
     return code.function(f"{HANDLER} {name}({PARAMETERS}) {ATTRIBUTES}")
 
 
@@ -214,7 +208,7 @@ def _goto() -> str:
     hit, miss = code.label(), code.label()
     code.line(f"br i1 {code.let(f'icmp eq i64 {tag}, {page.name}')}, label %{hit}, label %{miss}{LIKELY}")
     code.place(miss)
-    _tail(code, "@leave_fetch")
+    tail(code, "@leave_fetch")
     code.place(hit)
     half = code.let(f"getelementptr i8, ptr {entry}, i64 8")
     base = code.value(f"load i64, ptr {half}{OWN}")
@@ -227,7 +221,7 @@ def _goto() -> str:
 def _page_end() -> str:
     """The record beyond a page: go on in the next one."""
     code = Code()
-    _tail(code, "@goto", _pc(code, "%ip").name)
+    tail(code, "@goto", _pc(code, "%ip").name)
     return code.function(f"{HANDLER} @page_end({PARAMETERS}) {ATTRIBUTES}")
 
 
@@ -246,14 +240,14 @@ def _undecoded() -> str:
     code.place(check)
     code.line(f"br i1 {last}, label %{split}, label %{wide}{UNLIKELY}")
     code.place(split)
-    _tail(code, "@leave_step")
+    tail(code, "@leave_step")
     code.place(wide)
     raw32 = code.let(f"zext i32 {code.let(f'load i32, ptr {pointer}, align 2')} to i64")
     code.line(f"br label %{known}")
     code.place(known)
     raw = code.let(f"phi i64 [ {low.name}, %entry ], [ {raw32}, %{wide} ]")
     code.line(f"call void @decode(i64 {raw}, ptr {code.pointer(Value(code, '%ip'))})")
-    _dispatch(code, "%ip", "%budget")
+    dispatch(code, "%ip", "%budget")
     code.lines.insert(0, "entry:")
     return code.function(f"{HANDLER} @undecoded({PARAMETERS}) {ATTRIBUTES}")
 
@@ -299,7 +293,7 @@ def module(hot: int = at.HOT) -> str:
     parts += [
         _leave("leave_step", at.STEP), _leave("leave_budget", at.BUDGET), _leave("leave_hot", at.HOT_SPOT),
         _leave("leave_ecall", at.ECALL), _leave("leave_fetch", at.FETCH, pc_given=True),
-        _goto(), _page_end(), _undecoded(), decoder(),
+        _goto(), _page_end(), _undecoded(), decoder(), refill(write=False), refill(write=True),
     ]  # fmt: skip
     parts += [handler(op) for op in OPS]
     return join(parts).replace(_HOT, str(hot))

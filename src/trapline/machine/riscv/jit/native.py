@@ -17,14 +17,15 @@ from trapline.machine.contract import EXEC
 from trapline.machine.riscv import layout
 from trapline.machine.riscv import status as st
 from trapline.machine.riscv.code import decode_at, fetch
-from trapline.machine.riscv.hart import Hart
+from trapline.machine.riscv.hart import TRAPPED, Hart
 from trapline.machine.riscv.jit import state as at
 from trapline.machine.riscv.trap import ACCESS, CAUSES, ECALL_U, Trap
 
 if TYPE_CHECKING:
     from trapline.machine.riscv.jit.tiers import Tiers
 
-_PC, _BUDGET, _FRM, _FFLAGS, _MSTATUS = layout.PC, layout.BUDGET, layout.FRM, layout.FFLAGS, layout.MSTATUS
+_PC, _BUDGET, _INSTRET = layout.PC, layout.BUDGET, layout.INSTRET
+_FRM, _FFLAGS, _MSTATUS = layout.FRM, layout.FFLAGS, layout.MSTATUS
 #: MXCSR for each frm: all exceptions masked, no flag set, the rounding mode; modes that SSE lacks are never used.
 _MXCSR = tuple(0x1F80 | mode << 13 for mode in (0, 3, 1, 2, 0, 0, 0, 0))
 #: fflags for MXCSR's flags (IE DE ZE OE UE PE -> NV DZ OF UF NX).
@@ -36,7 +37,7 @@ _FLAGS = tuple(
 class NativeHart(Hart):
     """`tiers` are the machine's: several harts share what was compiled."""
 
-    __slots__ = ("_run", "_struct", "tiers")
+    __slots__ = ("_entered", "_native", "_struct", "tiers")
 
     def __init__(self, *args: Any, tiers: Tiers, **kwargs: Any) -> None:
         super().__init__(*args, **kwargs)
@@ -44,22 +45,47 @@ class NativeHart(Hart):
         self._struct = (ctypes.c_char * len(self.struct)).from_buffer(self.struct)
         self.cpu[layout.RAM_HOST] = tiers.ram_address
         self.cpu[at.HANDLERS_WORD] = tiers.handlers_address
-        self._run: Callable[[], None] = partial(tiers.run, ctypes.addressof(self._struct))
+        self._native: Callable[[], None] = partial(tiers.run, ctypes.addressof(self._struct))
+        self._entered = False
+        self.cpu[at.WALKER_WORD] = self.hosted
+
+    def run(self, budget: int) -> int:
+        """As the reference hart's; a call to the kernel is answered at once."""
+        if not self.hosted or self.watched:
+            return super().run(budget)
+        cpu = self.cpu
+        cpu[_BUDGET] = budget
+        self._enter()
+        left = cpu[_BUDGET]
+        cpu[_INSTRET] += budget - left
+        if cpu[at.REASON_WORD] == at.ECALL and left and not cpu[layout.PRIV]:
+            cpu[layout.TRAP_CAUSE], cpu[layout.TRAP_VALUE], cpu[layout.RESERVED] = ECALL_U, 0, 0
+            return TRAPPED
+        self._entered = left > 0
+        return super().run(left)
+
+    def _enter(self) -> None:
+        """Native code, from pc on, until it leaves."""
+        cpu = self.cpu
+        frm = cpu[_FRM]
+        cpu[at.FP_WORD] = cpu[_MSTATUS] & st.FS == st.FS and frm < 4
+        cpu[at.MXCSR_WORD] = _MXCSR[frm & 7]
+        self._native()
+        flags = cpu[at.MXCSR_WORD] & 63
+        if flags:
+            cpu[_FFLAGS] |= _FLAGS[flags]
 
     def _execute(self) -> None:
         cpu = self.cpu
         left = self.budget
-        cpu[_PC] = self.next
+        cpu[_PC] = self.next & st.MASK
         while True:
-            cpu[_BUDGET] = left
-            frm = cpu[_FRM]
-            cpu[at.FP_WORD] = cpu[_MSTATUS] & st.FS == st.FS and frm < 4
-            cpu[at.MXCSR_WORD] = _MXCSR[frm & 7]
-            self._run()
-            flags = cpu[at.MXCSR_WORD] & 63
-            if flags:
-                cpu[_FFLAGS] |= _FLAGS[flags]
-            left = cpu[_BUDGET]
+            if self._entered:  # `run` was in native code already
+                self._entered = False
+            else:
+                cpu[_BUDGET] = left
+                self._enter()
+                left = cpu[_BUDGET]
             pc = self.next = cpu[_PC]
             reason = cpu[at.REASON_WORD]
             if reason == at.HOT_SPOT:

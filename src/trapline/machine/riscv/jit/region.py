@@ -18,9 +18,21 @@ from collections.abc import Callable, Mapping
 from trapline.machine.riscv.isa.declare import OPS, Instruction, Op
 from trapline.machine.riscv.jit import state as at
 from trapline.machine.riscv.jit.floats import DECLARATIONS, FloatEmitter
-from trapline.machine.riscv.jit.interpreter import ATTRIBUTES, CALL, HANDLER, PARAMETERS, handler_names
+from trapline.machine.riscv.jit.interpreter import handler_names
 from trapline.machine.riscv.jit.shape import Block, Shape
-from trapline.machine.riscv.jit.text import OWN, UNLIKELY, Operand, Unsupported, Value, join, text
+from trapline.machine.riscv.jit.text import (
+    ATTRIBUTES,
+    CALL,
+    HANDLER,
+    OWN,
+    PARAMETERS,
+    UNLIKELY,
+    Operand,
+    Unsupported,
+    Value,
+    join,
+    text,
+)
 
 MAX_RETURNS = 12  #: blocks that an indirect jump is compared with
 _INDEX = {name: index for index, name in enumerate(handler_names())}

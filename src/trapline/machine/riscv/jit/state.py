@@ -36,6 +36,11 @@ RAM_HOST, RAM_BASE = 8 * layout.RAM_HOST, 8 * layout.RAM_BASE
 TLB_READ, TLB_WRITE, TLB_CODE = 8 * layout.TLB_READ, 8 * layout.TLB_WRITE, 8 * layout.TLB_CODE
 #: Words of the CPU struct's native part.
 REASON_WORD, MXCSR_WORD, FP_WORD, HANDLERS_WORD = _NATIVE, _NATIVE + 1, _NATIVE + 2, _NATIVE + 3
+MISSED_WORD, WALKER_WORD, WALKS_WORD = _NATIVE + 4, _NATIVE + 5, _NATIVE + 6
 REASON, MXCSR = 8 * REASON_WORD, 8 * MXCSR_WORD
 FP_READY = 8 * FP_WORD  #: not 0: floating point may run natively (mstatus.FS is dirty)
 HANDLERS = 8 * HANDLERS_WORD  #: address of the table of the interpreter's handlers
+MISSED = 8 * MISSED_WORD  #: the virtual address that an array had no entry for
+WALKER = 8 * WALKER_WORD  #: not 0: native code may walk the tables (user mode of a hosted hart, nothing protected or watched)
+WALKS = 8 * WALKS_WORD  #: entries that native walks have read
+SATP, PRIV, RAM_SIZE = 8 * layout.SATP, 8 * layout.PRIV, 8 * layout.RAM_SIZE

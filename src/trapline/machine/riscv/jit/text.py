@@ -129,3 +129,23 @@ class Code:
 
 def join(parts: Any) -> str:
     return "\n".join(parts) + "\n" + METADATA
+
+
+# ---- handlers: functions that end in a jump to another of the same parameters
+
+ATTRIBUTES = "nounwind strictfp"
+PARAMETERS = "ptr %cpu, i64 %ip, i64 %budget, ptr %ram, i64 %delta"
+HANDLER = "define preserve_nonecc void"
+CALL = "musttail call preserve_nonecc void"
+
+
+def tail(code: Code, to: str, ip: str = "%ip", budget: str = "%budget", delta: str = "%delta") -> None:
+    """Leave the function for another of the same parameters."""
+    code.line(f"{CALL} {to}(ptr %cpu, i64 {ip}, i64 {budget}, ptr %ram, i64 {delta})")
+    code.line("ret void")
+
+
+def dispatch(code: Code, ip: str, budget: str, delta: str = "%delta") -> None:
+    """Execute the record at `ip`."""
+    handler = code.let(f"load ptr, ptr {code.let(f'inttoptr i64 {ip} to ptr')}{OWN}")
+    tail(code, handler, ip, budget, delta)

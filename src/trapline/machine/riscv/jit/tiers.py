@@ -28,14 +28,14 @@ MAX_REGIONS = 4096
 
 
 class Tiers:
-    """`background`: compile regions on a thread; else at once, as tests want it. `hot`: jumps that make a place hot; 0: none."""
+    """`background`: compile regions on a thread; else at once, as tests do. `hot`: jumps that make a place hot, 0 for none."""
 
     def __init__(self, ram: Ram, *, background: bool = True, hot: int = at.HOT) -> None:
         self._ram = ram
         self._anchor = ctypes.c_char.from_buffer(ram.mem)  # keeps the mapping, and tells where it is
         self.ram_address = ctypes.addressof(self._anchor)
         self._compiler = Compiler()
-        data = self._compiler.interpreter(interpreter.module(hot))
+        data = self._compiler.interpreter(interpreter.module, hot)
         run, fill = self._compiler.load(data, "run", "handlers")
         names = interpreter.handler_names()
         self._handlers = (ctypes.c_uint64 * len(names))()

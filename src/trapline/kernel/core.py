@@ -12,6 +12,7 @@ from typing import TYPE_CHECKING, Any
 from trapline.abi.arch import ABIS
 from trapline.abi.errno import EAGAIN, EEXIST
 from trapline.kernel.sync import park
+from trapline.kernel.sync.park import WaitQueue
 from trapline.kernel.sync.timers import Timers
 
 if TYPE_CHECKING:
@@ -68,6 +69,10 @@ class Kernel:
         self.boot_realtime_ns: int = clock.realtime_ns()
         self.boot_monotonic_ns: int = clock.monotonic_ns()
         self.log_lines: list[tuple[int, str]] = []  #: (ns since boot, text), the last LOG_LINES
+        self.log_dropped = 0  #: how many lines came before them
+        self.log_wait = WaitQueue()  #: syslog(2) waits here for a line
+        self.log_read = self.log_partial = 0  #: up to which line, and byte of it, SYSLOG_ACTION_READ has come
+        self.log_cleared = 0  #: up to which line SYSLOG_ACTION_CLEAR has hidden
         self._log_sink = log
         self._logged: set[object] = set()
         self._last_tid = 0
@@ -80,6 +85,9 @@ class Kernel:
         self.log_lines.append((self.clock.monotonic_ns() - self.boot_monotonic_ns, message))
         if len(self.log_lines) > LOG_LINES:
             del self.log_lines[0]
+            self.log_dropped += 1
+        if self.log_wait.waiters:
+            self.log_wait.wake_all()
         if self._log_sink is not None:
             self._log_sink(message)
 

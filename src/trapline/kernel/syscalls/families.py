@@ -19,6 +19,7 @@ from trapline.kernel.syscalls import (  # noqa: F401
     ioctl,
     kcmp,
     kill,
+    klog,
     limits,
     link,
     membarrier,

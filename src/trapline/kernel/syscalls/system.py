@@ -1,18 +1,17 @@
-"""The machine and the system as a program sees them: uname, sysinfo, host name, random numbers, the kernel log."""
+"""The machine and the system as a program sees them: uname, sysinfo, host name, random numbers."""
 
 from __future__ import annotations
 
 import struct
 from typing import TYPE_CHECKING, Annotated
 
-from trapline.abi.capability import CAP_SYS_ADMIN, CAP_SYS_PACCT, CAP_SYSLOG
+from trapline.abi.capability import CAP_SYS_ADMIN, CAP_SYS_PACCT
 from trapline.abi.errno import EINVAL, ENOSYS, EPERM
 from trapline.kernel.fs.proc.system import load_averages
 from trapline.kernel.syscalls.declare import Arg, Int, Path, Size, UserPtr, syscall
 from trapline.kernel.uts import NAME_MAX, RELEASE, SYSNAME, VERSION
 
 if TYPE_CHECKING:
-    from trapline.kernel.core import Kernel
     from trapline.kernel.task.task import Task
 
 UTS_FIELD = 65
@@ -119,32 +118,3 @@ def sys_acct(task: Task, filename: Path) -> int:
     if not task.creds.has_cap(CAP_SYS_PACCT):
         raise EPERM
     raise ENOSYS
-
-
-@syscall("syslog")
-def sys_syslog(task: Task, kind: Int, bufp: UserPtr, length: Int) -> int:
-    """syslog(2): read the kernel log.
-
-    Partial: actions 2 and 4 behave as 3 (nothing is consumed); console levels are accepted without effect.
-    """
-    if kind not in (3, 10) and not task.creds.has_cap(CAP_SYSLOG):
-        raise EPERM
-    if kind in (2, 3, 4):
-        if length < 0 or not bufp:
-            raise EINVAL
-        text = log_text(task.kernel)[-length:] if length else b""
-        task.mm.write(bufp, text)
-        return len(text)
-    if kind == 10:
-        return 1 << 18
-    if kind == 9:
-        return len(log_text(task.kernel))
-    if kind in (0, 1, 5, 6, 7, 8):
-        return 0
-    raise EINVAL
-
-
-def log_text(kernel: Kernel) -> bytes:
-    """The kernel log as dmesg(1) expects it."""
-    lines = [f"<6>[{ns / 1e9:12.6f}] {text}\n" for ns, text in kernel.log_lines]
-    return "".join(lines).encode(errors="replace")

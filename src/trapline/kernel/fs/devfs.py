@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from typing import TYPE_CHECKING, Any
 
-from trapline.abi.mount import MS_NODEV, MS_NOEXEC, MS_NOSUID
+from trapline.abi.mount import MS_NODEV, MS_NOEXEC, MS_NOSUID, MS_RELATIME
 from trapline.abi.stat import S_IFCHR, makedev
 from trapline.kernel.fs.tmpfs import TmpFs
 
@@ -60,7 +60,7 @@ def make_devfs(vfs: Vfs, source: bytes, options: dict[bytes, bytes], task: Any) 
 
 def mount_dev(vfs: Vfs, at: Path, pts: SuperBlock) -> None:
     """Mount /dev at `at`, with the pseudo-terminals `pts` and a tmpfs for shm_open(3) in it."""
-    dev = vfs.mount(vfs.new_mount(DevFs(vfs), b"devtmpfs", MS_NOSUID | MS_NOEXEC), at)
+    dev = vfs.mount(vfs.new_mount(DevFs(vfs), b"devtmpfs", MS_NOSUID | MS_NOEXEC | MS_RELATIME), at)
     root = type(at)(dev, dev.root)
-    vfs.mount(vfs.new_mount(pts, b"devpts", MS_NOSUID | MS_NOEXEC), vfs.resolve(root, root, b"pts"))
-    vfs.mount(vfs.new_mount(TmpFs(vfs), b"tmpfs", MS_NOSUID | MS_NODEV), vfs.resolve(root, root, b"shm"))
+    vfs.mount(vfs.new_mount(pts, b"devpts", MS_NOSUID | MS_NOEXEC | MS_RELATIME), vfs.resolve(root, root, b"pts"))
+    vfs.mount(vfs.new_mount(TmpFs(vfs), b"tmpfs", MS_NOSUID | MS_NODEV | MS_RELATIME), vfs.resolve(root, root, b"shm"))

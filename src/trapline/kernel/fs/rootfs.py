@@ -23,7 +23,7 @@ from collections.abc import Callable, Iterable, Mapping
 from typing import TYPE_CHECKING, Any, NamedTuple
 
 from trapline.abi.errno import ENOENT, ENOTDIR, Errno
-from trapline.abi.mount import MS_NODEV, MS_NOSUID, MS_RDONLY, TMPFS_MAGIC
+from trapline.abi.mount import MS_NODEV, MS_NOSUID, MS_RDONLY, MS_RELATIME, TMPFS_MAGIC
 from trapline.abi.stat import S_IFDIR, S_IFMT
 from trapline.kernel.drivers.hostfs import Descriptors, HostFs, host_homes, is_directory
 from trapline.kernel.fs.file import DirectoryFile
@@ -107,7 +107,7 @@ def build_root(
     else:
         lower = _archive_lower(vfs, root, kernel.log)
     overlay = OverlayFs(vfs, lower)
-    vfs.mount_root(overlay, b"overlay")
+    vfs.mount_root(overlay, b"overlay", MS_RELATIME)
     for each in [parse_bind(text) for text in binds] + [_self_bind(path) for path in rw]:
         bind_host(vfs, each, fds)
         if cwd is not None and _is_within(_bytes(cwd), each.target):
@@ -138,7 +138,7 @@ def bind_host(vfs: Vfs, bind: Bind, fds: Descriptors) -> None:
         at = vfs.makedirs(bind.target)
     else:
         at = _make_file(vfs, bind.target)
-    flags = MS_NOSUID | MS_NODEV | (MS_RDONLY if bind.read_only else 0)
+    flags = MS_NOSUID | MS_NODEV | MS_RELATIME | (MS_RDONLY if bind.read_only else 0)
     vfs.mount(vfs.new_mount(sb, bind.source, flags), vfs.crossed(at))
 
 

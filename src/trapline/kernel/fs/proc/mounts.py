@@ -55,10 +55,11 @@ def mountinfo(task: Any) -> bytes:
         sb = mount.sb
         parent = mount.parent.ident if mount.parent is not None else mount.ident - 1
         lines.append(
-            b"%d %d %d:%d %b %b %b - %b %b %b%b\n"
+            b"%d %d %d:%d %b %b %b%b - %b %b %b%b\n"
             % (
                 mount.ident, parent, major(sb.dev), minor(sb.dev), escape(_inner_root(mount)), escape(name),
-                _options(mount.flags), sb.fstype, escape(mount.source), b"ro" if sb.read_only else b"rw", sb.options,
+                _options(mount.flags), b" unbindable" if mount.unbindable else b"", sb.fstype, escape(mount.source),
+                b"ro" if sb.read_only else b"rw", sb.options,
             )
         )  # fmt: skip
     return b"".join(lines)

@@ -8,7 +8,7 @@ import sys
 import traceback
 from pathlib import Path
 
-from .engine import HANG_S, Report, Target, fuzz, time_limit
+from .engine import HANG_S, Report, Target, best, fuzz, time_limit
 from .targets import TARGETS
 
 CORPUS = Path(__file__).parent / "corpus"
@@ -24,6 +24,17 @@ def save(directory: Path, data: bytes, prefix: str = "") -> Path:
     path = directory / (prefix + hashlib.sha256(data).hexdigest()[:16])
     path.write_bytes(data)
     return path
+
+
+def prune(target: Target, count: int) -> int:
+    """Leave at most `count` inputs in the corpus of a target."""
+    directory = CORPUS / target.name
+    keep = {save(directory, data) for data in best(target, corpus_of(target.name), count)}
+    for path in directory.glob("*"):
+        if path not in keep:
+            path.unlink()
+    print(f"{target.name}: {len(keep)} inputs kept")
+    return 0
 
 
 def replay(target: Target, files: list[Path]) -> int:
@@ -62,6 +73,7 @@ def main() -> int:
     parser.add_argument("--seconds", type=float, default=10.0, help="time limit (default: 10)")
     parser.add_argument("--inputs", type=int, help="most inputs (default: no limit)")
     parser.add_argument("--save", action="store_true", help="add inputs that reach new edges to tests/fuzz/corpus/NAME")
+    parser.add_argument("--prune", type=int, metavar="N", help="fuzz nothing: keep only the N inputs of the corpus that reach most")
     parser.add_argument("--crashes", type=Path, default=Path(), metavar="DIR", help="where to save crashing inputs (default: here)")
     args = parser.parse_args()
     status = 0
@@ -70,6 +82,9 @@ def main() -> int:
         try:
             if args.files:
                 status |= replay(target, args.files)
+                continue
+            if args.prune is not None:
+                status |= prune(target, args.prune)
                 continue
             report = fuzz(target, corpus_of(name), seed=args.seed, seconds=args.seconds, inputs=args.inputs)
             if args.save:

@@ -280,6 +280,79 @@ def sockets() -> Target:
     )  # fmt: skip
 
 
+# ---- filters
+
+
+def _reference(program: list[tuple[int, int, int, int]], data: list[int], length: int) -> int:
+    """What a checked classic BPF program returns, from the fields of its instructions (linux/bpf_common.h) and no tables."""
+    a = x = at = 0
+    memory = [0] * 16
+    for _ in program:
+        code, true, false, k = program[at]
+        at += 1
+        kind, mode, operand = code & 7, code & 0xE0, x if code & 8 else k
+        if kind in (0, 1):
+            value = {0x00: k, 0x20: data[k >> 2 if mode == 0x20 else 0], 0x60: memory[k & 15], 0x80: length}[mode]
+            a, x = (value, x) if kind == 0 else (a, value)
+        elif kind in (2, 3):
+            memory[k] = a if kind == 2 else x
+        elif kind == 4:
+            op = code & 0xF0
+            if op == 0x30 and not operand:
+                return 0
+            a = {
+                0x00: a + operand, 0x10: a - operand, 0x20: a * operand, 0x30: a // (operand or 1), 0x40: a | operand,
+                0x50: a & operand, 0x60: a << (operand & 31), 0x70: a >> (operand & 31), 0x80: -a, 0xA0: a ^ operand,
+            }[op] % (1 << 32)  # fmt: skip
+        elif kind == 5:
+            op = code & 0xF0
+            taken = {0x10: a == operand, 0x20: a > operand, 0x30: a >= operand, 0x40: a & operand}.get(op)
+            at += k if op == 0 else true if taken else false
+        elif kind == 6:
+            return a if code & 0x10 else k
+        else:
+            a, x = (x, x) if code & 0x80 else (a, a)
+    raise AssertionError("a program that was checked does not end")
+
+
+def bpf() -> Target:
+    """The input: instructions of a seccomp(2) filter. What the checker takes ends as another interpreter says, and is installed."""
+    from trapline.abi.seccomp import SOCK_FILTER
+    from trapline.kernel.bpf import classic
+
+    world = World()
+    data = [39, 0xC000_003E, 0x1234, 0, *range(1, 13)]
+
+    def run(code: bytes) -> None:
+        program = list(SOCK_FILTER.iter_unpack(code[: len(code) // 8 * 8][:4096]))
+        with suppress(Errno):
+            classic.check(program, len(data))
+            got, wanted = classic.run(program, data, 64), _reference(program, data, 64)
+            if got != wanted:
+                raise AssertionError(f"{program}: {got:#x} instead of {wanted:#x}")
+        world.fresh()
+        world.put(MORE, code[:4096])
+        world.put(DATA, struct.pack("<H6xQ", len(program), MORE))
+        world.call("prctl", 38, 1, 0, 0, 0)
+        if world.call("seccomp", 1, 0, DATA) == 0:
+            for name in ("getpid", "mmap", "seccomp", "write"):
+                world.call(name, 0, 1, 2, 3, 4, 5)
+            world.respawn()
+
+    def program(*instructions: tuple[int, int, int, int]) -> bytes:
+        return b"".join(SOCK_FILTER.pack(*each) for each in instructions)
+
+    load, allow, kill, error = (0x20, 0, 0, 0), (6, 0, 0, 0x7FFF_0000), (6, 0, 0, 0), (6, 0, 0, 0x5_0001)
+    seeds = [
+        program(load, (0x15, 0, 1, 39), allow, error),
+        program((0x20, 0, 0, 4), (0x15, 1, 0, 0xC000_003E), kill, (0x20, 0, 0, 16), (2, 0, 0, 3), (0x60, 0, 0, 3), (0x16, 0, 0, 0)),
+        program((1, 0, 0, 7), (0x80, 0, 0, 0), (0x0C, 0, 0, 0), (0x3C, 0, 0, 0), (0x84, 0, 0, 0), (7, 0, 0, 0), (0x1D, 0, 1, 0), allow, kill),
+        program((0x81, 0, 0, 0), (0x87, 0, 0, 0), (0x64, 0, 0, 4), (0xA4, 0, 0, 99), (0x25, 0, 1, 5), (5, 0, 0, 1), (6, 0, 0, 3 << 16), allow),
+    ]
+    codes = [*range(0, 0x100, 4), 1, 0x61, 0x81, 2, 3, 6, 0x16, 7, 0x87, 5, 0x15, 0x1D, 0x25, 0x2D, 0x35, 0x3D, 0x45, 0x4D]
+    return Target("bpf", "programs of seccomp(2)", run, seeds, [SOCK_FILTER.pack(each, 0, 1, each & 15) for each in codes], world.close)
+
+
 # ---- archives
 
 
@@ -389,5 +462,5 @@ def calls() -> Target:
 
 
 TARGETS: dict[str, Callable[[], Target]] = {
-    make.__name__: make for make in (elf, script, walk, frame, ioctl, sockets, tar, cli, calls)
+    make.__name__: make for make in (elf, script, walk, frame, ioctl, sockets, bpf, tar, cli, calls)
 }

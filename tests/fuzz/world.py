@@ -7,7 +7,8 @@ user mode; a task that has died is replaced; a call that waits is given up, as a
 from __future__ import annotations
 
 import sys
-from collections.abc import Sequence
+from collections.abc import Iterator, Sequence
+from contextlib import contextmanager
 from typing import Any
 
 from trapline import Kernel
@@ -47,12 +48,8 @@ class World:
 
     def fresh(self) -> None:
         """Before an input: a live task without descriptors of its own, an empty area, an empty current directory. Not traced."""
-        trace = sys.gettrace()
-        sys.settrace(None)
-        try:
+        with _untraced():
             self._fresh()
-        finally:
-            sys.settrace(trace)
 
     def _fresh(self) -> None:
         if self._calls > _MAX_CALLS:
@@ -73,9 +70,10 @@ class World:
         self.put(AREA, bytes(len(name)))
 
     def respawn(self) -> None:
-        """The task became useless (its memory, its limits): another one."""
-        self.task = self.kernel.spawn(["/bin/true"]).leader
-        self.call("mmap", AREA, AREA_PAGES * PAGE, 3, 0x32, 0xFFFF_FFFF, 0)
+        """The task became useless (its memory, its limits): another one. Not traced."""
+        with _untraced():
+            self.task = self.kernel.spawn(["/bin/true"]).leader
+            self.call("mmap", AREA, AREA_PAGES * PAGE, 3, 0x32, 0xFFFF_FFFF, 0)
 
     def put(self, address: int, data: bytes) -> None:
         """Store what fits; where the area, or the task, is gone: nothing."""
@@ -131,6 +129,17 @@ class World:
         exits.exit_group(other, 9)
         READY.clear()
         self.kernel.system.loop._work(other)
+
+
+@contextmanager
+def _untraced() -> Iterator[None]:
+    """What happens inside is no coverage of the input's."""
+    trace = sys.gettrace()
+    sys.settrace(None)
+    try:
+        yield
+    finally:
+        sys.settrace(trace)
 
 
 def cut(data: bytes, sizes: Sequence[int]) -> list[bytes]:

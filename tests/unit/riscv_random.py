@@ -125,7 +125,7 @@ def elf(text: bytes, data: bytes) -> bytes:
     text_end = header + (-(-len(text) // 4096) * 4096)
     e = _PACKED_E.pack(b"\x7fELF\2\1\1", 2, 243, 1, CODE, 64, 0, 5, 64, 56, 2, 0, 0, 0)
     p = _PACKED_P.pack(1, 5, header, CODE, CODE, len(text), len(text), 4096)
-    p += _PACKED_P.pack(1, 6, text_end, DATA, DATA, len(data), 4096, 4096)
+    p += _PACKED_P.pack(1, 6, text_end, DATA, DATA, len(data), max(4096, len(data)), 4096)
     return (e + p).ljust(header, b"\0") + text.ljust(text_end - header, b"\0") + data
 
 

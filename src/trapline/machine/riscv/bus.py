@@ -24,6 +24,14 @@ class BusError(Exception):
     """Nothing answers at this physical address, or not to this kind of access."""
 
 
+class Halt(Exception):
+    """A device ends the machine: raised by its `write`, it leaves `Hart.run`, with the store done and the pc behind it."""
+
+    def __init__(self, status: int) -> None:
+        super().__init__(status)
+        self.status = status
+
+
 class Device(Protocol):
     @property
     def size(self) -> int:

@@ -19,7 +19,7 @@ from operator import length_hint
 from trapline.machine.riscv import layout as at
 from trapline.machine.riscv import status as st
 from trapline.machine.riscv import trap
-from trapline.machine.riscv.bus import Bus
+from trapline.machine.riscv.bus import Bus, Halt
 from trapline.machine.riscv.code import Code, Page, Place, decode_at, fetch, step
 from trapline.machine.riscv.floats import Floats
 from trapline.machine.riscv.pmp import Pmp
@@ -35,8 +35,8 @@ class Hart(Triggers, Floats):
     """`hartid`: its number. `time`: what the time CSR reads."""
 
     __slots__ = (
-        "_ticks", "budget", "bus", "bytes_", "code", "cpu", "fs", "hosted", "pages", "pmp", "stores", "struct", "time", "tlb",
-        "tlb_read", "tlb_write", "traps_taken", "views",
+        "_ticks", "budget", "bus", "bytes_", "code", "cpu", "fs", "granted", "hosted", "pages", "pmp", "stores", "struct",
+        "time", "tlb", "tlb_read", "tlb_write", "traps_taken", "views",
     )  # fmt: skip
 
     def __init__(
@@ -77,7 +77,7 @@ class Hart(Triggers, Floats):
         self.waiting = False
         self.watched = frozenset()
         self.at = self.next = pc
-        self.budget = 0
+        self.budget = self.granted = 0
         self._ticks: Iterator[int] = iter(range(0))
         self.pmp.update()
         self.tlb.flush()
@@ -98,7 +98,8 @@ class Hart(Triggers, Floats):
         """Execute at most `budget` instructions: BUDGET, TRAPPED (hosted only) or WAITING (in wfi, nothing pending)."""
         cpu = self.cpu
         self.next = cpu[at.PC]
-        self.budget = budget
+        self.budget = self.granted = budget
+        self._ticks = iter(range(budget))
         while self.budget > 0:
             if not self.hosted and self._interrupted():
                 continue
@@ -115,6 +116,10 @@ class Hart(Triggers, Floats):
                     return TRAPPED
                 trap.take(self, raised.cause, raised.value & st.MASK, self.at)
                 self.next = cpu[at.PC]
+            except Halt:
+                self._count(0)
+                cpu[at.PC], cpu[at.RESERVED] = self.next & st.MASK, 0
+                raise
         cpu[at.PC], cpu[at.RESERVED] = self.next & st.MASK, 0
         return WAITING if self.waiting else BUDGET
 
@@ -154,6 +159,10 @@ class Hart(Triggers, Floats):
         self.cpu[at.INSTRET] += self.budget - left - lost
         self.budget = left
         self._ticks = iter(range(left))
+
+    def consumed(self) -> int:
+        """Instructions taken off the budget since the run began, those that trapped and the present one included."""
+        return self.granted - length_hint(self._ticks)
 
     def instret(self) -> int:
         """Instructions retired before the one being executed."""

@@ -10,6 +10,7 @@ from __future__ import annotations
 from trapline.machine.riscv.walk import Leaf
 
 GLOBAL = -1  #: in place of an ASID: entries that all address spaces share
+_FEW_BYTES = 64 << 12  #: ranges up to here are looked up page by page
 Key = tuple[int, int, int]  #: page number in units of its size, log2 of that size, ASID or GLOBAL
 
 
@@ -64,6 +65,12 @@ class Tlb:
     def flush_range(self, start: int, end: int, asid: int) -> None:
         """Forget what an address space has of [start, end)."""
         self.flushes += 1
+        if end - start <= _FEW_BYTES:
+            for va in range(start, end, 4096):
+                for shift in self._shifts:
+                    page = va >> shift
+                    self._sets[page & self._mask].pop((page, shift, asid), None)
+            return
         for entries in self._sets:
             for key in [key for key in entries if key[2] == asid and _overlaps(key, start, end)]:
                 del entries[key]

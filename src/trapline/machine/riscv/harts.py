@@ -1,0 +1,94 @@
+"""Several harts that share memory and time, deterministic to the instruction.
+
+They take turns, a span of instructions each; an instruction takes one unit of virtual time, on every hart at once, so
+after a round in which each has run n instructions the time is n units later. `time` and mtime count ticks of `PER_TICK`
+units. A span ends no later than the next deadline, so a timer's interrupt lands on the same instruction in every run,
+whatever tier executes it.
+
+Invariants:
+- devices see the same time as the hart that asks them; between rounds, all have seen the same;
+- when every hart waits in wfi, time jumps to the next deadline; without one, nothing but the outside can wake them (`IDLE`).
+"""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+from functools import partial
+
+from trapline.machine.riscv import layout as at
+from trapline.machine.riscv import status as st
+from trapline.machine.riscv.bus import Bus, Halt
+from trapline.machine.riscv.code import Code
+from trapline.machine.riscv.hart import WAITING, Hart
+
+PER_TICK = 100  #: instructions per tick: 1 GHz harts and a 10 MHz clock
+QUANTUM = 1000  #: instructions of a hart's turn
+SPENT, IDLE, HALTED = 0, 1, 2  #: why `run` returned
+
+
+class Harts:
+    """`count` harts on one bus. `make` builds one, of any tier, from the arguments of `Hart`."""
+
+    def __init__(self, bus: Bus, count: int = 1, *, make: Callable[..., Hart] = Hart, quantum: int = QUANTUM) -> None:
+        if not 1 <= count <= 64 or quantum < 1:
+            raise ValueError(f"{count} harts with turns of {quantum} instructions: 1 to 64 harts, of at least one")
+        self.bus = bus
+        self.quantum = quantum
+        self._turn = -1  # number of the hart that is running
+        self.elapsed = 0  #: units of time at the start of this round
+        self.halt: Halt | None = None
+        #: of devices that do something by themselves: the tick of the next time they will, or None
+        self.deadlines: list[Callable[[], int | None]] = []
+        self.advance: list[Callable[[], None]] = []  #: called after each round: devices look at the time
+        code = Code(bus)
+        self.each = [make(bus, code, hartid=n, time=partial(self._now, n)) for n in range(count)]
+
+    def now(self) -> int:
+        """mtime, in ticks, between rounds or for the hart that is running."""
+        return self._now(self._turn) if self._turn >= 0 else self.elapsed // PER_TICK
+
+    def _now(self, n: int) -> int:
+        spent = self.each[n].consumed() if n == self._turn else 0
+        return (self.elapsed + spent) // PER_TICK
+
+    def run(self, budget: int) -> int:
+        """Let `budget` units of time pass: SPENT, or less if all wait for nothing (IDLE) or a device ended it (HALTED)."""
+        while budget > 0:
+            span = min(budget, self._span())
+            waiting = self._round(span)
+            if self.halt is not None:
+                return HALTED
+            if waiting:
+                ahead = self._next_deadline()
+                if ahead is None:
+                    return IDLE
+                span = max(span, min(budget, ahead - self.elapsed))
+            self.elapsed += span
+            budget -= span
+            for each in self.advance:
+                each()
+        return SPENT
+
+    def _round(self, span: int) -> bool:
+        """Everybody's turn; whether all of them wait."""
+        waiting = True
+        for n, hart in enumerate(self.each):
+            self._turn = n
+            try:
+                waiting &= hart.run(span) == WAITING
+            except Halt as halt:
+                self.halt = halt
+            self._turn = -1
+            if self.halt is not None:
+                return False
+        return waiting
+
+    def _span(self) -> int:
+        ahead = self._next_deadline()
+        return self.quantum if ahead is None else min(self.quantum, ahead - self.elapsed)
+
+    def _next_deadline(self) -> int | None:
+        """The first time after now, in units, at which a device or a supervisor timer will act."""
+        ticks = [tick for source in self.deadlines if (tick := source()) is not None]
+        ticks += [hart.cpu[at.STIMECMP] for hart in self.each if hart.cpu[at.MENVCFG] & st.STCE]
+        return min((tick * PER_TICK for tick in ticks if tick * PER_TICK > self.elapsed and tick != st.MASK), default=None)

@@ -1,0 +1,129 @@
+"""Several harts: turns, virtual time, interrupts on exact instructions, atomics between them; the bus and its devices."""
+
+from __future__ import annotations
+
+import pytest
+from riscv_util import BASE, put
+
+from trapline.machine.ram import Ram
+from trapline.machine.riscv import layout as at
+from trapline.machine.riscv import status as st
+from trapline.machine.riscv import trap as t
+from trapline.machine.riscv.bus import Bus, BusError, Halt
+from trapline.machine.riscv.csr import NUMBERS
+from trapline.machine.riscv.harts import HALTED, IDLE, PER_TICK, SPENT, Harts
+
+COUNTER, FINISHER = BASE + 0x8000, 0x10_0000
+
+
+class Finisher:
+    size = 4
+
+    def read(self, offset: int, size: int) -> int:
+        raise BusError
+
+    def write(self, offset: int, size: int, value: int) -> None:
+        raise Halt(value)
+
+
+def several(count: int, quantum: int = 1000) -> Harts:
+    harts = Harts(Bus(Ram(4 << 20), BASE), count, quantum=quantum)
+    harts.bus.attach(FINISHER, Finisher())
+    for hart in harts.each:
+        hart.reset(BASE)
+        hart.xs[10] = COUNTER
+    return harts
+
+
+LR_SC = [("lr.w", {"rd": 5, "rs1": 10}), ("addi", {"rd": 5, "rs1": 5, "imm": 1}), ("sc.w", {"rd": 6, "rs1": 10, "rs2": 5}),
+         ("bne", {"rs1": 6, "imm": -12}), ("addi", {"rd": 7, "rs1": 7, "imm": 1}), ("jal", {"imm": -20})]  # fmt: skip
+AMO = [("addi", {"rd": 6, "imm": 1}), ("amoadd.w", {"rd": 5, "rs1": 10, "rs2": 6}), ("addi", {"rd": 7, "rs1": 7, "imm": 1}), ("jal", {"imm": -8})]
+
+
+@pytest.mark.parametrize("program", [LR_SC, AMO], ids=["lr and sc", "amo"])
+@pytest.mark.parametrize("quantum", [7, 64, 1000])
+def test_counter_that_all_increment_loses_nothing(program: list[tuple[str, dict[str, int]]], quantum: int) -> None:
+    harts = several(3, quantum)
+    put(harts.each[0], *program)
+    assert harts.run(5000) == SPENT
+    done = sum(hart.xs[7] for hart in harts.each)
+    assert done > 0
+    assert 0 <= harts.bus.read(COUNTER, 4) - done <= 3  # one that stored and has not counted it
+
+
+def test_two_runs_are_the_same_to_the_last_register() -> None:
+    def state() -> list[bytes]:
+        harts = several(2)
+        put(harts.each[0], *LR_SC)
+        harts.run(12345)
+        return [bytes(hart.struct) for hart in harts.each]
+
+    assert state() == state()
+
+
+def test_time_is_the_instructions_that_passed() -> None:
+    harts = several(1)
+    put(harts.each[0], *([0x13] * 250), ("csrrs", {"rd": 5, "csr": NUMBERS["time"]}), ("jal", {}))
+    harts.run(1000)
+    assert (harts.each[0].xs[5], harts.now()) == (251 // PER_TICK, 1000 // PER_TICK)
+
+
+def test_supervisor_timer_interrupts_the_same_instruction_whatever_the_quantum() -> None:
+    found = set()
+    for quantum in (1, 33, 1000):
+        harts = several(1, quantum)
+        hart = harts.each[0]
+        put(hart, ("addi", {"rd": 7, "rs1": 7, "imm": 1}), ("jal", {"imm": -4}))
+        put(hart, ("jal", {}), at_=BASE + 0x100)
+        cpu = hart.cpu
+        cpu[at.MTVEC], cpu[at.MENVCFG], cpu[at.STIMECMP] = BASE + 0x100, st.STCE, 5
+        cpu[at.MIE] = st.STIP
+        cpu[at.MSTATUS] |= st.MIE
+        harts.run(800)
+        assert cpu[at.MCAUSE] == t.INTERRUPT | t.STI
+        found.add((hart.xs[7], cpu[at.MEPC]))
+    assert found == {(5 * PER_TICK // 2, BASE)}
+
+
+def test_waiting_harts_skip_to_the_deadline_or_are_idle() -> None:
+    harts = several(2)
+    put(harts.each[0], ("wfi", {}), ("jal", {}))
+    assert harts.run(10_000) == IDLE
+    wake = []
+    harts.deadlines.append(lambda: 777)
+    harts.advance.append(lambda: wake.append(harts.now()))
+    assert harts.run(PER_TICK * 777) == SPENT
+    assert wake[-1] == 777
+    assert max(hart.cpu[at.INSTRET] for hart in harts.each) < 10
+
+
+def test_device_that_halts_leaves_the_store_done() -> None:
+    harts = several(1)
+    hart = harts.each[0]
+    hart.xs[11] = FINISHER
+    put(hart, ("addi", {"rd": 12, "imm": 42}), ("sw", {"rs1": 11, "rs2": 12}), 0x13)
+    assert harts.run(100) == HALTED
+    assert harts.halt is not None
+    assert (harts.halt.status, hart.cpu[at.PC], hart.cpu[at.INSTRET]) == (42, BASE + 8, 2)
+
+
+def test_device_sees_aligned_accesses_and_the_rest_faults() -> None:
+    harts = several(1)
+    hart = harts.each[0]
+    for address, cause in ((FINISHER, t.LOAD_ACCESS), (FINISHER + 1, t.LOAD_MISALIGNED), (FINISHER + 4, t.LOAD_ACCESS)):
+        with pytest.raises(t.Trap) as caught:
+            hart.load(address, 4)
+        assert caught.value.cause == cause
+    with pytest.raises(t.Trap) as caught:
+        hart.amo("add", FINISHER, 4, 1)
+    assert caught.value.cause == t.STORE_ACCESS
+    with pytest.raises(ValueError, match="taken"):
+        harts.bus.attach(FINISHER + 3, Finisher())
+    with pytest.raises(ValueError, match="taken"):
+        harts.bus.attach(BASE - 1, Finisher())
+
+
+@pytest.mark.parametrize(("count", "quantum"), [(0, 1), (65, 1), (1, 0)])
+def test_impossible_numbers_are_refused(count: int, quantum: int) -> None:
+    with pytest.raises(ValueError):
+        Harts(Bus(Ram(4 << 20), BASE), count, quantum=quantum)

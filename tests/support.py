@@ -170,6 +170,20 @@ def have(*programs: str) -> str | None:
     return f"not installed: {', '.join(missing)}" if missing else None
 
 
+RISCV_GCC, RISCV_QEMU = "riscv64-linux-gnu-gcc", "qemu-riscv64"
+
+
+def riscv_tests() -> str:
+    """What TRAPLINE_TEST_RISCV asks for: "quick" (the default), "all", or "" for none."""
+    wanted = os.environ.get("TRAPLINE_TEST_RISCV", "quick")
+    return {"0": "", "1": "quick"}.get(wanted, wanted)
+
+
+def no_riscv() -> str | None:
+    """None if riscv64 programs can be made and run here, else what to say when skipping."""
+    return have(RISCV_GCC, RISCV_QEMU) if riscv_tests() else "TRAPLINE_TEST_RISCV is 0"
+
+
 def compile_c(source: Path, flags: Sequence[str], headers: Sequence[Path] = (), compiler: str = "gcc") -> Path:
     """Compile one C file, or take it from the cache: the name carries a hash of all that goes in."""
     import hashlib

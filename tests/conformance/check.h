@@ -10,6 +10,7 @@
 #define _GNU_SOURCE
 #endif
 #include <dirent.h>
+#include <elf.h>
 #include <errno.h>
 #include <fcntl.h>
 #include <ftw.h>
@@ -107,12 +108,31 @@ static bool check_error(const char *name, long got, int want, const char *what, 
 /* ON_X86: a check of what other architectures do not have. */
 #ifdef __x86_64__
 #define MACHINE "x86_64"
+#define EM_HERE EM_X86_64
 #define ON_X86(name, check) (check)
 #else
 #define MACHINE "riscv64"
+#define EM_HERE EM_RISCV
 #define ON_X86(name, check) SKIP(name, "only x86-64 has it")
 #endif
+/* A check that runs /bin/sh, where there is one for this architecture. */
+#define WITH_SHELL(name, check)                                                                                        \
+    do {                                                                                                               \
+        if (has_shell())                                                                                               \
+            (void)(check);                                                                                             \
+        else                                                                                                           \
+            SKIP(name, "no shell of this architecture");                                                               \
+    } while (0)
 #define IS_ROOT (geteuid() == 0)
+
+static bool has_shell(void)
+{
+    Elf64_Ehdr head = {0};
+    int fd = open("/bin/sh", O_RDONLY | O_CLOEXEC);
+    bool good = fd >= 0 && read(fd, &head, sizeof head) == sizeof head && head.e_machine == EM_HERE;
+    close(fd);
+    return good;
+}
 
 static int finish(void)
 {

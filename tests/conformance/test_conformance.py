@@ -13,6 +13,7 @@ from __future__ import annotations
 
 import os
 import re
+import subprocess
 from pathlib import Path
 
 import pytest
@@ -21,6 +22,13 @@ import support
 
 HERE = Path(__file__).parent
 SOURCES = sorted(HERE.glob("*/*.c"))
+#: what runs on the RISC-V machine by default: a few seconds each
+QUICK = frozenset(
+    "riscv64/traps riscv64/frames exec/elf exec/image_static exec/image_dynamic files/stat files/splice ipc/epoll ipc/sysvsem "
+    "memory/anonymous memory/cow memory/faults process/clone process/groups signals/handlers signals/restart system/misc "
+    "threads/pthreads threads/signals time/clocks".split()
+)
+RISCV_TIMEOUT_S = 300
 COMMON = ("-Wall", "-Wno-unused-result")
 
 
@@ -72,3 +80,45 @@ def natively(program: Path, uid: int, emulator: str = "") -> support.Result:
         return support.native(words, env={"TMPDIR": str(scratch)}, uid=uid, timeout_s=20)
     finally:
         scratch.rmdir()
+
+
+# ---- on the RISC-V machine
+
+ELSEWHERE = ": (only x86-64 has it|no shell of this architecture)"  #: why check.h skips what the host has
+
+
+def riscv_cases() -> list[object]:
+    found = []
+    for source in SOURCES:
+        name = f"{source.parent.name}/{source.stem}"
+        if head_of(source)[1] in ("", "riscv64") and (support.riscv_tests() == "all" or name in QUICK):
+            found.append(pytest.param(source, id=name))
+    return found
+
+
+@pytest.mark.skipif(support.no_riscv() is not None, reason=str(support.no_riscv()))
+@pytest.mark.parametrize("source", riscv_cases())
+def test_program_on_the_riscv_machine(source: Path, no_process_left: None) -> None:
+    if "-static-pie" in head_of(source)[0] and not _links_static_pie():
+        pytest.skip(f"{support.RISCV_GCC} cannot link -static-pie")
+    program = compiled(source, support.RISCV_GCC)
+    if head_of(source)[1]:
+        expected = natively(program, os.getuid(), support.RISCV_QEMU)
+    else:
+        expected = natively(compiled(source), os.getuid())
+    assert expected.status == 0, "fails natively: " + expected.tail()
+    got = support.trapline(
+        [f"/conformance/{program.name}"],
+        ["--machine", "riscv", "--bind", f"{program.parent}:/conformance:ro"],
+        cwd="/usr",
+        timeout_s=RISCV_TIMEOUT_S,
+    )
+    failed = [line for line in got.text.splitlines() if not line.startswith(("ok ", "skip "))]
+    assert not failed and got.status == 0, "\n".join(failed) + "\n" + got.tail()
+    here = [re.sub(f"^skip (.*){ELSEWHERE}$", r"ok \1", line) for line in got.text.splitlines()]
+    assert sorted(here) == sorted(expected.text.splitlines()), got.tail()  # on one CPU, processes speak in another order
+
+
+def _links_static_pie() -> bool:
+    words = [support.RISCV_GCC, "-print-file-name=rcrt1.o"]
+    return "/" in subprocess.run(words, capture_output=True, text=True, check=True).stdout

@@ -19,13 +19,17 @@ static void reset(void)
 {
     memset(&image, 0, sizeof image);
     memcpy(image.header.e_ident, "\177ELF\2\1\1", 7);
-    image.header.e_type = ET_EXEC, image.header.e_machine = EM_X86_64, image.header.e_version = 1;
+    image.header.e_type = ET_EXEC, image.header.e_machine = EM_HERE, image.header.e_version = 1;
     image.header.e_entry = 0x400000 + CODE;
     image.header.e_phoff = sizeof image.header, image.header.e_ehsize = sizeof image.header;
     image.header.e_phentsize = sizeof(Elf64_Phdr), image.header.e_phnum = 2;
     image.program[0] = (Elf64_Phdr){PT_LOAD, PF_R | PF_X, 0, 0x400000, 0, sizeof image, sizeof image, PAGE};
     image.program[1] = (Elf64_Phdr){PT_NULL, 0, 0, 0, 0, 0, 0, 0};
+#ifdef __x86_64__
     memcpy(image.code, "\xbf\x0b\x00\x00\x00\xb8\x3c\x00\x00\x00\x0f\x05", 12);
+#else
+    memcpy(image.code, "\x13\x05\xb0\x00\x93\x08\xd0\x05\x73\x00\x00\x00", 12);
+#endif
 }
 
 /* 0-255 exit status, 1000+errno when execve failed, 2000+signal when it died. */

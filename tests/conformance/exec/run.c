@@ -87,10 +87,12 @@ static int script(const char *name, const char *text, char *const argv[])
 static void scripts(void)
 {
     char *argv[] = {"name", "7", NULL};
-    CHECK_EQ("#!", script("s1", "#!/bin/sh\nexit $1\n", argv), 7);
-    CHECK_EQ("#! with one argument", script("s2", "#!/bin/sh -e\nfalse\nexit 9\n", argv), 1);
-    CHECK_EQ("blanks around", script("s3", "#!  /bin/sh   \nexit 5\n", argv), 5);
-    CHECK_EQ("argv[0] is the script's path", script("./s4", "#!/bin/sh\n[ \"$0\" = ./s4 ] && exit 3\n", argv), 3);
+    WITH_SHELL("#!", CHECK_EQ("#!", script("s1", "#!/bin/sh\nexit $1\n", argv), 7));
+    WITH_SHELL("#! with one argument",
+               CHECK_EQ("#! with one argument", script("s2", "#!/bin/sh -e\nfalse\nexit 9\n", argv), 1));
+    WITH_SHELL("blanks around", CHECK_EQ("blanks around", script("s3", "#!  /bin/sh   \nexit 5\n", argv), 5));
+    WITH_SHELL("argv[0] is the script's path",
+               CHECK_EQ("argv[0] is the script's path", script("./s4", "#!/bin/sh\n[ \"$0\" = ./s4 ] && exit 3\n", argv), 3));
     CHECK_EQ("missing interpreter", script("s5", "#!/no/such\n", argv), 121);
     CHECK_EQ("no interpreter named", script("s6", "#!\n", argv), 120);
     CHECK_EQ("text without #!", script("s7", "exit 0\n", argv), 120);
@@ -98,10 +100,11 @@ static void scripts(void)
     char line[PATH_MAX + 8];
     close(new_file("s0", "#!/bin/sh\nexit 9\n")), chmod("s0", 0755);
     snprintf(line, sizeof line, "#!%s/s0\n", check_scratch);
-    CHECK_EQ("a script's interpreter may be a script", script("s9", line, argv), 9);
+    WITH_SHELL("a script's interpreter may be a script",
+               CHECK_EQ("a script's interpreter may be a script", script("s9", line, argv), 9));
     snprintf(line, sizeof line, "#!%s/s10\n", check_scratch);
     CHECK_EQ("but not for ever", script("s10", line, argv), 122);
-    CHECK_EQ("no final newline", script("s11", "#!/bin/true", argv), 0);
+    WITH_SHELL("no final newline", CHECK_EQ("no final newline", script("s11", "#!/bin/true", argv), 0));
 }
 
 static void failures(void)

@@ -50,6 +50,19 @@ static void fixed(void)
     CHECK("a taken hint is not", q != MAP_FAILED && q != p && p[0] == 1);
 }
 
+/* Code that returns `value`, which is less than 128. */
+static void make_code(unsigned char *code, unsigned value)
+{
+#ifdef __x86_64__
+    memcpy(code, "\xb8\x00\x00\x00\x00\xc3", 6); /* mov $value, %eax; ret */
+    code[1] = (unsigned char)value;
+#else
+    uint32_t words[] = {value << 20 | 0x513, 0x8067}; /* li a0, value; ret */
+    memcpy(code, words, sizeof words);
+#endif
+    __builtin___clear_cache((char *)code, (char *)code + 8);
+}
+
 static void protect(void)
 {
     char *p = map(3 * PAGE, PROT_READ | PROT_WRITE, MAP_PRIVATE);
@@ -60,11 +73,11 @@ static void protect(void)
     CHECK_ERRNO("over a hole", mprotect(p + PAGE, 2 * PAGE, PROT_READ), ENOMEM);
     CHECK_ERRNO("bad bits", mprotect(p, PAGE, 0x100), EINVAL);
     unsigned char *code = (unsigned char *)map(PAGE, PROT_READ | PROT_WRITE, MAP_PRIVATE);
-    memcpy(code, "\xb8\x2a\x00\x00\x00\xc3", 6);
+    make_code(code, 42);
     mprotect(code, PAGE, PROT_READ | PROT_EXEC);
     CHECK_EQ("run made code", ((int (*)(void))(void *)code)(), 42);
     mprotect(code, PAGE, PROT_READ | PROT_WRITE);
-    code[1] = 43;
+    make_code(code, 43);
     mprotect(code, PAGE, PROT_READ | PROT_EXEC);
     CHECK_EQ("run changed code", ((int (*)(void))(void *)code)(), 43);
 }

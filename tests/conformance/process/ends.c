@@ -187,7 +187,7 @@ int main(void)
     CHECK("adopted", exited(in_child(adopted), 0));
     CHECK("odd exit signals", exited(in_child(odd_signals), 0));
     CHECK("usage", exited(in_child(usage), 0));
-    for (int i = 0; i < 5; i++)
+    for (int i = 0; i < 5 && has_shell(); i++) /* or there is no program to execute */
         if (!exited(in_child(many_exec), 0))
             CHECK("four threads execute a program", false);
     prctl(PR_SET_CHILD_SUBREAPER, 1);

@@ -90,7 +90,7 @@ static void by_vfork(void)
         _exit(127);
     }
     waitpid(pid, &status, 0);
-    CHECK("vfork and exec", exited(status, 7));
+    WITH_SHELL("vfork and exec", CHECK("vfork and exec", exited(status, 7)));
 }
 
 static void limit(void)

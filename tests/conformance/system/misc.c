@@ -52,6 +52,8 @@ static void limits(void)
     else
         SKIP("raise the hard one", "needs CAP_SYS_RESOURCE, which not every root has");
     struct rusage usage;
+    volatile char *fresh = mmap(NULL, PAGE, PROT_READ | PROT_WRITE, MAP_PRIVATE | MAP_ANONYMOUS, -1, 0);
+    *fresh = 1;
     CHECK("getrusage", getrusage(RUSAGE_SELF, &usage) == 0 && usage.ru_maxrss > 0 && usage.ru_minflt > 0);
     CHECK_ERRNO("getrusage of whom", getrusage(9, &usage), EINVAL);
 }

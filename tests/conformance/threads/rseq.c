@@ -1,4 +1,4 @@
-/* cc: -static -pthread
+/* cc: -static -pthread; only x86_64
  * rseq(2): registration, the CPU's number, and critical sections that a signal, another task or a lie ends. */
 #include "../check.h"
 #include <sys/resource.h>

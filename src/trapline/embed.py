@@ -89,10 +89,9 @@ class Kernel:
         self.timed_out = False  #: the last `run` was ended by its time-out
         hardware = open_machine(machine, memory, cpus)
         config = Config(
-            hardware, root=root, binds=[*_libraries(hardware.arch.name, root), *binds], rw=list(rw), current_directory=os.getcwd(), pids=pids,
-            identity=identity or Identity(), hostname=os.fsencode(hostname), seed=seed, aslr=aslr, stdio=stdio, log=log,
-            vdso=_vdso,
-            save_overlay=save_overlay,
+            hardware, root=root, binds=[*_libraries(hardware.arch.name, root), *binds], rw=list(rw), pids=pids,
+            current_directory=os.getcwd(), identity=identity or Identity(), hostname=os.fsencode(hostname), seed=seed,
+            aslr=aslr, stdio=stdio, log=log, vdso=_vdso, save_overlay=save_overlay,
         )  # fmt: skip
         try:
             self.system: System = boot(config)  #: the kernel itself

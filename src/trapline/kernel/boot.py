@@ -13,12 +13,11 @@ from trapline.abi.errno import Errno
 from trapline.abi.mount import MS_NODEV, MS_NOEXEC, MS_NOSUID
 from trapline.kernel.config import Config, ConfigError
 from trapline.kernel.core import Kernel
-from trapline.kernel.drivers import chardev  # noqa: F401 - registers the memory devices
+from trapline.kernel.drivers import chardev, pty  # noqa: F401 - chardev registers the memory devices
 from trapline.kernel.drivers.console import Console, Source
 from trapline.kernel.drivers.hostclock import Clock
 from trapline.kernel.drivers.hostrandom import host_random, seeded_random
 from trapline.kernel.drivers.hostsignals import HostSignals
-from trapline.kernel.drivers.pty import devpts
 from trapline.kernel.drivers.tty import use_signals
 from trapline.kernel.entry.hooks import KernelHooks
 from trapline.kernel.entry.loop import TrapLoop
@@ -35,7 +34,7 @@ from trapline.kernel.ipc.sysv.namespace import IpcNamespace
 from trapline.kernel.mm.errors import OutOfFrames, OutOfMemory
 from trapline.kernel.panic import panic
 from trapline.kernel.sched.classes import ClassScheduler
-from trapline.kernel.sync.park import READY
+from trapline.kernel.sync import park
 from trapline.kernel.task import exit as exits
 from trapline.kernel.task.clone import new_init, new_process
 from trapline.kernel.task.creds import Credentials
@@ -199,8 +198,11 @@ class System(Kernel):
             for task in tuple(self.tasks.values()):
                 if task.coro is not None:
                     task.coro.close()
-            READY.clear()
+            park.forget()
+            pty.forget(self)
             self.console.close()
+            if self.vdso is not None:
+                self.vdso.close()
             self.root.descriptors.close()
             self.machine.close()
             self.ram.close()
@@ -232,7 +234,7 @@ def _compose(kernel: System, config: Config) -> None:
     except ValueError as error:
         raise ConfigError(str(error)) from error
     vfs.register_filesystem(b"devtmpfs", make_devfs)
-    mount_dev(vfs, vfs.at_root(b"/dev"), devpts(kernel, vfs))
+    mount_dev(vfs, vfs.at_root(b"/dev"), pty.devpts(kernel, vfs))
     mqueues = filesystem(kernel.ipc)
     vfs.register_filesystem(b"mqueue", lambda vfs, source, options, task: mqueues)
     vfs.mount(vfs.new_mount(mqueues, b"mqueue", MS_NOSUID | MS_NODEV | MS_NOEXEC), vfs.at_root(b"/dev/mqueue"))

@@ -65,6 +65,7 @@ class Ram:
         self._map.madvise(mmap.MADV_REMOVE if self.fd >= 0 else mmap.MADV_DONTNEED, pa, length)
 
     def close(self) -> None:
+        self.discard(0, self.size)  # whoever still has a view of it holds no memory by that
         self.words32.release()
         self.words.release()
         self.mem.release()

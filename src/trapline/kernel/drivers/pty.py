@@ -348,6 +348,11 @@ class PtsDirectory(SynthDir):
         return super().entries() + slaves
 
 
+def forget(kernel: Any) -> None:
+    """`kernel` is closed: its terminals, which refer to it, keep it no longer."""
+    _ptys.pop(kernel, None)
+
+
 def ptys_of(kernel: Any) -> Ptys:
     ptys = _ptys.get(kernel)
     if ptys is None:

@@ -100,6 +100,13 @@ def use_timers(timers: Timers) -> None:
     _timers = timers
 
 
+def forget() -> None:
+    """The kernel whose sleepers these were is closed."""
+    READY.clear()
+    set_current(None)
+    use_timers(Timers())
+
+
 @types.coroutine
 def _suspend() -> Generator[None, None, None]:
     yield

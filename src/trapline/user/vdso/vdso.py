@@ -104,6 +104,10 @@ class Vdso:
         if self._rdtsc is not None and not kernel.clock.virtual:
             self._start()
 
+    def close(self) -> None:
+        """Let go of RAM. The kernel has stopped its timers."""
+        self._words.release()
+
     # ---- mapping
 
     def map(self, mm: AddressSpace) -> int:

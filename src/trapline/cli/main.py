@@ -2,8 +2,10 @@
 
 from __future__ import annotations
 
+import os
 import sys
 from collections.abc import Sequence
+from contextlib import suppress
 
 from trapline.cli.options import UsageError
 
@@ -24,7 +26,9 @@ Python.
 
 
 def complain(text: str) -> None:
-    sys.stderr.write(f"trapline: {text}\n")
+    """One line on stderr, if anybody listens. Not through `sys.stderr`, which would try again at the end of the process."""
+    with suppress(OSError):
+        os.write(2, f"trapline: {text}\n".encode(errors="surrogateescape"))
 
 
 def main(words: Sequence[str] | None = None) -> int:

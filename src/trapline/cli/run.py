@@ -9,7 +9,6 @@ from __future__ import annotations
 import os
 import sys
 from collections.abc import Callable
-from contextlib import suppress
 from typing import TYPE_CHECKING, Any
 
 from trapline.cli import values
@@ -184,7 +183,9 @@ def start(kernel: Kernel, args: list[str], env: dict[bytes, bytes], workdir: str
         return NOT_FOUND, f"{args[0]}: {error.why}: {hint}", error.number
     except (ENOENT, ENOTDIR, ENAMETOOLONG) as error:
         name = args[0] or "the empty name"
-        return NOT_FOUND, f"{name}: not found in the guest: `--bind` or `--root /` can show more of the host", error.number
+        what = "the interpreter that its first line names is " if _is_there(kernel, args[0], workdir) else ""
+        hint = "`--bind` or `--root /` can show more of the host"
+        return NOT_FOUND, f"{name}: {what}not found in the guest: {hint}", error.number
     except E2BIG as error:
         return NOT_EXECUTABLE, f"{args[0]}: {error.text}: pass fewer or shorter arguments", error.number
     except ENOEXEC as error:
@@ -192,6 +193,18 @@ def start(kernel: Kernel, args: list[str], env: dict[bytes, bytes], workdir: str
     except Errno as error:
         return NOT_EXECUTABLE, f"{args[0]}: cannot be executed: {error}", error.number
     return None
+
+
+def _is_there(kernel: Kernel, name: str, workdir: str) -> bool:
+    """A program given by its path does exist."""
+    from trapline.abi.errno import Errno
+
+    system = kernel.system
+    try:
+        system.vfs.at_root(os.path.join(os.fsencode(workdir) or system.root.cwd, os.fsencode(name)))
+    except Errno:
+        return False
+    return "/" in name
 
 
 def leave(code: int) -> int:
@@ -254,8 +267,7 @@ class Outputs:
                 self._lost[name] = str(error.strerror)
         self._files.clear()
         for name, why in self._lost.items():
-            with suppress(OSError):
-                complain(f"{name}: not all was written: {why}")
+            complain(f"{name}: not all was written: {why}")
         self._lost.clear()
 
 

@@ -6,7 +6,7 @@ from pathlib import Path
 
 import support
 import trapline.kernel.syscalls.families  # noqa: F401 - declares every call
-from trapline.abi.syscalls import X86_64
+from trapline.abi.syscalls import I386, X86_64
 from trapline.kernel.syscalls.declare import SYSCALLS, Parameter, parameters
 
 _KINDS = {
@@ -28,7 +28,10 @@ def kind(parameter: Parameter) -> str:
 
 def table() -> Path:
     """The header, written where compiled test programs are kept."""
-    lines = [f'{{"{name}", "{"".join(map(kind, parameters(SYSCALLS[name])))}", {X86_64[name]}}},' for name in declared()]
+    lines = []
+    for name in declared():
+        kinds = "".join(map(kind, parameters(SYSCALLS[name])))
+        lines.append(f'{{"{name}", "{kinds}", {X86_64[name]}, {I386.get(name, -1)}}},')
     path = support.build_dir() / "calls.h"
     text = "\n".join(lines) + "\n"
     if not path.exists() or path.read_text() != text:

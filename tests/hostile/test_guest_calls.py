@@ -46,6 +46,12 @@ def test_every_argument_of_every_declared_call(part: int, guest: Guest) -> None:
     assert got.status == 42 and f"tried {tried} calls" in got.text, got.tail()
 
 
+@pytest.mark.parametrize("part", range(2))
+def test_every_argument_of_every_call_by_the_32_bit_entry(part: int, guest: Guest) -> None:
+    got = guest("arguments", str(part), "2", "1", "int80", headers=(hostile_arguments.table(),), timeout_s=240)
+    assert got.status == 42 and "tried " in got.text and "tried 0 calls" not in got.text, got.tail()
+
+
 @pytest.mark.parametrize(("attack", "statuses"), FRAMES.items(), ids=FRAMES.keys())
 def test_odd_places_and_forged_frames(attack: str, statuses: set[int], guest: Guest) -> None:
     got = guest("odd_places", attack)

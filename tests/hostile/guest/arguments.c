@@ -1,7 +1,7 @@
 /* cc: -static
  * Every declared system call, a hostile value in each argument position in turn, and in each pair of positions of an address and
  * a length; the rest of the arguments make sense. `calls.h` is generated from the declarations, see hostile_arguments.py.
- * argv: first call, step between calls, seed. The calls are made by children, which may die of them; whoever hangs is killed. */
+ * argv: first call, step between calls, seed, "int80" for the 32-bit entry. The calls are made by children, which may die of them; whoever hangs is killed. */
 #include "../../conformance/check.h"
 #include <sys/epoll.h>
 #include <sys/eventfd.h>
@@ -12,7 +12,7 @@
 
 struct call {
     const char *name, *kinds; /* p address, s string, n 64-bit number, f descriptor, d directory, i process, g signal, v number */
-    int number;
+    int number, compat; /* x86-64's number, and that of int $0x80 or -1 */
 };
 static const struct call calls[] = {
 #include CALLS_H
@@ -25,6 +25,7 @@ static volatile struct progress {
 static char *area; /* good page, good page, read-only page, hole, PROT_NONE page, hole, good page at the end of a hole */
 static uint64_t state;
 static int descriptors[10];
+static bool int80;
 
 static uint64_t next(void)
 {
@@ -91,6 +92,18 @@ static uint64_t sensible(char kind)
     }
 }
 
+static void enter(const struct call *call, const uint64_t *a)
+{
+    if (!int80) {
+        syscall(call->number, a[0], a[1], a[2], a[3], a[4], a[5]);
+        return;
+    }
+    long result = call->compat; /* ebx may be the compiler's, and so may ebp */
+    __asm__ volatile("push %%rbx; push %%rbp; mov %[b], %%rbx; mov %[f], %%rbp; int $0x80; pop %%rbp; pop %%rbx"
+                     : "+a"(result) : [b] "r"(a[0]), [f] "m"(*(const uint64_t(*)[1])(a + 5)), "c"(a[1]), "d"(a[2]), "S"(a[3]), "D"(a[4])
+                     : "memory", "r8", "r9", "r10", "r11");
+}
+
 static void nothing(int signo)
 {
     (void)signo;
@@ -135,7 +148,7 @@ static void attempts(const struct call *call, long from)
             a[partner] = hostile(next() % HOSTILE, a[position]);
         if (call->number == SYS_kill && (int)a[0] == -1)
             continue; /* everybody, the parent too */
-        syscall(call->number, a[0], a[1], a[2], a[3], a[4], a[5]);
+        enter(call, a);
         if (syscall(SYS_getpid) != pid)
             syscall(SYS_exit_group, 0); /* the call was a fork */
     }
@@ -170,7 +183,8 @@ int main(int argc, char **argv)
     unsigned first = argc > 1 ? (unsigned)atoi(argv[1]) : 0, step = argc > 2 ? (unsigned)atoi(argv[2]) : 1;
     progress = mmap(NULL, PAGE, PROT_READ | PROT_WRITE, MAP_SHARED | MAP_ANONYMOUS, -1, 0);
     progress->seed = argc > 3 ? atol(argv[3]) : 1;
-    area = mmap(NULL, 7 * PAGE, PROT_READ | PROT_WRITE, MAP_PRIVATE | MAP_ANONYMOUS, -1, 0);
+    int80 = argc > 4 && strcmp(argv[4], "int80") == 0;
+    area = mmap(int80 ? (void *)0x10000000 : NULL, 7 * PAGE, PROT_READ | PROT_WRITE, MAP_PRIVATE | MAP_ANONYMOUS, -1, 0);
     memset(area, 0, 7 * PAGE);
     mprotect(area + 2 * PAGE, PAGE, PROT_READ);
     munmap(area + 3 * PAGE, PAGE), munmap(area + 5 * PAGE, PAGE);
@@ -185,6 +199,8 @@ int main(int argc, char **argv)
     memcpy(descriptors, opened, sizeof opened);
     unsigned tried = 0;
     for (unsigned i = first; i < COUNT; i += step, tried++) {
+        if (int80 && calls[i].compat < 0)
+            continue;
         all_attempts(&calls[i]);
         while (waitpid(-1, NULL, WNOHANG) > 0)
             ;

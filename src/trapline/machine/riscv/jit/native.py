@@ -16,12 +16,13 @@ from typing import TYPE_CHECKING, Any
 from trapline.machine.contract import EXEC
 from trapline.machine.riscv import layout
 from trapline.machine.riscv import status as st
-from trapline.machine.riscv.code import decode_at, fetch
+from trapline.machine.riscv.code import decode_at, fetch, step
 from trapline.machine.riscv.hart import TRAPPED, Hart
 from trapline.machine.riscv.jit import state as at
 from trapline.machine.riscv.trap import ACCESS, CAUSES, ECALL_U, Trap
 
 if TYPE_CHECKING:
+    from trapline.machine.ram import Ram
     from trapline.machine.riscv.jit.tiers import Tiers
 
 _PC, _BUDGET, _INSTRET = layout.PC, layout.BUDGET, layout.INSTRET
@@ -76,6 +77,9 @@ class NativeHart(Hart):
             cpu[_FFLAGS] |= _FLAGS[flags]
 
     def _execute(self) -> None:
+        if self.watched:  # a trigger may fire on any instruction
+            super()._execute()
+            return
         cpu = self.cpu
         left = self.budget
         cpu[_PC] = self.next & st.MASK
@@ -99,7 +103,11 @@ class NativeHart(Hart):
                 left -= 1
                 cpu[_PC] = self.next
             elif reason == at.FETCH:
-                self._map(pc, left)
+                if not self._map(pc, left):
+                    if self._step(left):
+                        return
+                    left -= 1
+                    cpu[_PC] = self.next
             elif cpu[layout.PRIV]:  # a call from another mode than user mode
                 self._step(left)
                 return
@@ -114,17 +122,30 @@ class NativeHart(Hart):
         self._ticks = ticks = iter(range(left))
         next(ticks)
         page = fetch(self, pc)
+        if pc >> 12 not in self.pages:  # protection ends within it
+            return step(self)
         run, i, length = page.places[pc >> 1 & 2047] or decode_at(self, pc, page)
         self.next = pc + length
         return bool(run(self, i))
 
-    def _map(self, pc: int, left: int) -> None:
-        """Let native code execute from the page of `pc`. Raises Trap."""
+    def _map(self, pc: int, left: int) -> bool:
+        """Let native code execute from the page of `pc`; False if only part of it may be executed. Raises Trap."""
         self.at = pc
         self._ticks = iter(range(left - 1))  # a fetch that traps uses up an instruction
         pa = self.translate(pc, EXEC, 2)
-        if not self.bus.in_ram(pa, 2):
+        if not self.bus.in_ram(pa & -4096, 4096):
             raise Trap(CAUSES[EXEC, ACCESS], pc)
+        if not self.pmp.page(pa, self.cpu[layout.PRIV]) & EXEC:
+            return False
         page = self.tiers.page(self, pa - self.bus.ram_base & -4096)
         slot = layout.TLB_CODE + (pc >> 12) % layout.FAST_ENTRIES * 2
         self.cpu[slot], self.cpu[slot + 1] = pc & -4096, page.base
+        return True
+
+
+def native_harts(ram: Ram) -> tuple[Tiers, Callable[..., NativeHart]]:
+    """The tiers of a new machine, and what makes its harts."""
+    from trapline.machine.riscv.jit.tiers import Tiers
+
+    tiers = Tiers(ram)
+    return tiers, partial(NativeHart, tiers=tiers)

@@ -1,10 +1,16 @@
-"""Helpers for tests of the RISC-V machine: words, harts with little programs, cross-compiled programs."""
+"""Helpers for tests of the RISC-V machine: words, and harts with little programs.
+
+A test module that imports the fixture `tier` runs each of its tests on reference harts and on native ones.
+"""
 
 from __future__ import annotations
 
 import random
-import subprocess
-from pathlib import Path
+import sys
+from collections.abc import Callable
+from typing import Any
+
+import pytest
 
 from trapline.machine.ram import Ram
 from trapline.machine.riscv import layout as at
@@ -28,10 +34,29 @@ def random_word(rng: random.Random, op: Op) -> int:
             return word
 
 
-def new_hart(memory: int = 4 << 20, **kwargs: object) -> Hart:
+def _native(bus: Bus, code: Code, **kwargs: Any) -> Hart:
+    from trapline.machine.riscv.jit.native import NativeHart
+    from trapline.machine.riscv.jit.tiers import Tiers
+
+    return NativeHart(bus, code, tiers=Tiers(bus.ram, background=False), **kwargs)
+
+
+_make: Callable[..., Hart] = Hart
+
+
+@pytest.fixture(params=["reference", "native"], autouse=True)
+def tier(request: pytest.FixtureRequest, monkeypatch: pytest.MonkeyPatch) -> str:
+    """Which harts `new_hart` makes."""
+    if request.param == "native":
+        pytest.importorskip("llvmlite")
+        monkeypatch.setattr(sys.modules[__name__], "_make", _native)
+    return str(request.param)
+
+
+def new_hart(memory: int = 4 << 20, **kwargs: Any) -> Hart:
     """A hart in machine mode with RAM at BASE."""
     bus = Bus(Ram(memory), BASE)
-    hart = Hart(bus, Code(bus), **kwargs)  # type: ignore[arg-type]
+    hart = _make(bus, Code(bus), **kwargs)
     hart.reset(BASE)
     return hart
 
@@ -51,7 +76,3 @@ def run(hart: Hart, count: int, pc: int | None = None) -> None:
     if pc is not None:
         hart.cpu[at.PC] = pc
     hart.run(count)
-
-
-def build(source: Path, target: Path, *flags: str) -> None:
-    subprocess.run([f"{PREFIX}gcc", "-static", "-o", target, source, *flags], check=True, capture_output=True)

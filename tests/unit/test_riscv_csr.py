@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import pytest
-from riscv_util import BASE, M64, new_hart, put, run
+from riscv_util import BASE, M64, new_hart, put, run, tier  # noqa: F401
 
 from trapline.machine.riscv import csr, pmp
 from trapline.machine.riscv import layout as at

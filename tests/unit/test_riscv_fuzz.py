@@ -6,7 +6,7 @@ import random
 
 import pytest
 from riscv_random import usable
-from riscv_util import BASE, M64, new_hart, random_word
+from riscv_util import BASE, M64, new_hart, random_word, tier  # noqa: F401
 
 from trapline.machine.riscv import layout as at
 from trapline.machine.riscv import pmp

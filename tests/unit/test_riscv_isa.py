@@ -6,7 +6,7 @@ import random
 import struct
 
 import pytest
-from riscv_util import BASE, M64, new_hart, put, random_word, run
+from riscv_util import BASE, M64, new_hart, put, random_word, run, tier  # noqa: F401
 
 from trapline.machine.riscv import layout as at
 from trapline.machine.riscv import status as st

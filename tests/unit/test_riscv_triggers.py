@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import pytest
-from riscv_util import BASE, new_hart, put, run
+from riscv_util import BASE, new_hart, put, run, tier  # noqa: F401
 
 from trapline.machine.riscv import layout as at
 from trapline.machine.riscv import status as st
@@ -40,14 +40,15 @@ def test_breakpoint_before_the_access(control: int, address: int, count: int, va
 
 
 @pytest.mark.parametrize(
-    "hart",
+    ("control", "address", "mte"),
     [
-        watching(tr.EXECUTE | tr.IN_U, BASE + 4), watching(tr.EXECUTE | tr.IN_M, BASE + 4, mte=False), watching(tr.IN_M, BASE + 4),
-        watching(tr.EXECUTE | tr.IN_M, BASE + 6), watching(tr.STORE | tr.IN_M, DATA + 8),
+        (tr.EXECUTE | tr.IN_U, BASE + 4, True), (tr.EXECUTE | tr.IN_M, BASE + 4, False), (tr.IN_M, BASE + 4, True),
+        (tr.EXECUTE | tr.IN_M, BASE + 6, True), (tr.STORE | tr.IN_M, DATA + 8, True),
     ],
     ids=["another mode", "no re-entry", "no access", "not an instruction's address", "beside it"],
 )  # fmt: skip
-def test_no_breakpoint(hart: Hart) -> None:
+def test_no_breakpoint(control: int, address: int, mte: bool) -> None:
+    hart = watching(control, address, mte=mte)
     run(hart, 4)
     assert (hart.cpu[at.MCAUSE], hart.cpu[at.PC]) == (99, BASE + 16)
 

@@ -49,7 +49,7 @@ def _vdso(kernel: System) -> Any:
 
 def _libraries(arch: str, root: str | None) -> list[str]:
     """Binds of the libraries that programs of `arch` need in a root made of the host's trees."""
-    from trapline.user.roots import library_binds
+    from trapline.kernel.drivers.hostlibraries import library_binds
 
     return library_binds(arch) if root in (None, "/") else []
 

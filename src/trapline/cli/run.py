@@ -167,10 +167,10 @@ def start(kernel: Kernel, args: list[str], env: dict[bytes, bytes], workdir: str
     """Spawn the first program; (exit status, what to say, errno) if that fails."""
     from trapline.abi.errno import E2BIG, ENAMETOOLONG, ENOENT, ENOEXEC, ENOTDIR, Errno
     from trapline.embed import NoDirectory
+    from trapline.kernel.drivers.hostlibraries import library_hint
     from trapline.kernel.exec.elf import ForeignProgram
     from trapline.kernel.exec.image import NoInterpreter
     from trapline.machine.select import MACHINE_OF
-    from trapline.user.roots import library_hint
 
     try:
         kernel.spawn(args, env=env, cwd=workdir)

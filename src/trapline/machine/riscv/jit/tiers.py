@@ -10,6 +10,7 @@ from __future__ import annotations
 import ctypes
 import queue
 import threading
+from contextlib import suppress
 from typing import TYPE_CHECKING, Any
 
 from trapline.machine.ram import Ram
@@ -101,8 +102,11 @@ class Tiers:
             self.compiled += 1
 
     def close(self) -> None:
-        """End the compiler's thread. Idempotent."""
+        """End the compiler's thread, after what it compiles now: nobody waits for the rest. Idempotent."""
         if self._thread is not None and self._jobs is not None:
+            with suppress(queue.Empty):
+                while True:
+                    self._jobs.get_nowait()
             self._jobs.put(None)
             self._thread.join()
             self._thread = None

@@ -284,3 +284,34 @@ def test_code_that_changes_is_executed_after_fence_i() -> None:
     hart.fence_i()
     run(hart, 2)
     assert hart.xs[5] == 2
+
+
+def test_each_mode_keeps_its_own_cached_rights() -> None:
+    world = World(st.U, SEEN | R | W | U)
+    hart = world.hart
+    for _ in range(2):  # the second time each mode finds what it had cached
+        assert world.access("load") is None
+        hart.enter(st.S)
+        assert world.access("load") == t.LOAD_PAGE
+        hart.enter(st.M)
+        assert world.access("load") == t.LOAD_ACCESS
+        hart.enter(st.U)
+    hart.enter(st.S)
+    world.status(st.SUM)
+    assert world.access("load") is None
+    world.leaf(0)
+    hart.sfence_vma(0, 0, any_address=True, any_asid=True)
+    hart.enter(st.U)
+    assert world.access("load") == t.LOAD_PAGE
+
+
+def test_mode_that_machine_mode_borrows_changes_with_every_trap() -> None:
+    world = World(st.M, SEEN | R | U)
+    hart = world.hart
+    hart.hosted = False
+    hart.cpu[at.MTVEC] = BASE + 0x200
+    world.status(st.MPRV)
+    assert world.access("load") is None
+    put(hart, ("ecall", {}))
+    run(hart, 1, BASE)  # now mstatus.MPP is M
+    assert world.access("load") == t.LOAD_ACCESS

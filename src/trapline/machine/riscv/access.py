@@ -14,7 +14,7 @@ from typing import TYPE_CHECKING
 from trapline.machine.contract import READ, WRITE
 from trapline.machine.riscv import layout as at
 from trapline.machine.riscv.bus import BusError
-from trapline.machine.riscv.integers import M64, Integers, signed
+from trapline.machine.riscv.integers import M64, signed
 from trapline.machine.riscv.mmu import Mmu
 from trapline.machine.riscv.trap import ACCESS, CAUSES, MISALIGNED, Trap
 
@@ -39,7 +39,7 @@ _AMO: dict[str, Callable[[int, int], int]] = {
 }
 
 
-class Access(Integers, Mmu):
+class Access(Mmu):
     """Part of the hart."""
 
     __slots__ = ()

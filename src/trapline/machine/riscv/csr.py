@@ -92,7 +92,8 @@ def _write_status(hart: Hart, value: int, mask: int) -> None:
         mask &= ~st.MPP
     new = old & ~mask | value & mask
     hart.cpu[at.MSTATUS] = new
-    if (old ^ new) & (st.MPRV | st.MPP | st.SUM | st.MXR):
+    changed = old ^ new
+    if changed & (st.MPRV | st.SUM | st.MXR) or (changed & st.MPP and new & st.MPRV):
         hart.forget_pages()
 
 

@@ -35,8 +35,8 @@ class Hart(Triggers, Floats):
     """`hartid`: its number. `time`: what the time CSR reads."""
 
     __slots__ = (
-        "_ticks", "budget", "bus", "bytes_", "code", "cpu", "fs", "granted", "hosted", "pages", "pmp", "stores", "struct",
-        "time", "tlb", "tlb_read", "tlb_write", "traps_taken", "views",
+        "_ticks", "budget", "bus", "bytes_", "code", "cpu", "fs", "granted", "hosted", "kept", "pmp", "stores", "struct", "time",
+        "tlb", "tlb_read", "tlb_write", "traps_taken", "views",
     )  # fmt: skip
 
     def __init__(
@@ -58,6 +58,7 @@ class Hart(Triggers, Floats):
         self.views, self.stores = _views(bus.ram.mem)
         cpu[at.HARTID], cpu[at.RAM_BASE], cpu[at.RAM_SIZE] = hartid, bus.ram_base, bus.ram.size
         self.pages: dict[int, Page] = {}
+        self.kept: dict[int, tuple[bytes, dict[int, Page]]] = {}
         self.watched: frozenset[int] = frozenset()
         self.pmp = Pmp(cpu)
         self.traps_taken = 0
@@ -86,8 +87,7 @@ class Hart(Triggers, Floats):
     def enter(self, priv: int) -> None:
         """Go on in another privilege mode (or the same)."""
         if self.cpu[at.PRIV] != priv:
-            self.cpu[at.PRIV] = priv
-            self.forget_pages()
+            self.change_mode(priv)
 
     def now(self) -> int:
         return self.time() if self.time is not None else self.instret()

@@ -13,6 +13,7 @@ from trapline.machine.paging.entry import SV39, SV48, SV57, Format
 from trapline.machine.riscv import layout as at
 from trapline.machine.riscv import status as st
 from trapline.machine.riscv.bus import Bus
+from trapline.machine.riscv.integers import Integers
 from trapline.machine.riscv.pmp import Pmp
 from trapline.machine.riscv.tlb import GLOBAL, Tlb
 from trapline.machine.riscv.trap import ACCESS, CAUSES, PAGE, Trap
@@ -26,13 +27,15 @@ _FAST = {READ: at.TLB_READ, WRITE: at.TLB_WRITE, EXEC: at.TLB_FETCH}
 _R, _W, _X, _U = SV39.read, SV39.write, SV39.execute, SV39.user
 _A, _D = SV39.accessed, SV39.dirty
 _NO_ENTRIES = at.EMPTY.to_bytes(8, "little") * (2 * at.FAST_ENTRIES)
+_EMPTY_ARRAYS = _NO_ENTRIES * 4
+_ARRAYS = slice(8 * at.TLB_READ, 8 * at.TLB_READ + len(_EMPTY_ARRAYS))  #: of the CPU struct: read, write, fetch, code
 M64 = (1 << 64) - 1
 
 
-class Mmu:
+class Mmu(Integers):
     """Part of the hart."""
 
-    __slots__ = ()
+    __slots__ = ("pages",)
 
     cpu: memoryview
     bus: Bus
@@ -40,19 +43,28 @@ class Mmu:
     pmp: Pmp
     watched: frozenset[int]  #: pages where a trigger looks at accesses: never in the innermost arrays
     pages: dict[int, Page]  #: what `tlb_code` is to native code: page number -> its decoded code
+    kept: dict[int, tuple[bytes, dict[int, Page]]]  #: the innermost arrays (and `pages`) of the modes that are not the present
     bytes_: memoryview  #: the CPU struct as bytes
 
     def forget_pages(self) -> None:
-        """Empty the innermost arrays: mode, satp, permissions or tables have changed."""
-        start = 8 * at.TLB_READ
-        self.bytes_[start : start + 4 * len(_NO_ENTRIES)] = _NO_ENTRIES * 4
+        """Empty the innermost arrays of all modes: satp, permissions or tables have changed."""
+        self.bytes_[_ARRAYS] = _EMPTY_ARRAYS
         self.pages.clear()
+        self.kept.clear()
+
+    def change_mode(self, priv: int) -> None:
+        """Go on in another privilege mode, with what its innermost arrays held when it was left."""
+        cpu = self.cpu
+        self.kept[cpu[at.PRIV]] = self.bytes_[_ARRAYS].tobytes(), self.pages
+        cpu[at.PRIV] = priv
+        self.bytes_[_ARRAYS], self.pages = self.kept.pop(priv) if priv in self.kept else (_EMPTY_ARRAYS, {})
 
     def forget_code(self) -> None:
         """Empty the innermost arrays of instruction fetches, so that what code pages hold is looked at again."""
         start = 8 * at.TLB_FETCH
         self.bytes_[start : start + 2 * len(_NO_ENTRIES)] = _NO_ENTRIES * 2
         self.pages.clear()
+        self.kept.clear()
 
     def mode_of(self, access: int) -> int:
         """The privilege mode that an access is checked against: mstatus.MPRV lends M-mode another one for its data."""

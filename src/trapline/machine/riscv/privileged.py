@@ -75,21 +75,24 @@ class Privileged(Access):
         status = status & ~(st.MIE | st.MPP) | st.MPIE | (st.MIE if status & st.MPIE else 0)
         cpu[at.MSTATUS] = status if to == st.M else status & ~st.MPRV
         cpu[at.TCONTROL] |= st.MTE if cpu[at.TCONTROL] & st.MPTE else 0
-        self._return(cpu[at.MEPC], to)
+        self._return(cpu[at.MEPC], to, status)
 
     def sret(self) -> None:
         self._require(st.S, st.TSR)
         cpu = self.cpu
         status = cpu[at.MSTATUS]
-        to = st.S if status & st.SPP else st.U
+        to, lent = st.S if status & st.SPP else st.U, status & st.MPRV
         status = status & ~(st.SIE | st.SPP | st.MPRV) | st.SPIE | (st.SIE if status & st.SPIE else 0)
         cpu[at.MSTATUS] = status
-        self._return(cpu[at.SEPC], to)
+        self._return(cpu[at.SEPC], to, status | lent)
 
-    def _return(self, pc: int, to: int) -> None:
+    def _return(self, pc: int, to: int, status: int) -> None:
+        """status: mstatus, with MPRV as it was before."""
         self.next = pc
-        self.cpu[at.PRIV] = to
-        self.forget_pages()
+        if status & st.MPRV:
+            self.forget_pages()
+        if to != self.cpu[at.PRIV]:
+            self.change_mode(to)
 
     # ---- waiting
 

@@ -155,7 +155,7 @@ class ScriptedMachine:
     """Two CPUs; user code advances one step of its program per turn."""
 
     arch = ARCH
-    cpus = 2
+    cpus = roomy = 2
 
     def __init__(self, ram: Ram) -> None:
         self.ram = ram

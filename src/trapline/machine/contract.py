@@ -126,6 +126,7 @@ class Machine(Protocol):
     arch: Arch
     ram: Ram
     cpus: int
+    roomy: int  #: so many contexts run without taking the CPU that the kernel itself runs on
     ready: list[tuple[int, int]]  #: (fd, epoll mask) that `wait` found ready; the kernel takes and clears it
     #: told, inside any call of the machine's, which space is gone and why, then `wait` returns soon; its running contexts come
     #: back as DEAD besides. It must only take note

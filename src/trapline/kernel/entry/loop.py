@@ -35,6 +35,7 @@ if TYPE_CHECKING:
 
 MAX_NS = 1 << 62
 MIN_SLEEP_NS = 1_000
+HOLD_NS = 30_000  #: how long a task that is due is held back for the CPU of one that may be about to wait
 
 
 class TrapLoop:
@@ -49,17 +50,20 @@ class TrapLoop:
         self.free = (1 << self.idle) - 1
         self.last: list[Task | None] = [None] * self.idle
         self.running: dict[Task, int] = {}  #: task in user mode -> end of its slice, ns
+        self.crowded = self.machine.cpus - self.machine.roomy  #: with no more CPUs idle, the next task takes the kernel's own
+        self._trap_ns = 0  #: when the last trap came
+        self._held_ns = 0  #: until when the next task is held back; 0: nobody is
         self._now = kernel.clock.monotonic_ns
 
     def run(self, until: Callable[[], bool]) -> None:
         """Serve traps until `until()` (asked whenever something else than a plain system call happened)."""
-        machine_wait = self.machine.wait
+        machine_wait, waiting = self.machine.wait, self.kernel.sched.waiting
         ready, now = READY, self._now
         while not until():
             while True:
                 while ready:
                     self._continue(ready.popleft())
-                if self.idle:
+                if self.idle and waiting():
                     self._fill_cpus()
                 ctx = machine_wait(self._deadline())
                 time_ns = now()
@@ -75,6 +79,7 @@ class TrapLoop:
     def _trap(self, task: Task, time_ns: int) -> None:
         self.idle += 1
         self.free |= 1 << task.cpu
+        self._trap_ns = time_ns
         self.kernel.current = task
         slice_end = self.running.pop(task)
         task.on_cpu = False
@@ -197,13 +202,31 @@ class TrapLoop:
     def _fill_cpus(self) -> None:
         sched = self.kernel.sched
         while self.idle:
+            if self.idle <= self.crowded and self._hold():
+                return
             task = sched.pick(self.free)
+            self._held_ns = 0
             if task is None:
                 return
             if task.state == DEAD:
                 self.hooks.bury(task)
             elif task.state == RUNNABLE and ((not task.work and not task.restart) or self._work(task)):
                 self._enter_user(task, self._now())
+
+    def _hold(self) -> bool:
+        """Hold the next task back for a moment: who runs has just trapped, and may be about to wait for that very task.
+
+        Its CPU then serves the task better than the one on which the kernel itself runs.
+        """
+        sched = self.kernel.sched
+        if not self.running or not sched.waiting() or sched.careful:
+            return False
+        now_ns: int = self._now()
+        if not self._held_ns:
+            if now_ns - self._trap_ns > HOLD_NS:
+                return False
+            self._held_ns = now_ns + HOLD_NS
+        return now_ns < self._held_ns
 
     # ---- time
 
@@ -214,7 +237,7 @@ class TrapLoop:
         if self.running and self.kernel.sched.waiting():
             if self.kernel.sched.urgent:
                 self._displace()
-            slice_end = min(self.running.values())
+            slice_end = self._held_ns or min(self.running.values())
             if deadline is None or slice_end < deadline:
                 return slice_end
         return deadline

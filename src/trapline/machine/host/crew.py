@@ -8,9 +8,10 @@ from __future__ import annotations
 
 import select
 from collections.abc import Callable
+from contextlib import suppress
 
 from trapline.machine.host.contexts import Contexts
-from trapline.machine.host.errors import HostRefuses
+from trapline.machine.host.errors import HostRefuses, StubDied
 from trapline.machine.host.process import Process
 from trapline.machine.host.zygote import Zygote
 
@@ -35,6 +36,16 @@ class Crew:
     def _adopt(self, process: Process) -> None:
         self._of[process.pidfd] = process
         self._epoll.register(process.pidfd, select.EPOLLIN)
+
+    def prepare(self) -> None:
+        """A process will be wanted soon: let the zygote begin."""
+        with suppress(StubDied):  # then `new_process` says so
+            self.zygote.order()
+
+    def advance(self) -> None:
+        """Take in what a birth under way has come to, without waiting."""
+        if self.zygote.unborn:
+            self.zygote.listener.drain()
 
     def new_process(self) -> Process:
         """Raises StubDied."""
@@ -94,6 +105,9 @@ class Crew:
                 return
 
     def close(self) -> None:
+        if self.zygote.expecting:
+            with suppress(StubDied):
+                self.new_process()
         for process in self._of.values():
             process.retired = True
             process.kill("the machine is closed", wait=False)

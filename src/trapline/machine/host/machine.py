@@ -57,6 +57,7 @@ class HostMachine:
         self.rdtsc = _ring.rdtsc  #: this CPU's time-stamp counter, which user code can read too
         self.around = AROUND_PAGES  #: pages looked at on either side of a miss
         self.host_cpus = len(os.sched_getaffinity(0))
+        self.roomy = min(self.cpus, max(1, self.host_cpus - 1))
         self._pending: deque[HostContext] = deque()
         self._running: list[Slot] = []
         self._addresses: list[int] = []
@@ -84,6 +85,7 @@ class HostMachine:
     # ---- the contract
 
     def new_space(self, root: int) -> HostSpace:
+        self.crew.prepare()
         return HostSpace(self, root)
 
     def new_context(self, space: Space) -> HostContext:
@@ -98,6 +100,8 @@ class HostMachine:
             return
         if regs[CSGSFS] & SELECTORS_MASK != SELECTORS:
             ctx.sanitize()
+        if self._last is not slot:
+            self._rest()
         slot.regs[:] = ctx.view
         slot.running = True
         running = self._running
@@ -107,11 +111,8 @@ class HostMachine:
 
     def wait(self, deadline_ns: int | None) -> HostContext | None:
         addresses, running, pending = self._addresses, self._running, self._pending
-        last = self._last
-        if last is not None:
-            if not last.running:
-                last.rest()
-            self._last = None
+        if self._last is not None:
+            self._rest()
         slept = False
         while True:
             if pending:
@@ -210,12 +211,20 @@ class HostMachine:
             process = space.process
             if process is not None:
                 self.crew.destroy(process, str(died))
-            if not ctx.slot or not ctx.slot.running:
+            if (not ctx.slot or not ctx.slot.running) and ctx not in self._pending:
                 ctx.kind, ctx.reason = DEAD, str(died)
                 self._pending.append(ctx)
 
+    def _rest(self) -> None:
+        """Whoever trapped last waits: its thread leaves its CPU before others look for one."""
+        last, self._last = self._last, None
+        if last is not None and not last.running:
+            last.rest()
+
     def _enter(self, slot: Slot, ctx: HostContext, ops: list[Op]) -> None:
         """Order the operations, then user mode. Raises StubDied."""
+        if self._last is not slot:
+            self._rest()
         if slot.process.dead:  # a flush on the way here ended it
             raise StubDied(slot.process.reason)
         if ops and len(slot.process.slots) > 1:

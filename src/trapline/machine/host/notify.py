@@ -35,11 +35,11 @@ class Held:
 
 
 class Listener:
-    """The seccomp listener's descriptor. `intruder(tid)` deals with whoever makes a call nobody ordered."""
+    """The seccomp listener's descriptor. `other(held)` deals with calls that nobody waits for."""
 
-    def __init__(self, fd: int, intruder: Callable[[int], None]) -> None:
+    def __init__(self, fd: int, other: Callable[[Held], None]) -> None:
         self.fd = fd
-        self._intruder = intruder
+        self._other = other
         self._poll = select.poll()
         self._poll.register(fd, select.POLLIN)
         self._in = bytearray(80)
@@ -52,7 +52,7 @@ class Listener:
     def receive(self, timeout_ms: float) -> Held | None:
         """The next held call, or None after `timeout_ms`."""
         poll = self._poll.poll
-        for _ in range(_LOOKS):  # cheaper than to sleep and be woken
+        for _ in range(_LOOKS if timeout_ms else 0):  # cheaper than to sleep and be woken
             if poll(0):
                 break
         else:
@@ -81,7 +81,7 @@ class Listener:
         return True
 
     def expect(self, tid: int, op: Op, alive: Callable[[], bool]) -> None:
-        """Wait for `op` by `tid` and let it go on. Everybody else who calls meanwhile is an intruder. Raises StubDied."""
+        """Wait for `op` by `tid` and let it go on. Raises StubDied."""
         deadline_ns = 0
         while True:
             held = self.receive(20)
@@ -90,7 +90,7 @@ class Listener:
                     if self.proceed(held):
                         return
                 else:
-                    self._intruder(held.tid)
+                    self._other(held)
             if not alive():
                 raise StubDied("it died in an operation")
             now_ns = time.monotonic_ns()
@@ -99,9 +99,9 @@ class Listener:
                 raise StubDied(f"it did not perform operation {op[0]} in time")
 
     def drain(self) -> None:
-        """Nobody was asked for anything: whoever is held is an intruder."""
+        """Take in the calls that are held now, of whom nobody was asked for anything."""
         while (held := self.receive(0)) is not None:
-            self._intruder(held.tid)
+            self._other(held)
 
     def close(self) -> None:
         os.close(self.fd)

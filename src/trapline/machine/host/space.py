@@ -82,6 +82,7 @@ class HostSpace:
 
     def hint(self, start: int, end: int) -> None:
         self.hints.append((start, end))
+        self.machine.crew.advance()  # hints come while a space is filled: a good time for its process to be born
 
     def hinted(self) -> list[Mapping]:
         """What is present in the hinted ranges and not mapped yet."""

@@ -1,7 +1,8 @@
 """The zygote: the stub process that never runs user code, and from which every other is forked.
 
 In a nutshell: starting it spawns the stub's image, waits for its greeting (the seccomp listener, by SCM_RIGHTS, and the layout
-it was compiled with) and for its first trap. `fork` orders a clone and lets the newborn map its own region.
+it was compiled with) and for its first trap. `order` has it clone itself; `fork` waits for the newborn, which maps its own
+region first. What lies between may take place while the kernel does other things: each held call is one step.
 
 Invariants: the zygote is the only process that may clone processes; its children are this process's children (CLONE_PARENT), so
 they can be waited for, and die with it (PR_SET_PDEATHSIG, set anew by each, followed by a look at getppid(2)).
@@ -38,11 +39,12 @@ class Zygote:
     def __init__(self, contexts: Contexts, ram_fd: int, doorbell: int, intruder: Callable[[int], None]) -> None:
         self._contexts = contexts
         self._intruder = intruder
+        self._birth: Birth | None = None
         contexts.halves[layout.PPID // 4] = os.getpid()
         pid, ours = _spawn(contexts.fd, ram_fd, doorbell)
         self.process = Process(pid, contexts, 0)
         try:
-            self.listener = Listener(_greeting(ours), intruder)
+            self.listener = Listener(_greeting(ours), self.take_in)
             self._slot = Slot(contexts, None, self.process, 0, 0)
             self._slot.tid = pid
             self._await_first_trap()
@@ -59,59 +61,116 @@ class Zygote:
                 raise MachineUnavailable("the stub did not trap: SECCOMP_RET_TRAP or signals do not work here")
             time.sleep(0.00005)
 
-    def fork(self) -> Process:
-        """A new stub process, waiting for its first command in its one slot. Raises StubDied, HostRefuses."""
-        contexts, zygote = self._contexts, self._slot
+    # ---- births
+
+    def order(self) -> None:
+        """Have a process made ahead of time, unless one is under way or ready. Raises StubDied, HostRefuses."""
+        if self._birth is not None:
+            return
         if not self.process.alive():
             raise StubDied("the zygote is dead: " + (self.process.reason or "killed from outside"))
         _need_descriptor()
-        region = contexts.get()
+        region = self._contexts.get()
         own: Op = (
-            NR_MMAP, layout.SLOTS, contexts.region_size, layout.PROT_READ | layout.PROT_WRITE,
+            NR_MMAP, layout.SLOTS, self._contexts.region_size, layout.PROT_READ | layout.PROT_WRITE,
             layout.MAP_SHARED | layout.MAP_FIXED, layout.FD_CONTEXTS, region,
         )  # fmt: skip
-        zygote.set_op(0, _CLONE)
-        zygote.set_op(1, FENCE)
-        zygote.set_op(layout.OP_CHILD, own)
-        _ring.perform(zygote.address, 2)
-        try:
-            self.listener.expect(zygote.tid, _CLONE, self.process.alive)
-            born = self._await_birth(own)
-        except HostRefuses:
-            contexts.put(region)
-            raise
-        except StubDied:
-            contexts.put(region)
-            self.process.kill("it did not fork")
-            raise
-        process = Process(born.tid, contexts, region)
-        process.add_slot(self.template).tid = born.tid
-        self.listener.proceed(born)
-        return process
+        self._birth = Birth(region, own)
+        self._slot.set_op(0, _CLONE)
+        self._slot.set_op(1, FENCE)
+        self._slot.set_op(layout.OP_CHILD, own)
+        _ring.perform(self._slot.address, 2)
 
-    def _await_birth(self, own: Op) -> Held:
-        """The newborn's first call, still held. Who it is, is known once the zygote has reached its fence."""
+    @property
+    def expecting(self) -> bool:
+        """A process was ordered that nobody has taken."""
+        return self._birth is not None
+
+    @property
+    def unborn(self) -> bool:
+        """A process is being made and not ready."""
+        birth = self._birth
+        return birth is not None and birth.process is None and birth.error is None
+
+    def fork(self) -> Process:
+        """A new stub process, waiting for its first command in its one slot. Raises StubDied, HostRefuses."""
+        self.order()
+        birth = self._birth
+        assert birth is not None
         deadline_ns = time.monotonic_ns() + PATIENCE_NS
-        calls: list[Held] = []
-        pid = 0
-        while time.monotonic_ns() < deadline_ns and self.process.alive():
+        while birth.process is None and birth.error is None:
             held = self.listener.receive(20)
-            if held is None:
-                continue
-            if held.tid == self._slot.tid and held.op == FENCE and not pid:
-                pid = self._slot.result(0)
-                self.listener.proceed(held)
-                if pid <= 0:
-                    raise HostRefuses(f"the host refuses another process: {os.strerror(-pid)}")
-            else:
-                calls.append(held)
-            for held in calls if pid else ():
-                if held.tid != pid or held.op != own:
-                    self._intruder(held.tid)
-            if pid and any(held.tid == pid for held in calls):
-                return next(held for held in calls if held.tid == pid)
-            calls = [] if pid else calls
-        raise StubDied("the zygote does not answer")
+            if held is not None:
+                self.take_in(held)
+            elif not self.process.alive() or time.monotonic_ns() > deadline_ns:
+                self.process.kill("it did not fork")
+                birth.error = StubDied("the zygote does not answer")
+        self._birth = None
+        for held in birth.early:
+            self._intruder(held.tid)
+        if birth.process is None:
+            self._contexts.put(birth.region)
+            raise birth.error or StubDied("it was not born")
+        if not birth.process.alive():  # killed from outside while it waited
+            birth.process.reap()
+            return self.fork()
+        return birth.process
+
+    def take_in(self, held: Held) -> None:
+        """A held call that nobody waits for: a step of a birth, or an intruder's."""
+        birth = self._birth
+        if birth is None or birth.process is not None:
+            self._intruder(held.tid)
+        elif held.tid == self._slot.tid and held.op == (FENCE if birth.cloned else _CLONE) and not birth.pid:
+            self._step(birth, held)
+        elif not birth.pid:  # who the newborn is, is known once the zygote has reached its fence
+            birth.early.append(held)
+        elif held.tid == birth.pid and held.op == birth.own:
+            self._born(birth, held)
+        else:
+            self._intruder(held.tid)
+
+    def _step(self, birth: Birth, held: Held) -> None:
+        """The zygote is about to clone, or has done so."""
+        if not birth.cloned:
+            birth.cloned = True
+            self.listener.proceed(held)
+            return
+        pid = self._slot.result(0)
+        self.listener.proceed(held)
+        if pid <= 0:
+            birth.error = HostRefuses(f"the host refuses another process: {os.strerror(-pid)}")
+            return
+        birth.pid = pid
+        early, birth.early = birth.early, []
+        for each in early:
+            self.take_in(each)
+
+    def _born(self, birth: Birth, held: Held) -> None:
+        """The newborn maps its region. It may have been killed meanwhile."""
+        try:
+            process = Process(held.tid, self._contexts, birth.region)
+        except OSError as error:
+            birth.error = StubDied(f"the newborn cannot be watched: {error.strerror}")
+            return
+        process.add_slot(self.template).tid = held.tid
+        self.listener.proceed(held)
+        birth.process = process
+
+
+class Birth:
+    """A process that is being made, or is ready; see `Zygote.order`."""
+
+    __slots__ = ("cloned", "early", "error", "own", "pid", "process", "region")
+
+    def __init__(self, region: int, own: Op) -> None:
+        self.region = region
+        self.own = own  #: how the newborn maps its region: its first call
+        self.cloned = False
+        self.pid = 0
+        self.early: list[Held] = []  #: calls held before the newborn's pid was known
+        self.error: StubDied | None = None
+        self.process: Process | None = None
 
 
 def _need_descriptor() -> None:

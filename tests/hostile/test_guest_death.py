@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import contextlib
 import os
+import random
 import signal
 import subprocess
 import time
@@ -116,6 +117,37 @@ def test_all_stubs_killed(running: subprocess.Popen[bytes]) -> None:
     _, err = running.communicate(timeout=15)
     assert running.returncode in (137, -9, 125), (running.returncode, err)
     assert unharmed(err)
+
+
+BUSY = "i=0; while [ $i -lt 400 ]; do echo $i | cat >/dev/null; [ $((i % 7)) = 0 ] && (ls / & ls /usr; wait) >/dev/null; i=$((i + 1)); done; echo end"
+
+
+@pytest.mark.parametrize("signo", [signal.SIGKILL, signal.SIGSTOP], ids=["killed", "stopped"])
+@pytest.mark.parametrize("seed", range(3))
+def test_stubs_killed_or_stopped_at_random(signo: int, seed: int) -> None:
+    """While programs start and end: the kernel goes on with whoever is left, and ends what does not answer."""
+    rng = random.Random(seed)
+    process = subprocess.Popen(
+        support.trapline_command(["sh", "-c", BUSY], ["--log"], uid=support.users()[-1]),
+        stdout=subprocess.PIPE, stderr=subprocess.PIPE, env=support.host_environment(), start_new_session=True,
+    )  # fmt: skip
+    pids: set[int] = set()
+    hits, end = 0, time.monotonic() + 6
+    while process.poll() is None and time.monotonic() < end:
+        time.sleep(rng.random() * 0.05)
+        victims = sorted(children(process.pid))[2:]  # the zygote and the shell, the first two, live
+        pids.update(victims)
+        if victims:
+            hits += 1
+            with contextlib.suppress(ProcessLookupError):
+                os.kill(rng.choice(victims), signo)
+    for pid in children(process.pid):
+        with contextlib.suppress(ProcessLookupError):
+            os.kill(pid, signal.SIGCONT)
+    process.send_signal(signal.SIGTERM)
+    out, err = process.communicate(timeout=20)
+    assert hits > 3 and unharmed(err) and process.returncode in (0, 143, -15), (hits, process.returncode, out, err[-2000:])
+    assert not gone(list(pids))
 
 
 def test_a_stub_stopped_and_continued(running: subprocess.Popen[bytes]) -> None:

@@ -25,6 +25,7 @@ from trapline.machine.ram import Ram
 
 host = pytest.importorskip("trapline.machine.host")
 layout = pytest.importorskip("trapline.machine.host.layout")
+StubDied = pytest.importorskip("trapline.machine.host.errors").StubDied
 pytest.importorskip("trapline.machine.host._ring")
 
 WITNESS = "1: mov eax, 110\n syscall\n inc rbx\n jmp 1b"
@@ -326,6 +327,23 @@ def test_stub_killed_from_outside(arena: Arena) -> None:
     os.kill(ctx.space.process.pid, signal.SIGKILL)
     assert arena.machine.wait(time.monotonic_ns() + 2_000_000_000) is ctx
     assert (ctx.kind, "SIGKILL" in ctx.reason) == (DEAD, True)
+
+
+def test_a_stub_that_dies_in_an_ordered_operation_is_reported_once(arena: Arena, monkeypatch: pytest.MonkeyPatch) -> None:
+    machine = arena.machine
+    guest = Guest(machine, WITNESS)
+    ctx = run(machine, guest.context())
+    guest.space.hint(DATA, DATA + PAGE)
+
+    def dies(*unused: object) -> None:
+        os.kill(ctx.space.process.pid, signal.SIGKILL)
+        raise StubDied("it died in an operation")
+
+    monkeypatch.setattr(machine.listener, "expect", dies)
+    machine.resume(ctx)
+    assert machine.wait(time.monotonic_ns() + 2_000_000_000) is ctx
+    assert ctx.kind == DEAD
+    assert machine.wait(time.monotonic_ns() + 50_000_000) is None
 
 
 @pytest.mark.parametrize("number", [signal.SIGSEGV, signal.SIGUSR1, signal.SIGTRAP, signal.SIGSYS])

@@ -59,6 +59,13 @@ static void classic(void)
     CHECK_EQ("read-only", mount("none", "a", NULL, MS_REMOUNT | MS_RDONLY, NULL), 0);
     CHECK_ERRNO("no writes", open("a/f", O_RDWR), EROFS);
     CHECK_EQ("writable again", mount("none", "a", NULL, MS_REMOUNT, NULL), 0);
+    fd = open("a/f", O_RDWR);
+    struct stat small;
+    CHECK_EQ("fallocate", posix_fallocate(fd, 0, 600 << 10), 0);
+    CHECK("takes blocks", fstat(fd, &small) == 0 && small.st_blocks == 1200 && small.st_size == 600 << 10);
+    CHECK_EQ("which count once", posix_fallocate(fd, 0, 800 << 10), 0);
+    CHECK_EQ("but no more than there are", posix_fallocate(fd, 0, 2 << 20), ENOSPC);
+    ftruncate(fd, 0), close(fd);
     CHECK_EQ("bind", mount("a", "b", NULL, MS_BIND, NULL), 0);
     CHECK("shows the same", access("b/f", F_OK) == 0);
     CHECK_EQ("one mount read-only", mount("none", "b", NULL, MS_REMOUNT | MS_BIND | MS_RDONLY, NULL), 0);

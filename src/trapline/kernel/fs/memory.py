@@ -39,6 +39,7 @@ if TYPE_CHECKING:
     from trapline.kernel.fs.mount import Path
     from trapline.kernel.fs.vfs import Vfs
 
+MAX_RESERVED = 4096  #: pages that one fallocate(2) fills; the kernel does nothing else meanwhile
 MAX_XATTR_BYTES = 16 << 20  #: names and values, per file system
 
 
@@ -223,11 +224,25 @@ class MemFile(MemInode):
             cache.punch(offset, length)
             self._account()
             return
-        if self.sb.max_pages and self.sb.used_pages + (length >> 12) > self.sb.max_pages:
+        first, last = offset >> 12, (end + 4095) >> 12
+        absent = last - first - sum(first <= index < last for index in cache.pages)
+        if self.sb.max_pages and self.sb.used_pages + absent > self.sb.max_pages:
             raise ENOSPC
+        self.changing()
         if end > cache.size and not mode & FALLOC_FL_KEEP_SIZE:
-            self.changing()
             self.truncate(end)
+        self._reserve(cache, first, min(last, first + MAX_RESERVED, (cache.size + 4095) >> 12))
+
+    def _reserve(self, cache: PageCache, first: int, last: int) -> None:
+        """Give the holes in pages [first, last) frames."""
+        try:
+            for index in range(max(first, (cache.backed + 4095) >> 12), last):
+                if not cache.resident(index):
+                    cache.frame(index, write=True)
+        except OutOfFrames:
+            raise ENOSPC("out of memory") from None
+        finally:
+            self._account()
 
     def owns_cache(self) -> bool:
         """The page cache belongs to this inode alone."""

@@ -92,8 +92,8 @@ def sys_ftruncate(task: Task, fd: Fd, length: Off) -> int:
 def sys_fallocate(task: Task, fd: Fd, mode: FallocMode, offset: Off, len: Off) -> int:
     """fallocate(2): allocate space in a file, or punch a hole into it.
 
-    Partial: space counts once it is written to; FALLOC_FL_COLLAPSE_RANGE, _INSERT_RANGE and _ZERO_RANGE are ENOTSUP,
-    as on tmpfs.
+    Partial: beyond 16 MiB of one call, and beyond the end of a file, space counts once it is written to;
+    FALLOC_FL_COLLAPSE_RANGE, _INSERT_RANGE and _ZERO_RANGE are ENOTSUP, as on tmpfs.
     """
     file = task.files.get(fd)
     if offset < 0 or len <= 0:

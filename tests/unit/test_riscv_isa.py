@@ -8,6 +8,7 @@ import struct
 import pytest
 from riscv_util import BASE, M64, new_hart, put, random_word, run, tier  # noqa: F401
 
+import riscv_page
 from trapline.machine.riscv import layout as at
 from trapline.machine.riscv import status as st
 from trapline.machine.riscv.isa.declare import parse
@@ -213,3 +214,10 @@ def test_single_without_its_box_is_the_canonical_nan() -> None:
 
 def test_names_are_unique() -> None:
     assert len(BY_NAME) == len(OPS)
+
+
+def test_page_of_instructions_has_each_once_and_is_current() -> None:
+    lines = riscv_page.page().splitlines()
+    for op in OPS:
+        assert sum(line.startswith((f"| `{op.name} ", f"| `{op.name}`")) for line in lines) == 1
+    assert riscv_page.PAGE.read_text() == riscv_page.page(), "run tools/riscv_page.py"

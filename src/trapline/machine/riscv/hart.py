@@ -35,8 +35,8 @@ class Hart(Triggers, Floats):
     """`hartid`: its number. `time`: what the time CSR reads."""
 
     __slots__ = (
-        "_ticks", "budget", "bus", "bytes_", "code", "cpu", "fs", "granted", "hosted", "kept", "pmp", "stores", "struct", "time",
-        "tlb", "tlb_read", "tlb_write", "traps_taken", "views",
+        "_ticks", "budget", "bus", "bytes_", "code", "cpu", "fs", "granted", "hosted", "kept", "pmp", "stores", "struct",
+        "time", "tlb", "tlb_read", "tlb_write", "traps_taken", "views",
     )  # fmt: skip
 
     def __init__(

@@ -44,7 +44,7 @@ static void sessions(void)
     close(ready[1]);
     read(ready[0], &c, 1); /* the end: its descriptor went with execve(2) */
     close(ready[0]);
-    CHECK_ERRNO("not after it ran a program", setpgid(execed, execed), EACCES);
+    WITH_SHELL("not after it ran a program", CHECK_ERRNO("not after it ran a program", setpgid(execed, execed), EACCES));
     kill(execed, SIGKILL), waitpid(execed, &status, 0);
     if (fork() == 0) {
         pid_t leader = fork();

@@ -16,7 +16,7 @@ from collections.abc import Callable, Sequence
 from typing import TYPE_CHECKING, Any
 
 from trapline.abi import seccomp as s
-from trapline.abi.errno import EACCES, EINVAL, ENOMEM, ENOSYS, ESRCH
+from trapline.abi.errno import EACCES, EBUSY, EINVAL, ENOMEM, ENOSYS, ESRCH
 from trapline.abi.signal import SIGKILL, SIGSYS, SYS_SECCOMP
 from trapline.kernel.bpf import classic
 from trapline.kernel.task.exit import exit_group
@@ -25,6 +25,7 @@ from trapline.kernel.task.task import WORK_EXIT
 
 if TYPE_CHECKING:
     from trapline.kernel.entry.table import Table
+    from trapline.kernel.security.notify import NotifyFile
     from trapline.kernel.task.task import Task
 
 DATA_WORDS = s.SECCOMP_DATA.size // 4
@@ -39,7 +40,7 @@ STRICT_CALLS = frozenset(("read", "write", "exit", "rt_sigreturn", "sigreturn"))
 _KNOWN = frozenset(
     (
         s.SECCOMP_RET_KILL_PROCESS, s.SECCOMP_RET_KILL_THREAD, s.SECCOMP_RET_TRAP, s.SECCOMP_RET_ERRNO,
-        s.SECCOMP_RET_TRACE, s.SECCOMP_RET_LOG, s.SECCOMP_RET_ALLOW,
+        s.SECCOMP_RET_TRACE, s.SECCOMP_RET_LOG, s.SECCOMP_RET_ALLOW, s.SECCOMP_RET_USER_NOTIF,
     )
 )  # fmt: skip
 
@@ -75,13 +76,22 @@ _live = _Live()
 class Rules:
     """What a task may call: mode, and for SECCOMP_MODE_FILTER the newest filter and the rules it was added to."""
 
-    __slots__ = ("_verdicts", "cost", "count", "log", "mode", "older", "program")
+    __slots__ = ("_verdicts", "cost", "count", "listener", "log", "mode", "older", "program")
 
-    def __init__(self, program: list[classic.Instruction] | None, older: Rules | None, log: bool = False) -> None:
+    def __init__(
+        self,
+        program: list[classic.Instruction] | None,
+        older: Rules | None,
+        log: bool = False,
+        listener: NotifyFile | None = None,
+    ) -> None:
         self.mode = s.SECCOMP_MODE_STRICT if program is None else s.SECCOMP_MODE_FILTER
         self.program = program or []
         self.older = older
         self.log = log
+        self.listener = listener  #: of this filter, or of the one older filter that has one
+        if listener is not None:
+            listener.filters += 1
         self.count: int = 1 + (older.count if older is not None else 0)
         self.cost: int = len(self.program) + PER_FILTER + (older.cost if older is not None else 0)
         self._verdicts: dict[tuple[int, int], int | None] = {}
@@ -90,6 +100,8 @@ class Rules:
     def __del__(self) -> None:
         _live.instructions -= len(self.program) + PER_FILTER
         _live.verdicts -= len(self._verdicts)
+        if self.listener is not None:
+            self.listener.filter_gone()
 
     def extends(self, other: Rules | None) -> bool:
         """These are `other`, or have been made from them."""
@@ -115,10 +127,7 @@ class Rules:
             _live.verdicts += 1
             if known is not None:
                 return known
-        pc = task.ctx.regs[task.kernel.machine.arch.pc]
-        signed = (number & classic.MASK ^ 0x8000_0000) - 0x8000_0000
-        raw = s.SECCOMP_DATA.pack(signed, arch, pc, *args())
-        return self._run(memoryview(raw).cast("I"))
+        return self._run(memoryview(pack_data(task, number, arch, args())).cast("I"))
 
     def _run(self, data: Sequence[int]) -> int:
         result = s.SECCOMP_RET_ALLOW
@@ -129,6 +138,16 @@ class Rules:
                 result = found
             rules = rules.older
         return result
+
+
+def pack_data(task: Task, number: int, arch: int, args: tuple[int, ...]) -> bytes:
+    """struct seccomp_data of a call."""
+    return s.SECCOMP_DATA.pack(signed(number), arch, task.ctx.regs[task.kernel.machine.arch.pc], *args)
+
+
+def signed(number: int) -> int:
+    """The low 32 bits of a number, as C's int."""
+    return (number & classic.MASK ^ 0x8000_0000) - 0x8000_0000
 
 
 def _strength(result: int) -> int:
@@ -166,12 +185,16 @@ def _act(task: Task, regs: array[int], table: Table, number: int, result: int, t
         return -min(data, MAX_ERRNO)
     if action == s.SECCOMP_RET_TRAP:
         arch = task.kernel.machine.arch
-        signed = (number & classic.MASK ^ 0x8000_0000) - 0x8000_0000
-        info = SigInfo(SIGSYS, SYS_SECCOMP, addr=regs[arch.pc], syscall=signed, arch=table.audit, errno=data)
+        info = SigInfo(SIGSYS, SYS_SECCOMP, addr=regs[arch.pc], syscall=signed(number), arch=table.audit, errno=data)
         force(task, info)
         return regs[arch.ret]
-    if action in (s.SECCOMP_RET_TRACE, s.SECCOMP_RET_USER_NOTIF):
-        raise ENOSYS("nobody traces, nobody listens")
+    if action == s.SECCOMP_RET_TRACE:
+        raise ENOSYS("nobody traces")
+    if action == s.SECCOMP_RET_USER_NOTIF:
+        listener: NotifyFile | None = task.seccomp.listener
+        if listener is None:
+            raise ENOSYS("nobody listens")
+        return _decided(task, regs, listener, pack_data(task, number, table.audit, table.arguments(regs)), thunk)
     name = table.names[number] if number < len(table.names) else None
     words = f"{task.comm.decode(errors='replace')}[{task.tid}]: seccomp: {name or number}"
     if action == s.SECCOMP_RET_LOG:
@@ -179,6 +202,17 @@ def _act(task: Task, regs: array[int], table: Table, number: int, result: int, t
         return thunk(task, regs)
     task.kernel.log(f"{words}: killed")
     return _end(task, regs, SIGSYS, whole=action != s.SECCOMP_RET_KILL_THREAD)
+
+
+async def _decided(
+    task: Task, regs: array[int], listener: NotifyFile, data: bytes, thunk: Callable[..., Any]
+) -> int:
+    """The call's result as whoever listens decides it."""
+    answer = await listener.ask(task, data)
+    if not answer.goes_on:
+        return answer.value
+    result: Any = thunk(task, regs)
+    return result if isinstance(result, int) else await result
 
 
 def _end(task: Task, regs: array[int], signo: int, *, whole: bool) -> int:
@@ -201,13 +235,18 @@ def set_strict(task: Task) -> None:
     _install(task, Rules(None, None))
 
 
-def set_filter(task: Task, program: list[classic.Instruction], flags: int) -> int:
-    """SECCOMP_SET_MODE_FILTER, once the program is checked; 0, or the thread that TSYNC failed for."""
+def set_filter(
+    task: Task, program: list[classic.Instruction], flags: int, listener: NotifyFile | None = None
+) -> int:
+    """SECCOMP_SET_MODE_FILTER, once the program is checked; 0, or the thread that TSYNC failed for. `listener`: a new one."""
     older: Rules | None = task.seccomp
     if older is not None and older.mode != s.SECCOMP_MODE_FILTER:
         raise EINVAL("strict mode has no filters")
     if len(program) + PER_FILTER + (older.cost if older is not None else 0) > MAX_INSNS_PER_PATH:
         raise ENOMEM
+    inherited = older.listener if older is not None else None
+    if listener is not None and inherited is not None:
+        raise EBUSY("one listener for all filters of a task")
     if _live.instructions + len(program) > LIVE_MAX:
         raise ENOMEM("too many filters in all")
     together = [task]
@@ -218,7 +257,7 @@ def set_filter(task: Task, program: list[classic.Instruction], flags: int) -> in
                     raise ESRCH
                 return each.tid
         together = list(task.group.tasks)
-    rules = Rules(program, older, bool(flags & s.SECCOMP_FILTER_FLAG_LOG))
+    rules = Rules(program, older, bool(flags & s.SECCOMP_FILTER_FLAG_LOG), listener or inherited)
     for each in together:
         each.no_new_privs |= task.no_new_privs
         _install(each, rules)

@@ -9,6 +9,7 @@ from trapline.abi.capability import CAP_SYS_ADMIN
 from trapline.abi.errno import EINVAL, EOPNOTSUPP
 from trapline.kernel.bpf import classic
 from trapline.kernel.security import seccomp
+from trapline.kernel.security.notify import NotifyFile
 from trapline.kernel.syscalls.declare import Arg, UserPtr, syscall
 
 if TYPE_CHECKING:
@@ -18,7 +19,7 @@ Operation = Annotated[int, Arg(32, "enum:seccomp_op")]
 Flags = Annotated[int, Arg(32, "flags:seccomp")]
 _FLAGS = (
     s.SECCOMP_FILTER_FLAG_TSYNC | s.SECCOMP_FILTER_FLAG_LOG | s.SECCOMP_FILTER_FLAG_SPEC_ALLOW
-    | s.SECCOMP_FILTER_FLAG_TSYNC_ESRCH
+    | s.SECCOMP_FILTER_FLAG_NEW_LISTENER | s.SECCOMP_FILTER_FLAG_TSYNC_ESRCH
 )  # fmt: skip
 
 
@@ -26,8 +27,8 @@ _FLAGS = (
 def sys_seccomp(task: Task, operation: Operation, flags: Flags, args: UserPtr) -> int:
     """seccomp(2): restrict the caller to four calls, or to what a filter allows.
 
-    Partial: there is no user-space notification (SECCOMP_FILTER_FLAG_NEW_LISTENER, EINVAL), and nobody traces: a filter
-    that asks for either makes the call fail with ENOSYS.
+    Partial: SECCOMP_FILTER_FLAG_WAIT_KILLABLE_RECV is refused with EINVAL, and nobody traces: SECCOMP_RET_TRACE makes a
+    call fail with ENOSYS.
     """
     if operation == s.SECCOMP_SET_MODE_STRICT:
         if flags or args:
@@ -42,12 +43,19 @@ def sys_seccomp(task: Task, operation: Operation, flags: Flags, args: UserPtr) -
         if not seccomp.available(task.mm.read_u32(args)):
             raise EOPNOTSUPP
         return 0
+    if operation == s.SECCOMP_GET_NOTIF_SIZES:
+        if flags:
+            raise EINVAL
+        sizes = s.SECCOMP_NOTIF.size, s.SECCOMP_NOTIF_RESP.size, s.SECCOMP_DATA.size
+        task.mm.write(args, s.SECCOMP_NOTIF_SIZES.pack(*sizes))
+        return 0
     raise EINVAL("no such operation")
 
 
 def set_filter(task: Task, flags: int, address: int) -> int:
     """SECCOMP_SET_MODE_FILTER with a struct sock_fprog in user memory."""
-    if flags & ~_FLAGS:
+    listens = flags & s.SECCOMP_FILTER_FLAG_NEW_LISTENER
+    if flags & ~_FLAGS or (listens and flags & s.SECCOMP_FILTER_FLAG_TSYNC and not flags & s.SECCOMP_FILTER_FLAG_TSYNC_ESRCH):
         raise EINVAL
     length, start = s.SOCK_FPROG.unpack(task.mm.read(address, s.SOCK_FPROG.size))
     if not 0 < length <= s.BPF_MAXINSNS:
@@ -56,4 +64,9 @@ def set_filter(task: Task, flags: int, address: int) -> int:
     raw = task.mm.read(start, length * s.SOCK_FILTER.size)
     program = list(s.SOCK_FILTER.iter_unpack(raw))
     classic.check(program, seccomp.DATA_WORDS)
-    return seccomp.set_filter(task, program, flags)
+    if not listens:
+        return seccomp.set_filter(task, program, flags)
+    task.files.reserve()
+    listener = NotifyFile(task.kernel)
+    seccomp.set_filter(task, program, flags, listener)
+    return task.files.install(listener, True)

@@ -68,6 +68,7 @@ def exit_task(task: Task, status: int) -> None:
     leave_memory(task)
     if task.sem_undo is not None:
         undo.leave(task)
+    task.seccomp = None
     task.state = DEAD
     task.files.put()
     task.fs.put()

@@ -7,13 +7,14 @@ from __future__ import annotations
 
 from collections.abc import Callable
 
+from trapline.abi.stat import S_IFBLK, S_IFCHR, S_IFMT
 from trapline.kernel.task.signals.arch import half
 from trapline.scope import arguments as a
-from trapline.scope import ioctls, ipc, names, sockets
+from trapline.scope import ioctls, ipc, names, privileges, sockets
 from trapline.scope.arguments import Piece, Render
 from trapline.scope.memory import MAX_STRINGS, Decoder
 from trapline.scope.structs import SHAPES, cpu_set, open_flags
-from trapline.scope.text import LIMIT, pointer, quote, quote_hex
+from trapline.scope.text import LIMIT, device, mode, pointer, quote, quote_hex
 
 O_CREAT, O_TMPFILE = 0o100, 0o20200000
 STATX_SYNC = 0x6000  #: AT_STATX_SYNC_TYPE
@@ -28,6 +29,15 @@ def _open_mode(flags_index: int) -> Render:
         return a.mode(d, value) if made & O_CREAT or made & O_TMPFILE == O_TMPFILE else None
 
     return render
+
+
+def _node_mode(d: Decoder, value: int) -> str:
+    return mode(value)
+
+
+def _node_device(mode_index: int) -> Render:
+    """mknod(2): only devices have a number."""
+    return lambda d, value: device(value) if d.args[mode_index] & S_IFMT in (S_IFCHR, S_IFBLK) else None
 
 
 def _entries(d: Decoder, value: int) -> str:
@@ -131,25 +141,6 @@ def _wait_status(d: Decoder, value: int) -> str | None:
 
 def _wait_info(d: Decoder, value: int) -> str | None:
     return a.structure("siginfo")(d, value)
-
-
-_PRCTL_ARGS = {
-    1: a.signal, 4: a.number, 15: a.string, 16: a.string, 22: a.hexadecimal, 23: a.number, 24: a.number, 29: a.number,
-    36: a.number, 38: a.number, 2: a.structure("int"), 37: a.structure("int"), 8: a.number, 47: a.number,
-}  # fmt: skip
-_PRCTL_ALONE = frozenset((3, 7, 21, 27, 30))
-_PRCTL_FULL = frozenset((38, 39, 41, 42, 47, 0x53564D41))
-
-
-def _prctl(index: int) -> Render:
-    def render(d: Decoder, value: int) -> str | None:
-        option = d.args[0]
-        if option in _PRCTL_ALONE or (index > 1 and option in _PRCTL_ARGS and option not in _PRCTL_FULL):
-            return None
-        show = _PRCTL_ARGS.get(option, a.hexadecimal) if index == 1 else a.hexadecimal
-        return show(d, value)
-
-    return render
 
 
 # ---- signals, time
@@ -309,6 +300,9 @@ OVERRIDES: dict[str, dict[int, Piece]] = {
     "readlink": {1: Piece(_written, _late)},
     "readlinkat": {2: Piece(_written, _late)},
     **{name: {4: Piece(_nothing)} for name in ("preadv", "pwritev", "preadv2", "pwritev2")},
+    "mknod": {1: Piece(_node_mode), 2: Piece(_node_device(1))},
+    "mknodat": {2: Piece(_node_mode), 3: Piece(_node_device(2))},
+    "dup3": {2: Piece(a.flags("dup"))},
     "pipe2": {1: Piece(a.flags("pipe"))},
     "statx": {2: Piece(_statx_flags)},
     "umask": {0: Piece(a.mode)},
@@ -336,7 +330,10 @@ OVERRIDES: dict[str, dict[int, Piece]] = {
     "execveat": {2: Piece(a.argv), 3: Piece(a.envp)},
     "wait4": {1: Piece(_wait_status, _late), 2: Piece(a.flags("wait")), 3: Piece(a.structure("rusage"), _late)},
     "waitid": {0: Piece(a.enumeration("idtype")), 2: Piece(_wait_info, _late), 3: Piece(a.flags("wait"))},
-    "prctl": {0: Piece(a.enumeration("prctl")), **{i: Piece(_prctl(i), i == 1) for i in range(1, 5)}},
+    "prctl": {0: Piece(a.enumeration("prctl")), **{i: Piece(privileges.prctl(i), i == 1) for i in range(1, 5)}},
+    "capget": {0: Piece(a.structure("cap_header")), 1: Piece(a.structure("cap_data"), _late)},
+    "capset": {0: Piece(a.structure("cap_header")), 1: Piece(a.structure("cap_data"))},
+    "ioprio_set": {2: Piece(privileges.io_priority)},
     "arch_prctl": {0: Piece(a.enumeration("arch_prctl")), 1: Piece(a.hexadecimal)},
     "rseq": {1: Piece(a.hexadecimal), 2: Piece(a.flags("rseq")), 3: Piece(a.hexadecimal)},
     "prlimit64": {1: Piece(a.enumeration("rlimit")), 2: Piece(a.structure("rlimit")), 3: Piece(a.structure("rlimit"), _late)},
@@ -390,12 +387,14 @@ ORDER: dict[str, tuple[int, ...]] = {"clone": (0, 1, 2, 4, 3)}
 #: call -> what follows its result
 AFTER: dict[str, Callable[[Decoder], str]] = {
     "poll": _poll_result, "ppoll": _poll_result, "select": _select_result, "pselect6": _select_result,
-    "fcntl": _fcntl_result,
+    "fcntl": _fcntl_result, "ioprio_get": privileges.io_priority_result, "prctl": privileges.prctl_result,
 }  # fmt: skip
 #: call -> what is shown beside its arguments when it comes in
 EXTRA: dict[str, Callable[[Decoder], str]] = {"rt_sigreturn": _sigreturn}
+#: call -> which argument, and what it must be, for flags to be the result
+HEX_RESULTS: dict[str, tuple[int, tuple[int, ...]]] = {"fcntl": (1, (1, 3)), "prctl": (0, (27,))}
 #: calls whose result is not a decimal number
 RESULTS: dict[str, str] = {
     "brk": "hex", "mmap": "hex", "mremap": "hex", "shmat": "hex", "umask": "oct", "personality": "hex",
-    "rt_sigreturn": "dec",
+    "rt_sigreturn": "dec", "ioprio_get": "dec",
 }  # fmt: skip

@@ -16,7 +16,7 @@ from trapline.scope.arguments import Piece, hexadecimal, piece
 from trapline.scope.listener import Args, Listener
 from trapline.scope.memory import MAX_STRINGS, PATH_LIMIT, Decoder
 from trapline.scope.siginfo import render as siginfo
-from trapline.scope.special import AFTER, EXTRA, ORDER, OVERRIDES, RESULTS
+from trapline.scope.special import AFTER, EXTRA, HEX_RESULTS, ORDER, OVERRIDES, RESULTS
 from trapline.scope.text import permissions, quote
 
 if TYPE_CHECKING:
@@ -193,6 +193,7 @@ class Strace(Listener):
             text = f"{result & (1 << 64) - 1:#x}" if result else "0"
         else:
             text = permissions(result) if kind == "oct" else str(result)
-        if call.name == "fcntl" and state.decoder.args[1] in (1, 3) and result:
+        index, values = HEX_RESULTS.get(call.name, (0, ()))
+        if result and state.decoder.args[index : index + 1] and state.decoder.args[index] in values:
             text = f"{result:#x}"
         return f"= {text}{AFTER[call.name](state.decoder) if call.name in AFTER else ''}"

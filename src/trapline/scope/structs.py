@@ -6,8 +6,8 @@ the manual page of the call that uses each, and the uapi headers.
 
 from __future__ import annotations
 
-import time
 from collections.abc import Callable
+from datetime import datetime, timedelta
 from struct import Struct
 from typing import NamedTuple
 
@@ -27,6 +27,7 @@ class Shape(NamedTuple):
 _Q2, _I2, _Q4 = Struct("<qq"), Struct("<ii"), Struct("<qqqq")
 _STAT = Struct("<QQQIII4xQqqq")
 INFINITY = (1 << 64) - 1
+EPOCH = datetime(1970, 1, 1)
 
 
 def timespec(data: bytes) -> str:
@@ -56,11 +57,11 @@ def _date(sec: int, fraction: int, digits: int) -> str:
     if not (sec or fraction) or not 0 <= fraction < 10**digits:
         return ""
     try:
-        when = time.gmtime(sec)
-    except (OverflowError, OSError, ValueError):
+        when = EPOCH + timedelta(seconds=sec)
+    except OverflowError:
         return ""
     rest = f".{fraction:0{digits}}" if fraction else ""
-    return f" /* {time.strftime('%Y-%m-%dT%H:%M:%S', when)}{rest}+0000 */"
+    return f" /* {when:%Y-%m-%dT%H:%M:%S}{rest}+0000 */"
 
 
 def timeval(data: bytes) -> str:
@@ -279,16 +280,6 @@ def cpu_set(data: bytes) -> str:
     return "[" + " ".join(str(cpu) for cpu in range(8 * len(data)) if mask >> cpu & 1) + "]"
 
 
-def cap_header(data: bytes) -> str:
-    version, pid = Struct("<Ii").unpack(data[:8])
-    return f"{{version={names.ENUMS['capability_version'].get(version, hex(version))}, pid={pid}}}"
-
-
-def cap_data(data: bytes) -> str:
-    sets = Struct("<6I").unpack(data[:24].ljust(24, b"\0"))
-    return "{{effective={:#x}, permitted={:#x}, inheritable={:#x}}}".format(*(sets[i] | sets[i + 3] << 32 for i in range(3)))
-
-
 def siginfo(data: bytes) -> str:
     signo = int.from_bytes(data[:4], "little")
     return render_siginfo(from_user(data, signo)) if signo else "{}"
@@ -339,8 +330,6 @@ SHAPES: dict[str, Shape] = {
     "clone_args": Shape(88, clone_args),
     "open_how": Shape(24, open_how),
     "sched_param": Shape(4, sched_param),
-    "cap_header": Shape(8, cap_header),
-    "cap_data": Shape(24, cap_data),
     "sigevent": Shape(64, sigevent),
     "siginfo": Shape(128, siginfo),
     "futex_waitv": Shape(24, futex_waitv),
@@ -351,7 +340,7 @@ for _alias, _name in {
     "int2": "fd_pair", "ulong": "long", "uid": "uint", "gid": "uint", "status": "wait_status", "u32": "uint", "u64": "long",
     "timespec2": "timespecs", "timespec[2]": "timespecs", "timeval2": "timevals", "timeval[2]": "timevals",
     "off": "long", "loff": "long", "loff_t": "long", "uid_t": "uint", "gid_t": "uint", "pid": "int",
-    "cap_user_header": "cap_header", "cap_user_data": "cap_data", "int[2]": "fd_pair", "utimes": "timevals",
+    "int[2]": "fd_pair", "utimes": "timevals",
 }.items():  # fmt: skip
     SHAPES[_alias] = SHAPES[_name]
 

@@ -35,6 +35,20 @@ static int setattr(const char *path, unsigned flags, struct mount_attr *attr, si
     return syscall(SYS_mount_setattr, AT_FDCWD, path, flags, attr, size);
 }
 
+static void watched(void)
+{
+    int fd = open("/proc/self/mounts", O_RDONLY);
+    struct pollfd one = {fd, POLLERR | POLLPRI, 0};
+    CHECK_EQ("poll: no change", poll(&one, 1, 0), 0);
+    mkdir("w", 0755);
+    mount("none", "w", "tmpfs", 0, NULL);
+    CHECK("a mount", poll(&one, 1, 0) == 1 && one.revents == (POLLERR | POLLPRI));
+    CHECK_EQ("told once", poll(&one, 1, 0), 0);
+    umount2("w", 0);
+    CHECK_EQ("an umount", poll(&one, 1, 0), 1);
+    close(fd);
+}
+
 static void classic(void)
 {
     mkdir("a", 0755), mkdir("b", 0755);
@@ -193,6 +207,7 @@ int main(void)
     if (IS_ROOT) { /* in a place of its own, so that nothing of it reaches others */
         unshare(CLONE_NEWNS);
         mount("none", "/", NULL, MS_REC | MS_PRIVATE, NULL);
+        watched();
         classic();
         configured();
         trees();

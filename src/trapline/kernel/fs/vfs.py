@@ -17,6 +17,7 @@ from typing import TYPE_CHECKING, Any
 from trapline.abi.errno import EBUSY, EEXIST, EINVAL, ENODEV, ENOENT, ENOTDIR
 from trapline.abi.fcntl import AT_EMPTY_PATH, AT_FDCWD, AT_SYMLINK_NOFOLLOW, O_CREAT, O_WRONLY
 from trapline.abi.mount import ANON_INODE_MAGIC, PIPEFS_MAGIC, SOCKFS_MAGIC
+from trapline.abi.poll import POLLERR, POLLPRI
 from trapline.abi.stat import S_IFDIR, S_IFMT, makedev
 from trapline.kernel.fs import notify
 from trapline.kernel.fs import path as walking
@@ -25,6 +26,7 @@ from trapline.kernel.fs.file import File
 from trapline.kernel.fs.mount import Mount, Path
 from trapline.kernel.fs.path import FOLLOW, Place
 from trapline.kernel.fs.superblock import SuperBlock
+from trapline.kernel.sync.park import WaitQueue
 
 if TYPE_CHECKING:
     from trapline.kernel.fs.inode import Inode
@@ -46,6 +48,8 @@ class Vfs:
         self.ram = ram
         self.now = now
         self.mounts: list[Mount] = []  #: in the order they were mounted; the root first
+        self.changes = 0  #: how often the tree of mounts has changed
+        self.changed = WaitQueue()  #: woken when it does
         self.detached: dict[Mount, None] = {}  #: the tops of trees that are not attached: see `tree`
         self._mounted: dict[tuple[Mount, Dentry], Mount] = {}
         self._factories: dict[bytes, Factory] = {}
@@ -127,6 +131,7 @@ class Vfs:
         mount.mountpoint = at.dentry
         self._mounted[at.mount, at.dentry] = mount
         at.dentry.mounts += 1
+        self._note_change()
         dentry = at.dentry
         while dentry.parent is not dentry:
             dentry.parent.children[dentry.name] = dentry
@@ -139,10 +144,15 @@ class Vfs:
         dentry = mount.mountpoint
         del self._mounted[mount.parent, dentry]
         dentry.mounts -= 1
+        self._note_change()
         while dentry.parent is not dentry and not dentry.mounts and not dentry.children:
             if dentry.parent.inode is not None and dentry.parent.inode.volatile:
                 dentry.parent.children.pop(dentry.name, None)
             dentry = dentry.parent
+
+    def _note_change(self) -> None:
+        self.changes += 1
+        self.changed.wake_all(POLLERR | POLLPRI)
 
     def umount(self, mount: Mount, *, lazy: bool = False) -> None:
         """Remove a mount from the tree; raises EBUSY if something is mounted on it, unless lazy."""

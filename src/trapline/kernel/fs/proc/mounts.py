@@ -5,11 +5,17 @@ from __future__ import annotations
 from typing import TYPE_CHECKING, Any
 
 from trapline.abi import mount as m
+from trapline.abi.poll import POLL_IN, POLLERR, POLLPRI
 from trapline.abi.stat import major, minor
 from trapline.kernel.fs.mount import Path
+from trapline.kernel.fs.proc.base import TaskFile
+from trapline.kernel.fs.synthetic import SynthOpenFile
 
 if TYPE_CHECKING:
+    from trapline.kernel.fs.file import File
     from trapline.kernel.fs.mount import Mount
+    from trapline.kernel.fs.vfs import Vfs
+    from trapline.kernel.sync.park import WaitQueue
 
 _FLAGS = (
     (m.MS_NOSUID, b",nosuid"), (m.MS_NODEV, b",nodev"), (m.MS_NOEXEC, b",noexec"), (m.MS_NOATIME, b",noatime"),
@@ -38,6 +44,35 @@ def _seen(task: Any) -> list[tuple[Mount, bytes]]:
 
 def _options(flags: int) -> bytes:
     return (b"ro" if flags & m.MS_RDONLY else b"rw") + b"".join(text for bit, text in _FLAGS if flags & bit)
+
+
+class MountsInode(TaskFile):
+    """mounts and mountinfo: poll(2) tells of changes."""
+
+    __slots__ = ()
+
+    def open(self, path: Path, flags: int, task: Any) -> File:
+        return MountsFile(self, flags, path)
+
+
+class MountsFile(SynthOpenFile):
+    """proc(5), /proc/mounts: POLLERR and POLLPRI once after each change, seen from the time of opening."""
+
+    __slots__ = ("seen", "vfs")
+
+    def __init__(self, inode: MountsInode, flags: int, path: Path) -> None:
+        super().__init__(inode, flags, path)
+        self.vfs: Vfs = inode.task.kernel.vfs
+        self.seen = self.vfs.changes
+
+    def poll(self) -> int:
+        if self.seen == self.vfs.changes:
+            return POLL_IN
+        self.seen = self.vfs.changes
+        return POLL_IN | POLLERR | POLLPRI
+
+    def poll_queues(self) -> tuple[WaitQueue, ...]:
+        return (self.vfs.changed,)
 
 
 def mounts(task: Any) -> bytes:

@@ -1,4 +1,4 @@
-/* cc:
+/* cc: -O1; only x86_64
  * The errors and corners of mmap(2), mprotect(2), mremap(2), madvise(2), mincore(2), mlock(2), msync(2), memfd_create(2).
  */
 #include "../check.h"

@@ -1,4 +1,4 @@
-/* cc: only x86_64
+/* cc: -pthread; only x86_64
  * seccomp_unotify(2): a filter whose verdicts another process makes.
  */
 #include "../check.h"

@@ -1,4 +1,4 @@
-/* cc: -pthread
+/* cc: -pthread; only x86_64
  * seccomp(2): strict mode, filters and every action, inheritance, no_new_privs, TSYNC.
  */
 #include "../check.h"

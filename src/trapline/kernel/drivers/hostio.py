@@ -21,7 +21,9 @@ from typing import TYPE_CHECKING
 from trapline.abi.errno import BY_NUMBER, EIO, EPIPE, ESPIPE, Errno
 from trapline.abi.ioctl import FIONREAD
 from trapline.abi.poll import EPOLLET, POLL_ALWAYS, POLL_IN, POLL_OUT, POLLERR, POLLHUP, POLLIN, POLLOUT
+from trapline.abi.stat import makedev
 from trapline.kernel.drivers.stdio import Stream
+from trapline.kernel.fs.devfs import NODES
 
 if TYPE_CHECKING:
     from trapline.machine.contract import Machine
@@ -29,6 +31,7 @@ if TYPE_CHECKING:
 MOST = 65536  #: bytes of one transfer
 CAREFUL = 4096  #: bytes that a writable pipe or socket takes without blocking (PIPE_BUF)
 CAREFUL_TTY = 256  #: the same for a terminal
+_DEVICES = {makedev(major, minor): b"/dev/" + name for name, _, major, minor in NODES}  #: those that mean the same here
 
 
 def errno_of(error: OSError) -> Errno:
@@ -77,7 +80,8 @@ class HostStream(Stream):
         self.mode = (stat.S_IFIFO if kind == stat.S_IFSOCK else kind) | stat.S_IMODE(status.st_mode)
         self.rdev = status.st_rdev
         if not self._waits:
-            self.name = b"host:[%d]" % fd
+            device = _DEVICES.get(self.rdev) if kind == stat.S_IFCHR else None
+            self.name = device if device is not None else b"host:[%d]" % fd
         self._own = self._reopen(fd, access) if self.is_tty or kind == stat.S_IFIFO else -1
         self._io_fd = self._own if self._own >= 0 else fd
         self._poller = select.poll()

@@ -1,4 +1,4 @@
-"""`trapline`: run, doctor, help. Errors go to stderr as `trapline: what is wrong: what to do`."""
+"""`trapline`: run, boot, doctor, help. Errors go to stderr as `trapline: what is wrong: what to do`."""
 
 from __future__ import annotations
 
@@ -13,14 +13,16 @@ FAILED = 125  #: our own failure, as env(1) and timeout(1) have it
 
 USAGE = """\
 usage: trapline run [OPTION]... [--] PROGRAM [ARGUMENT]...
+       trapline boot [OPTION]... FILE
        trapline doctor [--json]
-       trapline help [run|doctor]
+       trapline help [run|boot|doctor]
        trapline --version
 
 Runs unmodified Linux programs in hardware user mode, under a kernel written in
 Python.
 
   run      run a program; `trapline help run` lists the options
+  boot     run a bare-metal program on an emulated RISC-V computer
   doctor   say what this host offers, which machine will run, what is missing
 """
 
@@ -40,6 +42,10 @@ def main(words: Sequence[str] | None = None) -> int:
             from trapline.cli.run import main as run
 
             return run(rest)
+        if command == "boot":
+            from trapline.cli.boot import main as boot
+
+            return boot(rest)
         if command == "doctor":
             from trapline.cli.doctor import main as doctor
 
@@ -70,10 +76,14 @@ def _help(topic: str) -> str:
         from trapline.cli.run import HELP
 
         return HELP
+    if topic == "boot":
+        from trapline.cli.boot import HELP as BOOT_HELP
+
+        return BOOT_HELP
     if topic == "doctor":
         from trapline.cli.doctor import HELP as DOCTOR_HELP
 
         return DOCTOR_HELP
     if topic:
-        raise UsageError(f"no help on {topic}: there is `trapline help run` and `trapline help doctor`")
+        raise UsageError(f"no help on {topic}: there is `trapline help run`, `help boot` and `help doctor`")
     return USAGE

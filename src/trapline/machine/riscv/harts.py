@@ -52,7 +52,8 @@ class Harts:
         return (self.elapsed + spent) // PER_TICK
 
     def run(self, budget: int) -> int:
-        """Let `budget` units of time pass: SPENT, or less if all wait for nothing (IDLE) or a device ended it (HALTED)."""
+        """Let `budget` units of time pass, not counting time in which all wait for a deadline: SPENT, or less if all wait for
+        nothing (IDLE) or a device ended it (HALTED)."""
         while budget > 0:
             span = min(budget, self._span())
             waiting = self._round(span)
@@ -62,7 +63,7 @@ class Harts:
                 ahead = self._next_deadline()
                 if ahead is None:
                     return IDLE
-                span = max(span, min(budget, ahead - self.elapsed))
+                self.elapsed = max(self.elapsed, ahead - span)
             self.elapsed += span
             budget -= span
             for each in self.advance:

@@ -103,7 +103,8 @@ static void sleeps(void)
     int64_t start = now_ns(CLOCK_MONOTONIC);
     pid_t pid = poker(SIGUSR1);
     CHECK_ERRNO("nanosleep is interrupted even with SA_RESTART", nanosleep(&time, &left), EINTR);
-    CHECK("what is left", left.tv_sec == 0 && left.tv_nsec > 0 && left.tv_nsec < 400000000);
+    /* interrupted at once, all of it and the timer's slack of 50 us may be left */
+    CHECK("what is left", left.tv_sec == 0 && left.tv_nsec > 0 && left.tv_nsec <= 400050000);
     done(pid);
     start = now_ns(CLOCK_MONOTONIC);
     time.tv_nsec = 60000000;

@@ -125,3 +125,111 @@ def test_pkg_of_two_languages(same: Same) -> None:
         "echo 'int twice(int n) { return 2 * n; }' | gcc -shared -fPIC -x c -o lib.so - && "
         "/usr/bin/python3 -c \"import ctypes; print(ctypes.CDLL('./lib.so').twice(21))\""
     )
+
+
+def test_cpp(same: Same) -> None:
+    if reason := support.have("g++"):
+        pytest.skip(reason)
+    source = """
+#include <algorithm>
+#include <fstream>
+#include <future>
+#include <iostream>
+#include <map>
+#include <stdexcept>
+#include <vector>
+int main() {
+    std::vector<std::future<long>> jobs;
+    for (long n = 1; n <= 4; n++)
+        jobs.push_back(std::async(std::launch::async, [n] { long s = 0; for (long i = 0; i < 100000 * n; i++) s += i; return s; }));
+    std::map<std::string, long> found;
+    for (size_t i = 0; i < jobs.size(); i++) found["job" + std::to_string(i)] = jobs[i].get();
+    for (auto &[name, value] : found) std::cout << name << ' ' << value << '\\n';
+    try { std::vector<int>().at(3); } catch (const std::out_of_range &) { std::cout << "caught" << std::endl; }
+    std::ofstream("written") << 42;
+    throw std::runtime_error("nobody catches this");
+}
+"""
+    same("cat >a.cc && g++ -std=c++17 -O1 -pthread -o a a.cc && ./a; echo $?; cat written", stdin=source, timeout_s=120)
+
+
+def test_cmake_project(same: Same) -> None:
+    if reason := support.have("cmake", "make"):
+        pytest.skip(reason)
+    script = """
+        cat >CMakeLists.txt <<'END'
+cmake_minimum_required(VERSION 3.10)
+project(demo C)
+find_package(Threads REQUIRED)
+add_library(part STATIC part.c)
+add_library(whole SHARED whole.c)
+add_executable(demo main.c)
+target_link_libraries(demo part whole Threads::Threads)
+enable_testing()
+add_test(NAME runs COMMAND demo)
+END
+        echo 'int part(int n) { return n + 1; }' >part.c
+        echo 'int whole(int n) { return n * 2; }' >whole.c
+        echo '#include <stdio.h>' >main.c
+        echo 'int part(int), whole(int); int main(void) { printf("%d\\n", whole(part(20))); return 0; }' >>main.c
+        cmake -S . -B build >log 2>&1 || tail -5 log; cmake --build build -j2 >>log 2>&1 || tail -5 log
+        build/demo; (cd build && ctest 2>&1 | grep 'tests passed')
+    """
+    same(["bash", "-c", script], timeout_s=240, contains="42")
+
+
+def test_shared_library_with_versions_and_constructors(same: Same) -> None:
+    script = """
+        cat >lib.c <<'END'
+#include <stdio.h>
+__attribute__((constructor)) static void up(void) { puts("up"); }
+__attribute__((destructor)) static void down(void) { puts("down"); }
+_Thread_local int each = 7;
+int *here(void) { return &each; }
+END
+        cat >main.c <<'END'
+#include <dlfcn.h>
+#include <stdio.h>
+int main(void) {
+    void *lib = dlopen("./lib.so.1", RTLD_NOW);
+    int *(*here)(void) = (int *(*)(void))dlsym(lib, "here");
+    printf("%d\\n", (*here())++ + *here());
+    dlclose(lib);
+    printf("%s\\n", dlopen("./none.so", RTLD_LAZY) ? "found" : dlerror());
+    return 0;
+}
+END
+        gcc -shared -fPIC -Wl,-soname,lib.so.1 -o lib.so.1 lib.c && gcc -O0 -o main main.c && ./main; LD_PRELOAD=./lib.so.1 ./main
+    """
+    same(["bash", "-c", script])
+
+
+ONE_GIB = """
+#include <stdio.h>
+#include <stdlib.h>
+#include <sys/mman.h>
+#include <sys/wait.h>
+#include <unistd.h>
+int main(void) {
+    size_t size = 1ul << 30, step = 4096, sum = 0;
+    unsigned char *m = mmap(NULL, size, PROT_READ | PROT_WRITE, MAP_PRIVATE | MAP_ANONYMOUS, -1, 0);
+    if (m == MAP_FAILED) return 1;
+    for (size_t i = 0; i < size; i += step) m[i] = 1;
+    pid_t child = fork();
+    if (child == 0) {
+        for (size_t i = 0; i < size; i += step) m[i] += 1;
+        for (size_t i = 0; i < size; i += step) sum += m[i];
+        _exit(sum == 2 * size / step ? 7 : 8);
+    }
+    int status;
+    waitpid(child, &status, 0);
+    for (size_t i = 0; i < size; i += step) sum += m[i];
+    printf("%d %zu\\n", WEXITSTATUS(status), sum);
+    return 0;
+}
+"""
+
+
+def test_one_gibibyte_every_page_written_before_and_after_fork(same: Same) -> None:
+    """All 262144 pages, twice: the parent's, and the child's copies of them."""
+    same("cat >m.c && gcc -O1 -o m m.c && ./m", stdin=ONE_GIB, options=["--memory", "3G"], contains="7 262144", timeout_s=60)

@@ -14,17 +14,18 @@ from __future__ import annotations
 from typing import TYPE_CHECKING, Any
 
 from trapline.abi import aio
-from trapline.abi.errno import EAGAIN, EINVAL
+from trapline.abi.errno import EAGAIN, EINVAL, ENOMEM, Errno
 from trapline.abi.fcntl import O_RDWR
 from trapline.abi.mman import MAP_SHARED, PROT_READ, PROT_WRITE, VM_DONTEXPAND
 from trapline.abi.poll import POLLERR, POLLHUP
 from trapline.kernel.fs.file import File
 from trapline.kernel.fs.inode import AnonInode
 from trapline.kernel.fs.special import SpecialFile
+from trapline.kernel.mm.errors import OutOfFrames
 from trapline.kernel.mm.page_cache import PageCache
 from trapline.kernel.mm.page_cache import anonymous as anonymous_cache
 from trapline.kernel.sync.park import Listener, WaitQueue
-from trapline.machine.paging.entry import PAGE_MASK
+from trapline.machine.paging.entry import PAGE_MASK, PAGE_SHIFT
 
 if TYPE_CHECKING:
     from trapline.kernel.ipc.eventfd import EventFd
@@ -36,7 +37,7 @@ _HEADER, _EVENT = aio.AIO_RING.size, aio.IO_EVENT.size
 class AioRing(File):
     """One context. `wanted` is what io_setup(2) was asked for, and what counts against aio-max-nr."""
 
-    __slots__ = ("active", "cache", "dead", "kernel", "mm", "queue", "slots", "tail", "wanted")
+    __slots__ = ("active", "cache", "dead", "kernel", "mm", "queue", "slots", "tail", "under_way", "wanted")
 
     def __init__(self, kernel: Any, mm: AddressSpace, wanted: int) -> None:
         super().__init__(AnonInode(kernel.vfs.anon_sb, 0o600, b"/[aio] (deleted)"), O_RDWR)
@@ -47,6 +48,7 @@ class AioRing(File):
         size = (_HEADER + _EVENT * (2 * max(wanted, 4) + 2) + PAGE_MASK) & ~PAGE_MASK
         self.slots = (size - _HEADER) // _EVENT
         self.tail = 0
+        self.under_way = 0  #: requests that io_submit(2) is doing now
         self.active: dict[int, PollRequest] = {}  #: requests in flight, by the address of their iocb
         self.queue = WaitQueue()  #: io_getevents(2) sleeps here
         self.dead = False
@@ -57,8 +59,18 @@ class AioRing(File):
         return self.cache
 
     def map(self) -> int:
-        """Put the ring into its process; its address is the context's name."""
-        where = self.mm.mmap(0, self.cache.size, PROT_READ | PROT_WRITE, MAP_SHARED, self, 0)
+        """Put the ring into its process; its address is the context's name. Raises ENOMEM."""
+        try:
+            for index in range(self.cache.size >> PAGE_SHIFT):
+                self.cache.frame(index)
+        except OutOfFrames:
+            self.cache.close()
+            raise ENOMEM from None
+        try:
+            where = self.mm.mmap(0, self.cache.size, PROT_READ | PROT_WRITE, MAP_SHARED, self, 0)
+        except Errno:
+            self.cache.close()
+            raise
         area = self.mm.map.find(where)
         assert area is not None
         area.flags |= VM_DONTEXPAND
@@ -89,11 +101,16 @@ class AioRing(File):
 
     def check_room(self) -> None:
         """Raise EAGAIN if one more request could find no room for its event."""
-        if (self.tail - self._head()) % self.slots + len(self.active) >= self.slots - 1:
+        taken = (self.tail - self._head()) % self.slots
+        if taken + len(self.active) + self.under_way >= self.slots - 1:
             raise EAGAIN("the ring is full")
 
     def complete(self, iocb: int, data: int, result: int, eventfd: EventFd | None) -> None:
-        """A request is done."""
+        """A request is done. Its page is there, so this cannot fail."""
+        if self.dead:
+            if eventfd is not None:
+                eventfd.put()
+            return
         self.cache.write(_HEADER + self.tail * _EVENT, aio.IO_EVENT.pack(data, iocb, result, 0))
         self.tail = (self.tail + 1) % self.slots
         self.cache.write(aio.AIO_RING_TAIL, self.tail.to_bytes(4, "little"))

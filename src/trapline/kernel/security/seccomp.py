@@ -198,9 +198,9 @@ def _act(task: Task, regs: array[int], table: Table, number: int, result: int, t
     name = table.names[number] if number < len(table.names) else None
     words = f"{task.comm.decode(errors='replace')}[{task.tid}]: seccomp: {name or number}"
     if action == s.SECCOMP_RET_LOG:
-        task.kernel.log(f"{words}: allowed")
+        task.kernel.log_once(("seccomp", task.group.pid, number), f"{words}: allowed")
         return thunk(task, regs)
-    task.kernel.log(f"{words}: killed")
+    task.kernel.log_once(("seccomp", task.tid), f"{words}: killed")
     return _end(task, regs, SIGSYS, whole=action != s.SECCOMP_RET_KILL_THREAD)
 
 

@@ -109,6 +109,7 @@ async def _submit(task: Task, ring: AioRing, address: int) -> None:
     file = task.files.get(iocb.fd)
     eventfd = _eventfd(task, iocb)
     file.get()
+    ring.under_way += 1
     try:
         task.mm.write_u32(address + aio.IOCB_KEY_OFFSET, 0)
         if iocb.opcode == aio.IOCB_CMD_POLL:
@@ -121,6 +122,7 @@ async def _submit(task: Task, ring: AioRing, address: int) -> None:
             eventfd.put()
         raise
     finally:
+        ring.under_way -= 1
         file.put()
 
 

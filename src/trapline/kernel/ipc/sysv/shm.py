@@ -24,7 +24,7 @@ from trapline.abi.mman import (
 )
 from trapline.abi.stat import S_IFREG
 from trapline.kernel.fs.dentry import Dentry
-from trapline.kernel.fs.file import File
+from trapline.kernel.fs.file import MAX_FILE_SIZE, File
 from trapline.kernel.fs.memory import MemFile
 from trapline.kernel.fs.mount import Mount, Path
 from trapline.kernel.fs.tmpfs import shm_superblock
@@ -126,7 +126,7 @@ def get(namespace: IpcNamespace, task: Any, key: int, size: int, flags: int) -> 
     """shmget(2)."""
 
     def make() -> Segment:
-        if not ipc.SHMMIN <= size <= namespace.shmmax:
+        if not ipc.SHMMIN <= size <= min(namespace.shmmax, MAX_FILE_SIZE):
             raise EINVAL("size")
         pages = (size + PAGE_MASK) >> PAGE_SHIFT
         if namespace.shm_pages + pages > namespace.shmall:

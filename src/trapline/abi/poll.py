@@ -42,5 +42,5 @@ EPOLL_CTL_MOD = 3
 EPOLL_CLOEXEC = 0o2000000
 EPOLL_EVENT = Struct("<IQ")  #: struct epoll_event, packed on x86-64: events, data
 EPOLL_EVENT_ALIGNED = Struct("<I4xQ")  #: the same elsewhere
-EPOLL_MAX_EVENTS = (1 << 31) // EPOLL_EVENT.size
+EPOLL_MAX_BYTES = (1 << 31) - 1  #: of the array that epoll_wait(2) fills
 EPOLL_MAX_NESTS = 4

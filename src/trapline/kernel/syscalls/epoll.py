@@ -10,7 +10,7 @@ from trapline.abi.poll import (
     EPOLL_CTL_ADD,
     EPOLL_CTL_DEL,
     EPOLL_CTL_MOD,
-    EPOLL_MAX_EVENTS,
+    EPOLL_MAX_BYTES,
     EPOLLWAKEUP,
 )
 from trapline.kernel.ipc.epoll import Epoll, pack
@@ -77,7 +77,7 @@ def sys_epoll_ctl(task: Task, epfd: Fd, op: Op, fd: Fd, event: Event) -> int:
 
 
 def _epoll(task: Task, epfd: int, maxevents: int) -> Epoll:
-    if not 0 < maxevents <= EPOLL_MAX_EVENTS:
+    if not 0 < maxevents <= EPOLL_MAX_BYTES // task.kernel.abi.epoll_event.size:
         raise EINVAL
     epoll = task.files.get(epfd)
     if not isinstance(epoll, Epoll):

@@ -4,9 +4,9 @@
             ucontext     960 bytes: 176 of its own, pc, x1 to x31, the floating-point union  <- a2
     sp ->   siginfo_t    128 bytes, 16-byte aligned                                          <- a1
 
-There is no sa_restorer: the handler returns to `__vdso_rt_sigreturn`. On the way back every field is an allegation, but there is
-little that cannot be true: any program counter may be tried, and x0 is not in the frame. What is reserved must be zero,
-or the process dies of SIGSEGV, as on Linux.
+There is no sa_restorer: the handler returns to `__vdso_rt_sigreturn`. On the way back every field is an allegation, but
+there is little that cannot be true: any program counter may be tried, and x0 is not in the frame. What is reserved must
+be zero, or the process dies of SIGSEGV, as on Linux.
 """
 
 from __future__ import annotations

@@ -97,7 +97,7 @@ def with_below(vfs: Vfs, mount: Mount, recursive: bool) -> list[Mount]:
     return vfs.below(mount) if recursive else [mount]
 
 
-def check_writers(vfs: Vfs, mounts: list[Mount], writing: set[Mount]) -> None:
+def check_writers(mounts: list[Mount], writing: set[Mount]) -> None:
     """EBUSY if a file that may be written is open on a mount that becomes read-only."""
     if any(each in writing for each in mounts):
         raise EBUSY("open for writing")

@@ -140,7 +140,7 @@ def _remount(task: Task, at: FsPath, flags: int, options: dict[bytes, bytes]) ->
         wanted = wanted & ~ATIME | mount.flags & ATIME
     affected = [mount] if flags & MS_BIND else [each for each in vfs.mounts if each.sb is mount.sb]
     if flags & MS_RDONLY and not mount.read_only():
-        tree.check_writers(vfs, affected, writing(task))
+        tree.check_writers(affected, writing(task))
     if not flags & MS_BIND:
         reconfigure(mount, options, bool(flags & MS_RDONLY))
     set_flags(mount, wanted)

@@ -236,7 +236,7 @@ def _change(task: Task, configuration: Configuration) -> None:
     assert mount is not None
     if configuration.read_only and not mount.sb.read_only:
         vfs = task.kernel.vfs
-        tree.check_writers(vfs, [each for each in vfs.mounts if each.sb is mount.sb], writing(task))
+        tree.check_writers([each for each in vfs.mounts if each.sb is mount.sb], writing(task))
     reconfigure(mount, configuration.options, configuration.read_only)
     configuration.changed()
 
@@ -295,7 +295,7 @@ def sys_mount_setattr(
     is_mounted(at)
     mounts = tree.with_below(task.kernel.vfs, at.mount, bool(flags & m.AT_RECURSIVE))
     if wanted & m.MOUNT_ATTR_RDONLY:
-        tree.check_writers(task.kernel.vfs, mounts, writing(task))
+        tree.check_writers(mounts, writing(task))
     if propagation:
         set_propagation(mounts, propagation)
     for each in mounts:

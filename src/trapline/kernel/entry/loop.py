@@ -35,7 +35,8 @@ if TYPE_CHECKING:
 
 MAX_NS = 1 << 62
 MIN_SLEEP_NS = 1_000
-HOLD_NS = 30_000  #: how long a task that is due is held back for the CPU of one that may be about to wait
+HOLD_NS = 1_000_000  #: how long a task that is due is held back, at most, for the CPU of one that may be about to wait
+QUIET_NS = 20_000  #: whoever has not trapped for so long is computing, and not about to wait
 
 
 class TrapLoop:
@@ -51,8 +52,8 @@ class TrapLoop:
         self.last: list[Task | None] = [None] * self.idle
         self.running: dict[Task, int] = {}  #: task in user mode -> end of its slice, ns
         self.crowded = self.machine.cpus - self.machine.roomy  #: with no more CPUs idle, the next task takes the kernel's own
-        self._trap_ns = 0  #: when the last trap came
-        self._held_ns = 0  #: until when the next task is held back; 0: nobody is
+        self._entered_ns = 0  #: when somebody went to user mode last
+        self._held_ns = 0  #: until when the next task is held back at most; 0: nobody is
         self._now = kernel.clock.monotonic_ns
 
     def run(self, until: Callable[[], bool]) -> None:
@@ -79,7 +80,6 @@ class TrapLoop:
     def _trap(self, task: Task, time_ns: int) -> None:
         self.idle += 1
         self.free |= 1 << task.cpu
-        self._trap_ns = time_ns
         self.kernel.current = task
         slice_end = self.running.pop(task)
         task.on_cpu = False
@@ -143,10 +143,11 @@ class TrapLoop:
                 return
         sched = self.kernel.sched
         if self.idle and (self.idle > 1 or not sched.waiting()) and (not sched.careful or self._nobody_before(task)):
-            self._enter_user(task, since_ns)
-        else:
-            self._charge(task, since_ns)
-            sched.enqueue(task, True)
+            if self.idle > self.crowded or not self._hold():
+                self._enter_user(task, since_ns)
+                return
+        self._charge(task, since_ns)
+        sched.enqueue(task, True)
 
     def _nobody_before(self, task: Task) -> bool:
         """Neither somebody who waits, nor somebody about to continue, may have a better claim to its CPU."""
@@ -177,7 +178,7 @@ class TrapLoop:
         sched.charge(task)
         if self.last[task.cpu] is not task or sched.careful:
             self._switch(task)
-        task.user_since_ns = now_ns
+        task.user_since_ns = self._entered_ns = now_ns
         task.on_cpu = True
         self.running[task] = now_ns + sched.slice_ns(task)
         self.idle -= 1
@@ -201,7 +202,7 @@ class TrapLoop:
 
     def _fill_cpus(self) -> None:
         sched = self.kernel.sched
-        while self.idle:
+        while self.idle and sched.waiting():
             if self.idle <= self.crowded and self._hold():
                 return
             task = sched.pick(self.free)
@@ -214,17 +215,16 @@ class TrapLoop:
                 self._enter_user(task, self._now())
 
     def _hold(self) -> bool:
-        """Hold the next task back for a moment: who runs has just trapped, and may be about to wait for that very task.
+        """Hold the next task back while who runs traps often: it may be about to wait, perhaps for that very task.
 
         Its CPU then serves the task better than the one on which the kernel itself runs.
         """
-        sched = self.kernel.sched
-        if not self.running or not sched.waiting() or sched.careful:
+        if not self.running or self.kernel.sched.careful:
             return False
         now_ns: int = self._now()
+        if now_ns - self._entered_ns > QUIET_NS:
+            return False
         if not self._held_ns:
-            if now_ns - self._trap_ns > HOLD_NS:
-                return False
             self._held_ns = now_ns + HOLD_NS
         return now_ns < self._held_ns
 
@@ -237,7 +237,7 @@ class TrapLoop:
         if self.running and self.kernel.sched.waiting():
             if self.kernel.sched.urgent:
                 self._displace()
-            slice_end = self._held_ns or min(self.running.values())
+            slice_end = self._entered_ns + QUIET_NS if self._held_ns else min(self.running.values())
             if deadline is None or slice_end < deadline:
                 return slice_end
         return deadline

@@ -117,7 +117,10 @@ class HostMachine:
         while True:
             if pending:
                 return pending.popleft()
-            i = _spin(addresses, self._loops if len(addresses) < self.host_cpus and deadline_ns != 0 else 0)
+            loops = self._loops if len(addresses) < self.host_cpus else 0
+            if deadline_ns is not None and loops:
+                loops = loops * min(max(deadline_ns - time.monotonic_ns(), 0), SPIN_NS) // SPIN_NS
+            i = _spin(addresses, loops)
             if i < 0:
                 if self._sleep(deadline_ns):
                     return None

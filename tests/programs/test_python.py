@@ -171,6 +171,102 @@ SCRIPTS = {
         except OSError: pass
         print(sorted(out.split(b"\\r\\n")), os.waitstatus_to_exitcode(os.waitpid(pid, 0)[1]))
         """,
+    "every module": """
+        import importlib, sys, warnings
+        warnings.simplefilter("ignore")
+        skip = {"antigravity", "this", "idlelib", "lib2to3", "tkinter", "turtle", "turtledemo", "test", "msilib", "winreg", "winsound", "nt", "ntpath"}
+        good, bad = 0, []
+        for name in sorted(sys.stdlib_module_names - skip):
+            if name.startswith("_"): continue
+            try: importlib.import_module(name); good += 1
+            except ImportError: bad.append(name)
+        print(good > 180, good, bad)
+        """,
+    "archives": """
+        import gzip, io, lzma, bz2, os, shutil, tarfile, zipfile, zlib
+        for name in ("zip", "gztar", "xztar"): shutil.make_archive("a", name, ".", "sub"); shutil.unpack_archive("a." + {"zip": "zip", "gztar": "tar.gz", "xztar": "tar.xz"}[name], "x")
+        print(sorted(os.listdir("x/sub")), zipfile.ZipFile("a.zip").testzip(), sorted(tarfile.open("a.tar.gz").getnames()))
+        data = bytes(range(256)) * 1000
+        print(all(m.decompress(m.compress(data)) == data for m in (gzip, lzma, bz2, zlib)))
+        """,
+    "ctypes": """
+        import ctypes, os
+        libc = ctypes.CDLL(None, use_errno=True)
+        print(libc.abs(-5), libc.open(b"/no/such", 0), os.strerror(ctypes.get_errno()), ctypes.string_at(libc.strchr and b"xyz", 3))
+        compare = ctypes.CFUNCTYPE(ctypes.c_int, ctypes.POINTER(ctypes.c_int), ctypes.POINTER(ctypes.c_int))(lambda a, b: a[0] - b[0])
+        numbers = (ctypes.c_int * 6)(5, 1, 4, 2, 6, 3); libc.qsort(numbers, 6, 4, compare); print(list(numbers))
+        """,
+    "shared mmap between processes": """
+        import mmap, os, struct
+        m = mmap.mmap(-1, 4096)
+        for n in range(8):
+            if os.fork() == 0: m[n] = n + 1; os._exit(0)
+        for n in range(8): os.wait()
+        print(list(m[:8]))
+        with open("f", "w+b") as f:
+            f.truncate(8192); shared = mmap.mmap(f.fileno(), 8192); private = mmap.mmap(f.fileno(), 8192, flags=mmap.MAP_PRIVATE)
+            shared[0:4] = b"abcd"; private[0:1] = b"X"; print(private[:4], shared[:4], os.pread(f.fileno(), 4, 0))
+            os.pwrite(f.fileno(), b"EFGH", 4096); print(shared[4096:4100], private[4096:4100])
+        """,
+    "multiprocessing manager and pipes": """
+        import multiprocessing as mp
+        def child(d, l, c, e): d["k"] = "v"; l.append(4); c.send(("tuple", [1, {2: 3}])); print(c.recv()); e.wait(); c.close()
+        if __name__ == "__main__":
+            with mp.Manager() as m:
+                d, l, e = m.dict(), m.list([1]), mp.Event(); a, b = mp.Pipe()
+                p = mp.Process(target=child, args=(d, l, b, e)); p.start()
+                print(a.recv(), flush=True); a.send("answer"); e.set(); p.join(20); print(dict(d), list(l), p.exitcode)
+            p = mp.Process(target=print, args=("never",)); s = mp.Semaphore(0)
+            q = mp.Process(target=s.acquire); q.start(); print(s.acquire(timeout=0.05)); q.terminate(); q.join(); print(q.exitcode)
+        """,
+    "process pool": """
+        from concurrent.futures import ProcessPoolExecutor, as_completed
+        def work(n):
+            if n == 5: raise ValueError(n)
+            return sum(range(n * 1000))
+        if __name__ == "__main__":
+            with ProcessPoolExecutor(3) as pool:
+                jobs = {pool.submit(work, n): n for n in range(8)}
+                print(sorted((jobs[j], str(j.exception()) if j.exception() else j.result()) for j in as_completed(jobs)))
+        """,
+    "asyncio processes and signals": """
+        import asyncio, os, signal
+        async def main():
+            loop = asyncio.get_running_loop(); got = asyncio.Event(); loop.add_signal_handler(signal.SIGUSR1, got.set)
+            os.kill(os.getpid(), signal.SIGUSR1); await asyncio.wait_for(got.wait(), 5); print("signal")
+            p = await asyncio.create_subprocess_shell("cat; exit 3", stdin=-1, stdout=-1); print(await p.communicate(b"through"), p.returncode)
+            many = await asyncio.gather(*(asyncio.create_subprocess_exec("sh", "-c", f"exit {n}") for n in range(6))); print([await p.wait() for p in many])
+            p = await asyncio.create_subprocess_exec("sleep", "50"); p.kill(); print(await p.wait())
+            r, w = os.pipe(); loop.add_reader(r, lambda: (print(os.read(r, 9)), loop.remove_reader(r), done.set_result(1))); done = loop.create_future(); os.write(w, b"pipe"); await done
+        asyncio.run(main())
+        """,
+    "sqlite3 from threads": """
+        import sqlite3, threading
+        sqlite3.connect("db").executescript("pragma journal_mode=wal; create table t (n integer);")
+        def work(k):
+            db = sqlite3.connect("db", timeout=30)
+            for n in range(20):
+                with db: db.execute("insert into t values (?)", (k * 100 + n,))
+        ts = [threading.Thread(target=work, args=(k,)) for k in range(4)]; [t.start() for t in ts]; [t.join() for t in ts]
+        print(sqlite3.connect("db").execute("select count(*), sum(n) from t").fetchone())
+        """,
+    "files that are watched and locked": """
+        import fcntl, os, select, selectors, tempfile, time
+        f, g = open("l", "w"), open("l", "w"); fcntl.flock(f, fcntl.LOCK_EX)
+        try: fcntl.flock(g, fcntl.LOCK_EX | fcntl.LOCK_NB)
+        except BlockingIOError as e: print("busy", e.errno)
+        fcntl.lockf(f, fcntl.LOCK_EX, 10)
+        if os.fork() == 0:
+            try: fcntl.lockf(g, fcntl.LOCK_EX | fcntl.LOCK_NB, 5, 5)
+            except OSError as e: print("held", e.errno, flush=True)
+            os._exit(0)
+        os.wait(); t = time.monotonic(); r, w = os.pipe()
+        print(select.select([r], [w], [], 1)[1] == [w], select.select([r], [], [], 0.05)[0], time.monotonic() - t >= 0.05)
+        os.set_blocking(w, False); n = 0
+        try:
+            while True: n += os.write(w, b"x" * 65536)
+        except BlockingIOError: print(n)
+        """,
     "resource": """
         import resource
         resource.setrlimit(resource.RLIMIT_AS, (1 << 30, 1 << 30))
@@ -198,6 +294,13 @@ def test_venv(same: Same) -> None:
     if support.native([PYTHON, "-c", "import venv, ensurepip"]).status:
         pytest.skip("this Python has no ensurepip")
     same(f"{PYTHON} -m venv --without-pip v && v/bin/python -c 'import sys; print(sys.prefix != sys.base_prefix)'")
+
+
+def test_venv_with_pip(same: Same) -> None:
+    """Hundreds of files unpacked and compiled, scripts written with paths of their own."""
+    if support.native([PYTHON, "-c", "import venv, ensurepip"]).status:
+        pytest.skip("this Python has no ensurepip")
+    same(f"{PYTHON} -m venv v && v/bin/pip --version | cut -d' ' -f1,2 && v/bin/pip list --format freeze --disable-pip-version-check", timeout_s=300)
 
 
 def test_one_gibibyte_mapped_forked_written(same: Same) -> None:

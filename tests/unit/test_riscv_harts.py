@@ -127,3 +127,26 @@ def test_device_sees_aligned_accesses_and_the_rest_faults() -> None:
 def test_impossible_numbers_are_refused(count: int, quantum: int) -> None:
     with pytest.raises(ValueError):
         Harts(Bus(Ram(4 << 20), BASE), count, quantum=quantum)
+
+
+def test_native_harts_that_use_more_code_pages_than_there_is_room_for(monkeypatch: pytest.MonkeyPatch) -> None:
+    pytest.importorskip("llvmlite")
+    from trapline.machine.riscv.jit import pages
+    from trapline.machine.riscv.jit.native import native_harts
+
+    monkeypatch.setattr(pages, "ARENA_PAGES", 3)
+    ram = Ram(4 << 20)
+    tiers, make = native_harts(ram)
+    harts = Harts(Bus(ram, BASE), 2, make=make, quantum=50)
+    for n, hart in enumerate(harts.each):
+        hart.reset(BASE + 0x1000 * n)
+        hart.xs[5] = 0
+    for n in range(5):  # each page adds its own bit and goes on in the page after the next
+        to = 0x2000 if n < 3 else -0x3000 - 0x1000 * (n - 3)
+        put(harts.each[0], ("addi", {"rd": 5, "rs1": 5, "imm": 1}), ("jal", {"imm": to - 4}), at_=BASE + 0x1000 * n)
+    try:
+        harts.run(2000)
+        assert [hart.xs[5] for hart in harts.each] == [1000, 1000]
+        assert [hart.cpu[at.INSTRET] for hart in harts.each] == [2000, 2000]
+    finally:
+        tiers.close()

@@ -43,6 +43,7 @@ class NativeHart(Hart):
     def __init__(self, *args: Any, tiers: Tiers, **kwargs: Any) -> None:
         super().__init__(*args, **kwargs)
         self.tiers = tiers
+        tiers.harts.append(self)
         self._struct = (ctypes.c_char * len(self.struct)).from_buffer(self.struct)
         self.cpu[layout.RAM_HOST] = tiers.ram_address
         self.cpu[at.HANDLERS_WORD] = tiers.handlers_address
@@ -137,7 +138,7 @@ class NativeHart(Hart):
             raise Trap(CAUSES[EXEC, ACCESS], pc)
         if not self.pmp.page(pa, self.cpu[layout.PRIV]) & EXEC:
             return False
-        page = self.tiers.page(self, pa - self.bus.ram_base & -4096)
+        page = self.tiers.page(pa - self.bus.ram_base & -4096)
         slot = layout.TLB_CODE + (pc >> 12) % layout.FAST_ENTRIES * 2
         self.cpu[slot], self.cpu[slot + 1] = pc & -4096, page.base
         return True

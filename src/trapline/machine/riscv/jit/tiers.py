@@ -33,6 +33,7 @@ class Tiers:
 
     def __init__(self, ram: Ram, *, background: bool = True, hot: int = at.HOT) -> None:
         self._ram = ram
+        self.harts: list[NativeHart] = []  #: all that execute from the arena
         self._anchor = ctypes.c_char.from_buffer(ram.mem)  # keeps the mapping, and tells where it is
         self.ram_address = ctypes.addressof(self._anchor)
         self._compiler = Compiler()
@@ -49,13 +50,14 @@ class Tiers:
         self._jobs: queue.SimpleQueue[_Job | None] | None = queue.SimpleQueue() if background else None
         self._thread: threading.Thread | None = None
 
-    def page(self, hart: NativeHart, offset: int) -> CodePage:
+    def page(self, offset: int) -> CodePage:
         """The code page of the guest page at `offset` in RAM."""
         data = self._ram.mem[offset : offset + 4096].tobytes()
         page = self.arena.page(offset, data)
         if page is None:
             self.arena.reset()
-            hart.forget_pages()
+            for each in self.harts:
+                each.forget_pages()
             page = self.arena.page(offset, data)
             assert page is not None
         return page

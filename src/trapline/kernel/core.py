@@ -11,6 +11,7 @@ from typing import TYPE_CHECKING, Any
 
 from trapline.abi.arch import ABIS
 from trapline.abi.errno import EAGAIN, EEXIST
+from trapline.abi.sched import PID_MAX
 from trapline.kernel.sync import park
 from trapline.kernel.sync.park import WaitQueue
 from trapline.kernel.sync.timers import Timers
@@ -22,7 +23,6 @@ if TYPE_CHECKING:
     from trapline.kernel.task.task import Task, ThreadGroup
     from trapline.machine.contract import Machine
 
-PID_MAX = 4_194_304  #: as on 64-bit Linux, proc(5)
 LOG_LINES = 1000  #: how much syslog(2) can read back
 
 

@@ -5,6 +5,7 @@
 #include <linux/capability.h>
 #include <sys/auxv.h>
 #include <sys/prctl.h>
+#include <sys/resource.h>
 
 static char self[PATH_MAX];
 static int status;
@@ -117,6 +118,27 @@ static void bounded(void)
     prctl(PR_CAPBSET_DROP, CAP_SYS_NICE, 0, 0, 0);
 }
 
+/* In a group of its own, which is ended afterwards. */
+static void too_many(void)
+{
+    setrlimit(RLIMIT_NPROC, &(struct rlimit){0, 0});
+    setresgid(4322, 4322, 4322);
+    int ready[2];
+    pipe2(ready, O_CLOEXEC);
+    if (fork() == 0) {
+        setresuid(4322, 4322, 4322);
+        close(ready[1]);
+        pause();
+    }
+    close(ready[1]);
+    char c;
+    read(ready[0], &c, 1);
+    CHECK_EQ("becoming a user with too many processes", setresuid(4322, 4322, 4322), 0);
+    CHECK_ERRNO("they may not run programs", execl("plain", "plain", "tell", NULL), EAGAIN);
+    CHECK_ERRNO("nor fork", fork(), EAGAIN);
+    _exit(0);
+}
+
 static void as_root(void)
 {
     copy("plain", 0, 0, 0755), copy("setuid", 1234, 0, 04755), copy("setgid", 0, 1235, 02755);
@@ -156,6 +178,13 @@ static void as_root(void)
     CHECK("ambient capabilities do", seen.effective == (1 << CAP_CHOWN | 1 << CAP_KILL) && seen.permitted == seen.effective && !seen.secure);
     run("setuid", ambient);
     CHECK("but not set-user-id files", seen.effective == 0);
+    pid_t pid = fork();
+    if (pid == 0) {
+        setpgid(0, 0);
+        too_many();
+    }
+    waitpid(pid, &status, 0);
+    kill(-pid, SIGKILL);
     close(new_file("script", "#!./plain tell\n"));
     chown("script", 1234, 1235), chmod("script", 06755);
     run("./script", drop);

@@ -11,7 +11,6 @@ from trapline.abi.capability import CAP_CHECKPOINT_RESTORE, CAP_SYS_ADMIN
 from trapline.abi.errno import E2BIG, EINVAL, EPERM, Errno
 from trapline.abi.fcntl import O_RDWR
 from trapline.abi.signal import NSIG, SIGCHLD
-from trapline.kernel.core import PID_MAX
 from trapline.kernel.ipc.pidfd import PidFile
 from trapline.kernel.syscalls.declare import Arg, Result, Size, ULong, UserPtr, syscall
 from trapline.kernel.task.clone import CloneArgs, check, clone_task
@@ -89,7 +88,7 @@ def _wanted_tid(task: Task, address: int, count: int) -> int:
     """The number that the child is to have; there is one PID namespace, so one number."""
     raw = task.mm.read(address, 4 * count)
     tid = int.from_bytes(raw[:4], "little", signed=True)
-    if count > 1 or not 1 <= tid < PID_MAX:
+    if count > 1 or not 1 <= tid < c.PID_MAX:
         raise EINVAL("set_tid")
     if not (task.creds.has_cap(CAP_CHECKPOINT_RESTORE) or task.creds.has_cap(CAP_SYS_ADMIN)):
         raise EPERM

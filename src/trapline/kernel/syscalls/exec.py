@@ -11,6 +11,7 @@ from trapline.kernel.exec.image import Loaded, Program
 from trapline.kernel.exec.stack import MAX_STRING
 from trapline.kernel.syscalls.declare import Arg, DirFd, Path, Result, syscall
 from trapline.kernel.task.exit import kill_task
+from trapline.kernel.task.rlimit import over_nproc
 from trapline.kernel.task.task import WORK_EXIT
 
 if TYPE_CHECKING:
@@ -47,6 +48,9 @@ def execute(task: Task, dirfd: int, pathname: int, argv: int, envp: int, flags: 
     if not name and not flags & AT_EMPTY_PATH:
         raise ENOENT
     arguments, environment = read_strings(task, argv), read_strings(task, envp)
+    task.nproc_exceeded = task.nproc_exceeded and over_nproc(task)
+    if task.nproc_exceeded:
+        raise EAGAIN("RLIMIT_NPROC")
     program = image.find(task, dirfd, name, arguments or [b""], flags)
     try:
         loaded = image.load(task, program, environment)

@@ -10,6 +10,7 @@ from trapline.abi.errno import EACCES, EINVAL, EPERM, ESRCH
 from trapline.kernel.syscalls.declare import Arg, Int, Pid, UserPtr, syscall
 from trapline.kernel.task.access import set_dumpable
 from trapline.kernel.task.creds import ALL_CAPS, Credentials, after_user_change
+from trapline.kernel.task.rlimit import over_nproc
 
 if TYPE_CHECKING:
     from trapline.kernel.task.task import Task, ThreadGroup
@@ -166,6 +167,8 @@ def set_users(task: Task, uid: int, euid: int, suid: int) -> int:
     )
     new = new._replace(fsuid=new.euid)
     _commit(task, old, after_user_change(old, new))
+    if new.uid != old.uid:
+        task.nproc_exceeded = over_nproc(task, -1)  # itself not counted
     return 0
 
 

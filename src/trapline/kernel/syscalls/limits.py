@@ -34,7 +34,10 @@ def sys_getrlimit(task: Task, resource: Resource, rlim: LimitOut) -> int:
 
 @syscall("setrlimit")
 def sys_setrlimit(task: Task, resource: Resource, rlim: Limit) -> int:
-    """setrlimit(2): set a resource limit."""
+    """setrlimit(2): set a resource limit.
+
+    Partial: RLIMIT_RTTIME and RLIMIT_CORE are kept and reported only: nobody dumps core, and real-time tasks are not counted.
+    """
     if resource >= r.RLIM_NLIMITS:
         raise EINVAL
     _set(task, task.group, resource, r.RLIMIT.unpack(task.mm.read(rlim, 16)))

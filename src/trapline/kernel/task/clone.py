@@ -10,14 +10,13 @@ from typing import TYPE_CHECKING, Any, NamedTuple
 
 from trapline.abi import sched as c
 from trapline.abi.errno import EAGAIN, EINVAL, EPERM
-from trapline.abi.resource import RLIM_INFINITY, RLIMIT_NPROC
 from trapline.abi.signal import SIG_IGN, SIGCHLD
 from trapline.kernel.ipc.sysv.sem import undo_list
 from trapline.kernel.sync.park import RESTART_NOINTR, Interrupted, WaitQueue
 from trapline.kernel.task import ioprio
 from trapline.kernel.task.cpulimit import watch_cpu_limit
 from trapline.kernel.task.creds import Credentials
-from trapline.kernel.task.rlimit import first_limits
+from trapline.kernel.task.rlimit import first_limits, over_nproc
 from trapline.kernel.task.signals.action import DEFAULT, SignalActions
 from trapline.kernel.task.signals.pending import Pending
 from trapline.kernel.task.task import Task, ThreadGroup
@@ -66,7 +65,8 @@ def clone_task(task: Task, args: CloneArgs) -> Task:
     if task.signal_wakes():
         raise Interrupted(RESTART_NOINTR)
     kernel, flags = task.kernel, args.flags
-    _check_limit(task)
+    if over_nproc(task, 1):
+        raise EAGAIN("RLIMIT_NPROC")
     tid = kernel.alloc_tid(args.wanted_tid)
     mm = task.mm.get() if flags & c.CLONE_VM else task.mm.fork()
     if flags & c.CLONE_THREAD:
@@ -94,15 +94,6 @@ def clone_task(task: Task, args: CloneArgs) -> Task:
     if child is group.leader:
         watch_cpu_limit(group)
     return child
-
-
-def _check_limit(task: Task) -> None:
-    limit = task.group.rlimits[RLIMIT_NPROC][0]
-    creds = task.creds
-    if limit == RLIM_INFINITY or limit >= task.kernel.pid_limit or creds.uid == 0 or creds.has_cap(21) or creds.has_cap(24):
-        return
-    if sum(each.creds.uid == creds.uid for each in task.kernel.tasks.values()) >= limit:
-        raise EAGAIN("RLIMIT_NPROC")
 
 
 def _share(files: Any) -> Any:

@@ -5,12 +5,13 @@ from __future__ import annotations
 from typing import TYPE_CHECKING
 
 from trapline.abi import resource as r
+from trapline.abi.capability import CAP_SYS_ADMIN, CAP_SYS_RESOURCE
 from trapline.kernel.mm.policy import MmLimits
 from trapline.kernel.task.cpulimit import watch_cpu_limit
 
 if TYPE_CHECKING:
     from trapline.kernel.core import Kernel
-    from trapline.kernel.task.task import ThreadGroup
+    from trapline.kernel.task.task import Task, ThreadGroup
 
 NOFILE_SOFT, NOFILE_HARD = 1024, 1_048_576
 
@@ -34,6 +35,20 @@ def mm_limits(group: ThreadGroup) -> MmLimits:
     """The limits an address space of `group` has to keep."""
     soft = [each[0] for each in group.rlimits]
     return MmLimits(soft[r.RLIMIT_AS], soft[r.RLIMIT_DATA], soft[r.RLIMIT_STACK], soft[r.RLIMIT_MEMLOCK])
+
+
+def tasks_of(kernel: Kernel, uid: int) -> int:
+    """How many threads and zombies the real user `uid` has: what RLIMIT_NPROC counts."""
+    zombies = sum(each.zombie and each.leader.creds.uid == uid for each in kernel.groups.values())
+    return zombies + sum(each.creds.uid == uid for each in kernel.tasks.values())
+
+
+def over_nproc(task: Task, more: int = 0) -> bool:
+    """With `more` tasks, the user of `task` would have too many of them: RLIMIT_NPROC, getrlimit(2)."""
+    limit, creds = task.group.rlimits[r.RLIMIT_NPROC][0], task.creds
+    if limit >= task.kernel.pid_limit or creds.uid == 0 or creds.has_cap(CAP_SYS_RESOURCE) or creds.has_cap(CAP_SYS_ADMIN):
+        return False
+    return tasks_of(task.kernel, creds.uid) + more > limit
 
 
 def apply(group: ThreadGroup) -> None:

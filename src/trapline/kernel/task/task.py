@@ -69,6 +69,7 @@ class Task:
         "mm",
         "nivcsw",
         "no_new_privs",
+        "nproc_exceeded",
         "nvcsw",
         "on_cpu",
         "pending",
@@ -133,6 +134,7 @@ class Task:
         self.exit_status = 0
         self.death_signal = 0  #: PR_SET_PDEATHSIG
         self.no_new_privs = False
+        self.nproc_exceeded = False  #: it became a user that had too many tasks; execve(2) fails while that is so
         self.dumpable = 1
         self.personality = 0
         self.timer_slack_ns = self.timer_slack_default_ns = 50_000

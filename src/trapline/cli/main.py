@@ -10,6 +10,7 @@ from contextlib import suppress
 from trapline.cli.options import UsageError
 
 FAILED = 125  #: our own failure, as env(1) and timeout(1) have it
+SIGINT = 2
 
 USAGE = """\
 usage: trapline run [OPTION]... [--] PROGRAM [ARGUMENT]...
@@ -54,6 +55,10 @@ def main(words: Sequence[str] | None = None) -> int:
     except UsageError as error:
         complain(str(error))
         return FAILED
+    except KeyboardInterrupt:  # while nothing runs yet that it would be meant for
+        from trapline.cli.run import leave
+
+        return leave(-SIGINT)
 
 
 def _small(command: str, rest: list[str]) -> int:

@@ -128,6 +128,6 @@ def test_coverage_page_has_every_call_once() -> None:
     text = coverage_page.page()
     rows = [line for line in text.splitlines() if line.startswith("| ") and line[2].isdigit()]
     names = [line.split("`")[1] for line in rows]
-    assert len(names) == len(set(names)) == len(coverage_page.X86_64)
+    assert len(names) == len(set(names)) == len(coverage_page.X86_64 | coverage_page.RISCV64)
     assert coverage_page.status("read")[0] in ("supported", "partial")
     assert coverage_page.status("vserver") == ("missing", "ENOSYS") or coverage_page.status("vserver")[0] == "refused"

@@ -116,6 +116,17 @@ static void lies(void)
     spin_and_lie();
 }
 
+static void unmapped(void)
+{
+    setrlimit(RLIMIT_CORE, &(struct rlimit){0, 0});
+    catch_with(SIGALRM, on_alarm, 0);
+    call(area, 32, RSEQ_FLAG_UNREGISTER, RSEQ_SIG);
+    void *page = mmap(NULL, PAGE, PROT_READ | PROT_WRITE, MAP_PRIVATE | MAP_ANONYMOUS, -1, 0);
+    call(page, 32, 0, RSEQ_SIG);
+    munmap(page, PAGE);
+    raise(SIGALRM);
+}
+
 static void inherited(void)
 {
     CHECK_ERRNO("a fork has the registration", call(area, 32, 0, RSEQ_SIG), EBUSY);
@@ -131,5 +142,6 @@ int main(void)
     another_task();
     CHECK("after fork", exited(in_child(inherited), 0));
     CHECK("a section without its signature kills", killed(in_child(lies), SIGSEGV));
+    CHECK("an area that is gone kills, too", killed(in_child(unmapped), SIGSEGV));
     return finish();
 }

@@ -114,7 +114,10 @@ def sys_getcpu(task: Task, cpu: UserPtr, node: UserPtr, tcache: UserPtr) -> int:
 
 @syscall("acct")
 def sys_acct(task: Task, filename: Path) -> int:
-    """acct(2): log ended processes to a file; as a kernel without CONFIG_BSD_PROCESS_ACCT, ENOSYS to who might ask."""
+    """acct(2): log ended processes to a file.
+
+    Partial: as on a kernel without CONFIG_BSD_PROCESS_ACCT, there is no accounting: ENOSYS to who may ask for it.
+    """
     if not task.creds.has_cap(CAP_SYS_PACCT):
         raise EPERM
     raise ENOSYS

@@ -21,7 +21,7 @@ from weakref import WeakValueDictionary
 from trapline.abi.errno import BY_NUMBER, EIO, ENAMETOOLONG, ENOENT, EROFS, ESTALE, Errno
 from trapline.abi.mount import EXT4_MAGIC
 from trapline.abi.stat import S_IFDIR, S_IFLNK, S_IFMT, S_IFREG
-from trapline.kernel.fs.file import DirectoryFile, File, RegularFile
+from trapline.kernel.fs.file import DirectoryFile, File, open_regular
 from trapline.kernel.fs.inode import Entry, Inode
 from trapline.kernel.fs.superblock import StatFs, SuperBlock
 from trapline.kernel.mm.page_cache import PageCache
@@ -321,7 +321,7 @@ class HostFile(HostInode):
         if flags & 3:
             raise EROFS
         self.cache()
-        return RegularFile(self, flags, path)
+        return open_regular(self, flags, path)
 
 
 class HostLink(HostInode):

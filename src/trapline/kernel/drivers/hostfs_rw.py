@@ -19,7 +19,7 @@ from trapline.abi.fcntl import O_ACCMODE, O_RDONLY
 from trapline.abi.stat import S_IFDIR, S_IFIFO, S_IFLNK, S_IFMT, S_IFREG, S_IFSOCK, S_ISGID, S_ISUID
 from trapline.kernel.drivers.hostfs import HostDir, HostFile, HostFs, HostInode, HostLink, HostNode, errno_of
 from trapline.kernel.fs.devices import open_special
-from trapline.kernel.fs.file import File, RegularFile
+from trapline.kernel.fs.file import File, open_regular
 from trapline.kernel.fs.inode import REVALIDATE, Inode
 from trapline.kernel.mm.page_cache import PageCache
 from trapline.machine.ram import OutOfFrames
@@ -308,7 +308,7 @@ class WritableFile(_Writable, HostFile):
                 raise EROFS
             self.fd_for_writing()
         self.cache()
-        return RegularFile(self, flags, path)
+        return open_regular(self, flags, path)
 
     def write_back(self, offset: int, data: bytes | memoryview) -> None:
         """Write to the host, and remember that the change is ours."""

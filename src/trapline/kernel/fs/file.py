@@ -28,8 +28,9 @@ from trapline.abi.fcntl import (
     SEEK_HOLE,
     SEEK_SET,
 )
-from trapline.abi.mount import MS_NOATIME, MS_RDONLY
+from trapline.abi.mount import MS_STRICTATIME
 from trapline.abi.stat import DT_DIR, S_IFDIR, S_IFMT
+from trapline.kernel.fs.atime import accessed
 from trapline.kernel.fs.notify import (
     IN_ACCESS,
     IN_CLOSE_NOWRITE,
@@ -50,7 +51,6 @@ if TYPE_CHECKING:
 
 ALWAYS_READY = 0x145  #: POLLIN | POLLOUT | POLLRDNORM | POLLWRNORM
 MAX_FILE_SIZE = (1 << 63) - 1
-DAY_NS = 86_400_000_000_000
 
 
 class File:
@@ -248,12 +248,9 @@ class RegularFile(File):
         return data
 
     def _touch(self) -> None:
-        """The file was read: relatime (mount(8)) moves an access time that is older than the last change."""
-        inode = self.inode
-        if self.flags & O_NOATIME or (self.path is not None and self.path.mount.flags & (MS_NOATIME | MS_RDONLY)):
-            return
-        if not inode.sb.read_only:
-            inode.atime_ns = inode.sb.now()
+        """The file was read, and its access time is older than its last change."""
+        if self.path is not None and not self.flags & O_NOATIME:
+            accessed(self.path)
 
     def try_write(self, data: bytes | memoryview) -> int:
         cache = self.inode.page_cache
@@ -302,6 +299,25 @@ class RegularFile(File):
 
     def fsync(self, datasync: bool) -> None:
         self.inode.fsync()
+
+
+class StrictFile(RegularFile):
+    """An open regular file on a mount with strictatime: each read moves the access time."""
+
+    __slots__ = ()
+
+    def try_read(self, count: int) -> bytes:
+        self._touch()
+        return super().try_read(count)
+
+    def try_pread(self, count: int, offset: int) -> bytes:
+        self._touch()
+        return super().try_pread(count, offset)
+
+
+def open_regular(inode: Inode, flags: int, path: Path) -> RegularFile:
+    """What open(2) of a regular file with a page cache makes."""
+    return (StrictFile if path.mount.flags & MS_STRICTATIME else RegularFile)(inode, flags, path)
 
 
 def _next_data(cache: PageCache, offset: int) -> int:

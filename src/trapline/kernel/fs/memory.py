@@ -27,7 +27,7 @@ from trapline.abi.fcntl import (
 )
 from trapline.abi.stat import S_IFLNK, XATTR_CREATE, XATTR_REPLACE
 from trapline.kernel.fs.devices import open_special
-from trapline.kernel.fs.file import MAX_FILE_SIZE, File, RegularFile
+from trapline.kernel.fs.file import MAX_FILE_SIZE, File, open_regular
 from trapline.kernel.fs.inode import Inode
 from trapline.kernel.fs.superblock import StatFs, SuperBlock
 from trapline.kernel.mm.page_cache import PageCache
@@ -153,7 +153,7 @@ class MemFile(MemInode):
     def open(self, path: Path, flags: int, task: Any) -> File:
         if self.page_cache is None:
             raise ESTALE
-        return RegularFile(self, flags, path)
+        return open_regular(self, flags, path)
 
     def _account(self) -> None:
         """Charge what the page cache grew or shrank by."""

@@ -21,7 +21,7 @@ from trapline.abi.errno import ENOENT, ENXIO
 from trapline.abi.fcntl import O_ACCMODE, O_RDONLY
 from trapline.abi.mount import OVERLAYFS_MAGIC
 from trapline.abi.stat import S_IFDIR, S_IFLNK, S_IFMT, S_IFREG
-from trapline.kernel.fs.file import File, RegularFile
+from trapline.kernel.fs.file import File, open_regular
 from trapline.kernel.fs.memdir import MemDir
 from trapline.kernel.fs.memory import MemFile, MemInode, MemLink, MemNode, MemorySuperBlock
 from trapline.kernel.mm.page_cache import PageCache
@@ -200,7 +200,7 @@ class OverlayFile(Layered, MemFile):
             self.copy_up()
         elif self.page_cache is None:
             self.page_cache = self.lower.cache()
-        return RegularFile(self, flags, path)
+        return open_regular(self, flags, path)
 
     def cache(self) -> PageCache | None:
         if self.page_cache is None:

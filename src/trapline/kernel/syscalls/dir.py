@@ -6,9 +6,10 @@ from typing import TYPE_CHECKING, Annotated
 
 from trapline.abi.capability import CAP_SYS_CHROOT
 from trapline.abi.errno import EINVAL, ENAMETOOLONG, ENOENT, ENOTDIR, EPERM, ERANGE
-from trapline.abi.fcntl import AT_FDCWD, PATH_MAX
+from trapline.abi.fcntl import AT_FDCWD, O_NOATIME, PATH_MAX
 from trapline.abi.stat import DIRENT64_HEAD, DIRENT_HEAD, S_IFDIR, S_IFMT
 from trapline.kernel.fs import namei
+from trapline.kernel.fs.atime import accessed
 from trapline.kernel.fs.notify import IN_ACCESS, INSTANCES, file_event
 from trapline.kernel.fs.permission import MAY_EXEC, may
 from trapline.kernel.syscalls.atpath import place
@@ -27,8 +28,11 @@ def _getdents(task: Task, fd: int, dirp: int, count: int, old: bool) -> int:
     entries = file.iterate()
     if INSTANCES[0]:
         file_event(file, IN_ACCESS)
-    if file.path is not None and file.path.dentry.deleted:
-        raise ENOENT
+    if file.path is not None:
+        if file.path.dentry.deleted:
+            raise ENOENT
+        if not file.flags & O_NOATIME:
+            accessed(file.path)
     out = bytearray()
     pos = file.pos
     room = min(count, MAX_LISTING)

@@ -68,7 +68,7 @@ def parse_options(data: bytes) -> dict[bytes, bytes]:
 
 def per_mount(flags: int) -> int:
     """The flags of a mount, from those of mount(2): relatime is the default."""
-    atime = MS_NOATIME if flags & MS_NOATIME else 0 if flags & MS_STRICTATIME else MS_RELATIME
+    atime = MS_NOATIME if flags & MS_NOATIME else flags & MS_STRICTATIME or MS_RELATIME
     return flags & MS_PER_MOUNT & ~(MS_NOATIME | MS_RELATIME) | atime
 
 
@@ -79,8 +79,8 @@ def sys_mount(
     """mount(2): put a file system, or a part of the tree, over a directory; move or change a mount.
 
     Partial: the types are those the kernel has (tmpfs, proc, sysfs, ...); nothing is ever read from a device. MS_SHARED is
-    refused with EINVAL: no mount passes its changes on, so each is private, or unbindable. MS_STRICTATIME shows no relatime,
-    and access times move as with it; MS_LAZYTIME, MS_SYNCHRONOUS and MS_DIRSYNC have no disk to act on.
+    refused with EINVAL: no mount passes its changes on, so each is private, or unbindable. MS_LAZYTIME, MS_SYNCHRONOUS and
+    MS_DIRSYNC have no disk to act on.
     """
     kind = read_string(task, filesystemtype)
     name = read_string(task, source)

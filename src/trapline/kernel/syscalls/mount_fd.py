@@ -58,7 +58,7 @@ _BITS = (
     (m.MOUNT_ATTR_NOEXEC, m.MS_NOEXEC), (m.MOUNT_ATTR_NODIRATIME, m.MS_NODIRATIME),
     (m.MOUNT_ATTR_NOSYMFOLLOW, m.MS_NOSYMFOLLOW),
 )  # fmt: skip
-_ATIMES = {0: m.MS_RELATIME, m.MOUNT_ATTR_NOATIME: m.MS_NOATIME, m.MOUNT_ATTR_STRICTATIME: 0}
+_ATIMES = {0: m.MS_RELATIME, m.MOUNT_ATTR_NOATIME: m.MS_NOATIME, m.MOUNT_ATTR_STRICTATIME: m.MS_STRICTATIME}
 _FOR_MOUNT = sum(bit for bit, _ in _BITS) | m.MOUNT_ATTR_ATIME
 
 
@@ -301,7 +301,7 @@ def sys_mount_setattr(
     for each in mounts:
         kept = each.flags & ~_bits(cleared) | _bits(wanted)
         if cleared & m.MOUNT_ATTR_ATIME:
-            kept = kept & ~(m.MS_NOATIME | m.MS_RELATIME) | _ATIMES[wanted & m.MOUNT_ATTR_ATIME]
+            kept = kept & ~(m.MS_NOATIME | m.MS_RELATIME | m.MS_STRICTATIME) | _ATIMES[wanted & m.MOUNT_ATTR_ATIME]
         set_flags(each, kept)
     return 0
 

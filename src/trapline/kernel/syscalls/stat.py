@@ -28,6 +28,7 @@ from trapline.abi.stat import (
     major,
     minor,
 )
+from trapline.kernel.fs.atime import accessed
 from trapline.kernel.fs.path import FOLLOW, walk
 from trapline.kernel.fs.permission import MAY_EXEC, may_access
 from trapline.kernel.syscalls.atpath import AtFlags, check_flags
@@ -195,12 +196,13 @@ def _readlink(task: Task, dirfd: int, pathname: int, buf: int, bufsiz: int) -> i
         raise EINVAL
     name = task.mm.read_path(pathname)
     if name:
-        inode = task.kernel.vfs.walk(task, dirfd, name, False).inode
+        path = task.kernel.vfs.walk(task, dirfd, name, False)
     else:  # the link that an O_PATH descriptor stands for
-        inode = task.kernel.vfs.inode_at(task, dirfd, b"", AT_EMPTY_PATH)
-    if inode.mode & S_IFMT != S_IFLNK:
+        path = task.kernel.vfs.path_at(task, dirfd, b"", AT_EMPTY_PATH)
+    if path.inode.mode & S_IFMT != S_IFLNK:
         raise EINVAL if name else ENOENT
-    text = inode.readlink()[:bufsiz]
+    accessed(path)
+    text = path.inode.readlink()[:bufsiz]
     task.mm.write(buf, text)
     return len(text)
 

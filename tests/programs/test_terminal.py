@@ -264,6 +264,37 @@ def test_background_job_may_write_and_stops_when_it_reads(start: Start) -> None:
     t.wait()
 
 
+@pytest.mark.parametrize("ends", ["| cat", "</dev/null | cat", "</dev/null >/dev/null"])
+def test_interrupt_in_a_pipeline_of_the_host(ends: str, start: Start) -> None:
+    """Whatever of the three descriptors is the terminal, the key reaches us through the foreground group."""
+    command = " ".join(TRAPLINE).replace("PS1=guest> ", "PS1=g")
+    t = start(host=["bash", "--norc", "-i"])
+    t.expect("host> ")
+    t.type(f"{command} -- sh -c 'echo up >&2; sleep 100; echo survived >&2' {ends}; echo status ${{PIPESTATUS[0]}}\n")
+    t.expect("^up")
+    t.type("\x03")
+    t.expect("host> ")
+    t.type("echo status ${PIPESTATUS[0]}; exit\n")
+    t.expect("^status")
+    t.wait()
+    assert b"\nsurvived\r\n" not in t.screen and b"Traceback" not in t.screen
+
+
+def test_suspended_and_killed(start: Start) -> None:
+    command = " ".join(TRAPLINE).replace("PS1=guest> ", "PS1=g")
+    t = start(host=["bash", "--norc", "-i"])
+    t.expect("host> ")
+    t.type(f"{command} -- sh -c 'stty -echo; echo up; sleep 100'\n")
+    t.expect("^up")
+    t.type("\x1a")
+    t.expect("Stopped")
+    t.type("stty -a | grep -o -e '-*echo ' | tr -d ' '; kill %1; fg; echo status $?\n")
+    t.expect("^echo\n")
+    t.expect("^status 143")
+    t.type("exit\n")
+    t.wait()
+
+
 def test_hang_up_ends_it(start: Start) -> None:
     t = start("sh", "-c", "echo ready; sleep 100")
     t.expect("ready")

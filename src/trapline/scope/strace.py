@@ -2,6 +2,7 @@
 
 Invariants:
 - what a call reads is shown as it was when the call came in; what it writes, as it is when the call returns;
+- a signal that is ignored is not shown: the kernel drops it when it is sent (strace sees it, because ptrace(2) keeps it);
 - a line that another task interrupts ends in "<unfinished ...>", and is continued by "<... NAME resumed>".
 """
 

@@ -89,9 +89,26 @@ static void files(void)
     CHECK("sent", strcmp(low + 128, "hello") == 0);
 }
 
+static long by_syscall(long number, long a)
+{
+    long result;
+    __asm__ volatile("syscall" : "=a"(result) : "a"(number), "D"(a) : "rcx", "r11", "memory");
+    return result;
+}
+
+static void wide_numbers(void)
+{
+    CHECK_EQ("syscall, too: the upper half of the number does not count", by_syscall(1l << 32 | SYS_getpid, 0), getpid());
+    CHECK_EQ("nor do its signs", by_syscall((long)0xffffffff00000000ul | SYS_getppid, 0), getppid());
+    CHECK_EQ("an error", by_syscall(0x7l << 40 | SYS_close, 999), -EBADF);
+    CHECK_EQ("no such number", by_syscall(1l << 32 | 999, 0), -ENOSYS);
+    CHECK_EQ("none is below 0", by_syscall(-1, 0), -ENOSYS);
+}
+
 int main(void)
 {
     enter_scratch();
+    wide_numbers();
     low = mmap(NULL, PAGE, PROT_READ | PROT_WRITE, MAP_PRIVATE | MAP_ANONYMOUS | MAP_32BIT, -1, 0);
     identity();
     time_of_day();

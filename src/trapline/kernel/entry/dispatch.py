@@ -38,6 +38,7 @@ class Dispatcher:
         self.compat = i386_table(kernel, arch)
         self.ret = arch.ret
         self.nr = arch.nr
+        self.int_numbers = arch.name == "x86_64"  #: of a call's number, only the low half counts
         self.on_done: Callable[[Task, int], None] | None = None  #: told of every result while observed
 
     def tables(self) -> tuple[Table, ...]:
@@ -64,6 +65,9 @@ class Dispatcher:
         except IndexError:
             if number < len(table.thunks):
                 raise
+            if self.int_numbers and number >> 32 and number & 0xFFFFFFFF < len(table.thunks):
+                regs[self.nr] = number & 0xFFFFFFFF
+                return Dispatcher.call(self, task)
             result = table.beyond(task, regs, number)
         if result.__class__ is not int:
             task.coro = result

@@ -66,7 +66,7 @@ class RiscvMachine:
         hart = self.make_hart(hartid)
         cpu = hart.cpu
         cpu[at.PMPCFG], cpu[at.PMPADDR] = pmp.NAPOT | pmp.R | pmp.W | pmp.X, pmp.ADDRESS_MASK
-        cpu[at.MENVCFG] = cpu[at.SENVCFG] = st.CBCFE | st.CBZE | st.CBIE_FLUSH
+        cpu[at.MENVCFG] = cpu[at.SENVCFG] = st.CBCFE | st.CBZE
         cpu[at.MENVCFG] |= st.ADUE
         cpu[at.MCOUNTEREN] = cpu[at.SCOUNTEREN] = 0b111
         cpu[at.MSTATUS] |= st.FS

@@ -84,9 +84,11 @@ class Mmu(Integers):
             leaf = self._leaf(va, access, priv, satp)
             pa = leaf.pa | va & ((1 << leaf.shift) - 1)
             dirty = bool(leaf.entry & _D)
-        if not self.pmp.allows(pa, size, access, priv):
-            raise Trap(CAUSES[access, ACCESS], va)
-        self._remember(va, pa, access, priv, dirty)
+        if access & ~self.pmp.page(pa, priv):  # not all of the page is permitted: these bytes may be
+            if not self.pmp.allows(pa, size, access, priv):
+                raise Trap(CAUSES[access, ACCESS], va)
+        elif dirty or not access & WRITE:
+            self._remember(va, pa, access)
         return pa
 
     def _leaf(self, va: int, access: int, priv: int, satp: int) -> Leaf:
@@ -114,9 +116,10 @@ class Mmu(Integers):
 
     def _read_entry(self, pa: int) -> int | None:
         """A page-table entry: an S-mode read. None where that faults."""
-        if not self.pmp.allows(pa, 8, READ, st.S) or not self.bus.in_ram(pa, 8):
+        bus = self.bus
+        if not self.pmp.page(pa, st.S) & READ and not self.pmp.allows(pa, 8, READ, st.S):
             return None
-        return self.bus.ram.words[pa - self.bus.ram_base >> 3]
+        return bus.ram.words[pa - bus.ram_base >> 3] if bus.in_ram(pa, 8) else None
 
     def _permits(self, entry: int, access: int, priv: int) -> bool:
         """Step 5 of the translation process."""
@@ -147,12 +150,10 @@ class Mmu(Integers):
         self.bus.ram.words[leaf.at - self.bus.ram_base >> 3] = entry
         return leaf._replace(entry=entry)
 
-    def _remember(self, va: int, pa: int, access: int, priv: int, dirty: bool) -> None:
-        """Put a page into the innermost array of its kind of access, if the next access there needs no question asked."""
+    def _remember(self, va: int, pa: int, access: int) -> None:
+        """Put a permitted page into the innermost array of its kind of access, if it is plain RAM."""
         bus, page = self.bus, va & -4096
-        if not bus.in_ram(pa & -4096, 4096) or access & ~self.pmp.page(pa, priv) or page in self.watched:
-            return
-        if access & WRITE and not dirty:
+        if not bus.in_ram(pa & -4096, 4096) or page in self.watched:
             return
         slot = _FAST[WRITE if access & WRITE else access] + (va >> 12) % at.FAST_ENTRIES * 2
         self.cpu[slot] = page

@@ -63,20 +63,29 @@ def gone(pids: list[int], within_s: float = 3) -> list[int]:
     return alive
 
 
-def traces() -> tuple[list[str], list[str], str]:
-    """What a program could leave on the host besides processes: temporary files, shared memory, mounts."""
-    files = [each for each in os.listdir("/tmp") if not each.startswith(("pytest-", "trapline-tests-"))]
-    return files, os.listdir("/dev/shm"), Path("/proc/self/mountinfo").read_text()
-
-
 def test_trapline_killed(running: subprocess.Popen[bytes]) -> None:
-    """SIGKILL cannot be handled: the kernel of the host must end everything, and there is nothing else to clean up."""
-    before = traces()
+    """SIGKILL cannot be handled: the kernel of the host must end everything."""
     pids = children(running.pid)
     running.kill()
     running.wait()
     assert not gone(pids)
-    assert [(each, what) for each, what in zip(traces(), before, strict=True) if each != what] == []
+
+
+@pytest.mark.skipif(os.getuid() != 0, reason="needs a user of its own, so root")
+def test_nothing_is_left_when_trapline_is_killed() -> None:
+    """No file, no shared memory, no mount: there is nothing to clean up after a kernel that cannot do it itself."""
+    uid = 61777
+    process = subprocess.Popen(
+        support.trapline_command(["sh", "-c", "echo x >/tmp/f; mkdir /tmp/d; sleep 100 & echo ready; wait"], uid=uid),
+        stdout=subprocess.PIPE, env=support.host_environment(), start_new_session=True,
+    )  # fmt: skip
+    assert process.stdout and process.stdout.readline() == b"ready\n"
+    pids = children(process.pid)
+    process.kill()
+    process.communicate()
+    assert not gone(pids)
+    left = [each.path for top in ("/tmp", "/var/tmp", "/dev/shm", "/run") for each in os.scandir(top) if each.stat(follow_symlinks=False).st_uid == uid]
+    assert not left and "trapline" not in Path("/proc/self/mountinfo").read_text()
 
 
 @pytest.mark.parametrize(("signo", "word", "status"), [(signal.SIGTERM, b"TERM", 9), (signal.SIGINT, b"INT", 8)])
@@ -119,7 +128,7 @@ def test_all_stubs_killed(running: subprocess.Popen[bytes]) -> None:
     assert unharmed(err)
 
 
-BUSY = "i=0; while [ $i -lt 400 ]; do echo $i | cat >/dev/null; [ $((i % 7)) = 0 ] && (ls / & ls /usr; wait) >/dev/null; i=$((i + 1)); done; echo end"
+BUSY = "i=0; while :; do echo $i | cat >/dev/null; [ $((i % 7)) = 0 ] && (ls / & ls /usr; wait) >/dev/null; i=$((i + 1)); done"
 
 
 @pytest.mark.parametrize("signo", [signal.SIGKILL, signal.SIGSTOP], ids=["killed", "stopped"])
@@ -132,8 +141,8 @@ def test_stubs_killed_or_stopped_at_random(signo: int, seed: int) -> None:
         stdout=subprocess.PIPE, stderr=subprocess.PIPE, env=support.host_environment(), start_new_session=True,
     )  # fmt: skip
     pids: set[int] = set()
-    hits, end = 0, time.monotonic() + 6
-    while process.poll() is None and time.monotonic() < end:
+    hits, end = 0, time.monotonic() + 30
+    while process.poll() is None and time.monotonic() < end and hits < 25:
         time.sleep(rng.random() * 0.05)
         victims = sorted(children(process.pid))[2:]  # the zygote and the shell, the first two, live
         pids.update(victims)
@@ -146,7 +155,7 @@ def test_stubs_killed_or_stopped_at_random(signo: int, seed: int) -> None:
             os.kill(pid, signal.SIGCONT)
     process.send_signal(signal.SIGTERM)
     out, err = process.communicate(timeout=20)
-    assert hits > 3 and unharmed(err) and process.returncode in (0, 143, -15), (hits, process.returncode, out, err[-2000:])
+    assert hits >= 10 and unharmed(err) and process.returncode in (143, -15), (hits, process.returncode, out, err[-2000:])
     assert not gone(list(pids))
 
 

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-from types import SimpleNamespace
 from typing import Any
 
 import pytest
@@ -17,15 +16,23 @@ MS = 1_000_000
 ALL = (1 << 64) - 1
 
 
-class World:
-    """A scheduler of `cpus` CPUs and a clock that stands still."""
+class Thread:
+    def __init__(self, name: str) -> None:
+        self.name = name
+        self.entity: Any = None
+        self.utime_ns = self.stime_ns = self.cpu = 0
+        self.state = RUNNABLE
 
-    def __init__(self, cpus: int = 1) -> None:
+
+class World:
+    """A scheduler and a clock that stands still."""
+
+    def __init__(self) -> None:
         self.now_ns = 0
-        self.sched = ClassScheduler(cpus, lambda: self.now_ns)
+        self.sched = ClassScheduler(lambda: self.now_ns)
 
     def task(self, name: str, policy: int = s.SCHED_OTHER, priority: int = 0, nice: int = 0) -> Any:
-        task = SimpleNamespace(name=name, entity=None, utime_ns=0, stime_ns=0, state=RUNNABLE, cpu=0)
+        task: Any = Thread(name)
         self.sched.born(task)
         self.sched.set_nice(task, nice)
         self.sched.set_policy(task, policy, priority)
@@ -160,13 +167,26 @@ def test_real_time_tasks_leave_a_twentieth_of_each_second(world: World) -> None:
     assert abs(used["o"] / world.now_ns - (1 - RUNTIME_NS / PERIOD_NS)) < 0.02
 
 
+def test_a_fair_task_is_not_displaced_while_it_has_its_share(world: World) -> None:
+    world.queue(*(world.task(name, s.SCHED_FIFO, 50) for name in "rq"), world.task("o"))
+    task = None
+    while task is None or task.name != "o":
+        if task is not None:
+            world.sched.enqueue(task, False)
+        task, _ = world.run()
+    world.queue(world.task("s", s.SCHED_FIFO, 60))
+    lower = world.task("l", s.SCHED_FIFO, 10)
+    assert [each.name for each in world.sched.displaced([task, lower])] == ["l"]
+    world.now_ns += PERIOD_NS
+    assert [each.name for each in world.sched.displaced([task])] == ["o"]
+
+
 def test_but_use_all_of_it_when_nobody_else_waits(world: World) -> None:
     world.queue(world.task("r", s.SCHED_FIFO, 99), world.task("q", s.SCHED_FIFO, 98))
     assert set(world.order(50)) == {"r"}
 
 
 def test_a_waiting_real_time_task_displaces_the_lowest(world: World) -> None:
-    world = World(cpus=3)
     running = [world.task("r", s.SCHED_FIFO, 50), world.task("o"), world.task("l", s.SCHED_FIFO, 10)]
     for cpu, task in enumerate(running):
         task.cpu = cpu
@@ -176,8 +196,7 @@ def test_a_waiting_real_time_task_displaces_the_lowest(world: World) -> None:
     assert not world.sched.urgent
 
 
-def test_a_bound_task_displaces_only_on_its_own_cpu() -> None:
-    world = World(cpus=2)
+def test_a_bound_task_displaces_only_on_its_own_cpu(world: World) -> None:
     running = [world.task("a"), world.task("b", s.SCHED_FIFO, 3)]
     running[1].cpu = 1
     waiting = world.task("w", s.SCHED_FIFO, 7)
@@ -186,8 +205,7 @@ def test_a_bound_task_displaces_only_on_its_own_cpu() -> None:
     assert [each.name for each in world.sched.displaced(running)] == ["b"]
 
 
-def test_a_bound_task_is_picked_for_its_own_cpu_only() -> None:
-    world = World(cpus=2)
+def test_a_bound_task_is_picked_for_its_own_cpu_only(world: World) -> None:
     bound, other = world.task("b"), world.task("o", nice=10)
     world.sched.bind(bound, 2)
     world.queue(bound, other)

@@ -63,7 +63,7 @@ class System(Kernel):
             hostname=config.hostname, pid_limit=config.pids, aslr=config.aslr, seed=config.seed, log=config.log,
         )  # fmt: skip
         self.config = config
-        self.sched = ClassScheduler(config.machine.cpus, self.clock.monotonic_ns)
+        self.sched = ClassScheduler(self.clock.monotonic_ns)
         self.vfs = Vfs(self.ram, self.clock.realtime_ns)
         self.ipc = IpcNamespace(self)
         self.init = new_init(self)

@@ -21,9 +21,9 @@ if TYPE_CHECKING:
 class ClassScheduler:
     """Implements `interface.Scheduler`."""
 
-    def __init__(self, cpus: int, now_ns: Callable[[], int]) -> None:
+    def __init__(self, now_ns: Callable[[], int]) -> None:
         self._fair = FairQueue()
-        self._realtime = RealtimeQueue(cpus, now_ns)
+        self._realtime = RealtimeQueue(now_ns)
         self._count = 0
         self.urgent = False
         self.careful = False
@@ -71,6 +71,7 @@ class ClassScheduler:
 
     def dequeue(self, task: Task) -> None:
         entity = task.entity
+        self._realtime.left(task)
         if entity is None or not entity.queued:
             return
         entity.queued = False
@@ -97,7 +98,7 @@ class ClassScheduler:
 
     def slice_ns(self, task: Task) -> int:
         entity = task.entity
-        return self._realtime.slice_ns(entity) if entity.priority else self._fair.slice_ns(entity)
+        return self._realtime.slice_ns(task, entity) if entity.priority else self._fair.slice_ns(entity)
 
     def interval_ns(self, task: Task) -> int:
         entity = self._entity(task)
@@ -107,9 +108,9 @@ class ClassScheduler:
 
     def displaced(self, running: Iterable[Task]) -> list[Task]:
         self.urgent = False
-        if self._fair.count and self._realtime.spent():
-            return []
-        lowest, found = sorted(running, key=_rank), []
+        safe = self._realtime.spent()  # the fair ones have their share now
+        lowest = sorted((each for each in running if _rank(each) or not safe), key=_rank)
+        found = []
         for waiting in self._realtime.waiting():
             rank = _rank(waiting)
             task = next((each for each in lowest if _rank(each) < rank and waiting.entity.fits(1 << each.cpu)), None)
@@ -142,6 +143,8 @@ class ClassScheduler:
         queued = entity.queued and priority != old  # else it keeps its place
         if queued:
             self.dequeue(task)
+        if not priority:
+            self._realtime.left(task)
         entity.policy, entity.priority = policy, priority
         entity.left_ns = RR_SLICE_NS
         entity.to_tail = priority > old  # sched(7), "SCHED_FIFO": lowered, it goes to the front

@@ -21,19 +21,21 @@ if TYPE_CHECKING:
 RR_SLICE_NS = 100_000_000
 PERIOD_NS = 1_000_000_000
 RUNTIME_NS = 950_000_000
+LOOK_NS = 10_000_000  #: the share is not looked at more often
 LEVELS = 100
 
 
 class RealtimeQueue:
     """One FIFO per priority; bit n of `_busy` says that level n holds somebody."""
 
-    def __init__(self, cpus: int, now_ns: Callable[[], int]) -> None:
+    def __init__(self, now_ns: Callable[[], int]) -> None:
         self._levels: list[deque[Task]] = [deque() for _ in range(LEVELS)]
         self._busy = 0
         self._now_ns = now_ns
+        self._running: set[Task] = set()  #: real-time tasks in user mode
+        self._since_ns = 0  #: since when there has been one
+        self._used_ns = 0  #: how long there was one in this period, before `_since_ns`
         self._period_end_ns = 0
-        self._cpus = cpus
-        self._budget_ns = RUNTIME_NS * cpus  #: of all CPUs together, for the rest of the period
         self.count = 0
 
     def enqueue(self, task: Task, entity: Entity) -> None:
@@ -71,7 +73,7 @@ class RealtimeQueue:
             busy ^= 1 << level
 
     def charge(self, task: Task, entity: Entity, used_ns: int) -> None:
-        self._budget_ns -= used_ns
+        self.left(task)
         if task.state != RUNNABLE:
             entity.to_tail = True
         if entity.policy == SCHED_RR:
@@ -80,16 +82,32 @@ class RealtimeQueue:
                 entity.left_ns = RR_SLICE_NS
                 entity.to_tail = True
 
-    def spent(self) -> bool:
-        """Real-time tasks have had their share of this second."""
+    # ---- the share of each second
+
+    def left(self, task: Task) -> None:
+        """`task` is no longer in user mode, or no longer a real-time task."""
+        if task in self._running:
+            self._running.remove(task)
+            if not self._running:
+                self._used_ns += self._now_ns() - self._since_ns
+
+    def _left_ns(self) -> int:
+        """How much of their share of this second real-time tasks have left: while any of them runs, it shrinks."""
         now_ns = self._now_ns()
         if now_ns >= self._period_end_ns:
             self._period_end_ns = now_ns + PERIOD_NS
-            self._budget_ns = RUNTIME_NS * self._cpus
-        return self._budget_ns <= 0
+            self._used_ns, self._since_ns = 0, now_ns
+        return RUNTIME_NS - self._used_ns - (now_ns - self._since_ns if self._running else 0)
 
-    def slice_ns(self, entity: Entity) -> int:
+    def spent(self) -> bool:
+        """Real-time tasks have had their share of this second."""
+        return self._left_ns() <= 0
+
+    def slice_ns(self, task: Task, entity: Entity) -> int:
         """Up to the end of its slice, or until the share has to be looked at again."""
         entity.to_tail = False
-        left = max(self._budget_ns // self._cpus, RUNTIME_NS // 100)
+        if not self._running:
+            self._since_ns = self._now_ns()
+        left = max(self._left_ns(), LOOK_NS)
+        self._running.add(task)
         return min(left, entity.left_ns) if entity.policy == SCHED_RR else left

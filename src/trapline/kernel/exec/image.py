@@ -24,7 +24,7 @@ from trapline.kernel.exec.text_busy import allow_write, deny_write
 from trapline.kernel.fs.permission import MAY_EXEC, may
 from trapline.kernel.mm.address_space import AddressSpace
 from trapline.kernel.mm.errors import OutOfFrames, OutOfMemory
-from trapline.kernel.mm.populate import prefault
+from trapline.kernel.mm.populate import prefault, preload
 from trapline.kernel.task import exit as exits
 from trapline.kernel.task import posix_timers
 from trapline.kernel.task.rlimit import mm_limits
@@ -89,6 +89,7 @@ def find(task: Task, dirfd: int, name: bytes, argv: list[bytes], at_flags: int =
     program = shown
     for _ in range(MAX_SCRIPTS + 1):
         file = open_executable(task, path)
+        preload(file)
         head = file.try_pread(script.LINE, 0) or b""
         if head[:2] != b"#!":
             return Program(file, argv, shown, comm)

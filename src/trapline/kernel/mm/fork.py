@@ -16,7 +16,6 @@ from trapline.kernel.mm.errors import OutOfFrames, OutOfMemory
 from trapline.kernel.mm.leaves import copy, duplicate
 from trapline.kernel.mm.tables import BLOCK_SHIFT, BLOCK_SIZE, Run
 from trapline.machine.paging.entry import PAGE_SHIFT
-from trapline.machine.paging.lanes import ONES
 from trapline.machine.ram import BLOCK_PAGES
 
 if TYPE_CHECKING:
@@ -74,8 +73,11 @@ def _duplicate_leaves(mm: AddressSpace, child: AddressSpace) -> bool:
     if mm.rss_anon > min(mm.policy.fork_copy_pages, BLOCK_PAGES - 1):
         return False
     ranges = list(_ranges(mm))
-    pages = sum(_prepare(mm, child, start, end) for start, end, private in ranges if private)
-    order = max(0, pages - 1).bit_length()
+    for start, end, private in ranges:
+        for block in mm.tables.in_range(start, end) if private else ():
+            if block not in child.tables.blocks:
+                child.tables.make(block)
+    order = max(0, mm.rss_anon - 1).bit_length()
     try:
         first = mm.ram.frames.alloc(order, zero=False)
     except OutOfFrames:
@@ -85,7 +87,7 @@ def _duplicate_leaves(mm: AddressSpace, child: AddressSpace) -> bool:
         if not private:
             _copy_range(mm, child, start, end, False)
             continue
-        files, others, copied = duplicate(mm.tables, child.tables, start, end, pfn)
+        files, others, copied = duplicate(mm.tables, child.tables, start, end, pfn, first + (1 << order))
         child.rss_file += files
         child.rss_anon += others
         pfn += others
@@ -93,18 +95,6 @@ def _duplicate_leaves(mm: AddressSpace, child: AddressSpace) -> bool:
             child.space.hint(*each)
     mm.ram.frames.put_run(pfn, first + (1 << order) - pfn)
     return True
-
-
-def _prepare(mm: AddressSpace, child: AddressSpace, start: int, end: int) -> int:
-    """Make the tables that `duplicate` will fill; how many pages it will copy."""
-    pages = 0
-    for block in mm.tables.in_range(start, end):
-        if block not in child.tables.blocks:
-            child.tables.make(block)
-    for _, word, count in mm.tables.pieces(start, end):
-        lanes = mm.tables.lanes(word, count)
-        pages += (lanes & ~(lanes >> mm.tables.fmt.soft_file.bit_length() - 1) & ONES).bit_count()
-    return pages
 
 
 def _copy_leaves(mm: AddressSpace, child: AddressSpace) -> None:

@@ -35,7 +35,7 @@ def zap(tables: PageTables, start: int, end: int, runs: list[Run]) -> tuple[int,
             others += BLOCK_PAGES
             continue
         data = tables.mem[word << 3 : (word + pages) << 3].tobytes()
-        if any(data):
+        if data != bytes(len(data)):
             words[word : word + pages] = ZEROS[:pages]
             of_files, of_others = _each_frame(tables, data, runs.append)
             files += of_files
@@ -62,13 +62,26 @@ def _each_frame(tables: PageTables, data: bytes, found: Callable[[Run], object])
                 others += len(chunk) >> 3
                 found(((entry & mask) >> shift, len(chunk) >> 3))
             continue
+        first = pages = 0
         for (entry,) in _ENTRY.iter_unpack(chunk):
             if entry & soft_file:
                 files += 1
             elif entry:
                 others += 1
-                found(((entry & mask) >> shift, 1))
+                pfn = (entry & mask) >> shift
+                if pfn == first + pages:
+                    pages += 1
+                    continue
+                if pages:
+                    found((first, pages))
+                first, pages = pfn, 1
+        if pages:
+            found((first, pages))
     return files, others
+
+
+def _ignore(_: Run) -> None:
+    pass
 
 
 def zap_files(tables: PageTables, start: int, end: int) -> int:
@@ -233,9 +246,9 @@ def copy(tables: PageTables, child: PageTables, start: int, end: int, private: b
 
 
 def duplicate(
-    tables: PageTables, child: PageTables, start: int, end: int, pfn: int
+    tables: PageTables, child: PageTables, start: int, end: int, pfn: int, limit: int
 ) -> tuple[int, int, list[Run]]:
-    """`copy` of private memory that shares nothing: the pages go to frames from `pfn` on, in order.
+    """`copy` of private memory that shares nothing: the pages go to frames from `pfn` on, before `limit`, in order.
 
     No leaf is large, and `child` has the tables. How many pages of files and of other kinds were copied, and the
     (address, end) of the latter.
@@ -251,7 +264,7 @@ def duplicate(
         target = child.blocks[va >> BLOCK_SHIFT] + (word & LANES - 1)
         copied: list[bytes] = []
         for at in range(skipped, len(trimmed), _CHUNK_BYTES):
-            chunk, of_files, of_others = _duplicate_chunk(tables, data[at : at + _CHUNK_BYTES], pfn + others)
+            chunk, of_files, of_others = _duplicate_chunk(tables, data[at : at + _CHUNK_BYTES], pfn + others, limit)
             copied.append(chunk)
             files += of_files
             if of_others:
@@ -265,7 +278,7 @@ def duplicate(
     return files, others, ranges
 
 
-def _duplicate_chunk(tables: PageTables, chunk: bytes, pfn: int) -> tuple[bytes, int, int]:
+def _duplicate_chunk(tables: PageTables, chunk: bytes, pfn: int, limit: int) -> tuple[bytes, int, int]:
     """The chunk with what is not a file's copied to frames from `pfn` on; how many pages of files, and of other kinds."""
     fmt = tables.fmt
     pages = len(chunk) >> 3
@@ -276,6 +289,8 @@ def _duplicate_chunk(tables: PageTables, chunk: bytes, pfn: int) -> tuple[bytes,
     if whole and entry & fmt.soft_file:
         return chunk, pages, 0
     keep = ~(fmt.pfn_mask | fmt.soft_cow)
+    if pfn + pages > limit and pfn + _each_frame(tables, chunk, _ignore)[1] > limit:
+        raise AssertionError("more private pages are mapped than were counted")
     if whole:
         source, at, size = fmt.pfn(entry) << PAGE_SHIFT, pfn << PAGE_SHIFT, pages << PAGE_SHIFT
         tables.mem[at : at + size] = tables.mem[source : source + size]

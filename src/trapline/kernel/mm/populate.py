@@ -5,16 +5,18 @@ from __future__ import annotations
 from contextlib import suppress
 from typing import TYPE_CHECKING
 
+from trapline.abi.errno import Errno
 from trapline.abi.mman import PROT_WRITE, VM_SHARED
 from trapline.kernel.mm.errors import OutOfFrames
 from trapline.kernel.mm.fault import Signal, repair
+from trapline.kernel.mm.policy import DEFAULT
 from trapline.kernel.mm.tables import BLOCK_SHIFT, BLOCK_SIZE
 from trapline.machine.contract import READ, WRITE
-from trapline.machine.paging.entry import PAGE_SHIFT, PAGE_SIZE
+from trapline.machine.paging.entry import PAGE_MASK, PAGE_SHIFT, PAGE_SIZE
 
 if TYPE_CHECKING:
     from trapline.kernel.mm.address_space import AddressSpace
-    from trapline.kernel.mm.area import Area
+    from trapline.kernel.mm.area import Area, Mappable
 
 WRITTEN_EARLY = 16 * PAGE_SIZE  #: so much of its data a program probably writes before anything else
 
@@ -45,6 +47,14 @@ def populate(mm: AddressSpace, start: int, end: int, access: int = 0) -> int:
     return MAPPED if start >= end else UNMAPPED
 
 
+def preload(source: Mappable) -> None:
+    """A program is about to be mapped: read its beginning in one piece, so that its segments are runs of frames."""
+    cache = source.page_cache
+    if cache is not None and not cache.resident(0):
+        with suppress(Errno, OutOfFrames):  # then whoever needs a page is told
+            cache.load(0, DEFAULT.whole_pages)
+
+
 def prefault(mm: AddressSpace, start: int, end: int) -> None:
     """A segment of a program is mapped: repair what it will touch at once, and let the machine load it early.
 
@@ -53,6 +63,7 @@ def prefault(mm: AddressSpace, start: int, end: int) -> None:
     most = mm.policy.whole_pages << PAGE_SHIFT
     if most <= PAGE_SIZE:
         return
+    end = end + PAGE_MASK & ~PAGE_MASK
     for area in mm.map.overlapping(start, end):
         low, high = max(area.start, start), min(area.end, end)
         if area.prot & PROT_WRITE:

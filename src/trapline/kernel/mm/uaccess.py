@@ -78,6 +78,18 @@ class UserAccess:
             pa = self._page(addr, WRITE if write else READ)
         return pa + (addr & PAGE_MASK)
 
+    @staticmethod
+    def _together(known: dict[int, int], addr: int, n: int) -> int:
+        """The physical address of `addr` if all `n` bytes from there on are remembered, in consecutive frames; else -1."""
+        page, last = addr >> PAGE_SHIFT, addr + n - 1 >> PAGE_SHIFT
+        pa = first = known.get(page, -1)
+        while page < last and pa >= 0:
+            page += 1
+            pa += PAGE_SIZE
+            if known.get(page) != pa:
+                return -1
+        return first + (addr & PAGE_MASK) if first >= 0 else -1
+
     # ---- bytes
 
     def read(self, addr: int, n: int) -> bytes:
@@ -91,6 +103,9 @@ class UserAccess:
             return self._mem[pa : pa + n].tobytes()
         if n <= 0:
             return b""
+        pa = self._together(self._readable, addr, n)
+        if pa >= 0:
+            return self._mem[pa : pa + n].tobytes()
         if addr + n > self.task_size:
             raise EFAULT
         return b"".join(self.buffers(addr, n, False))
@@ -112,6 +127,10 @@ class UserAccess:
         """Store as much of `data` as can be; how many bytes. Raises EFAULT if none."""
         view = memoryview(data)
         done = 0
+        pa = self._together(self._writable, addr, len(view)) if view else -1
+        if pa >= 0:
+            self._mem[pa : pa + len(view)] = view
+            return len(view)
         try:
             for part in self.buffers(addr, len(view), True):
                 part[:] = view[done : done + len(part)]
@@ -123,6 +142,9 @@ class UserAccess:
 
     def read_partial(self, addr: int, n: int) -> bytes:
         """As many of `n` bytes as are readable. Raises EFAULT if none."""
+        pa = self._together(self._readable, addr, n) if n > 0 else -1
+        if pa >= 0:
+            return self._mem[pa : pa + n].tobytes()
         parts: list[bytes] = []
         try:
             for part in self.buffers(addr, n, False):

@@ -12,7 +12,7 @@ from trapline.machine.contract import EXEC, WRITE
 from trapline.machine.host.layout import PROT_EXEC, PROT_READ, PROT_WRITE, STUB
 from trapline.machine.paging.entry import PAGE_SHIFT, PAGE_SIZE
 from trapline.machine.paging.entry import X86_64 as FMT
-from trapline.machine.paging.lanes import LANES, first_set, last_set, pattern
+from trapline.machine.paging.lanes import first_set, last_set, pattern
 
 _P, _W, _U, _A, _D, _NX = FMT.present, FMT.write, FMT.user, FMT.accessed, FMT.dirty, FMT.no_execute
 _PFN, _LARGE = FMT.pfn_mask, FMT.large
@@ -103,38 +103,60 @@ def _lengths(words: memoryview, word: int, entry: int, around: int) -> tuple[int
 
 
 def present_runs(words: memoryview, root: int, start: int, end: int) -> list[Mapping]:
-    """All that [start, end) maps for user mode, for a prefetch, as runs. Sets A."""
+    """All that the pages [start, end) map for user mode, for a prefetch, as runs. Sets A."""
     found: list[Mapping] = []
     end = min(end, STUB)
     while start < end:
         word, level = _leaf(words, root, start)
-        entry = words[word] if word >= 0 else 0
-        if not entry & _P:
-            start = _next_present(words, word, start, end)
+        if word < 0:
+            start = (start | BLOCK_MASK) + 1
             continue
-        size = PAGE_SIZE << FMT.index_bits * level
         if level:
-            words[word] = entry | _A
-            lo, pa, prot = start & -size, FMT.pfn(entry) << PAGE_SHIFT & -size, prot_of(entry)
-            hi = min(lo + size, STUB)
+            runs, start = _large_run(words, word, level, start, end)
         else:
-            lo, hi, pa, prot = _run(words, word, entry | _A, start, LANES)
-        if entry & _U:
-            mapping = max(start, lo), min(hi, end), pa + max(0, start - lo), prot
-            if found and _continues(found[-1], mapping):
-                mapping = found[-1][0], mapping[1], found.pop()[2], prot
-            found.append(mapping)
-        start = hi
+            count = min(512 - (word & 511), (end - start) >> PAGE_SHIFT)
+            runs = _runs_of_table(words, word, count, start)
+            start += count << PAGE_SHIFT
+        for each in runs:
+            if found and _continues(found[-1], each):
+                each = found[-1][0], each[1], found.pop()[2], each[3]
+            found.append(each)
     return found
 
 
-def _next_present(words: memoryview, word: int, va: int, end: int) -> int:
-    """The next address, not before the next page, that may be mapped: within the leaf table of `word`, or beyond it."""
-    if word < 0:
-        return (va | BLOCK_MASK) + 1
-    count = min(512 - (word & 511), (end - va + PAGE_SIZE - 1) >> PAGE_SHIFT)
+def _large_run(words: memoryview, word: int, level: int, start: int, end: int) -> tuple[list[Mapping], int]:
+    """What a large leaf maps of [start, end), and where it ends."""
+    size = PAGE_SIZE << FMT.index_bits * level
+    entry = words[word]
+    last = (start & -size) + size
+    if not entry & _U:
+        return [], last
+    words[word] = entry | _A
+    pa = (FMT.pfn(entry) << PAGE_SHIFT & -size) + (start & size - 1)
+    return [(start, min(last, end), pa, prot_of(entry))], last
+
+
+def _runs_of_table(words: memoryview, word: int, count: int, va: int) -> list[Mapping]:
+    """The runs among `count` leaves from `word` on, the first of which maps `va`."""
+    found: list[Mapping] = []
     lanes = int.from_bytes(words[word : word + count].tobytes(), "little")
-    return va + ((first_set(lanes) if lanes else count) << PAGE_SHIFT)
+    while lanes:
+        skip = first_set(lanes)
+        lanes >>= skip << 6
+        word, va, count = word + skip, va + (skip << PAGE_SHIFT), count - skip
+        entry = words[word]
+        ones, stairs = pattern(count)
+        care = _CARE | _D if entry & _W and entry & _D else _CARE
+        wrong = lanes & ones * care ^ ones * (entry & care) + (stairs << PAGE_SHIFT)
+        run = first_set(wrong) if wrong else count
+        if entry & _P and entry & _U:
+            found.append((va, va + (run << PAGE_SHIFT), FMT.pfn(entry) << PAGE_SHIFT, prot_of(entry)))
+            if ~lanes & pattern(run)[0] * _A:
+                for at in range(word, word + run):
+                    words[at] |= _A
+        lanes >>= run << 6
+        word, va, count = word + run, va + (run << PAGE_SHIFT), count - run
+    return found
 
 
 def _continues(one: Mapping, other: Mapping) -> bool:

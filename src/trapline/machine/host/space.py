@@ -36,6 +36,7 @@ from trapline.machine.host.layout import (
 )
 from trapline.machine.host.process import Process
 from trapline.machine.host.tlb import Extents
+from trapline.machine.paging.entry import PAGE_MASK, PAGE_SIZE
 
 if TYPE_CHECKING:
     from trapline.machine.host.context import HostContext
@@ -81,7 +82,7 @@ class HostSpace:
         return NR_MMAP, start, end - start, prot, flags, FD_RAM, pa
 
     def hint(self, start: int, end: int) -> None:
-        self.hints.append((start, end))
+        self.hints.append((start & -PAGE_SIZE, end + PAGE_MASK & -PAGE_SIZE))
         self.machine.crew.advance()  # hints come while a space is filled: a good time for its process to be born
 
     def hinted(self) -> list[Mapping]:

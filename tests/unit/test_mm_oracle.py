@@ -302,7 +302,7 @@ OPS = (
 ).split()
 NUMBER = st.integers(0, 0xFFFF)
 STEPS = st.lists(st.tuples(st.sampled_from(OPS), NUMBER, NUMBER, NUMBER, NUMBER), max_size=60)
-POLICIES = st.sampled_from([Policy(), Policy(1, 1, 1, 1, huge=False), Policy(8, 16, 4, 4), Policy(16, 64, 8, huge=False)])
+POLICIES = st.sampled_from([Policy(), Policy(fork_copy_pages=0), Policy(1, 1, 1, 1, huge=False), Policy(8, 16, 4, 4), Policy(16, 64, 8, huge=False)])
 
 
 @settings(max_examples=60, deadline=None, suppress_health_check=list(HealthCheck))

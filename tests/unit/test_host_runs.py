@@ -1,0 +1,167 @@
+"""Runs of pages: what the host machine loads at once, against a reading of the tables entry by entry; and births ahead of time."""
+
+from __future__ import annotations
+
+import os
+import random
+import signal
+import sys
+import time
+from collections.abc import Iterator
+from typing import Any
+
+import pytest
+from hostmachine_util import CODE, DATA, PAGE, Guest, run
+
+from trapline.abi.x86_64 import RBX
+from trapline.machine.contract import SYSCALL
+from trapline.machine.paging.entry import X86_64 as FMT
+from trapline.machine.paging.walk import leaves
+from trapline.machine.ram import Ram
+
+host = pytest.importorskip("trapline.machine.host")
+if sys.platform != "linux" or os.uname().machine != "x86_64":
+    pytest.skip("the host machine is for x86-64 Linux", allow_module_level=True)
+
+from trapline.machine.host.fill import fill, present_runs, prot_of  # noqa: E402 - needs the machine
+
+LOOP = f"1: mov rbx, [{DATA}]\n syscall\n jmp 1b"
+RANGE = 0x4000_0000
+
+
+@pytest.fixture
+def machine() -> Iterator[Any]:
+    machine = host.HostMachine(Ram(64 << 20, shared=True), 2)
+    yield machine
+    machine.close()
+
+
+def scatter(guest: Guest, seed: int) -> None:
+    """Fill two tables with runs, gaps and single pages of all kinds of rights."""
+    rng = random.Random(seed)
+    page, pfn = 0, 0x100
+    while page < 1024:
+        pfn = rng.choice([pfn, pfn + rng.randrange(1, 9), rng.randrange(0x100, 0x2000)])
+        flags = rng.choice([FMT.dirty, FMT.dirty | FMT.accessed, FMT.accessed, 0])
+        write, execute, user = rng.random() < 0.6, rng.random() < 0.3, rng.random() < 0.9
+        for _ in range(rng.choice([1, 2, 5, 30, 100])):
+            if page < 1024:
+                leaf = FMT.leaf(pfn, read=True, write=write, execute=execute, user=user)
+                guest.set_entry(RANGE + page * PAGE, leaf | flags)
+                page, pfn = page + 1, pfn + 1
+        page += rng.choice([0, 0, 1, 20])
+
+
+def pages_of(guest: Guest) -> dict[int, tuple[int, int]]:
+    """(physical address, PROT_*) by address, for all that user mode may use."""
+    return {
+        va: (FMT.pfn(step.entry) << 12, prot_of(step.entry))
+        for va, step in leaves(guest.ram.words, guest.root, RANGE, RANGE + 1024 * PAGE, FMT)
+        if step.entry & FMT.user
+    }
+
+
+@pytest.mark.parametrize("seed", range(6))
+def test_prefetched_runs_are_what_the_tables_say(machine: Any, seed: int) -> None:
+    guest = Guest(machine)
+    scatter(guest, seed)
+    expected = pages_of(guest)
+    found: dict[int, tuple[int, int]] = {}
+    for start, end, pa, prot in present_runs(guest.ram.words, guest.root, RANGE, RANGE + 1024 * PAGE):
+        for va in range(start, end, PAGE):
+            assert va not in found
+            found[va] = pa + va - start, prot
+            assert guest.entry(va) & FMT.accessed
+    assert {va: pa for va, (pa, _) in found.items()} == {va: pa for va, (pa, _) in expected.items()}
+    assert not [va for va, (_, prot) in found.items() if prot & ~expected[va][1]]  # a dirty page may be part of a clean run
+    assert any(prot & 2 for _, prot in found.values())
+
+
+@pytest.mark.parametrize("seed", range(6))
+@pytest.mark.parametrize("around", [0, 1, 24, 511])
+def test_a_miss_maps_what_the_tables_say(machine: Any, seed: int, around: int) -> None:
+    guest = Guest(machine)
+    scatter(guest, seed)
+    for va, (pa, prot) in random.Random(seed).sample(sorted(pages_of(guest).items()), 20):
+        mapping = fill(guest.ram.words, guest.root, va, 1, around)
+        assert mapping is not None
+        start, end, first, rights = mapping
+        assert start <= va < end
+        assert (first + va - start, rights) == (pa, prot)
+        assert va - start <= around * PAGE
+        assert end - va <= (around + 1) * PAGE
+        expected = pages_of(guest)
+        for each in range(start, end, PAGE):
+            assert expected[each][0] == first + each - start
+            assert not rights & ~expected[each][1]
+
+
+def test_hint_of_parts_of_pages(machine: Any) -> None:
+    """Found as extents with odd ends, which no munmap could remove."""
+    guest = Guest(machine, LOOP)
+    ctx = run(machine, guest.context())
+    guest.space.hint(DATA + 5, DATA + 2 * PAGE + 7)
+    run(machine, ctx)
+    assert all(not (start | end) & (PAGE - 1) for start, end, _, _ in guest.space.tlb.items)
+    guest.space.flush(0, machine.arch.task_size)
+    assert not guest.space.tlb.items
+
+
+def test_reload_shows_what_replaced_it(machine: Any) -> None:
+    guest = Guest(machine, LOOP)
+    ctx = run(machine, guest.context())
+    frame = guest.map(DATA, flags=FMT.accessed | FMT.dirty)
+    guest.write(frame, b"\x77")
+    guest.space.reload(DATA, DATA + PAGE)
+    held = guest.space.tlb.covering(DATA)
+    assert held is not None
+    assert held[2] + DATA - held[0] == frame << 12
+    assert run(machine, ctx).regs[RBX] == 0x77
+
+
+def test_reload_of_nothing_unmaps(machine: Any) -> None:
+    guest = Guest(machine, LOOP)
+    run(machine, guest.context())
+    guest.set_entry(DATA, 0)
+    guest.space.reload(DATA, DATA + PAGE)
+    assert guest.space.tlb.covering(DATA) is None
+    assert guest.space.tlb.covering(CODE) is not None
+
+
+# ---- births
+
+
+def test_a_process_is_made_ahead_and_used(machine: Any) -> None:
+    guest = Guest(machine, LOOP)
+    assert machine.crew.zygote.expecting
+    run(machine, guest.context())
+    assert not machine.crew.zygote.expecting
+    assert machine.crew.count()[0] == 1
+
+
+def test_a_newborn_killed_while_it_waits_is_replaced(machine: Any) -> None:
+    guest = Guest(machine, LOOP)
+    deadline = time.monotonic() + 5
+    while machine.crew.zygote.unborn and time.monotonic() < deadline:
+        machine.crew.advance()
+    with open(f"/proc/self/task/{os.getpid()}/children") as file:
+        born = [pid for pid in map(int, file.read().split()) if _is_stub(pid) and pid != machine.crew.zygote.process.pid]
+    assert born
+    for pid in born:
+        os.kill(pid, signal.SIGKILL)
+        while os.waitid(os.P_PID, pid, os.WEXITED | os.WNOHANG | os.WNOWAIT) is None:
+            time.sleep(0.001)
+    assert run(machine, guest.context()).kind == SYSCALL
+
+
+def _is_stub(pid: int) -> bool:
+    with open(f"/proc/{pid}/comm") as file:
+        return "stub" in file.read()
+
+
+def test_close_ends_a_process_that_nobody_took(machine: Any) -> None:
+    Guest(machine, LOOP)
+    assert machine.crew.zygote.expecting
+    machine.close()
+    with open(f"/proc/self/task/{os.getpid()}/children") as file:
+        assert not [pid for pid in map(int, file.read().split()) if _is_stub(pid)]

@@ -42,6 +42,7 @@ PIE_RND_BITS = 28
 BRK_RND_BITS = 13
 ADDR_NO_RANDOMIZE = 0x0040000
 HINT_BYTES = 64 << 10
+MASK64 = (1 << 64) - 1
 
 
 class NoInterpreter(Errno):
@@ -189,14 +190,14 @@ def _fill(
     _map(mm, program.file, image, bias)
     mm.exe_file = program.file.get()
     _set_layout(mm, image, bias)
-    entry, base = image.entry + bias, 0
+    entry, base = image.entry + bias & MASK64, 0  # wherever the file says: nothing may be there
     if interpreter is not None:
         file, inner = interpreter
         if inner.movable:
             base = mm.mmap(0, inner.high - inner.low, 0, 0x22) - inner.low
             mm.munmap(base + inner.low, inner.high - inner.low)
         _map(mm, file, inner, base)
-        entry = inner.entry + base
+        entry = inner.entry + base & MASK64
         mm.space.hint(entry & -4096, (entry & -4096) + HINT_BYTES)
     creds, secure = privilege.credentials(task, program.file)
     hwcap, hwcap2 = getattr(kernel.machine, "hwcaps", None) or (riscv64.hwcap(arch.isa), 0)

@@ -18,6 +18,7 @@ if TYPE_CHECKING:
 MAX_STRING = 131072  #: execve(2): MAX_ARG_STRLEN
 MAX_TOTAL = 6 << 20  #: execve(2): three quarters of _STK_LIM
 ARG_MIN = 128 << 10
+MASK64 = (1 << 64) - 1
 
 
 def check_size(argv: list[bytes], envp: list[bytes], name: bytes, stack_limit: int) -> None:
@@ -55,7 +56,7 @@ def build(
     vector = [*aux, (elf.AT_RANDOM, entropy), (elf.AT_EXECFN, mm_name)]
     vector += [*([(elf.AT_PLATFORM, below)] if platform else []), (elf.AT_NULL, 0)]
     words = [len(argv), *_addresses(mm.arg_start, argv), 0, *_addresses(mm.env_start, envp), 0]
-    flat = [value for pair in vector for value in pair]
+    flat = [value & MASK64 for pair in vector for value in pair]  # hostile addresses wrap
     mm.saved_auxv = struct.pack(f"<{len(flat)}Q", *flat)
     words += flat
     sp = (entropy - 8 * len(words)) & -16

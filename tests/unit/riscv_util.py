@@ -34,7 +34,7 @@ def random_word(rng: random.Random, op: Op) -> int:
             return word
 
 
-def _native(bus: Bus, code: Code, **kwargs: Any) -> Hart:
+def native(bus: Bus, code: Code, **kwargs: Any) -> Hart:
     from trapline.machine.riscv.jit.native import NativeHart
     from trapline.machine.riscv.jit.tiers import Tiers
 
@@ -49,7 +49,7 @@ def tier(request: pytest.FixtureRequest, monkeypatch: pytest.MonkeyPatch) -> str
     """Which harts `new_hart` makes."""
     if request.param == "native":
         pytest.importorskip("llvmlite")
-        monkeypatch.setattr(sys.modules[__name__], "_make", _native)
+        monkeypatch.setattr(sys.modules[__name__], "_make", native)
     return str(request.param)
 
 

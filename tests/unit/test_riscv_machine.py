@@ -13,7 +13,7 @@ import pytest
 from trapline.machine import contract as c
 from trapline.machine.paging.entry import SV39
 from trapline.machine.ram import Ram
-from trapline.machine.riscv import arch
+from trapline.machine.riscv import arch, code
 from trapline.machine.riscv import trap as t
 from trapline.machine.riscv.isa.decode import encode
 from trapline.machine.riscv.machine import RiscvMachine
@@ -260,3 +260,17 @@ def test_closed_space_s_asid_comes_back_clean(world: World) -> None:
 def test_description_counts(world: World) -> None:
     world.run(world.context(ECALL))
     assert dict(world.machine.describe())["CPUs"].startswith("2 harts")
+
+
+def test_much_code_makes_the_decoded_pages_start_anew(world: World, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(code, "KEEP_PLACES", 5)
+    words = [encode("addi", rd=5, rs1=5, imm=1)] * 100
+    ctx = world.context(*words, encode("addi", rd=6, rs1=6, imm=-1), encode("bne", rs1=6, imm=-4 * 101), ECALL)
+    ctx.regs[6] = 3
+    assert world.run(ctx).regs[5] == 300
+    monkeypatch.setattr(code, "KEEP_PAGES", 1)
+    others = [world.context(*words, ECALL) for _ in range(3)]
+    for _ in range(2):
+        for other in others:
+            other.regs[arch.PC], other.regs[5] = CODE, 0
+            assert world.run(other).regs[5] == 100

@@ -23,7 +23,7 @@ if TYPE_CHECKING:
 
 #: One decoded place: the function returns True if the hart must look around before it goes on.
 Place = tuple[Callable[[Any, Any], Any], Any, int]
-_KEEP = 4096  #: pages remembered by all harts together
+KEEP_PAGES, KEEP_PLACES = 2048, 1 << 18  #: remembered by all harts together, at most: some 100 MB of objects
 
 
 class Page:
@@ -47,6 +47,7 @@ class Code:
     def __init__(self, bus: Bus) -> None:
         self._bus = bus
         self._pages: dict[int, Page] = {}
+        self._places = 0
 
     def page(self, pa: int) -> Page:
         """The RAM page that holds `pa`, as it is now."""
@@ -54,10 +55,24 @@ class Code:
         data = self._bus.ram.mem[start : start + 4096].tobytes()
         page = self._pages.get(start)
         if page is None or page.data != data:
-            if len(self._pages) >= _KEEP:
-                self._pages.clear()
+            if len(self._pages) >= KEEP_PAGES:
+                self._forget()
             page = self._pages[start] = Page(data)
         return page
+
+    def remember(self, page: Page, pc: int, found: Place) -> None:
+        """What was decoded at `pc` in a page."""
+        self._places += 1
+        if self._places > KEEP_PLACES:
+            self._forget()
+        page.places[pc >> 1 & 2047] = found
+
+    def _forget(self) -> None:
+        """Harts may be using these pages: they are emptied, not replaced."""
+        for page in self._pages.values():
+            page.places[:] = [None] * 2048
+        self._pages.clear()
+        self._places = 0
 
 
 def _illegal(hart: Hart, raw: int) -> None:
@@ -101,12 +116,10 @@ def fetch(hart: Hart, pc: int) -> Page:
 def decode_at(hart: Hart, pc: int, page: Page) -> Place:
     """Decode the instruction at `pc`, in `page`, and remember it unless it goes on in the next page."""
     low = page.half(pc)
-    if low & 3 != 3:
-        found = page.places[pc >> 1 & 2047] = place(low)
-    elif pc & 4095 != 4094:
-        found = page.places[pc >> 1 & 2047] = place(low | page.half(pc + 2) << 16)
-    else:
-        found = place(raw_at(hart, pc))
+    if low & 3 == 3 and pc & 4095 == 4094:
+        return place(raw_at(hart, pc))
+    found = place(low if low & 3 != 3 else low | page.half(pc + 2) << 16)
+    hart.code.remember(page, pc, found)
     return found
 
 

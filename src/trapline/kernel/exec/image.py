@@ -214,7 +214,7 @@ def _fill(
         aux.insert(0, (elf.AT_SYSINFO_EHDR, mm.vdso))
     slack = mm.random_bits(9) << 4
     sp = stack.build(mm, top - slack, program.argv, envp, program.name, kernel.abi.platform, kernel.random(16), aux)
-    mm.space.hint(sp & -4096, top)
+    mm.space.hint((sp & -4096) - HINT_BYTES, top)
     return Loaded(mm, entry, sp, creds, secure)
 
 

@@ -90,8 +90,9 @@ class HostSpace:
         hints, self.hints = self.hints, []
         found: list[Mapping] = []
         for start, end in hints:
-            runs = present_runs(self.machine.ram.words, self.root, start, end)
-            found += [mapping for mapping in runs if not self.tlb.holds(*mapping)]
+            for run in present_runs(self.machine.ram.words, self.root, start, end):
+                if not self.tlb.holds(*run) and not any(each[0] <= run[0] and run[1] <= each[1] for each in found):
+                    found.append(run)
         return found[:MAX_HINTED]
 
     # ---- shoot-downs

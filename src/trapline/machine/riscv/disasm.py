@@ -31,8 +31,9 @@ def _set(bits: int) -> str:
 
 
 def _literal(i: Instruction) -> str:
+    """As C's %a prints it."""
     literal = LITERALS[i.rs1]
-    return literal if isinstance(literal, str) else repr(float(literal))
+    return literal if isinstance(literal, str) else re.sub(r"\.?0*p", "p", float(literal).hex())
 
 
 _OPERANDS: dict[str, Callable[[Instruction, int], str]] = {

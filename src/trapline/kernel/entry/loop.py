@@ -62,8 +62,12 @@ class TrapLoop:
         ready, now = READY, self._now
         while not until():
             while True:
-                while ready:
-                    self._continue(ready.popleft())
+                if ready:
+                    while ready:
+                        self._continue(ready.popleft())
+                    if self.hooks.changed:  # a sleeper was the last one: nothing else may ever come
+                        self.hooks.changed = False
+                        break
                 if self.idle and waiting():
                     self._fill_cpus()
                 ctx = machine_wait(self._deadline())
@@ -237,7 +241,7 @@ class TrapLoop:
         if self.running and self.kernel.sched.waiting():
             if self.kernel.sched.urgent:
                 self._displace()
-            slice_end = self._entered_ns + QUIET_NS if self._held_ns else min(self.running.values())
+            slice_end = self._entered_ns + QUIET_NS if self._held_ns and self.idle else min(self.running.values())
             if deadline is None or slice_end < deadline:
                 return slice_end
         return deadline

@@ -315,3 +315,45 @@ def test_mode_that_machine_mode_borrows_changes_with_every_trap() -> None:
     put(hart, ("ecall", {}))
     run(hart, 1, BASE)  # now mstatus.MPP is M
     assert world.access("load") == t.LOAD_ACCESS
+
+
+@pytest.mark.parametrize("word", [0x13, 0x0001, 0x0000_0073 | 0xB02 << 20 | 2 << 12], ids=["nop", "c.nop", "a system instruction"])
+@pytest.mark.parametrize("interrupt", [False, True])
+def test_execution_goes_on_at_zero_behind_the_last_address(word: int, interrupt: bool) -> None:
+    world = World(st.S)
+    hart, top = world.hart, (1 << 64) - 4096
+    hart.hosted = False
+    for va, frame in ((top, FRAME), (0, FRAME + 0x1000)):
+        world.put(ROOT, va, 2, entry(MIDDLE, V))
+        world.put(MIDDLE, va, 1, entry(LAST, V))
+        world.put(LAST, va, 0, entry(frame, SEEN | R | X))
+    size = 4 if word & 3 == 3 else 2
+    put(hart, word, at_=FRAME + 4096 - size)
+    put(hart, ("addi", {"rd": 5, "imm": 1}), at_=FRAME + 0x1000)
+    cpu = hart.cpu
+    cpu[at.MCOUNTEREN], cpu[at.MTVEC] = 7, BASE + 0x1000
+    if word >> 20 == 0xB02:
+        put(hart, word & 0xFFFFF | 0xC02 << 20, at_=FRAME + 4096 - size)
+    put(hart, ("jal", {}), at_=BASE + 0x1000)
+    run(hart, 1, (1 << 64) - size)
+    assert cpu[at.PC] == 0
+    if interrupt:
+        cpu[at.LINES] = cpu[at.MIE] = 1 << t.MTI
+    run(hart, 2, (1 << 64) - size)
+    assert (cpu[at.MEPC], hart.xs[5]) == (((1 << 64) - size, 0) if interrupt else (0, 1))
+    cpu[at.LINES] = 0
+
+
+def test_interrupt_that_the_last_instruction_of_the_address_space_enables() -> None:
+    world = World(st.S)
+    hart, top = world.hart, (1 << 64) - 4096
+    hart.hosted = False
+    world.put(ROOT, top, 2, entry(MIDDLE, V))
+    world.put(MIDDLE, top, 1, entry(LAST, V))
+    world.put(LAST, top, 0, entry(FRAME, SEEN | R | X))
+    put(hart, ("csrrsi", {"csr": 0x100, "imm": st.SIE}), at_=FRAME + 4092)
+    cpu = hart.cpu
+    cpu[at.MIDELEG] = cpu[at.MIE] = cpu[at.MIP] = st.SSIP
+    cpu[at.STVEC] = top
+    run(hart, 2, (1 << 64) - 4)
+    assert (cpu[at.SEPC], cpu[at.SCAUSE], cpu[at.PC]) == (0, t.INTERRUPT | t.SSI, top)

@@ -171,6 +171,7 @@ class Hart(Triggers, Floats):
 
     def _interrupted(self) -> bool:
         """Take an interrupt that is due."""
+        self.next &= st.MASK
         if self.waiting and self.interrupts() & self.cpu[at.MIE]:
             self.waiting = False
         number = trap.pending(self)

@@ -126,7 +126,7 @@ class NativeHart(Hart):
         if pc >> 12 not in self.pages:  # protection ends within it
             return step(self)
         run, i, length = page.places[pc >> 1 & 2047] or decode_at(self, pc, page)
-        self.next = pc + length
+        self.next = pc + length & st.MASK
         return bool(run(self, i))
 
     def _map(self, pc: int, left: int) -> bool:

@@ -35,7 +35,8 @@ from trapline.machine.host.space import KICK_NS, HostSpace
 from trapline.machine.host.trap import CAUSE_FAILED, CAUSE_SYSCALL, decode, fault_code
 from trapline.machine.ram import Ram
 
-SPIN_NS = 50_000  #: how long `wait` spins before it sleeps, and a stub before it does
+SPIN_NS = 120_000  #: how long `wait` spins before it sleeps
+STUB_SPIN_NS = 50_000  #: and a stub before it does
 MAX_FAILURES = 4  #: mappings refused by the host before a space is given up
 SHORT_NS = 300_000  #: a sleep after a spin in vain that ends so soon hints that the host's CPUs are busy
 VAIN = 3  #: so many of them in a row show it
@@ -81,6 +82,7 @@ class HostMachine:
         self._epoll.register(self._doorbell, select.EPOLLIN)
         self._epoll.register(self.listener.fd, select.EPOLLIN)
         self._loops = self._all_loops = _loops_in(SPIN_NS, self.crew.contexts.base + self.crew.contexts.region_size)
+        self._stub_loops = self._loops * STUB_SPIN_NS // SPIN_NS
 
     # ---- the contract
 
@@ -107,7 +109,7 @@ class HostMachine:
         running = self._running
         running.append(slot)
         self._addresses.append(slot.address)
-        _run(slot.address, 0, self._loops if len(running) < self.host_cpus else 0)
+        _run(slot.address, 0, self._stub_loops if self._loops and len(running) < self.host_cpus else 0)
 
     def wait(self, deadline_ns: int | None) -> HostContext | None:
         addresses, running, pending = self._addresses, self._running, self._pending
@@ -238,7 +240,7 @@ class HostMachine:
         slot.running = True
         self._running.append(slot)
         self._addresses.append(slot.address)
-        _run(slot.address, len(ops), self._loops if len(self._running) < self.host_cpus else 0)
+        _run(slot.address, len(ops), self._stub_loops if self._loops and len(self._running) < self.host_cpus else 0)
         if ops:
             ctx._space.grant(slot, ops)
 

@@ -47,5 +47,21 @@ def report(samples: Samples, rows: Sequence[str]) -> str:
     return "\n".join(parts)
 
 
+def markdown(samples: Samples, rows: Sequence[str]) -> str:
+    """The medians as a table for docs/performance.md; what Trapline is not ahead of is marked."""
+    systems = list(samples)
+    lines = ["| row | " + " | ".join(systems) + " |", "|---|" + "---:|" * len(systems)]
+    for row in rows:
+        middle = {system: statistics.median(samples[system][row]) for system in systems if samples[system].get(row)}
+        ours = middle.get("trapline")
+        cells = []
+        for system in systems:
+            text = amount(row, middle[system]) if system in middle else "-"
+            behind = ours is not None and system not in ("native", "trapline") and middle.get(system, ours) < ours
+            cells.append(f"**{text}**" if behind else text)
+        lines.append(f"| {row} | " + " | ".join(cells) + " |")
+    return "\n".join(lines)
+
+
 def medians(samples: Samples) -> Samples | dict[str, dict[str, float]]:
     return {s: {r: round(statistics.median(v), 3) for r, v in found.items()} for s, found in samples.items()}

@@ -24,7 +24,7 @@ import tempfile
 from collections.abc import Sequence
 from pathlib import Path
 
-from report import Samples, medians, report
+from report import Samples, markdown, medians, report
 from systems import PEERS, SYSTEMS, adopt_orphans, command, memory_of_descendants, missing, run
 from workloads import MEMORY, ROWS, SCRIPTS, START, prepare
 
@@ -122,6 +122,7 @@ def options() -> argparse.Namespace:
     parser.add_argument("--peers", default=",".join(PEERS), help='comma-separated, "" for none (default: all)')
     parser.add_argument("--cpus", default="", help="pin every system to these CPUs (taskset's list)")
     parser.add_argument("--json", action="store_true", help="print samples and medians as JSON instead of tables")
+    parser.add_argument("--markdown", action="store_true", help="print the table of docs/performance.md")
     parser.add_argument("--no-history", action="store_true", help="do not add a line to bench/history.jsonl")
     chosen = parser.parse_args()
     if chosen.repeat < 1:
@@ -147,6 +148,8 @@ def main() -> int:
         samples = bench.measure(chosen.repeat)
     if chosen.json:
         print(json.dumps({"machine": about, "medians": medians(samples), "samples": samples}, indent=1))
+    elif chosen.markdown:
+        print(markdown(samples, chosen.rows))
     else:
         print(f"{about['cpu']}, {about['cpus']} CPUs, Linux {about['kernel']}")
         print(f"Python {about['python']}, {about['date']}, rounds: {chosen.repeat}, load before: {about['load']}")

@@ -43,7 +43,8 @@ def sys_mmap(
 ) -> int:
     """mmap(2): map a file or fresh memory.
 
-    Partial: there are no huge pages to reserve, so MAP_HUGETLB fails with ENOMEM; MAP_SYNC is not supported.
+    Partial: there are no huge pages to reserve, so MAP_HUGETLB fails with ENOMEM; MAP_SYNC is not supported; nobody may map
+    below mmap_min_addr, CAP_SYS_RAWIO or not.
     """
     if offset & PAGE_MASK:
         raise EINVAL("offset not aligned")
@@ -122,7 +123,8 @@ def sys_madvise(
 ) -> int:
     """madvise(2): say how memory will be used.
 
-    Partial: MADV_COLLAPSE fails with EINVAL; MADV_COLD and MADV_PAGEOUT have no effect, as there is no swap.
+    Partial: MADV_COLLAPSE fails with EINVAL; MADV_COLD and MADV_PAGEOUT have no effect, as there is no swap; nothing is merged
+    (MADV_MERGEABLE, as while ksmd does not run), and nobody may poison memory (MADV_HWPOISON, EPERM).
     """
     task.mm.madvise(addr, length, advice)
     return 0

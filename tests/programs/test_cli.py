@@ -315,6 +315,15 @@ def test_signal_goes_to_the_program_and_its_death_is_passed_on(signo: signal.Sig
         assert process.wait(30) == -signo
 
 
+def test_death_of_sleepers_ends_the_run_at_once() -> None:
+    """Nobody is in user mode when the signal comes, and nothing else happens after it."""
+    with start("sh", "-c", "echo up; sleep 100; echo survived", stdout=subprocess.PIPE) as process:
+        assert process.stdout.read(3) == b"up\n"  # type: ignore[union-attr]
+        time.sleep(3)  # until the kernel has nothing to do
+        os.kill(process.pid, signal.SIGINT)
+        assert process.wait(3) == -signal.SIGINT
+
+
 def test_signal_that_the_program_handles() -> None:
     with start("sh", "-c", "trap 'echo caught; exit 9' TERM; echo up; while :; do sleep 0.05; done", stdout=subprocess.PIPE) as process:
         assert process.stdout.read(3) == b"up\n"  # type: ignore[union-attr]

@@ -56,7 +56,7 @@ LUA = {
     "status": "os.execute('exit 3') os.remove('fruit.txt') print(io.open('fruit.txt')) os.exit(9)",
 }
 NODE = {
-    "event loop": "setTimeout(() => console.log('timeout'), 10); setImmediate(() => console.log('immediate')); process.nextTick(() => console.log('tick')); Promise.resolve().then(() => console.log('micro')); console.log('main')",
+    "event loop": "setTimeout(() => console.log('timeout'), 500); setImmediate(() => console.log('immediate')); process.nextTick(() => console.log('tick')); Promise.resolve().then(() => console.log('micro')); console.log('main')",
     "files": "const fs = require('fs'); fs.mkdirSync('d/e', { recursive: true }); fs.writeFileSync('d/e/f', 'x'.repeat(1000)); fs.promises.stat('d/e/f').then(s => { console.log(s.size); fs.rmSync('d', { recursive: true }); console.log(fs.readdirSync('.').sort().join()) })",
     "children": "const c = require('child_process'); console.log(c.execSync('echo child').toString()); const p = c.spawn('sort', ['fruit.txt']); p.stdout.on('data', d => console.log(d.toString())); p.on('close', s => console.log('status', s)); c.exec('kill -9 $$', e => console.log(e.signal))",
     "streams": "const z = require('zlib'), s = require('stream'); const d = z.gzipSync(Buffer.alloc(1 << 20, 'abc')); s.pipeline(s.Readable.from([d]), z.createGunzip(), async function* (i) { let n = 0; for await (const c of i) n += c.length; console.log(n) }, e => console.log(e ?? 'done'))",

@@ -243,7 +243,7 @@ class Outputs:
         if not path:
             return self._guarded(name, _to_stderr)
         try:
-            file = open(path, "w", encoding="utf-8", errors="surrogateescape")  # noqa: SIM115 - closed by `close`
+            file = open(path, "w", 1, encoding="utf-8", errors="surrogateescape")  # noqa: SIM115 - closed by `close`
         except OSError as error:
             raise UsageError(f"{option} {path}: {error.strerror}: choose another file") from None
         self._files.append((name, file))

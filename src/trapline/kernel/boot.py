@@ -11,6 +11,7 @@ from typing import TYPE_CHECKING, Any
 
 from trapline.abi.errno import Errno
 from trapline.abi.mount import MS_NODEV, MS_NOEXEC, MS_NOSUID
+from trapline.abi.stat import S_IFIFO
 from trapline.kernel.config import Config, ConfigError
 from trapline.kernel.core import Kernel
 from trapline.kernel.drivers import chardev, pty  # noqa: F401 - chardev registers the memory devices
@@ -23,6 +24,7 @@ from trapline.kernel.entry.hooks import KernelHooks
 from trapline.kernel.entry.loop import TrapLoop
 from trapline.kernel.exec import image
 from trapline.kernel.fs.devfs import make_devfs, mount_dev
+from trapline.kernel.fs.devices import register_opener
 from trapline.kernel.fs.fdtable import FdTable
 from trapline.kernel.fs.fscontext import FsContext
 from trapline.kernel.fs.proc import mount_proc
@@ -233,6 +235,7 @@ def _compose(kernel: System, config: Config) -> None:
         raise ConfigError(f"the root file system cannot be built: {error}") from error
     except ValueError as error:
         raise ConfigError(str(error)) from error
+    register_opener(S_IFIFO, _open_fifo)
     vfs.register_filesystem(b"devtmpfs", make_devfs)
     mount_dev(vfs, vfs.at_root(b"/dev"), pty.devpts(kernel, vfs))
     mqueues = filesystem(kernel.ipc)
@@ -250,6 +253,13 @@ def _send(kernel: Any, pgid: int, signo: int) -> None:
     """A signal from a terminal to a process group."""
     for group in kernel.each_group(lambda each: each.pgid == pgid and not each.zombie):
         send_to_group(group, SigInfo(signo, SI_KERNEL))
+
+
+def _open_fifo(inode: Any, path: Any, flags: int, task: Any) -> Any:
+    """Pipes are imported with the first of them, which may be a FIFO that a program without pipe(2) opens."""
+    from trapline.kernel.ipc.pipe import open_fifo
+
+    return open_fifo(inode, path, flags, task)
 
 
 def _host_ready(kernel: System) -> None:

@@ -58,7 +58,8 @@ class TrapLoop:
 
     def run(self, until: Callable[[], bool]) -> None:
         """Serve traps until `until()` (asked whenever something else than a plain system call happened)."""
-        machine_wait, waiting = self.machine.wait, self.kernel.sched.waiting
+        machine, waiting = self.machine, self.kernel.sched.waiting
+        machine_wait, hooks = machine.wait, self.hooks
         ready, now = READY, self._now
         while not until():
             while True:
@@ -70,13 +71,15 @@ class TrapLoop:
                         break
                 if self.idle and waiting():
                     self._fill_cpus()
-                ctx = machine_wait(self._deadline())
+                deadline = self._deadline()
+                ctx = machine_wait(deadline)
                 time_ns = now()
                 if ctx is not None:
                     self._trap(ctx.owner, time_ns)
-                self._tick(time_ns)
-                if self.hooks.changed:
-                    self.hooks.changed = False
+                if machine.ready or hooks.host_event or (deadline is not None and deadline <= time_ns):
+                    self._tick(time_ns)
+                if hooks.changed:
+                    hooks.changed = False
                     break
 
     # ---- one trap

@@ -11,6 +11,7 @@ from trapline.machine.riscv import status as st
 from trapline.machine.riscv import trap as t
 from trapline.machine.riscv.bus import Bus, BusError, Halt
 from trapline.machine.riscv.csr import NUMBERS
+from trapline.machine.riscv.devices.aclint import Aclint
 from trapline.machine.riscv.harts import HALTED, IDLE, PER_TICK, SPENT, Harts
 
 COUNTER, FINISHER = BASE + 0x8000, 0x10_0000
@@ -150,3 +151,65 @@ def test_native_harts_that_use_more_code_pages_than_there_is_room_for(monkeypatc
         assert [hart.cpu[at.INSTRET] for hart in harts.each] == [2000, 2000]
     finally:
         tiers.close()
+
+
+def test_timer_that_its_own_handler_sets_again_is_exact_whatever_the_quantum() -> None:
+    found = []
+    for quantum in (1, 90, 50_000):
+        harts = several(1, quantum)
+        hart = harts.each[0]
+        put(hart, ("addi", {"rd": 7, "rs1": 7, "imm": 1}), ("jal", {"imm": -4}))
+        time, stimecmp = NUMBERS["time"], NUMBERS["stimecmp"]
+        put(hart, ("csrrs", {"rd": 5, "csr": time}), ("addi", {"rd": 5, "rs1": 5, "imm": 2}), ("csrrw", {"csr": stimecmp, "rs1": 5}),
+            ("addi", {"rd": 8, "rs1": 8, "imm": 1}), ("csrrs", {"rd": 9, "csr": NUMBERS["mepc"]}), ("mret", {}), at_=BASE + 0x100)  # fmt: skip
+        cpu = hart.cpu
+        cpu[at.MTVEC], cpu[at.MENVCFG], cpu[at.STIMECMP] = BASE + 0x100, st.STCE, 1
+        cpu[at.MIE] = st.STIP
+        cpu[at.MSTATUS] |= st.MIE | st.MPP
+        harts.run(100_000)
+        found.append((hart.xs[7], hart.xs[8], hart.xs[9], cpu[at.INSTRET]))
+    assert found[0][1] == 500
+    assert found == found[:1] * 3
+
+
+def test_store_to_a_device_is_followed_by_the_interrupt_it_raises() -> None:
+    harts = several(1)
+    hart = harts.each[0]
+
+    class Bell:
+        size = 4
+
+        def read(self, offset: int, size: int) -> int:
+            return 0
+
+        def write(self, offset: int, size: int, value: int) -> None:
+            hart.cpu[at.LINES] = 1 << t.MSI
+
+    harts.bus.attach(0x20_0000, Bell())
+    hart.xs[11] = 0x20_0000
+    hart.cpu[at.MIE], hart.cpu[at.MTVEC] = 1 << t.MSI, BASE + 0x100
+    hart.cpu[at.MSTATUS] |= st.MIE
+    put(hart, ("jal", {}), at_=BASE + 0x100)
+    put(hart, 0x13, ("sw", {"rs1": 11}), ("addi", {"rd": 5, "imm": 1}))
+    harts.run(500)
+    assert (hart.cpu[at.MCAUSE], hart.cpu[at.MEPC], hart.xs[5]) == (t.INTERRUPT | t.MSI, BASE + 8, 0)
+
+
+def test_machine_timer_set_again_by_its_handler_is_exact_whatever_the_quantum() -> None:
+    found = []
+    for quantum in (1, 90, 50_000):
+        harts = several(2, quantum)
+        harts.bus.attach(0x200_0000, Aclint(harts))
+        hart = harts.each[0]
+        put(hart, ("addi", {"rd": 7, "rs1": 7, "imm": 1}), ("jal", {"imm": -4}))
+        put(hart, ("ld", {"rd": 5, "rs1": 11, "imm": -8}), ("addi", {"rd": 5, "rs1": 5, "imm": 3}), ("sd", {"rs1": 12, "rs2": 5}),
+            ("addi", {"rd": 8, "rs1": 8, "imm": 1}), ("mret", {}), at_=BASE + 0x100)  # fmt: skip
+        for n, each in enumerate(harts.each):
+            each.xs[11], each.xs[12] = 0x200_C000, 0x200_4000 + 8 * n
+            each.cpu[at.MTVEC], each.cpu[at.MIE] = BASE + 0x100, 1 << t.MTI
+            each.cpu[at.MSTATUS] |= st.MIE | st.MPP
+            harts.bus.write(0x200_4000 + 8 * n, 8, 1)
+        harts.run(90_000)
+        found.append([(each.xs[7], each.xs[8], each.cpu[at.INSTRET]) for each in harts.each])
+    assert found[0][0][1] == 300
+    assert found == found[:1] * 3

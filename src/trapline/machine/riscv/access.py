@@ -13,7 +13,7 @@ from typing import TYPE_CHECKING
 
 from trapline.machine.contract import READ, WRITE
 from trapline.machine.riscv import layout as at
-from trapline.machine.riscv.bus import BusError
+from trapline.machine.riscv.bus import Attention, BusError
 from trapline.machine.riscv.integers import M64, signed
 from trapline.machine.riscv.mmu import Mmu
 from trapline.machine.riscv.trap import ACCESS, CAUSES, MISALIGNED, Trap
@@ -104,6 +104,8 @@ class Access(Mmu):
             self.bus.write(pa, size, value)
         except BusError:
             raise Trap(CAUSES[WRITE, MISALIGNED if pa % size else ACCESS], address) from None
+        if not self.bus.in_ram(pa, size):
+            raise Attention
 
     def _store_across(self, address: int, size: int, value: int) -> None:
         here = -address & 4095

@@ -32,6 +32,10 @@ class Halt(Exception):
         self.status = status
 
 
+class Attention(Exception):
+    """A store to a device is done, and may have moved interrupts or deadlines: the hart's run ends behind it."""
+
+
 class Device(Protocol):
     @property
     def size(self) -> int:

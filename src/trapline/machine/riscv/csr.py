@@ -322,8 +322,12 @@ def _timer_on(hart: Hart) -> bool:
     return hart.cpu[at.PRIV] == st.M or bool(hart.cpu[at.MENVCFG] & st.STCE and hart.cpu[at.MCOUNTEREN] & 2)
 
 
-_word(0x14D, "stimecmp", at.STIMECMP)
-TABLE[0x14D] = TABLE[0x14D]._replace(gate=_timer_on)
+def _write_stimecmp(hart: Hart, value: int) -> None:
+    hart.cpu[at.STIMECMP] = value
+    hart.attention = True
+
+
+_add(0x14D, "stimecmp", lambda h: h.cpu[at.STIMECMP], _write_stimecmp, _timer_on)
 
 # ---- triggers (Sdtrig): what they do is in triggers.py
 

@@ -19,7 +19,7 @@ from operator import length_hint
 from trapline.machine.riscv import layout as at
 from trapline.machine.riscv import status as st
 from trapline.machine.riscv import trap
-from trapline.machine.riscv.bus import Bus, Halt
+from trapline.machine.riscv.bus import Attention, Bus, Halt
 from trapline.machine.riscv.code import Code, Page, Place, decode_at, fetch, step
 from trapline.machine.riscv.floats import Floats
 from trapline.machine.riscv.pmp import Pmp
@@ -35,8 +35,8 @@ class Hart(Triggers, Floats):
     """`hartid`: its number. `time`: what the time CSR reads."""
 
     __slots__ = (
-        "_ticks", "budget", "bus", "bytes_", "code", "cpu", "fs", "granted", "hosted", "kept", "pmp", "stores", "struct",
-        "time", "tlb", "tlb_read", "tlb_write", "traps_taken", "views",
+        "_ticks", "attention", "budget", "bus", "bytes_", "code", "cpu", "fs", "granted", "hosted", "kept", "pmp", "stores",
+        "struct", "time", "tlb", "tlb_read", "tlb_write", "traps_taken", "views",
     )  # fmt: skip
 
     def __init__(
@@ -79,6 +79,7 @@ class Hart(Triggers, Floats):
         self.watched = frozenset()
         self.at = self.next = pc
         self.budget = self.granted = 0
+        self.attention = False  #: end the run: somebody else must look at what has changed
         self._ticks: Iterator[int] = iter(range(0))
         self.pmp.update()
         self.tlb.flush()
@@ -95,10 +96,14 @@ class Hart(Triggers, Floats):
     # ---- running
 
     def run(self, budget: int) -> int:
-        """Execute at most `budget` instructions: BUDGET, TRAPPED (hosted only) or WAITING (in wfi, nothing pending)."""
+        """Execute at most `budget` instructions: BUDGET, TRAPPED (hosted only) or WAITING (in wfi, nothing pending).
+
+        A store to a device, or to stimecmp, ends it early: `consumed` tells.
+        """
         cpu = self.cpu
         self.next = cpu[at.PC]
         self.budget = self.granted = budget
+        self.attention = False
         self._ticks = iter(range(budget))
         while self.budget > 0:
             if not self.hosted and self._interrupted():
@@ -108,6 +113,11 @@ class Hart(Triggers, Floats):
             try:
                 self._execute()
                 self._count(0)
+                if self.attention:
+                    break
+            except Attention:
+                self._count(0)
+                break
             except Trap as raised:
                 self._count(1)
                 if self.hosted:
@@ -180,6 +190,7 @@ class Hart(Triggers, Floats):
         trap.take(self, trap.INTERRUPT | number, 0, self.next)
         self.next = self.cpu[at.PC]
         self.budget -= 1  # so that a handler that traps on entry, for ever, uses up its budget
+        self._ticks = iter(range(self.budget))
         return True
 
 

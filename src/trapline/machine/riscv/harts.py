@@ -35,6 +35,8 @@ class Harts:
         self.bus = bus
         self.quantum = quantum
         self._turn = -1  # number of the hart that is running
+        self._spent = 0  # units of its turn before the present piece
+        self._running = False  # in such a piece
         self.elapsed = 0  #: units of time at the start of this round
         self.halt: Halt | None = None
         #: of devices that do something by themselves: the tick of the next time they will, or None
@@ -48,7 +50,9 @@ class Harts:
         return self._now(self._turn) if self._turn >= 0 else self.elapsed // PER_TICK
 
     def _now(self, n: int) -> int:
-        spent = self.each[n].consumed() if n == self._turn else 0
+        spent = 0
+        if n == self._turn:
+            spent = self._spent + (self.each[n].consumed() if self._running else 0)
         return (self.elapsed + spent) // PER_TICK
 
     def run(self, budget: int) -> int:
@@ -76,12 +80,31 @@ class Harts:
         for n, hart in enumerate(self.each):
             self._turn = n
             try:
-                waiting &= hart.run(span) == WAITING
+                waiting &= self._take_turn(hart, span)
             except Halt as halt:
                 self.halt = halt
             self._turn = -1
             if self.halt is not None:
                 return False
+        return waiting
+
+    def _take_turn(self, hart: Hart, span: int) -> bool:
+        """A hart's turn, in pieces that end where it has moved a deadline, and at deadlines; whether it waits at the end."""
+        self._spent = 0
+        waiting = False
+        while self._spent < span:
+            ahead = self._next_deadline()
+            left = span - self._spent
+            piece = left if ahead is None else min(left, ahead - self.elapsed - self._spent)
+            self._running = True
+            try:
+                waiting = hart.run(piece) == WAITING
+            finally:
+                self._running = False
+            self._spent += piece if waiting else hart.consumed()
+            if self._spent < span:
+                for each in self.advance:
+                    each()
         return waiting
 
     def _span(self) -> int:
@@ -90,6 +113,7 @@ class Harts:
 
     def _next_deadline(self) -> int | None:
         """The first time after now, in units, at which a device or a supervisor timer will act."""
+        now = self.elapsed + (self._spent if self._turn >= 0 else 0)
         ticks = [tick for source in self.deadlines if (tick := source()) is not None]
         ticks += [hart.cpu[at.STIMECMP] for hart in self.each if hart.cpu[at.MENVCFG] & st.STCE]
-        return min((tick * PER_TICK for tick in ticks if tick * PER_TICK > self.elapsed and tick != st.MASK), default=None)
+        return min((tick * PER_TICK for tick in ticks if tick * PER_TICK > now and tick != st.MASK), default=None)

@@ -2,8 +2,8 @@
 
 They take turns, a span of instructions each; an instruction takes one unit of virtual time, on every hart at once, so
 after a round in which each has run n instructions the time is n units later. `time` and mtime count ticks of `PER_TICK`
-units. A span ends no later than the next deadline, so a timer's interrupt lands on the same instruction in every run,
-whatever tier executes it.
+units. A turn is cut into pieces that end at deadlines, and where the hart itself has moved one, so a timer's interrupt lands
+on the same instruction in every run, whatever tier executes it.
 
 Invariants:
 - devices see the same time as the hart that asks them; between rounds, all have seen the same;

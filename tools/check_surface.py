@@ -40,7 +40,7 @@ PURE_PATH = frozenset("join basename dirname normpath split splitext isabs commo
 STREAMS = frozenset("stdin stdout stderr __stdin__ __stdout__ __stderr__".split())
 BUILTINS = frozenset("open __import__ input breakpoint print".split())
 #: Pure parts of modules that are otherwise the host's.
-PURE_IMPORTS = {("io", "BytesIO"), ("io", "StringIO")}
+PURE_IMPORTS = {("io", "BytesIO"), ("io", "StringIO"), ("importlib", "import_module")}
 
 
 class Use(NamedTuple):

@@ -61,7 +61,7 @@ class Ram:
         return found
 
     def discard(self, pa: int, length: int) -> None:
-        """Give the host its memory back; the range reads as zeros afterwards. (After `close`, files that are collected late.)"""
+        """Give the host its memory back; the range reads as zeros afterwards. After `close` (a late file's): nothing."""
         if self._map.closed:
             return
         self._map.madvise(mmap.MADV_REMOVE if self.fd >= 0 else mmap.MADV_DONTNEED, pa, length)

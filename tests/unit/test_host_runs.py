@@ -165,3 +165,21 @@ def test_close_ends_a_process_that_nobody_took(machine: Any) -> None:
     machine.close()
     with open(f"/proc/self/task/{os.getpid()}/children") as file:
         assert not [pid for pid in map(int, file.read().split()) if _is_stub(pid)]
+
+
+# ---- spinning
+
+
+def test_nobody_spins_for_longer_and_longer_while_the_host_is_busy(machine: Any) -> None:
+    pauses = []
+    for _ in range(3):
+        machine._taken -= 1  # as if the host had taken the CPU away meanwhile
+        machine._weigh_spinning()
+        assert not machine._loops
+        turns = 0
+        while not machine._loops and turns < 1000:
+            machine._weigh_spinning()
+            turns += 1
+        pauses.append(turns)
+    assert pauses == sorted(set(pauses))
+    assert machine._loops

@@ -15,6 +15,7 @@ from __future__ import annotations
 
 import errno
 import os
+import resource
 import select
 import time
 from collections import deque
@@ -41,6 +42,7 @@ MAX_FAILURES = 4  #: mappings refused by the host before a space is given up
 SHORT_NS = 300_000  #: a sleep after a spin in vain that ends so soon hints that the host's CPUs are busy
 VAIN = 3  #: so many of them in a row show it
 TURNS = 64  #: traps between two looks at everything else
+MAX_PAUSE = 64  #: TURNS without spinning, at most, before it is tried again
 AROUND_PAGES = 511
 _spin, _run, _arm = _ring.spin, _ring.run, _ring.arm
 
@@ -64,6 +66,9 @@ class HostMachine:
         self._addresses: list[int] = []
         self._turns = TURNS
         self._vain = 0
+        self._taken = 0  #: how often the host took our CPU away, when last looked at
+        self._pause = 1  #: for how many times TURNS nobody spins when the host is busy
+        self._paused = 0  #: and for how many it still does not
         self._last: Slot | None = None  #: whose trap `wait` returned last
         self._rung = False
         self._closed = False
@@ -141,7 +146,7 @@ class HostMachine:
             self._turns -= 1
             if self._turns < 0:
                 self._turns = TURNS
-                self._loops = self._all_loops
+                self._weigh_spinning()
                 self._look(0)
                 self._end_blockers()
             cause = slot.cause[0]
@@ -302,10 +307,29 @@ class HostMachine:
             if time.monotonic_ns() - start_ns < SHORT_NS:
                 self._vain += 1
                 if self._vain > VAIN:
-                    self._loops = 0  # the stubs have no CPU while we spin: neither side spins for some turns
+                    self._stop_spinning()
             return False
         rung, self._rung = self._rung, False
         return bool(rung or self.ready or timed_out or (deadline_ns is not None and time.monotonic_ns() >= deadline_ns))
+
+    def _weigh_spinning(self) -> None:
+        """Spin again after a while, unless the host took our CPU away while we did: then others want it."""
+        taken = resource.getrusage(resource.RUSAGE_SELF).ru_nivcsw
+        if self._loops and taken != self._taken:
+            self._stop_spinning()
+        elif self._loops:
+            self._pause = 1
+        elif self._paused:
+            self._paused -= 1
+        else:
+            self._loops = self._all_loops
+        self._taken = taken
+
+    def _stop_spinning(self) -> None:
+        """The host's CPUs are busy: neither side spins for some turns, each time for more of them."""
+        self._loops = 0
+        self._paused = self._pause
+        self._pause = min(2 * self._pause, MAX_PAUSE)
 
     def _patience(self, deadline_ns: int | None) -> tuple[float | None, bool]:
         """How long to sleep, s, and whether the deadline has passed."""

@@ -15,7 +15,6 @@ from collections.abc import Callable
 from contextlib import suppress
 from pathlib import Path
 
-import trapline.kernel.syscalls.families  # noqa: F401 - declares every call
 from trapline.abi import ioctl as ioctls
 from trapline.abi import x86_64 as x
 from trapline.abi.errno import Errno
@@ -24,9 +23,12 @@ from trapline.cli import values
 from trapline.cli.options import UsageError, parse
 from trapline.cli.run import OPTIONS
 from trapline.kernel.syscalls.declare import SYSCALLS
+from trapline.kernel.syscalls.find import declare_all
 
 from .engine import Target
 from .world import AREA, PAGE, World, cut
+
+declare_all()
 
 AT_FDCWD = 0xFFFF_FF9C
 NAME, DATA, MORE = AREA, AREA + 2 * PAGE, AREA + 8 * PAGE  #: where targets put paths, structures, what these point to

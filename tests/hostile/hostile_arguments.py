@@ -5,9 +5,9 @@ from __future__ import annotations
 from pathlib import Path
 
 import support
-import trapline.kernel.syscalls.families  # noqa: F401 - declares every call
 from trapline.abi.syscalls import I386, X86_64
 from trapline.kernel.syscalls.declare import SYSCALLS, Parameter, parameters
+from trapline.kernel.syscalls.find import declare_all
 
 _KINDS = {
     "ptr": "p", "argv": "p", "buf_in": "p", "buf_out": "p", "struct": "p", "struct_out": "p", "iov_in": "p", "iov_out": "p",
@@ -17,6 +17,7 @@ _KINDS = {
 
 def declared() -> list[str]:
     """The names of all declared calls that x86-64 has, in the table's order."""
+    declare_all()
     return sorted(name for name in SYSCALLS if name in X86_64)
 
 

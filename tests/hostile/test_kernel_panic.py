@@ -16,16 +16,16 @@ pytestmark = pytest.mark.usefixtures("no_process_left")
 #: A Trapline whose getpgid(2) has a bug, at once or after it might have slept.
 BUGGY = """
 import sys
-import trapline.kernel.syscalls.families
 from trapline.cli.main import main
-from trapline.kernel.syscalls.declare import SYSCALLS, Pid
+from trapline.kernel.syscalls.declare import Pid
+from trapline.kernel.syscalls.find import declaration
 async def later():
     raise {error}
 def buggy(task, pid: Pid):
     if {waits}:
         return later()
     raise {error}
-SYSCALLS["getpgid"].handler = buggy
+declaration("getpgid").handler = buggy
 sys.exit(main(sys.argv[1:]))
 """
 GUEST = ["/usr/bin/python3", "-c", "import os; os.fork(); print('before', flush=True); os.getpgid(0); print('after')"]

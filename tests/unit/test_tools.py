@@ -11,6 +11,9 @@ import check_layers
 import check_surface
 import coverage_page
 import imports
+import syscall_index
+from trapline.kernel.syscalls.declare import REFUSALS, SYSCALLS
+from trapline.kernel.syscalls.index import FAMILY
 
 
 def make(tmp_path: Path, files: dict[str, str]) -> Path:
@@ -131,3 +134,26 @@ def test_coverage_page_has_every_call_once() -> None:
     assert len(names) == len(set(names)) == len(coverage_page.X86_64 | coverage_page.RISCV64)
     assert coverage_page.status("read")[0] in ("supported", "partial")
     assert coverage_page.status("vserver") == ("missing", "ENOSYS") or coverage_page.status("vserver")[0] == "refused"
+
+
+def test_every_declared_call_is_in_the_index_under_its_family() -> None:
+    coverage_page.load()
+    assert FAMILY.keys() == SYSCALLS.keys() | REFUSALS.keys()
+    assert {name: FAMILY[name] for name in SYSCALLS} == {name: call.family for name, call in SYSCALLS.items()}
+
+
+def test_index_names_what_is_declared_and_nothing_else(tmp_path: Path) -> None:
+    (tmp_path / "a.py").write_text(
+        '@syscall("one", returns="fd")\ndef f(): "two"\n\nrefuse(ENOSYS, "three", "four", "five")\n@other("six")\ndef g(): ...\n'
+    )
+    (tmp_path / "b.py").write_text("x = 1\n")
+    found: dict[str, dict[str, str]] = {}
+    exec(syscall_index.index(tmp_path), found)
+    assert found["FAMILIES"] == {"a": "one four five"}
+    assert found["FAMILY"] == {"one": "a", "four": "a", "five": "a"}
+
+
+def test_a_call_whose_name_is_computed_is_refused_by_the_index(tmp_path: Path) -> None:
+    (tmp_path / "a.py").write_text('@syscall("o" + "ne")\ndef f(): ...\n')
+    with pytest.raises(ValueError, match="line 1: the name of a system call must be written out"):
+        syscall_index.index(tmp_path)

@@ -4,8 +4,7 @@ from __future__ import annotations
 
 import hostile_arguments
 import pytest
-
-from conftest import Guest
+from attack import Guest
 
 PARTS = 8
 SEGV, ILL, BUS = 139, 132, 135

@@ -12,9 +12,9 @@ from collections.abc import Iterator
 from pathlib import Path
 
 import pytest
+from attack import unharmed
 
 import support
-from conftest import unharmed
 
 pytestmark = pytest.mark.usefixtures("no_process_left")
 SCRIPT = "trap 'echo TERM; exit 9' TERM; trap 'echo INT; exit 8' INT; sleep 100 & sleep 100 & echo ready; wait; wait; echo end"

@@ -6,9 +6,9 @@ import random
 from pathlib import Path
 
 import pytest
+from attack import reachable, unharmed
 
 import support
-from conftest import reachable, unharmed
 
 pytestmark = pytest.mark.usefixtures("no_process_left")
 SOURCE = 'void _start(void) { __asm__ volatile("mov $60, %eax; mov $7, %edi; syscall"); }\n'

@@ -8,9 +8,9 @@ import tarfile
 from pathlib import Path
 
 import pytest
+from attack import Guest, reachable, unharmed
 
 import support
-from conftest import Guest, reachable, unharmed
 
 pytestmark = pytest.mark.usefixtures("no_process_left")
 UID = support.users()[-1]

@@ -3,8 +3,7 @@
 from __future__ import annotations
 
 import pytest
-
-from conftest import Guest
+from attack import Guest
 
 BOMBS = ("messages", "semaphores", "queues", "segments", "filters", "slow-filter", "rings")
 

@@ -6,9 +6,9 @@ import os
 import time
 
 import pytest
+from attack import Guest, unharmed
 
 import support
-from conftest import Guest, unharmed
 
 POLITE = {
     "forks": ("--pids", "50"),

@@ -6,9 +6,9 @@ import shutil
 from pathlib import Path
 
 import pytest
+from side_by_side import Same
 
 import support
-from conftest import Same
 
 HELLO = '#include <stdio.h>\nint main(int c, char **v) { printf("hello %d %s\\n", c, v[c - 1]); return 3; }\n'
 THREADS = """\

@@ -6,9 +6,9 @@ import shutil
 from pathlib import Path
 
 import pytest
+from side_by_side import Same
 
 import support
-from conftest import Same
 
 APPLETS = """
 ls -la sub | cut -c1-10

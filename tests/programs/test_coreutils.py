@@ -3,8 +3,7 @@
 from __future__ import annotations
 
 import pytest
-
-from conftest import Same
+from side_by_side import Same
 
 COMMANDS = """
 true

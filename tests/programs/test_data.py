@@ -3,9 +3,9 @@
 from __future__ import annotations
 
 import pytest
+from side_by_side import Same
 
 import support
-from conftest import Same
 
 GIT = {
     **{f"GIT_{who}_{what}": value for who in ("AUTHOR", "COMMITTER") for what, value in (("NAME", "T"), ("EMAIL", "t@t"))},

@@ -5,9 +5,9 @@ from __future__ import annotations
 import textwrap
 
 import pytest
+from side_by_side import Same
 
 import support
-from conftest import Same
 
 PERL = {
     "file tests": 'print join(",", map { -e $_ ? "e" : "-", -d _ ? "d" : "-", -s _ || 0, -l $_ ? "l" : "-" } qw(fruit.txt sub link none)), "\\n"',

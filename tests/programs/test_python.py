@@ -5,9 +5,9 @@ from __future__ import annotations
 import textwrap
 
 import pytest
+from side_by_side import Same
 
 import support
-from conftest import Same
 
 PYTHON = "/usr/bin/python3"
 SCRIPTS = {

@@ -3,9 +3,9 @@
 from __future__ import annotations
 
 import pytest
+from side_by_side import Same
 
 import support
-from conftest import Same
 
 #: Programs needed: the command.
 COMMANDS = """

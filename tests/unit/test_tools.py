@@ -157,3 +157,13 @@ def test_a_call_whose_name_is_computed_is_refused_by_the_index(tmp_path: Path) -
     (tmp_path / "a.py").write_text('@syscall("o" + "ne")\ndef f(): ...\n')
     with pytest.raises(ValueError, match="line 1: the name of a system call must be written out"):
         syscall_index.index(tmp_path)
+
+
+def test_directories_of_tests_that_are_named_together_are_collected() -> None:
+    """conftest.py has the same module name everywhere, so whoever imports from one may get another's."""
+    tests = Path(__file__).parent.parent
+    known = {"test": Path("test.py")}
+    files = list(tests.rglob("*.py"))
+    assert len({path.name for path in files if path.name not in ("conftest.py", "__init__.py")}) > 100
+    wrong = [p for p in files for each in imports.imports(ast.parse(p.read_text()), "test", known) if each.target == "conftest"]
+    assert wrong == []

@@ -403,7 +403,7 @@ def test_doctor_can_be_read_by_people_and_programs() -> None:
     words = [support.python_for(os.getuid()), "-m", "trapline", "doctor"]
     text = support.native(words, env=support.host_environment())
     assert text.status == 0 and "Programs will run on the host machine" in text.text, text.tail()
-    assert max(map(len, text.text.splitlines())) <= 120 and "\x1b" not in text.text
+    assert max(map(len, text.text.splitlines())) <= 80 and "\x1b" not in text.text
     found = json.loads(support.native([*words, "--json"], env=support.host_environment()).text)
     assert found["machine"] == "host" and all(each["ok"] for each in found["checks"] if each["required"])
     assert {"seccomp", "memfd", "fsgsbase"} <= {each["name"] for each in found["checks"]}

@@ -7,13 +7,15 @@ import os
 import signal
 import subprocess
 import sys
+from types import SimpleNamespace
 from typing import NamedTuple
 
 import pytest
 
 from trapline import __version__
-from trapline.cli import doctor, run
+from trapline.cli import boot, doctor, run
 from trapline.cli.main import main
+from trapline.cli.options import UsageError
 
 
 class Check(NamedTuple):
@@ -97,6 +99,27 @@ def test_doctor_says_what_is_missing_and_what_to_do() -> None:
     assert json.loads(doctor.as_json(bad))["checks"][2] == {
         "name": "FSGSBASE", "ok": False, "required": True, "detail": "needs Linux 5.9 or later",
     }  # fmt: skip
+
+
+@pytest.mark.parametrize(
+    ("module", "why"),
+    [
+        (None, "llvmlite is not installed: pip install 'llvmlite>=0.46'"),
+        (SimpleNamespace(__version__="0.41.1"), "llvmlite 0.41.1 is too old: pip install 'llvmlite>=0.46'"),
+        (SimpleNamespace(__version__="1.0.0rc1"), ""),
+    ],
+    ids=["absent", "old", "new"],
+)
+def test_doctor_says_which_tier_riscv_code_gets(module: object, why: str, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setitem(sys.modules, "llvmlite", module)
+    found = doctor.riscv()
+    assert found.detail.endswith(why or "native code") and found.ok is not bool(why) and not found.required
+    assert doctor.machine_for([found]) == "host", "the host machine does without"
+    assert all(len(line) <= 80 for line in doctor.as_text([found]).splitlines())
+    assert boot._native("") is not bool(why)
+    if why:
+        with pytest.raises(UsageError, match="--tier native: llvmlite"):
+            boot._native("native")
 
 
 def test_nothing_heavy_is_imported_before_the_kernel_is() -> None:

@@ -94,13 +94,12 @@ def _native(tier: str) -> bool:
         raise UsageError(f"--tier {tier}: write native or reference")
     if tier == "reference":
         return False
-    try:
-        import llvmlite  # noqa: F401 - only whether it is there
-    except ImportError:
-        if tier == "native":
-            raise UsageError("--tier native: llvmlite is not installed: pip install 'trapline[jit]'") from None
-        return False
-    return True
+    from trapline.machine.riscv.jit import available
+
+    lacking = available.why_not()
+    if lacking and tier == "native":
+        raise UsageError(f"--tier native: {lacking}")
+    return not lacking
 
 
 def _write(data: bytes) -> None:

@@ -3,12 +3,11 @@
 from __future__ import annotations
 
 import sys
-from typing import TYPE_CHECKING
+import textwrap
 
 from trapline.cli.options import Option, UsageError, describe, parse
-
-if TYPE_CHECKING:
-    from trapline.machine.host.checks import Check
+from trapline.machine.host.checks import Check, checks
+from trapline.machine.riscv.jit import available
 
 OPTIONS = (
     Option("--json", "", "print the findings as JSON"),
@@ -34,12 +33,17 @@ def main(words: list[str]) -> int:
     if parsed.flag("--help"):
         sys.stdout.write(HELP)
         return 0
-    from trapline.machine.host.checks import checks
-
-    found = list(checks())
+    found = [*checks(), riscv()]
     missing = [each for each in found if each.required and not each.ok]
     sys.stdout.write(as_json(found) if parsed.flag("--json") else as_text(found))
     return 1 if missing else 0
+
+
+def riscv() -> Check:
+    """How the RISC-V machine would execute instructions. It needs nothing, so whatever the host lacks, it can be used."""
+    lacking = available.why_not()
+    slow = f"RISC-V code would be interpreted in Python, some hundred times slower: {lacking}"
+    return Check("llvmlite", not lacking, False, slow if lacking else "RISC-V code is translated to native code")
 
 
 def machine_for(found: list[Check]) -> str:
@@ -56,16 +60,23 @@ def as_json(found: list[Check]) -> str:
 
 def as_text(found: list[Check]) -> str:
     width = max((len(each.name) for each in found), default=0)
-    lines = [f"{_mark(each)}  {each.name:<{width}}  {each.detail}" for each in found]
+    lines = [_line(each, width) for each in found]
     missing = [each.name for each in found if each.required and not each.ok]
     if missing:
-        lines.append(f"\nNo machine can be used here. Missing: {', '.join(missing)}. The lines above say what helps.")
+        lines.append(f"\nThe host machine cannot be used here. Missing: {', '.join(missing)}.\nThe lines above say what helps.")
+        if sys.platform == "linux":
+            lines.append("Programs for riscv64 run all the same: trapline run --machine riscv.")
     else:
-        lines.append("\nPrograms will run on the host machine: this computer's own CPU, in stub processes.")
+        lines.append("\nPrograms will run on the host machine: this computer's CPU, in stub processes.")
         slower = [each.name for each in found if not each.ok]
         if slower:
-            lines.append(f"It works without, but better with: {', '.join(slower)}.")
+            lines.append(f"Everything works without, but better with: {', '.join(slower)}.")
     return "\n".join(lines) + "\n"
+
+
+def _line(check: Check, width: int) -> str:
+    head = f"{_mark(check)}  {check.name:<{width}}  "
+    return textwrap.fill(check.detail, 80, initial_indent=head, subsequent_indent=" " * len(head), break_on_hyphens=False)
 
 
 def _mark(check: Check) -> str:

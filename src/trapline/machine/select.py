@@ -59,11 +59,13 @@ def _open_riscv(memory_bytes: int, cpus: int) -> Machine:
 
     With llvmlite it runs native code; without, the reference tier runs everything.
     """
+    from trapline.machine.riscv.jit import available
+
     ram = Ram(memory_bytes or default_memory())
-    try:
-        from trapline.machine.riscv.jit.machine import NativeMachine
-    except ImportError:
+    if available.why_not():
         from trapline.machine.riscv.machine import RiscvMachine
 
         return RiscvMachine(ram, cpus or 1)
+    from trapline.machine.riscv.jit.machine import NativeMachine
+
     return NativeMachine(ram, cpus or 1)

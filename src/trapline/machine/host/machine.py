@@ -15,7 +15,6 @@ from __future__ import annotations
 
 import errno
 import os
-import resource
 import select
 import time
 from collections import deque
@@ -42,6 +41,7 @@ MAX_FAILURES = 4  #: mappings refused by the host before a space is given up
 SHORT_NS = 300_000  #: a sleep after a spin in vain that ends so soon hints that the host's CPUs are busy
 VAIN = 3  #: so many of them in a row show it
 TURNS = 64  #: traps between two looks at everything else
+MAX_LOST = 0.4  #: the share of the time that others may have our CPU before we stop spinning
 MAX_PAUSE = 64  #: TURNS without spinning, at most, before it is tried again
 AROUND_PAGES = 511
 _spin, _run, _arm = _ring.spin, _ring.run, _ring.arm
@@ -66,7 +66,8 @@ class HostMachine:
         self._addresses: list[int] = []
         self._turns = TURNS
         self._vain = 0
-        self._taken = 0  #: how often the host took our CPU away, when last looked at
+        self._since_ns, self._used_ns = time.monotonic_ns(), time.thread_time_ns()  #: when it was last weighed whether to spin
+        self._slept_ns = 0  #: how long `wait` slept since then
         self._pause = 1  #: for how many times TURNS nobody spins when the host is busy
         self._paused = 0  #: and for how many it still does not
         self._last: Slot | None = None  #: whose trap `wait` returned last
@@ -300,11 +301,13 @@ class HostMachine:
         timeout_s, timed_out = self._patience(deadline_ns)
         start_ns = time.monotonic_ns()
         self._look(timeout_s)
+        slept_ns = time.monotonic_ns() - start_ns
+        self._slept_ns += slept_ns
         _arm(addresses, 0)
         if self._pending:
             return False
         if _spin(addresses, 0) >= 0:
-            if time.monotonic_ns() - start_ns < SHORT_NS:
+            if self._loops and slept_ns < SHORT_NS:
                 self._vain += 1
                 if self._vain > VAIN:
                     self._stop_spinning()
@@ -313,9 +316,11 @@ class HostMachine:
         return bool(rung or self.ready or timed_out or (deadline_ns is not None and time.monotonic_ns() >= deadline_ns))
 
     def _weigh_spinning(self) -> None:
-        """Spin again after a while, unless the host took our CPU away while we did: then others want it."""
-        taken = resource.getrusage(resource.RUSAGE_SELF).ru_nivcsw
-        if self._loops and taken != self._taken:
+        """Stop spinning if the host gave our CPU to others for much of the time; spin again after a while."""
+        now_ns, used_ns = time.monotonic_ns(), time.thread_time_ns()
+        wall_ns = now_ns - self._since_ns
+        lost_ns = wall_ns - (used_ns - self._used_ns) - self._slept_ns
+        if self._loops and lost_ns > wall_ns * MAX_LOST:
             self._stop_spinning()
         elif self._loops:
             self._pause = 1
@@ -323,11 +328,11 @@ class HostMachine:
             self._paused -= 1
         else:
             self._loops = self._all_loops
-        self._taken = taken
+        self._since_ns, self._used_ns, self._slept_ns = now_ns, used_ns, 0
 
     def _stop_spinning(self) -> None:
         """The host's CPUs are busy: neither side spins for some turns, each time for more of them."""
-        self._loops = 0
+        self._loops = self._vain = 0
         self._paused = self._pause
         self._pause = min(2 * self._pause, MAX_PAUSE)
 

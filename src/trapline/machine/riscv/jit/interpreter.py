@@ -197,8 +197,8 @@ def _leave(name: str, reason: int, *, pc_given: bool = False) -> str:
     return code.function(f"{HANDLER} @{name}({PARAMETERS}) {ATTRIBUTES} noinline cold")
 
 
-def _goto() -> str:
-    """Execute from the virtual address in %ip on, whatever page it is in."""
+def _goto(name: str, *, jump: bool) -> str:
+    """Execute from the virtual address in %ip on, whatever page it is in; jump: it was a jump that led there."""
     code = Code()
     pc = Value(code, "%ip")
     page = code.binary("and", pc, -4096)
@@ -214,14 +214,17 @@ def _goto() -> str:
     base = code.value(f"load i64, ptr {half}{OWN}")
     delta = code.binary("sub", page, code.binary("lshr", base, 3))
     ip = code.binary("add", base, code.binary("shl", code.binary("and", pc, 4095), 3))
-    _arrive(code, ip, "%budget", delta.name)
-    return code.function(f"{HANDLER} @goto({PARAMETERS}) {ATTRIBUTES}")
+    if jump:
+        _arrive(code, ip, "%budget", delta.name)
+    else:
+        dispatch(code, ip.name, "%budget", delta.name)
+    return code.function(f"{HANDLER} @{name}({PARAMETERS}) {ATTRIBUTES}")
 
 
 def _page_end() -> str:
     """The record beyond a page: go on in the next one."""
     code = Code()
-    tail(code, "@goto", _pc(code, "%ip").name)
+    tail(code, "@enter", _pc(code, "%ip").name)
     return code.function(f"{HANDLER} @page_end({PARAMETERS}) {ATTRIBUTES}")
 
 
@@ -266,7 +269,7 @@ define void @run(ptr %cpu) nounwind strictfp {{
   %b = load i64, ptr %bp
   %rp = getelementptr i8, ptr %cpu, i64 {ram}
   %ram = load ptr, ptr %rp
-  call preserve_nonecc void @goto(ptr %cpu, i64 %pc, i64 %b, ptr %ram, i64 0)
+  call preserve_nonecc void @enter(ptr %cpu, i64 %pc, i64 %b, ptr %ram, i64 0)
   call void @llvm.x86.sse.stmxcsr(ptr %mxcsr)
   call void @llvm.x86.sse.ldmxcsr(ptr %host)
   ret void
@@ -293,7 +296,8 @@ def module(hot: int = at.HOT) -> str:
     parts += [
         _leave("leave_step", at.STEP), _leave("leave_budget", at.BUDGET), _leave("leave_hot", at.HOT_SPOT),
         _leave("leave_ecall", at.ECALL), _leave("leave_fetch", at.FETCH, pc_given=True),
-        _goto(), _page_end(), _undecoded(), decoder(), refill(write=False), refill(write=True),
+        _goto("goto", jump=True), _goto("enter", jump=False), _page_end(), _undecoded(), decoder(),
+        refill(write=False), refill(write=True),
     ]  # fmt: skip
     parts += [handler(op) for op in OPS]
     return join(parts).replace(_HOT, str(hot))

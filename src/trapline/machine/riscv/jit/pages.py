@@ -4,7 +4,7 @@ Invariants:
 - a code page's records were decoded from `data`, a copy of the guest's page; whenever the page is mapped for execution
   anew, the copy is compared with the page as it is now, and if they differ everything decoded from it is forgotten (RISC-V
   makes stores to code visible to fetches only at fence.i, which empties the mapping);
-- a region's address stands in one record only: that of its entry, in the page where it starts.
+- a region's address stands in the records of its entries only.
 """
 
 from __future__ import annotations
@@ -20,16 +20,17 @@ _COPY = 0x9000 + 0x1800  #: where the copy of the guest's page is: behind the co
 
 
 class CodePage:
-    """One physical page of code. `hot`: entries that a region was made of, or will be."""
+    """One physical page of code. `hot`: records of which somebody has asked for a region; `entries`: those that have one."""
 
-    __slots__ = ("base", "data", "generation", "hot", "offset", "regions")
+    __slots__ = ("base", "data", "entries", "generation", "hot", "offset", "regions")
 
     def __init__(self, base: int, offset: int) -> None:
         self.base = base  #: host address of its first record
         self.offset = offset  #: in the arena
         self.data = b""
         self.generation = 0  #: grows whenever its records are forgotten
-        self.hot: set[int] = set()  #: record numbers
+        self.hot: set[int] = set()
+        self.entries: set[int] = set()
         self.regions: list[tuple[CodePage, int]] = []  #: (page, record) of the regions that hold code of this page
 
 
@@ -39,10 +40,11 @@ class Arena:
     def __init__(self, undecoded: int, page_end: int) -> None:
         self._map = mmap.mmap(-1, (ARENA_PAGES + 1) * at.PAGE_BYTES, mmap.MAP_PRIVATE | mmap.MAP_ANONYMOUS)
         self._bytes = memoryview(self._map)
-        self._words = self._bytes.cast("Q")
+        self._words, self._counters = self._bytes.cast("Q"), self._bytes.cast("I")
         start = ctypes.addressof(ctypes.c_char.from_buffer(self._map))
         self._skip = -start % at.PAGE_BYTES  # code pages are aligned to their size
         self._start = start + self._skip
+        self._undecoded = undecoded
         record = undecoded.to_bytes(8, "little") + bytes(8)
         self._fresh = record * at.HALFWORDS + page_end.to_bytes(8, "little") + bytes(8)
         self._used = 0
@@ -64,17 +66,29 @@ class Arena:
             self._forget(page, data)
         return page
 
-    def at(self, base: int) -> CodePage:
+    def at(self, base: int) -> CodePage | None:
         """The code page whose first record is at host address `base`."""
-        return self._bases[base]
+        return self._bases.get(base)
+
+    def known(self, page: CodePage, record: int) -> bool:
+        """Whether the instruction at a record has been executed."""
+        return self._words[(page.offset >> 3) + 2 * record] != self._undecoded
+
+    def count(self, page: CodePage, record: int) -> int:
+        """How often a jump led to a record, in the interpreter."""
+        return self._counters[(page.offset + at.COUNTERS >> 2) + record]
 
     def _forget(self, page: CodePage, data: bytes) -> None:
         with self.lock:
             page.data = data
             page.generation += 1
-            page.hot.clear()
             for other, record in page.regions:
-                self._words[(other.offset >> 3) + 2 * record] = int.from_bytes(self._fresh[:8], "little")
+                self._words[(other.offset >> 3) + 2 * record] = self._undecoded
+                self._counters[(other.offset + at.COUNTERS >> 2) + record] = 0
+                other.hot.discard(record)
+                other.entries.discard(record)
+            page.hot.clear()
+            page.entries.clear()
             page.regions.clear()
             at_page = page.offset
             self._bytes[at_page : at_page + len(self._fresh)] = self._fresh
@@ -82,14 +96,16 @@ class Arena:
             self._bytes[at_page + at.COUNTERS : at_page + _COPY] = bytes(_COPY - at.COUNTERS)
             self._bytes[at_page + _COPY : at_page + _COPY + len(data)] = data
 
-    def install(self, page: CodePage, record: int, address: int, made_from: list[tuple[CodePage, int]]) -> bool:
-        """Let a record jump into a region, unless a page that it was made from (page, generation) has changed since."""
+    def install(self, entries: list[tuple[CodePage, int]], address: int, made_from: list[tuple[CodePage, int]]) -> bool:
+        """Let records jump into a region, unless a page that it was made from (page, generation) has changed since."""
         with self.lock:
             if any(each.generation != generation for each, generation in made_from):
                 return False
             for each, _ in made_from:
-                each.regions.append((page, record))
-            self._words[(page.offset >> 3) + 2 * record] = address
+                each.regions += entries
+            for page, record in entries:
+                page.entries.add(record)
+                self._words[(page.offset >> 3) + 2 * record] = address
             return True
 
     def reset(self) -> None:

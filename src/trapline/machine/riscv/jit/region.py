@@ -8,12 +8,13 @@ Invariants:
 - a block takes its instructions off the budget at its start, all at once, and is left before its first one if they are not
   covered: the interpreter uses up what is left, so a run ends at an exact instruction whatever tier it is in;
 - leaving in the middle of a block gives back what was not executed;
-- the region is valid at one virtual address, with the code pages that it was made from: both are checked on entry.
+- the region is valid at one virtual address, with the code pages that it was made from: both are checked on entry;
+- it may be entered at several of its blocks, each from the record of its own.
 """
 
 from __future__ import annotations
 
-from collections.abc import Callable, Mapping
+from collections.abc import Mapping, Sequence
 
 from trapline.machine.riscv.isa.declare import OPS, Instruction, Op
 from trapline.machine.riscv.jit import state as at
@@ -34,19 +35,20 @@ from trapline.machine.riscv.jit.text import (
     text,
 )
 
-MAX_RETURNS = 12  #: blocks that an indirect jump is compared with
+MAX_RETURNS = 64  #: blocks that an indirect jump may lead to within the region
 _INDEX = {name: index for index, name in enumerate(handler_names())}
 _GOTO = _INDEX["goto"]
 _OP_INDEX: dict[int, int] = {id(op): index for index, op in enumerate(OPS)}
 
 
 class Region(FloatEmitter):
-    """Lowers the blocks of one shape. `bases`: code page by virtual page address."""
+    """Lowers the blocks of one shape. `bases`: code page by virtual page address. `entries`: blocks that it is entered at."""
 
-    def __init__(self, shape: Shape, bases: Mapping[int, int]) -> None:
+    def __init__(self, shape: Shape, bases: Mapping[int, int], entries: Sequence[int]) -> None:
         super().__init__()
         self._shape = shape
         self._bases = bases
+        self._entries = entries
         self._read: set[str] = set()
         self._written: set[str] = set()
         self._pc = 0
@@ -88,9 +90,11 @@ class Region(FloatEmitter):
 
     def _leave_at(self, pc: int, op: Op, budget: Operand) -> None:
         """Let the interpreter execute the instruction at `pc`."""
-        base = self._bases[pc & -4096]
-        ip = base + (pc & 4095) * 8
-        self._leave(_OP_INDEX[id(op)], ip, budget, (pc & -4096) - (base >> 3))
+        self._leave(_OP_INDEX[id(op)], self._ip(pc), budget, (pc & -4096) - (self._bases[pc & -4096] >> 3))
+
+    def _ip(self, pc: int) -> int:
+        """The address of the record of the instruction at `pc`."""
+        return self._bases[pc & -4096] + (pc & 4095) * 8
 
     def _leave_to(self, target: Operand, budget: Operand) -> None:
         self._leave(_GOTO, target, budget)
@@ -163,9 +167,7 @@ class Region(FloatEmitter):
             self._go(self.target & (1 << 64) - 1)
         else:
             other = code.label()
-            known = self._shape.returns[:MAX_RETURNS]
-            cases = " ".join(f"i64 {text(pc)}, label %{self._label(pc)}" for pc in known)
-            code.line(f"switch i64 {self.target.name}, label %{other} [ {cases} ]")
+            self._switch(self.target.name, other, {pc: self._label(pc) for pc in self._shape.returns[:MAX_RETURNS]})
             code.place(other)
             self._leave_to(self.target, self._budget())
 
@@ -183,14 +185,17 @@ class Region(FloatEmitter):
 
     def _entry(self) -> None:
         """Check that the code is what it was made from, then load the registers."""
-        code, entry = self.code, self._shape.entry
+        code, entries = self.code, self._entries
         code.lines.append("entry:")
         names = sorted(self._read | self._written)
         for name in [*names, "budget.now", "out.handler", "out.ip", "out.left", "out.delta"]:
             code.line(f"%{name} = alloca i64")
-        base = self._bases[entry & -4096]
-        wrong = code.let(f"icmp ne i64 %delta, {text((entry & -4096) - (base >> 3))}")
-        for page in self._shape.pages[1:]:
+        pc = code.value(f"add i64 {code.let('lshr i64 %ip, 3')}, %delta")
+        wrong = "false"
+        within = {entry & -4096 for entry in entries}
+        for page in self._shape.pages:
+            if within == {page}:
+                continue  # it is being executed from
             word = at.TLB_CODE + (page >> 12) % at.TLB_PAGES * 16
             for offset, expected in ((0, page), (8, self._bases[page])):
                 found = code.let(f"load i64, ptr {self.cpu(word + offset)}{OWN}")
@@ -198,18 +203,32 @@ class Region(FloatEmitter):
         if self.needs_fp:
             ready = code.let(f"load i64, ptr {self.cpu(at.FP_READY)}{OWN}")
             wrong = code.let(f"or i1 {wrong}, {code.let(f'icmp eq i64 {ready}, 0')}")
-        other, go = code.label(), code.label()
-        code.line(f"br i1 {wrong}, label %{other}, label %{go}{UNLIKELY}")
-        code.place(other)
-        first = self._shape.blocks[entry].body[0][1].op
-        handler = self._handler(str(_OP_INDEX[id(first)]))
-        code.line(f"{CALL} {handler}(ptr %cpu, i64 %ip, i64 %budget, ptr %ram, i64 %delta)")
-        code.line("ret void")
+        go = code.label()
+        code.line(f"br i1 {wrong}, label %other, label %{go}{UNLIKELY}")
         code.place(go)
         for name in names:
             code.line(f"store i64 {code.let(f'load i64, ptr {self._home(name)}{OWN}')}, ptr %{name}")
         code.line("store i64 %budget, ptr %budget.now")
-        code.line(f"br label %{self._label(entry)}")
+        self._switch(pc.name, "other", {entry: self._label(entry) for entry in entries})
+        self._refuse()
+
+    def _switch(self, value: str, other: str, labels: Mapping[int, str]) -> None:
+        cases = " ".join(f"i64 {text(number)}, label %{label}" for number, label in labels.items())
+        self.code.line(f"switch i64 {value}, label %{other} [ {cases} ]")
+
+    def _refuse(self) -> None:
+        """The region is not valid now: the interpreter executes the instruction at %ip."""
+        code = self.code
+        code.place("other")
+        self._switch("%ip", "never", {self._ip(entry): f"o{entry:x}" for entry in self._entries})
+        for entry in self._entries:
+            code.place(f"o{entry:x}")
+            first = self._shape.blocks[entry].body[0][1].op
+            handler = self._handler(str(_OP_INDEX[id(first)]))
+            code.line(f"{CALL} {handler}(ptr %cpu, i64 %ip, i64 %budget, ptr %ram, i64 %delta)")
+            code.line("ret void")
+        code.place("never")
+        code.line("unreachable")
 
     def _exit(self) -> None:
         code = self.code
@@ -231,6 +250,6 @@ class Region(FloatEmitter):
         return self.code.let(f"load ptr, ptr {entry}{OWN}")
 
 
-def module(shape: Shape, base_of: Callable[[int], int]) -> str:
+def module(shape: Shape, bases: Mapping[int, int], entries: Sequence[int]) -> str:
     """A module with the one function `region`."""
-    return join([DECLARATIONS, Region(shape, {page: base_of(page) for page in shape.pages}).function()])
+    return join([DECLARATIONS, Region(shape, bases, entries).function()])

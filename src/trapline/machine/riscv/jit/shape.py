@@ -2,7 +2,7 @@
 
 In a nutshell: from the entry, follow every branch and direct jump whose target is in a page that is mapped for execution now; a
 call is followed too, and the place it returns to becomes a target of the region's indirect jumps. Where the limits are
-reached, a block ends and the program goes on in the interpreter.
+reached, and where the program has never been, a block ends and the program goes on in the interpreter.
 """
 
 from __future__ import annotations
@@ -13,13 +13,14 @@ from dataclasses import dataclass, field
 from trapline.machine.riscv.isa.declare import Instruction
 from trapline.machine.riscv.isa.decode import decode, length
 
-MAX_INSTRUCTIONS = 400
+MAX_INSTRUCTIONS = 800
 MAX_PAGES = 6
 MASK64 = (1 << 64) - 1
 BRANCHES = frozenset("beq bne blt bge bltu bgeu c.beqz c.bnez".split())
 JUMPS = frozenset(("jal", "c.j"))
 INDIRECT = frozenset(("jalr", "c.jr", "c.jalr"))
 Page = Callable[[int], bytes | None]  #: a page's virtual address -> its bytes, or None if it cannot be executed now
+Known = Callable[[int], bool]  #: whether the instruction at an address of such a page has been executed
 
 
 @dataclass(slots=True)
@@ -39,20 +40,22 @@ class Shape:
     blocks: dict[int, Block]
     returns: list[int]
     pages: list[int]  #: virtual addresses of the pages that it has code from, the entry's first
+    whole: bool  #: no limit has cut it off
 
     @property
     def count(self) -> int:
         return sum(len(block.body) for block in self.blocks.values())
 
 
-def discover(entry: int, page: Page) -> Shape:
+def discover(entry: int, page: Page, known: Known) -> Shape:
     """The region around `entry`."""
-    return _Search(entry, page).shape()
+    return _Search(entry, page, known).shape()
 
 
 class _Search:
-    def __init__(self, entry: int, page: Page) -> None:
-        self._page = page
+    def __init__(self, entry: int, page: Page, known: Known) -> None:
+        self._page, self._known = page, known
+        self._whole = True
         self._pages: dict[int, bytes | None] = {}
         self._taken: list[int] = []
         self._at: dict[int, Instruction] = {}
@@ -64,24 +67,26 @@ class _Search:
         todo = [self._entry]
         while todo and len(self._at) < MAX_INSTRUCTIONS:
             todo += self._run(todo.pop(0))
+        self._whole &= len(self._at) < MAX_INSTRUCTIONS
         blocks: dict[int, Block] = {}
         for start in [self._entry, *sorted(self._leaders - {self._entry})]:
             if start in self._at:
                 blocks[start] = self._block(start)
         returns = [pc for pc in dict.fromkeys(self._returns) if pc in blocks]
-        return Shape(self._entry, blocks, returns, self._taken)
+        return Shape(self._entry, blocks, returns, self._taken, self._whole)
 
     def _fetch(self, pc: int) -> Instruction | None:
         """The instruction at `pc`, or None if the region must end before it."""
         start = pc & -4096
         if start not in self._pages:
             if len(self._taken) >= MAX_PAGES:
+                self._whole = False
                 return None
             self._pages[start] = self._page(start)
             if self._pages[start] is not None:
                 self._taken.append(start)
         data, offset = self._pages[start], pc & 4095
-        if data is None:
+        if data is None or not self._known(pc):
             return None
         raw = int.from_bytes(data[offset : offset + 2], "little")
         if length(raw) == 4:

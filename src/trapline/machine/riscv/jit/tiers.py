@@ -1,17 +1,17 @@
 """The tiers of one machine: the interpreter, loaded once; code pages; and regions, made in the background of what is hot.
 
 A place becomes hot when jumps have led to it often (state.HOT). Its region is compiled on a thread of its own (LLVM does not
-hold Python's lock), and installed when it is ready; until then the interpreter goes on. What a program computes, and where
-its interrupts land, does not depend on when that is.
+hold Python's lock), and installed when it is ready; until then the interpreter goes on, and counts: of the places that wait,
+the hottest is served first, and all that are within its region are served with it. What a program computes, and where its
+interrupts land, does not depend on when that is.
 """
 
 from __future__ import annotations
 
 import ctypes
-import queue
 import threading
-from contextlib import suppress
-from typing import TYPE_CHECKING, Any
+from collections.abc import Sequence
+from typing import TYPE_CHECKING, Any, NamedTuple
 
 from trapline.machine.ram import Ram
 from trapline.machine.riscv import layout
@@ -24,8 +24,18 @@ from trapline.machine.riscv.jit.shape import Shape, discover
 if TYPE_CHECKING:
     from trapline.machine.riscv.jit.native import NativeHart
 
-_Job = tuple[Shape, CodePage, int, dict[int, CodePage], list[tuple[CodePage, int]]]
 MAX_REGIONS = 4096
+_CODE = slice(layout.TLB_CODE, layout.TLB_CODE + 2 * layout.FAST_ENTRIES)
+
+
+class Spot(NamedTuple):
+    """A hot place: the record of `pc` in a code page, and what was mapped for execution then (a copy of tlb_code)."""
+
+    pc: int
+    page: CodePage
+    generation: int
+    record: int
+    mapped: Sequence[int]
 
 
 class Tiers:
@@ -47,7 +57,11 @@ class Tiers:
         by_name = dict(zip(names, self._handlers, strict=True))
         self.arena = Arena(by_name["undecoded"], by_name["page_end"])
         self.compiled = 0  #: regions installed
-        self._jobs: queue.SimpleQueue[_Job | None] | None = queue.SimpleQueue() if background else None
+        self._warm = max(1, hot // 4)  # jumps that make a place worth an entry of a region that holds it
+        self._background = background
+        self._waiting: list[Spot] = []
+        self._changed = threading.Condition()  # guards `_waiting` and `_closing`
+        self._closing = False
         self._thread: threading.Thread | None = None
 
     def page(self, offset: int) -> CodePage:
@@ -66,49 +80,88 @@ class Tiers:
         """A hot place: make a region of it."""
         if self.compiled >= MAX_REGIONS:
             return
-        pages: dict[int, CodePage] = {}
-
-        def look(va: int) -> bytes | None:
-            slot = layout.TLB_CODE + (va >> 12) % layout.FAST_ENTRIES * 2
-            if hart.cpu[slot] != va:
-                return None
-            pages[va] = page = self.arena.at(hart.cpu[slot + 1])
-            return page.data
-
-        shape = discover(pc, look)
-        if not shape.blocks:
-            return
-        page, record = pages[pc & -4096], (pc & 4095) >> 1
-        if record in page.hot:
+        slot = layout.TLB_CODE + (pc >> 12) % layout.FAST_ENTRIES * 2
+        page = self.arena.at(hart.cpu[slot + 1]) if hart.cpu[slot] == pc & -4096 else None
+        record = (pc & 4095) >> 1
+        if page is None or record in page.hot:
             return
         page.hot.add(record)
-        job = shape, page, record, pages, [(pages[va], pages[va].generation) for va in shape.pages]
-        if self._jobs is None:
-            self._compile(job)
+        spot = Spot(pc, page, page.generation, record, memoryview(hart.cpu[_CODE].tobytes()).cast("Q"))
+        if not self._background:
+            self._compile(spot)
             return
         if self._thread is None:
             self._thread = threading.Thread(target=self._work, name="trapline-jit", daemon=True)
             self._thread.start()
-        self._jobs.put(job)
+        with self._changed:
+            self._waiting.append(spot)
+            self._changed.notify()
+
+    # ---- the compiler's thread
 
     def _work(self) -> None:
-        assert self._jobs is not None
-        while (job := self._jobs.get()) is not None:
-            self._compile(job)
+        while (spot := self._hottest()) is not None:
+            self._compile(spot)
 
-    def _compile(self, job: _Job) -> None:
-        shape, page, record, pages, made_from = job
-        text = region.module(shape, lambda va: pages[va].base)
+    def _hottest(self) -> Spot | None:
+        """Wait for a spot; None when there is nothing more to do."""
+        with self._changed:
+            while not self._waiting and not self._closing:
+                self._changed.wait()
+            if self._closing:
+                return None
+            spot = max(self._waiting, key=lambda each: self.arena.count(each.page, each.record))
+            self._waiting.remove(spot)
+            return spot
+
+    def _compile(self, spot: Spot) -> None:
+        if spot.page.generation != spot.generation or spot.record in spot.page.entries:
+            return  # forgotten, or served with another
+        pages = _Pages(self.arena, spot)
+        shape = discover(spot.pc, pages.look, pages.known)
+        if not shape.blocks:
+            return
+        places = self._entries(spot, shape, pages)
+        text = region.module(shape, {va: pages.found[va].base for va in shape.pages}, list(places))
         (address,) = self._compiler.load(self._compiler.region(text), "region")
-        if self.arena.install(page, record, address, made_from):
+        if self.arena.install(list(places.values()), address, [(pages.found[va], pages.generations[va]) for va in shape.pages]):
             self.compiled += 1
+
+    def _entries(self, spot: Spot, shape: Shape, pages: _Pages) -> dict[int, tuple[CodePage, int]]:
+        """Where a region is entered: its spot; and unless it is cut off, all blocks that jumps lead to and that have none."""
+        places = {spot.pc: (spot.page, spot.record)}
+        for pc in shape.blocks if shape.whole else ():
+            page, record = pages.found[pc & -4096], (pc & 4095) >> 1
+            if record not in page.entries and self.arena.count(page, record) >= self._warm:
+                places[pc] = page, record
+        return places
 
     def close(self) -> None:
         """End the compiler's thread, after what it compiles now: nobody waits for the rest. Idempotent."""
-        if self._thread is not None and self._jobs is not None:
-            with suppress(queue.Empty):
-                while True:
-                    self._jobs.get_nowait()
-            self._jobs.put(None)
+        if self._thread is not None:
+            with self._changed:
+                self._closing = True
+                self._changed.notify()
             self._thread.join()
             self._thread = None
+
+
+class _Pages:
+    """The code around a spot, as it was mapped when the spot became hot."""
+
+    def __init__(self, arena: Arena, spot: Spot) -> None:
+        self._arena, self._mapped = arena, spot.mapped
+        self.found: dict[int, CodePage] = {}  #: by virtual address
+        self.generations: dict[int, int] = {}  #: of what was looked at
+
+    def look(self, va: int) -> bytes | None:
+        slot = (va >> 12) % layout.FAST_ENTRIES * 2
+        page = self._arena.at(self._mapped[slot + 1]) if self._mapped[slot] == va else None
+        if page is None:
+            return None
+        with self._arena.lock:
+            self.found[va], self.generations[va] = page, page.generation
+            return page.data
+
+    def known(self, pc: int) -> bool:
+        return self._arena.known(self.found[pc & -4096], (pc & 4095) >> 1)

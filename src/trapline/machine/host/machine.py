@@ -42,6 +42,7 @@ SHORT_NS = 300_000  #: a sleep after a spin in vain that ends so soon hints that
 VAIN = 3  #: so many of them in a row show it
 TURNS = 64  #: traps between two looks at everything else
 MAX_LOST = 0.4  #: the share of the time that others may have our CPU before we stop spinning
+CALM_NS = 100_000_000  #: after so long without that, the host is no longer busy
 MAX_PAUSE = 64  #: TURNS without spinning, at most, before it is tried again
 AROUND_PAGES = 511
 _spin, _run, _arm = _ring.spin, _ring.run, _ring.arm
@@ -68,6 +69,7 @@ class HostMachine:
         self._vain = 0
         self._since_ns, self._used_ns = time.monotonic_ns(), time.thread_time_ns()  #: when it was last weighed whether to spin
         self._slept_ns = 0  #: how long `wait` slept since then
+        self._busy_ns = 0  #: when the host was found busy last
         self._pause = 1  #: for how many times TURNS nobody spins when the host is busy
         self._paused = 0  #: and for how many it still does not
         self._last: Slot | None = None  #: whose trap `wait` returned last
@@ -323,7 +325,8 @@ class HostMachine:
         if self._loops and lost_ns > wall_ns * MAX_LOST:
             self._stop_spinning()
         elif self._loops:
-            self._pause = 1
+            if now_ns - self._busy_ns > CALM_NS:
+                self._pause = 1
         elif self._paused:
             self._paused -= 1
         else:
@@ -333,6 +336,7 @@ class HostMachine:
     def _stop_spinning(self) -> None:
         """The host's CPUs are busy: neither side spins for some turns, each time for more of them."""
         self._loops = self._vain = 0
+        self._busy_ns = time.monotonic_ns()
         self._paused = self._pause
         self._pause = min(2 * self._pause, MAX_PAUSE)
 

@@ -1,0 +1,71 @@
+"""The pieces of Python in the documentation do what the text around them says."""
+
+from __future__ import annotations
+
+import os
+import re
+import textwrap
+from pathlib import Path
+
+import pytest
+
+import support
+
+
+def blocks(page: str) -> list[str]:
+    """The pieces of Python on a page, in order."""
+    text = Path(support.ROOT, page).read_text()
+    return [
+        textwrap.dedent(each)
+        for each in re.findall(r"^ *```python\n(.*?)^ *```$", text, re.DOTALL | re.MULTILINE)
+    ]
+
+
+def run(program: str) -> str:
+    """What a Python program that has Trapline prints."""
+    got = support.native([support.python_for(os.getuid()), "-u", "-c", program], env=support.host_environment())
+    assert got.status == 0, got.tail()
+    return got.text
+
+
+pytestmark = pytest.mark.usefixtures("no_process_left")
+
+
+def test_readme_runs_and_answers_a_call() -> None:
+    (block,) = blocks("README.md")
+    assert run(block) == "1\n2\n3\n\nhi\n42\n"
+
+
+def test_python_page_runs_as_subprocess_does() -> None:
+    assert run(blocks("docs/python.md")[0] + "print(out)") == "b'hello\\n'\n"
+
+
+def test_python_page_counts_faults() -> None:
+    answer, counted = run(blocks("docs/python.md")[1]).splitlines()
+    status, faults = counted.split()
+    assert (answer, status) == ("42", "0") and int(faults) > 10
+
+
+def test_python_page_refuses_a_call_and_shortens_another() -> None:
+    guest = "import os\ntry: os.unlink('/tmp')\nexcept PermissionError: print(len(os.getrandom(64)))"
+    around = f"import trapline\nkernel = trapline.Kernel()\n{blocks('docs/python.md')[2]}\nkernel.run(['python3', '-c', {guest!r}])\nkernel.close()"
+    assert run(around) == "16\n"
+
+
+def test_extending_page_adds_a_device() -> None:
+    block = next(each for each in blocks("docs/extending.md") if "CountFile" in each)
+    around = (
+        "import trapline\nwith trapline.Kernel() as kernel: kernel.run(['head', '-n', '3', '/dev/count'])"
+    )
+    assert run(f"{block}\n{around}") == "1\n2\n3\n"
+
+
+def test_extending_page_lights_a_led() -> None:
+    block = next(each for each in blocks("docs/extending.md") if "Led" in each)
+    before = (
+        "from trapline.machine.riscv.board import Board\nboard = Board(4 << 20, send=print, native=False)\n"
+    )
+    after = (
+        "for value in (3, 2): board.bus.write(0x1000_2000, 4, value); print(board.bus.read(0x1000_2000, 4))"
+    )
+    assert run(before + block + after) == "1\n0\n"

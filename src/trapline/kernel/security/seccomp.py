@@ -1,7 +1,7 @@
 """seccomp(2): a task's own rules for its system calls, kept by its children and programs.
 
 A task without rules has None, and a kernel in which no task ever had any runs the plain tables. The first rules put a guard
-in front of every entry of the tables (`entry.table.Table.guard`), which asks here.
+in front of every entry of the tables (`entry.table.Table.set_guard`), which asks here.
 
 A filter decides by the call's number alone for most calls. What all filters of a chain say about such a number is remembered,
 found by running them over data whose arguments may not be looked at.

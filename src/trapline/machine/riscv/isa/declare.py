@@ -21,8 +21,7 @@ from __future__ import annotations
 
 import re
 from collections.abc import Callable
-from dataclasses import dataclass, field
-from typing import Any
+from typing import Any, NamedTuple
 
 Body = Callable[[Any, "Instruction"], None]
 
@@ -30,8 +29,7 @@ _WIDTHS = {"rd": 5, "rs1": 5, "rs2": 5, "rs3": 5, "rm": 3, "csr": 12, "aq": 1, "
 _IMMEDIATE = re.compile(r"(nz)?(u?)imm\[([0-9:|]+)\]")
 
 
-@dataclass(frozen=True, slots=True)
-class Field:
+class Field(NamedTuple):
     """One operand of an encoding: value = sum of (raw >> source & mask) << target, then sign extension and bias."""
 
     name: str
@@ -56,22 +54,22 @@ class Field:
         return raw
 
 
-@dataclass(slots=True, eq=False)
 class Op:
-    """One instruction as declared."""
+    """One instruction as declared; `name` is its mnemonic."""
 
-    name: str  #: the mnemonic
-    encoding: str
-    operands: str
-    extension: str
-    body: Body
-    length: int
-    mask: int
-    match: int
-    fields: tuple[Field, ...]
-    fp: bool = False  #: needs mstatus.FS to be on
-    system: bool = False  #: the hart's business: ends a block, and only the reference tier need know its body
-    implied: dict[str, int] = field(default_factory=dict)  #: operands that the encoding does not name
+    __slots__ = (
+        "body", "encoding", "extension", "fields", "fp", "implied", "length", "mask", "match", "name", "operands", "system",
+    )  # fmt: skip
+
+    def __init__(
+        self, name: str, encoding: str, operands: str, extension: str, body: Body, length: int, mask: int, match: int,
+        fields: tuple[Field, ...], *, fp: bool = False, system: bool = False,
+    ) -> None:  # fmt: skip
+        self.name, self.encoding, self.operands, self.extension, self.body = name, encoding, operands, extension, body
+        self.length, self.mask, self.match, self.fields = length, mask, match, fields
+        self.fp = fp  #: needs mstatus.FS to be on
+        self.system = system  #: the hart's business: ends a block, and only the reference tier need know its body
+        self.implied: dict[str, int] = {}  #: operands that the encoding does not name
 
     @property
     def text(self) -> str:
@@ -156,7 +154,7 @@ def parse(
             at = _operand(token, at, found)
     if at:
         raise ValueError(f"{name}: {at} bits of {encoding!r} are left")
-    return Op(name, encoding, operands, extension, body, length, mask, match, tuple(found.values()), fp, system)
+    return Op(name, encoding, operands, extension, body, length, mask, match, tuple(found.values()), fp=fp, system=system)
 
 
 def _operand(token: str, at: int, found: dict[str, Field]) -> int:

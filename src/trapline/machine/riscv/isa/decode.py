@@ -5,6 +5,8 @@
 
 from __future__ import annotations
 
+from functools import cache
+
 from trapline.machine.riscv.isa import a, c, fd, i, m, priv, zb, zfa, zicbo, zicond, zicsr, zifencei  # noqa: F401
 from trapline.machine.riscv.isa.declare import OPS, Instruction, Op
 
@@ -14,18 +16,16 @@ _KEEP = 1 << 16  #: decoded instructions remembered
 _cache: dict[int, Instruction | None] = {}
 
 
-def _candidates(key_mask: int, length: int) -> dict[int, tuple[Op, ...]]:
-    """For every value of the key bits: the ops that it leaves possible, the most specific first."""
-    keys = [0]
-    for bit in range(16):
-        if key_mask >> bit & 1:
-            keys += [key | 1 << bit for key in keys]
-    ops = sorted((op for op in OPS if op.length == length), key=lambda op: -op.mask.bit_count())
-    return {key: tuple(op for op in ops if not (key ^ op.match) & op.mask & key_mask) for key in keys}
+_BY_BITS = sorted(OPS, key=lambda op: -op.mask.bit_count())
+_OPS_32, _OPS_16 = ([op for op in _BY_BITS if op.length == size] for size in (4, 2))
 
 
-_LONG = _candidates(KEY_32, 4)
-_SHORT = _candidates(KEY_16, 2)
+@cache
+def candidates(key: int) -> tuple[Op, ...]:
+    """The ops that some bits leave possible, the most specific first. `key`: an instruction's bits of KEY_32, or of KEY_16."""
+    ops, mask = (_OPS_32, KEY_32) if key & 3 == 3 else (_OPS_16, KEY_16)
+    return tuple(op for op in ops if not (key ^ op.match) & op.mask & mask)
+
 BY_NAME: dict[str, Op] = {op.name: op for op in OPS}
 
 
@@ -47,8 +47,7 @@ def decode(raw: int) -> Instruction | None:
 
 
 def _decode(raw: int) -> Instruction | None:
-    candidates = _LONG[raw & KEY_32] if raw & 3 == 3 else _SHORT[raw & KEY_16]
-    for op in candidates:
+    for op in candidates(raw & (KEY_32 if raw & 3 == 3 else KEY_16)):
         if raw & op.mask == op.match and all(each.get(raw) for each in op.fields if each.nonzero):
             return Instruction(op, raw)
     return None

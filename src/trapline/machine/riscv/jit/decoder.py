@@ -29,14 +29,23 @@ def decoder() -> str:
     code.line(f"br i1 {is_wide}, label %{wide}, label %{narrow}")
     code.place(wide)
     key = code.binary("or", code.binary("and", raw, 0x7F), code.binary("and", code.binary("lshr", raw, 5), 0x380))
-    _switch(code, key, {(k & 0x7F) | (k >> 5 & 0x380): ops for k, ops in reference._LONG.items()}, nothing)
+    _switch(code, key, {(k & 0x7F) | (k >> 5 & 0x380): reference.candidates(k) for k in _keys(reference.KEY_32, 4)}, nothing)
     code.place(narrow)
     key = code.binary("or", code.binary("and", raw, 3), code.binary("and", code.binary("lshr", raw, 11), 0x1C))
-    _switch(code, key, {(k & 3) | (k >> 11 & 0x1C): ops for k, ops in reference._SHORT.items()}, nothing)
+    _switch(code, key, {(k & 3) | (k >> 11 & 0x1C): reference.candidates(k) for k in _keys(reference.KEY_16, 2)}, nothing)
     code.place(nothing)
     code.line(f"store ptr @leave_step, ptr %record{OWN}")
     code.line("ret void")
     return code.function("define internal void @decode(i64 %raw, ptr %record) nounwind noinline")
+
+
+def _keys(mask: int, length: int) -> list[int]:
+    """Every value of the bits that choose the candidates of an instruction of so many bytes."""
+    keys = [0]
+    for bit in range(16):
+        if mask >> bit & 1:
+            keys += [key | 1 << bit for key in keys]
+    return [key for key in keys if reference.length(key) == length]
 
 
 def _switch(code: Code, key: Value, lists: dict[int, tuple[Op, ...]], nothing: str) -> None:

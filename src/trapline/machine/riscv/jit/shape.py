@@ -8,7 +8,7 @@ reached, and where the program has never been, a block ends and the program goes
 from __future__ import annotations
 
 from collections.abc import Callable
-from dataclasses import dataclass, field
+from typing import NamedTuple
 
 from trapline.machine.riscv.isa.declare import Instruction
 from trapline.machine.riscv.isa.decode import decode, length
@@ -23,17 +23,18 @@ Page = Callable[[int], bytes | None]  #: a page's virtual address -> its bytes, 
 Known = Callable[[int], bool]  #: whether the instruction at an address of such a page has been executed
 
 
-@dataclass(slots=True)
 class Block:
     """Instructions that run one after the other: (pc, instruction). `after`: where it falls through to, or None."""
 
-    start: int
-    body: list[tuple[int, Instruction]] = field(default_factory=list)
-    after: int | None = None
+    __slots__ = ("after", "body", "start")
+
+    def __init__(self, start: int) -> None:
+        self.start = start
+        self.body: list[tuple[int, Instruction]] = []
+        self.after: int | None = None
 
 
-@dataclass(slots=True)
-class Shape:
+class Shape(NamedTuple):
     """Blocks by address, the entry's first; `returns`: the blocks that an indirect jump may well lead to."""
 
     entry: int
@@ -41,10 +42,6 @@ class Shape:
     returns: list[int]
     pages: list[int]  #: virtual addresses of the pages that it has code from, the entry's first
     whole: bool  #: no limit has cut it off
-
-    @property
-    def count(self) -> int:
-        return sum(len(block.body) for block in self.blocks.values())
 
 
 def discover(entry: int, page: Page, known: Known) -> Shape:

@@ -161,23 +161,7 @@ def sys_ppoll(task: Task, fds: PollFds, nfds: NFds, tmo: TimeSpec, sigmask: SigS
     """ppoll(2): poll with a precise time-out, which is updated, and a temporary signal mask."""
     left = _Timeout(task, tmo, TIMESPEC)
     _use_mask(task, sigmask, sigsetsize)
-    poll = _Poll(task, fds, nfds)
-    found = poll.check()
-    if found or left.is_zero():
-        poll.store()
-        left.store()
-        return found
-    return _ppoll_waiting(poll, left)
-
-
-async def _ppoll_waiting(poll: _Poll, left: _Timeout) -> int:
-    try:
-        found = await wait_ready(poll.task, poll.watched, poll.check, left.deadline, RESTART_NOHAND)
-        poll.store()
-    except Interrupted as stop:
-        raise left.interrupted(stop) from None
-    left.store()
-    return found
+    return _until(_Poll(task, fds, nfds), left)
 
 
 def _use_mask(task: Task, address: int, size: int) -> None:
@@ -291,7 +275,7 @@ _INTERESTS = (POLLIN_SET, POLLOUT_SET, POLLEX_SET)
 def sys_select(task: Task, nfds: Int, readfds: FdSet, writefds: FdSet, exceptfds: FdSet, timeout: TimeVal) -> Result:
     """select(2): wait until a descriptor of three sets is ready; the time-out is updated."""
     left = _Timeout(task, timeout, _TIMEVAL)
-    return _select(task, nfds, (readfds, writefds, exceptfds), left)
+    return _until(_Select(task, nfds, (readfds, writefds, exceptfds)), left)
 
 
 @syscall("pselect6")
@@ -304,24 +288,26 @@ def sys_pselect6(
         address, size = task.mm.read_u64(sigmask), task.mm.read_u64(sigmask + 8)
     left = _Timeout(task, timeout, TIMESPEC)
     _use_mask(task, address, size)
-    return _select(task, nfds, (readfds, writefds, exceptfds), left)
+    return _until(_Select(task, nfds, (readfds, writefds, exceptfds)), left)
 
 
-def _select(task: Task, nfds: int, addresses: tuple[int, int, int], left: _Timeout) -> Result:
-    select = _Select(task, nfds, addresses)
-    found = select.check()
+# ---- both, with a time-out that is updated
+
+
+def _until(call: _Poll | _Select, left: _Timeout) -> Result:
+    found = call.check()
     if found or left.is_zero():
-        select.store()
+        call.store()
         left.store()
         return found
-    return _select_waiting(select, left)
+    return _waiting(call, left)
 
 
-async def _select_waiting(select: _Select, left: _Timeout) -> int:
+async def _waiting(call: _Poll | _Select, left: _Timeout) -> int:
     try:
-        found = await wait_ready(select.task, select.watched, select.check, left.deadline, RESTART_NOHAND)
+        found = await wait_ready(call.task, call.watched, call.check, left.deadline, RESTART_NOHAND)
     except Interrupted as stop:
         raise left.interrupted(stop) from None
-    select.store()
+    call.store()
     left.store()
     return found

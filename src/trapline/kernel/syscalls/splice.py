@@ -148,8 +148,11 @@ class _PipeToPipe(_Move):
         if not count:
             return self.target
         self.done = _put(self.target, source.peek(count))
-        source.take(self.done)
+        self.taken()
         return None if self.done else self.target
+
+    def taken(self) -> None:
+        self.source.pipe.take(self.done)
 
 
 def _put(target: PipeFile, data: bytes) -> int:
@@ -157,8 +160,8 @@ def _put(target: PipeFile, data: bytes) -> int:
     return target.pipe.put(data[: target.pipe.room()], bool(target.flags & O_DIRECT))
 
 
-class _PipeToFile(_Move):
-    source: PipeFile
+class _AtOffset(_Move):
+    """One side is a file: its position is used, or the offset that is kept in user memory."""
 
     def __init__(
         self, task: Task, source: File, target: File, size: int, flags: int, offset: int | None, address: int
@@ -166,6 +169,14 @@ class _PipeToFile(_Move):
         super().__init__(task, source, target, size, flags)
         self.offset = offset
         self.address = address
+
+    def finish(self) -> None:
+        if self.offset is not None:
+            self.task.mm.write_u64(self.address, self.offset + self.done)
+
+
+class _PipeToFile(_AtOffset):
+    source: PipeFile
 
     def step(self) -> File | None:
         pipe = self.source.pipe
@@ -180,20 +191,9 @@ class _PipeToFile(_Move):
         self.done = count
         return None
 
-    def finish(self) -> None:
-        if self.offset is not None:
-            self.task.mm.write_u64(self.address, self.offset + self.done)
 
-
-class _FileToPipe(_Move):
+class _FileToPipe(_AtOffset):
     target: PipeFile
-
-    def __init__(
-        self, task: Task, source: File, target: File, size: int, flags: int, offset: int | None, address: int
-    ) -> None:
-        super().__init__(task, source, target, size, flags)
-        self.offset = offset
-        self.address = address
 
     def step(self) -> File | None:
         pipe = self.target.pipe
@@ -211,27 +211,15 @@ class _FileToPipe(_Move):
             give_back(self.source, data[self.done :], self.offset)
         return None
 
-    def finish(self) -> None:
-        if self.offset is not None:
-            self.task.mm.write_u64(self.address, self.offset + self.done)
-
 
 # ---- tee(2), vmsplice(2)
 
 
 class _Tee(_PipeToPipe):
-    def step(self) -> File | None:
-        source, target = self.source.pipe, self.target.pipe
-        if not target.readers:
-            broken_pipe(self.task)
-            raise EPIPE
-        if not source.size:
-            return self.source if source.writers else None
-        count = min(self.left, source.size, target.room())
-        if not count:
-            return self.target
-        self.done = _put(self.target, source.peek(count))
-        return None if self.done else self.target
+    """What was put into the target stays in the source."""
+
+    def taken(self) -> None:
+        pass
 
 
 @syscall("tee")

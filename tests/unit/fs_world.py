@@ -5,6 +5,8 @@ from __future__ import annotations
 from types import SimpleNamespace
 from typing import Any
 
+import pytest
+
 from trapline.abi.arch import ABIS
 from trapline.abi.fcntl import AT_FDCWD, O_CREAT, O_RDONLY, O_WRONLY
 from trapline.abi.stat import STAT
@@ -126,3 +128,13 @@ def open_(task: Any, name: bytes, flags: int, mode: int = 0o644) -> int:
 
 def renameat2(task: Any, old: bytes, new: bytes, flags: int) -> None:
     call(sys_renameat2, task, AT_FDCWD, old, AT_FDCWD, new, flags)
+
+
+@pytest.fixture
+def world() -> World:
+    return World(0o777)
+
+
+@pytest.fixture
+def task(world: World) -> Any:
+    return world.task()

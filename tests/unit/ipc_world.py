@@ -5,6 +5,7 @@ from __future__ import annotations
 from typing import Any
 
 import little_world
+import pytest
 from little_world import WAITS
 
 from trapline.abi import errno as numbers
@@ -168,3 +169,13 @@ class IpcWorld(little_world.World):
             size = len(part) if isinstance(part, bytes) else part
             entries += at.to_bytes(8, "little") + size.to_bytes(8, "little")
         return int(mm.put(entries))
+
+
+@pytest.fixture
+def world() -> IpcWorld:
+    return IpcWorld()
+
+
+@pytest.fixture
+def task(world: IpcWorld) -> Any:
+    return world.process()

@@ -5,6 +5,7 @@ from __future__ import annotations
 from contextlib import suppress
 from typing import Any
 
+import fs_world
 import pytest
 from fs_world import BUF, World, call, open_, read, stat, write
 
@@ -44,15 +45,7 @@ from trapline.kernel.syscalls.stat import sys_readlink, sys_statx
 from trapline.kernel.syscalls.truncate import sys_fallocate, sys_ftruncate, sys_lseek, sys_truncate
 from trapline.kernel.syscalls.xattr import sys_getxattr, sys_listxattr, sys_removexattr, sys_setxattr
 
-
-@pytest.fixture
-def world() -> World:
-    return World(0o777)
-
-
-@pytest.fixture
-def task(world: World) -> Any:
-    return world.task()
+world, task = fs_world.world, fs_world.task  # fixtures
 
 
 # ---- data

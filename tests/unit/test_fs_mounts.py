@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from typing import Any
 
+import fs_world
 import pytest
 from fs_world import BUF, World, call, names, open_, read, write
 
@@ -39,15 +40,7 @@ from trapline.kernel.syscalls.statfs import sys_statfs
 from trapline.kernel.syscalls.truncate import sys_truncate
 from trapline.kernel.syscalls.xattr import sys_setxattr
 
-
-@pytest.fixture
-def world() -> World:
-    return World(0o777)
-
-
-@pytest.fixture
-def task(world: World) -> Any:
-    return world.task()
+world, task = fs_world.world, fs_world.task  # fixtures
 
 
 def test_read_only_mounts(world: World, task: Any) -> None:

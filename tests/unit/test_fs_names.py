@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from typing import Any
 
+import fs_world
 import pytest
 from fs_world import BUF, World, call, names, open_, read, renameat2, stat, write
 
@@ -43,15 +44,7 @@ from trapline.kernel.syscalls.link import (
 from trapline.kernel.syscalls.perm import sys_chmod, sys_chown, sys_fchmod, sys_umask
 from trapline.kernel.syscalls.stat import sys_access, sys_readlink
 
-
-@pytest.fixture
-def world() -> World:
-    return World(0o777)
-
-
-@pytest.fixture
-def task(world: World) -> Any:
-    return world.task()
+world, task = fs_world.world, fs_world.task  # fixtures
 
 
 def test_mkdir_rmdir_and_their_errors(task: Any) -> None:

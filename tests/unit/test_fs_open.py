@@ -4,8 +4,9 @@ from __future__ import annotations
 
 from typing import Any
 
+import fs_world
 import pytest
-from fs_world import BUF, World, call, names, open_, read, stat, write
+from fs_world import BUF, call, names, open_, read, stat, write
 
 from trapline.abi.errno import (
     EBADF,
@@ -44,15 +45,7 @@ from trapline.kernel.syscalls.link import (
 )
 from trapline.kernel.syscalls.stat import sys_newfstatat
 
-
-@pytest.fixture
-def world() -> World:
-    return World(0o777)
-
-
-@pytest.fixture
-def task(world: World) -> Any:
-    return world.task()
+world, task = fs_world.world, fs_world.task  # fixtures
 
 
 def test_open_create_exclusive_truncate_append(task: Any) -> None:

@@ -5,7 +5,7 @@ from __future__ import annotations
 from itertools import pairwise
 from typing import Any
 
-import pytest
+import ipc_world
 from ipc_world import SECOND, WAITS, IpcWorld, errno
 
 from trapline.abi import fcntl as f
@@ -28,17 +28,9 @@ from trapline.abi.signal import SIGUSR1
 from trapline.abi.time import TIMESPEC, TIMEVAL
 from trapline.kernel.task.signals.send import SigInfo, send_to_task
 
+world, task = ipc_world.world, ipc_world.task  # fixtures
+
 MS = 1_000_000
-
-
-@pytest.fixture
-def world(monkeypatch: Any) -> IpcWorld:
-    return IpcWorld()
-
-
-@pytest.fixture
-def task(world: IpcWorld) -> Any:
-    return world.process()
 
 
 class Poller:

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from typing import Any
 
-import pytest
+import ipc_world
 from ipc_world import SECOND, WAITS, IpcWorld, errno
 
 from trapline.abi import event as e
@@ -14,17 +14,9 @@ from trapline.abi.signal import SIGUSR1
 from trapline.kernel.ipc.timerfd import clock_was_set
 from trapline.kernel.task.signals.send import SigInfo, send_to_group
 
+world, task = ipc_world.world, ipc_world.task  # fixtures
+
 NONBLOCK = 0o4000
-
-
-@pytest.fixture
-def world(monkeypatch: Any) -> IpcWorld:
-    return IpcWorld()
-
-
-@pytest.fixture
-def task(world: IpcWorld) -> Any:
-    return world.process()
 
 
 def u64(value: int) -> bytes:

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from typing import Any
 
-import pytest
+import ipc_world
 from ipc_world import BASE, SIZE, WAITS, IpcWorld, errno
 
 from trapline.abi import fcntl as f
@@ -12,17 +12,9 @@ from trapline.abi.ioctl import FIONREAD
 from trapline.abi.signal import SIGPIPE, SIGUSR1, SIGXFSZ
 from trapline.kernel.task.signals.send import SigInfo, send_to_task
 
+world, task = ipc_world.world, ipc_world.task  # fixtures
+
 K64 = 65536
-
-
-@pytest.fixture
-def world(monkeypatch: Any) -> IpcWorld:
-    return IpcWorld()
-
-
-@pytest.fixture
-def task(world: IpcWorld) -> Any:
-    return world.process()
 
 
 def pending(task: Any, signo: int) -> bool:

@@ -4,22 +4,14 @@ from __future__ import annotations
 
 from typing import Any
 
-import pytest
+import ipc_world
 from ipc_world import WAITS, IpcWorld, errno
 
 from trapline.abi import fcntl as f
 
+world, task = ipc_world.world, ipc_world.task  # fixtures
+
 NONBLOCK = 2
-
-
-@pytest.fixture
-def world(monkeypatch: Any) -> IpcWorld:
-    return IpcWorld()
-
-
-@pytest.fixture
-def task(world: IpcWorld) -> Any:
-    return world.process()
 
 
 def file(world: IpcWorld, task: Any, name: bytes, data: bytes = b"") -> int:

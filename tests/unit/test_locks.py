@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from typing import Any
 
-import pytest
+import ipc_world
 from ipc_world import BASE, WAITS, IpcWorld, errno
 
 from trapline.abi import fcntl as f
@@ -12,15 +12,7 @@ from trapline.abi.fcntl import FLOCK
 from trapline.abi.signal import SIGIO
 from trapline.kernel.fs.locks import END, InodeLocks, RecordLock
 
-
-@pytest.fixture
-def world(monkeypatch: Any) -> IpcWorld:
-    return IpcWorld()
-
-
-@pytest.fixture
-def task(world: IpcWorld) -> Any:
-    return world.process()
+world, task = ipc_world.world, ipc_world.task  # fixtures
 
 
 def lock(

@@ -5,6 +5,7 @@ from __future__ import annotations
 import struct
 from typing import Any
 
+import ipc_world
 import pytest
 from ipc_world import SECOND, WAITS, IpcWorld, errno
 
@@ -16,12 +17,9 @@ from trapline.kernel.net.garbage import collect_garbage
 from trapline.kernel.net.message import flights_of
 from trapline.kernel.net.unix import UnixSocket
 
+world = ipc_world.world  # a fixture
+
 STREAM, DGRAM, SEQPACKET = s.SOCK_STREAM, s.SOCK_DGRAM, s.SOCK_SEQPACKET
-
-
-@pytest.fixture
-def world(monkeypatch: Any) -> IpcWorld:
-    return IpcWorld()
 
 
 @pytest.fixture

@@ -192,6 +192,16 @@ static int in_child(void (*body)(void))
     return status;
 }
 
+/* A child that only waits for signals. */
+static pid_t sleeper(void)
+{
+    pid_t pid = fork();
+    if (pid == 0)
+        for (;;)
+            pause();
+    return pid;
+}
+
 static bool exited(int status, int code)
 {
     return WIFEXITED(status) && WEXITSTATUS(status) == code;

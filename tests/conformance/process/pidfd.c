@@ -18,15 +18,6 @@ static int send_signal(int pidfd, int signo, siginfo_t *what)
     return (int)syscall(SYS_pidfd_send_signal, pidfd, signo, what, 0);
 }
 
-static pid_t sleeper(void)
-{
-    pid_t pid = fork();
-    if (pid == 0)
-        for (;;)
-            pause();
-    return pid;
-}
-
 static void opening(void)
 {
     pid_t pid = sleeper();

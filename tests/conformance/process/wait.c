@@ -7,15 +7,6 @@ static int status;
 static siginfo_t info;
 static volatile sig_atomic_t caught, caught_code, caught_status;
 
-static pid_t sleeper(void)
-{
-    pid_t pid = fork();
-    if (pid == 0)
-        for (;;)
-            pause();
-    return pid;
-}
-
 static void by_waitid(void)
 {
     pid_t pid = fork();

@@ -26,6 +26,7 @@ from trapline.abi.poll import (
 )
 from trapline.abi.signal import SIGUSR1
 from trapline.abi.time import TIMESPEC, TIMEVAL
+from trapline.kernel.ipc.epoll import Epoll
 from trapline.kernel.task.signals.send import SigInfo, send_to_task
 
 world, task = ipc_world.world, ipc_world.task  # fixtures
@@ -274,3 +275,18 @@ def test_select_as_sleep(world: IpcWorld, task: Any) -> None:
     world.pass_time(2 * SECOND)
     assert world.results[task] == 0
     assert TIMEVAL.unpack(task.mm.read(timeval, 16)) == (0, 0)
+
+
+def test_a_file_that_many_interests_watch_is_let_go_at_once(world: IpcWorld, task: Any) -> None:
+    """Forgetting one interest must not cost a look at all the others: a program could make the kernel hang for minutes."""
+    reader = task.files.get(world.pipe(task)[0])
+    (queue,) = reader.poll_queues()
+    epolls = [Epoll(world.kernel) for _ in range(40)]
+    for epoll in epolls:
+        for fd in range(1000):
+            epoll.add(reader, fd, POLLIN, 0)
+    assert len(reader.on_release) == 1 and len(queue.listeners) == 40_000
+    epolls[0].release()
+    assert len(queue.listeners) == 39_000
+    reader.put()
+    assert not queue.listeners and not any(each.interests for each in epolls)

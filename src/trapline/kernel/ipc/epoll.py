@@ -50,9 +50,7 @@ class Interest:
         self.data = data
         self.queued = False
         self.listener = Listener(self._woken, file.poll_queues())
-        if file.on_release is None:
-            file.on_release = []
-        file.on_release.append(self._file_gone)
+        watchers_of(file).interests[self] = None
 
     def _woken(self, events: int) -> None:
         """Runs at every wake of the file: must be quick."""
@@ -63,15 +61,36 @@ class Interest:
         elif self.epoll.queue.waiters:
             self.epoll.wake_sleeper()
 
-    def _file_gone(self, file: File) -> None:
-        """The last descriptor of the watched file was closed."""
-        self.epoll.drop(self)
-
     def forget(self) -> None:
         file, self.file = self.file, None
         self.listener.close()
-        if file is not None and file.on_release is not None:
-            file.on_release.remove(self._file_gone)
+        if file is not None:
+            watchers_of(file).interests.pop(self, None)
+
+
+class Watchers:
+    """The interests in one open file: one entry of its `on_release`, however many epolls watch it under many numbers."""
+
+    __slots__ = ("interests",)
+
+    def __init__(self) -> None:
+        self.interests: dict[Interest, None] = {}
+
+    def __call__(self, file: File) -> None:
+        """The last descriptor of the watched file was closed."""
+        for interest in tuple(self.interests):
+            interest.epoll.drop(interest)
+
+
+def watchers_of(file: File) -> Watchers:
+    if file.on_release is None:
+        file.on_release = []
+    for each in file.on_release:
+        if isinstance(each, Watchers):
+            return each
+    made = Watchers()
+    file.on_release.append(made)
+    return made
 
 
 class Epoll(AnonFile):

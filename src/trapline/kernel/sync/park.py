@@ -75,11 +75,11 @@ class Listener:
         self.callback = callback
         self.queues = tuple(queues)
         for queue in self.queues:
-            queue.listeners.append(self)
+            queue.listeners[self] = None
 
     def close(self) -> None:
         for queue in self.queues:
-            queue.listeners.remove(self)
+            queue.listeners.pop(self, None)  # it may have been given twice
         self.queues = ()
 
 
@@ -145,7 +145,7 @@ class WaitQueue:
 
     def __init__(self) -> None:
         self.waiters: deque[Waiter] = deque()
-        self.listeners: list[Listener] = []
+        self.listeners: dict[Listener, None] = {}  #: in order; thousands of epolls may listen to one file
 
     async def wait(
         self, deadline_ns: int | None = None, *, interruptible: bool = True, restart: int = RESTART_SYS

@@ -264,9 +264,9 @@ def test_a_file_that_is_no_archive(tmp_path: HostPath) -> None:
 def test_binds(tmp_path: HostPath) -> None:
     (tmp_path / "f").write_text("one")
     (tmp_path / "sub").mkdir()
-    world = Rooted(binds=[f"{tmp_path}:/data", f"{tmp_path}/f:/etc/one", f"{tmp_path}/sub:/out:rw"])
+    world = Rooted(binds=[f"{tmp_path}:/data", f"{tmp_path}/f:/etc/one", f"{tmp_path}/f:/top", f"{tmp_path}/sub:/out:rw"])
     task = world.task()
-    assert read(task, b"/data/f") == read(task, b"/etc/one") == b"one"
+    assert read(task, b"/data/f") == read(task, b"/etc/one") == read(task, b"/top") == b"one"
     with pytest.raises(EROFS):
         write(task, b"/data/f", b"x")
     write(task, b"/out/made", b"by the guest")

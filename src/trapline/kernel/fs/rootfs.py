@@ -143,7 +143,7 @@ def bind_host(vfs: Vfs, bind: Bind, fds: Descriptors) -> None:
 
 
 def _make_file(vfs: Vfs, name: bytes) -> Path:
-    vfs.makedirs(name.rpartition(b"/")[0])
+    vfs.makedirs(name.rpartition(b"/")[0] or b"/")
     try:
         return vfs.at_root(name)
     except ENOENT:

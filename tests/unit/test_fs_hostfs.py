@@ -12,6 +12,7 @@ from fs_world import World, call, names, read, write
 from trapline.abi.errno import EEXIST, ENOENT, ENOTEMPTY, ENXIO, EPERM, EROFS, ESTALE, Errno
 from trapline.abi.fcntl import AT_FDCWD, O_APPEND, O_CREAT, O_NONBLOCK, O_RDONLY, O_RDWR, O_TRUNC, O_WRONLY
 from trapline.kernel.drivers.hostfs import Descriptors, HostFs
+from trapline.kernel.fs import namei
 from trapline.kernel.ipc import pipe  # noqa: F401 - opens FIFOs
 from trapline.kernel.syscalls.dir import sys_mkdir, sys_rmdir
 from trapline.kernel.syscalls.link import sys_link, sys_mknod, sys_rename, sys_symlink, sys_unlink
@@ -254,6 +255,58 @@ def test_an_unlinked_open_file_can_still_be_used(rw: Bound, tree: HostPath) -> N
     assert rw.host.orphans == 1
     file.put()
     assert rw.host.orphans == 0
+
+
+def test_linking_a_file_whose_known_name_is_gone(rw: Bound, tree: HostPath) -> None:
+    """It has another name, under which nobody has looked for it since."""
+    task = rw.task()
+    write(task, b"/h/one", b"x")
+    call(sys_link, task, b"/h/one", b"/h/two")
+    file = rw.vfs.open(task, AT_FDCWD, b"/h/two", O_RDWR)
+    call(sys_unlink, task, b"/h/two")
+    rw.fds.close()
+    namei.link(rw.vfs, file.path, rw.vfs.place(b"/h/three"), task.creds)
+    assert file.try_write(b"y") == 1
+    assert {each.read_text() for each in (tree / "one", tree / "three")} == {"y"}
+    assert os.stat(tree / "one").st_nlink == 2
+
+
+def test_files_with_another_name_give_their_descriptors_back(rw: Bound, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr("trapline.kernel.drivers.hostfs_rw.MAX_ORPHANS", 4)
+    task = rw.task()
+    kept = []
+    for n in range(12):
+        name = b"/h/%d" % n
+        write(task, name, b"x")
+        call(sys_link, task, name, name + b"b")
+        file = rw.vfs.open(task, AT_FDCWD, name + b"b", O_RDWR)
+        kept.append(file.inode)
+        call(sys_unlink, task, name + b"b")
+        file.put()
+        assert rw.host.orphans <= 4
+
+
+def test_linking_what_the_host_took_away(rw: Bound, tree: HostPath) -> None:
+    task = rw.task()
+    path = rw.vfs.at_root(b"/h/big")
+    (tree / "big").unlink()
+    with pytest.raises(ENOENT):
+        namei.link(rw.vfs, path, rw.vfs.place(b"/h/again"), task.creds)
+
+
+@pytest.mark.parametrize("how", ["write", "truncate", "map"])
+def test_a_set_id_file_of_the_host_is_disarmed_before_it_changes(how: str, rw: Bound, tree: HostPath) -> None:
+    (tree / "big").chmod(0o6755)
+    task = rw.task()
+    file = rw.vfs.open(task, AT_FDCWD, b"/h/big", O_RDWR)
+    assert os.stat(tree / "big").st_mode & 0o7777 == 0o6755
+    if how == "write":
+        file.try_write(b"evil")
+    elif how == "truncate":
+        file.inode.truncate(10)
+    else:
+        file.inode.write_back(0, b"evil")
+    assert os.stat(tree / "big").st_mode & 0o7777 == 0o755
 
 
 def test_what_is_refused(rw: Bound, tree: HostPath) -> None:

@@ -7,6 +7,7 @@ FIFOs and sockets are made on the host, as names in its tree; what goes through 
 file system. Those that were there before can be seen, not opened: nobody on the other side would ever answer.
 
 Refused with EPERM: devices; set-user-id bits, and set-group-id bits on files, because they would mean something to the host.
+A file of the host's that has them loses them before anything is written to it.
 """
 
 from __future__ import annotations
@@ -30,7 +31,7 @@ if TYPE_CHECKING:
     from trapline.kernel.fs.mount import Path
 
 MAX_NODES = 4096  #: FIFOs and sockets made in one tree
-MAX_ORPHANS = 256  #: removed files that are still open, each with a host descriptor
+MAX_ORPHANS = 256  #: open files whose known name was removed, each with a host descriptor
 
 
 def _refuse_setid(mode: int) -> None:
@@ -173,12 +174,10 @@ class WritableDir(_Writable, HostDir):
 
     def link(self, name: bytes, inode: Inode) -> None:
         assert isinstance(inode, HostInode)
-        if inode.parent is None or not inode.is_same(os.stat(inode.name, dir_fd=inode.parent.fd(), follow_symlinks=False)):
-            raise EPERM
         try:
-            source = os.dup(inode.parent.fd())
+            source = inode.handle() if isinstance(inode, _Writable) else inode.open_host(os.O_PATH)
             try:
-                os.link(inode.name, name, src_dir_fd=source, dst_dir_fd=self.fd(), follow_symlinks=False)
+                os.link(b"/proc/self/fd/%d" % source, name, dst_dir_fd=self.fd(), follow_symlinks=True)
             finally:
                 os.close(source)
         except OSError as error:
@@ -187,7 +186,7 @@ class WritableDir(_Writable, HostDir):
         self._changed()
 
     def unlink(self, name: bytes, inode: Inode) -> None:
-        if isinstance(inode, WritableFile) and inode.opens and inode.nlink == 1:
+        if isinstance(inode, WritableFile) and inode.needs(self, name):
             inode.keep()
         try:
             os.unlink(name, dir_fd=self.fd())
@@ -214,7 +213,7 @@ class WritableDir(_Writable, HostDir):
             replaced: HostInode | None = to._found(to_name)
         except Errno:
             replaced = None
-        if isinstance(replaced, WritableFile) and replaced.opens and replaced.nlink == 1:
+        if isinstance(replaced, WritableFile) and replaced is not inode and replaced.needs(to, to_name):
             replaced.keep()
         try:
             source = os.dup(self.fd())
@@ -234,7 +233,8 @@ class WritableDir(_Writable, HostDir):
 class WritableFile(_Writable, HostFile):
     """A regular file.
 
-    `seen` is the (size, modification time) the page cache agrees with; `orphan` a descriptor kept after the last name went.
+    `seen` is the (size, modification time) the page cache agrees with; `orphan` a descriptor kept after the name went that
+    it was known by.
     """
 
     __slots__ = ("orphan", "seen")
@@ -282,20 +282,44 @@ class WritableFile(_Writable, HostFile):
     def handle(self) -> int:
         return os.dup(self.orphan) if self.orphan >= 0 else super().handle()
 
+    def needs(self, directory: WritableDir, name: bytes) -> bool:
+        """It is open, and that entry is its last name or the one that we know it by."""
+        return self.opens > 0 and (self.nlink == 1 or (self.parent is directory and self.name == name))
+
     def keep(self) -> None:
-        """The last name is about to go while the file is open: keep a descriptor outside the bounded ones."""
+        """The name is about to go while the file is open: keep a descriptor outside the bounded ones."""
         if self.orphan < 0:
             if self.sb.orphans >= MAX_ORPHANS:
+                self._let_others_go()
+            if self.sb.orphans >= MAX_ORPHANS:
                 raise ENFILE
-            fd = os.dup(self.fd_for_writing() if self.writers > 0 else self.fd())
-            self.orphan = fd
+            try:
+                self.orphan = os.dup(self.fd_for_writing() if self.writers > 0 else self.fd())
+            except OSError as error:
+                raise errno_of(error) from error
             self.sb.orphans += 1
 
-    def evict(self) -> None:
+    def _disarm(self, fd: int) -> None:
+        """Before its content changes, a file loses its set-id bits, whoever writes: they would mean something to the host."""
+        if self.mode & (S_ISUID | S_ISGID):
+            os.fchmod(fd, os.fstat(fd).st_mode & 0o7777 & ~(S_ISUID | S_ISGID))
+
+    def _let_others_go(self) -> None:
+        """Files that have another name, and are no longer open, are found by that."""
+        for each in list(self.sb.inodes.values()):
+            if isinstance(each, WritableFile) and not each.opens:
+                each.let_go()
+
+    def let_go(self) -> None:
         if self.orphan >= 0:
             os.close(self.orphan)
             self.orphan = -1
             self.sb.orphans -= 1
+
+    __del__ = let_go
+
+    def evict(self) -> None:
+        self.let_go()
         self.sb.fds.drop(self)
         self.sb.fds.drop((self, "rw"))
         if self.page_cache is not None:
@@ -314,6 +338,7 @@ class WritableFile(_Writable, HostFile):
         """Write to the host, and remember that the change is ours."""
         fd = self.fd_for_writing()
         try:
+            self._disarm(fd)
             view = memoryview(data)
             while view:
                 count = os.pwrite(fd, view, offset)
@@ -342,6 +367,7 @@ class WritableFile(_Writable, HostFile):
     def truncate(self, size: int) -> None:
         fd = self.fd_for_writing()
         try:
+            self._disarm(fd)
             os.ftruncate(fd, size)
             self._ours(fd)
         except OSError as error:
@@ -354,6 +380,7 @@ class WritableFile(_Writable, HostFile):
             raise ENOTSUP
         fd = self.fd_for_writing()
         try:
+            self._disarm(fd)
             os.posix_fallocate(fd, offset, length)
             self._ours(fd)
         except OSError as error:

@@ -43,7 +43,7 @@ VAIN = 3  #: so many of them in a row show it
 TURNS = 64  #: traps between two looks at everything else
 MAX_LOST = 0.4  #: the share of the time that others may have our CPU before we stop spinning
 CALM_NS = 100_000_000  #: after so long without that, the host is no longer busy
-MAX_PAUSE = 64  #: TURNS without spinning, at most, before it is tried again
+MAX_PAUSE = 8  #: TURNS without spinning, at most, before it is tried again
 AROUND_PAGES = 511
 _spin, _run, _arm = _ring.spin, _ring.run, _ring.arm
 
@@ -67,8 +67,8 @@ class HostMachine:
         self._addresses: list[int] = []
         self._turns = TURNS
         self._vain = 0
-        self._since_ns, self._used_ns = time.monotonic_ns(), time.thread_time_ns()  #: when it was last weighed whether to spin
-        self._slept_ns = 0  #: how long `wait` slept since then
+        self._schedstat = _open_schedstat()
+        self._since_ns, self._waited_ns = time.monotonic_ns(), self._run_delay_ns()  #: when it was last weighed whether to spin
         self._busy_ns = 0  #: when the host was found busy last
         self._pause = 1  #: for how many times TURNS nobody spins when the host is busy
         self._paused = 0  #: and for how many it still does not
@@ -82,6 +82,8 @@ class HostMachine:
         except BaseException:
             self._epoll.close()
             os.close(self._doorbell)
+            if self._schedstat >= 0:
+                os.close(self._schedstat)
             raise
         self.listener = self.crew.zygote.listener
         self.template = self.crew.zygote.template
@@ -199,6 +201,8 @@ class HostMachine:
         self.crew.close()
         self._epoll.close()
         os.close(self._doorbell)
+        if self._schedstat >= 0:
+            os.close(self._schedstat)
 
     # ---- into user mode, the long way
 
@@ -304,7 +308,6 @@ class HostMachine:
         start_ns = time.monotonic_ns()
         self._look(timeout_s)
         slept_ns = time.monotonic_ns() - start_ns
-        self._slept_ns += slept_ns
         _arm(addresses, 0)
         if self._pending:
             return False
@@ -312,18 +315,18 @@ class HostMachine:
             if self._loops and slept_ns < SHORT_NS:
                 self._vain += 1
                 if self._vain > VAIN:
-                    self._stop_spinning()
+                    self._loops = self._vain = 0  # until it is weighed again
             return False
         rung, self._rung = self._rung, False
         return bool(rung or self.ready or timed_out or (deadline_ns is not None and time.monotonic_ns() >= deadline_ns))
 
     def _weigh_spinning(self) -> None:
-        """Stop spinning if the host gave our CPU to others for much of the time; spin again after a while."""
-        now_ns, used_ns = time.monotonic_ns(), time.thread_time_ns()
-        wall_ns = now_ns - self._since_ns
-        lost_ns = wall_ns - (used_ns - self._used_ns) - self._slept_ns
-        if self._loops and lost_ns > wall_ns * MAX_LOST:
-            self._stop_spinning()
+        """Stop spinning if others had our CPU for much of the time while we wanted it; spin again after a while."""
+        now_ns, waited_ns = time.monotonic_ns(), self._run_delay_ns()
+        if self._loops and waited_ns - self._waited_ns > (now_ns - self._since_ns) * MAX_LOST:
+            self._loops, self._busy_ns = 0, now_ns
+            self._paused = self._pause
+            self._pause = min(2 * self._pause, MAX_PAUSE)
         elif self._loops:
             if now_ns - self._busy_ns > CALM_NS:
                 self._pause = 1
@@ -331,14 +334,11 @@ class HostMachine:
             self._paused -= 1
         else:
             self._loops = self._all_loops
-        self._since_ns, self._used_ns, self._slept_ns = now_ns, used_ns, 0
+        self._since_ns, self._waited_ns = now_ns, waited_ns
 
-    def _stop_spinning(self) -> None:
-        """The host's CPUs are busy: neither side spins for some turns, each time for more of them."""
-        self._loops = self._vain = 0
-        self._busy_ns = time.monotonic_ns()
-        self._paused = self._pause
-        self._pause = min(2 * self._pause, MAX_PAUSE)
+    def _run_delay_ns(self) -> int:
+        """How long this thread has wanted a CPU and had none, so far: the second number of proc(5)'s schedstat."""
+        return int(os.pread(self._schedstat, 100, 0).split()[1]) if self._schedstat >= 0 else 0
 
     def _patience(self, deadline_ns: int | None) -> tuple[float | None, bool]:
         """How long to sleep, s, and whether the deadline has passed."""
@@ -411,6 +411,14 @@ class HostMachine:
         ctx.kind = DEAD
         ctx.reason = process.obituary()
         self._pending.append(ctx)
+
+
+def _open_schedstat() -> int:
+    """This thread's schedstat; -1 where the host kernel keeps none."""
+    try:
+        return os.open("/proc/thread-self/schedstat", os.O_RDONLY | os.O_CLOEXEC)
+    except OSError:
+        return -1
 
 
 def _loops_in(ns: int, address: int) -> int:

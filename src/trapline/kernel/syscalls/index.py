@@ -70,8 +70,9 @@ FAMILIES = {
         "restart_syscall"
     ),
     "socket": "socket socketpair bind listen connect accept accept4 getsockname getpeername shutdown",
-    "socket_io": "sendto sendmsg sendmmsg recvfrom recvmsg recvmmsg",
     "socket_options": "setsockopt getsockopt",
+    "socket_receive": "recvfrom recvmsg recvmmsg",
+    "socket_send": "sendto sendmsg sendmmsg",
     "splice": "splice tee vmsplice",
     "stat": "stat lstat fstat newfstatat statx access faccessat faccessat2 readlink readlinkat",
     "statfs": "statfs fstatfs ustat sync syncfs",

@@ -1,6 +1,6 @@
 """socket(2) and its kin: making, naming and connecting sockets. UNIX domain sockets are the only family.
 
-Data and options are in `socket_io` and `socket_options`.
+Data and options are in `socket_send`, `socket_receive` and `socket_options`.
 """
 
 from __future__ import annotations
@@ -34,6 +34,8 @@ Kind = Annotated[int, Arg(-32, "flags:socket_type")]
 Address = Annotated[int, Arg(64, "struct:sockaddr")]
 AddressOut = Annotated[int, Arg(64, "struct_out:sockaddr")]
 TwoFds = Annotated[int, Arg(64, "struct_out:fd_pair")]
+MsgFlags = Annotated[int, Arg(32, "flags:msg")]
+MAX_CONTROL = 20480  #: bytes of control messages: net.core.optmem_max
 
 
 def socket_of(task: Task, fd: int) -> UnixSocket:

@@ -62,8 +62,17 @@ class NoDirectory(ConfigError):
         self.errno = errno
 
 
+def _is_open(fd: int) -> bool:
+    try:
+        os.fstat(fd)
+    except OSError:
+        return False
+    return True
+
+
 class Kernel:
-    """One kernel. The arguments are those of `trapline run`; `stdio` are descriptors of yours, -1 for none."""
+    """One kernel. The arguments are those of `trapline run`; `stdio` are descriptors of yours, -1 (or a closed
+    one) for /dev/null."""
 
     def __init__(
         self,
@@ -87,11 +96,12 @@ class Kernel:
 
         self._observer: Observer | None = None
         self.timed_out = False  #: the last `run` was ended by its time-out
+        stdin, stdout, stderr = (fd if _is_open(fd) else -1 for fd in stdio)  # before anything of ours can get the number
         hardware = open_machine(machine, memory, cpus)
         config = Config(
             hardware, root=root, binds=[*_libraries(hardware.arch.name, root), *binds], rw=list(rw), pids=pids,
             current_directory=os.getcwd(), identity=identity or Identity(), hostname=os.fsencode(hostname), seed=seed,
-            aslr=aslr, stdio=stdio, log=log, vdso=_vdso, save_overlay=save_overlay,
+            aslr=aslr, stdio=(stdin, stdout, stderr), log=log, vdso=_vdso, save_overlay=save_overlay,
         )  # fmt: skip
         try:
             self.system: System = boot(config)  #: the kernel itself

@@ -34,9 +34,19 @@ def complain(text: str) -> None:
         os.write(2, f"trapline: {text}\n".encode(errors="surrogateescape"))
 
 
+def plug_streams() -> None:
+    """Put /dev/null where the caller closed a standard stream, so that nothing that we open is taken for it."""
+    fd = 0
+    while fd <= 2:
+        fd = os.open(os.devnull, os.O_RDWR)
+        os.set_inheritable(fd, fd <= 2)
+    os.close(fd)
+
+
 def main(words: Sequence[str] | None = None) -> int:
     """The exit status of the command `words` (default: those of this process)."""
     words = list(sys.argv[1:] if words is None else words)
+    plug_streams()
     command, rest = (words[0], words[1:]) if words else ("", [])
     try:
         if command == "run":

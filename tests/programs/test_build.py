@@ -83,7 +83,7 @@ def test_make_in_parallel(same: Same) -> None:
         'int main(void) { printf("%d\\n", a(1) + b(2) + c(3) + d(4) + e(5) + f(6)); return 0; }\n'
     )
     script = f"echo '#define K 7' >common.h; {parts}; cat >main.c; cat >Makefile <<'END'\n{MAKEFILE}END\n"
-    script += "make -s -j2 && ./prog; touch -d '1 hour' c.c; make -s -j2; make -q; echo $?; ./prog; make clean; ls"
+    script += "make -s -j2 && ./prog; touch -d '2 hours ago' *.[ch]; touch -d '1 hour ago' *.o prog; touch c.c; make -s -j2; make -q; echo $?; ./prog; make clean; ls"
     same(script, stdin=main, timeout_s=120)
 
 

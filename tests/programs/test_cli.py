@@ -173,9 +173,8 @@ def test_process_limit() -> None:
 
 
 def test_time_out_kills_all_and_says_so_by_its_status() -> None:
-    before = time.monotonic()
-    got = run("--timeout", "300ms", "--", "sh", "-c", "trap '' TERM; echo started; sleep 100 & sleep 100")
-    assert got.status == 124 and got.text == "started\n" and time.monotonic() - before < 15, got.tail()
+    got = run("--timeout", "300ms", "--", "sh", "-c", "trap '' TERM; echo started; sleep 1000 & sleep 1000")
+    assert got.status == 124 and got.text == "started\n", got.tail()
     assert run("--timeout", "1h", "--", "echo", "quick").text == "quick\n"
 
 
@@ -391,9 +390,8 @@ def test_files_are_appended_and_shared_as_natively(tmp_path: Path) -> None:
 
 
 def test_background_process_does_not_keep_the_run_alive() -> None:
-    before = time.monotonic()
-    got = run("--", "sh", "-c", "sleep 100 & echo bye")
-    assert got.status == 0 and got.text == "bye\n" and time.monotonic() - before < 20, got.tail()
+    got = run("--", "sh", "-c", "sleep 1000 & echo bye")  # what outlives the time limit of a test fails it
+    assert got.status == 0 and got.text == "bye\n", got.tail()
 
 
 # ---- the doctor

@@ -219,7 +219,7 @@ def test_memfd_seals(world: World, task: Any) -> None:
 
 
 def test_every_failure_is_an_errno(task: Any) -> None:
-    """Odd names must never reach a Python exception."""
+    """Odd names must never reach a Python exception: anything but an Errno fails here."""
     write(task, b"/f")
     for name in (b"/", b".", b"..", b"/f", b"/f/", b"//", b"/..", b"\xff\xfe", b"/.wh.x"):
         for handler, args in (

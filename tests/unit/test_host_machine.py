@@ -435,7 +435,7 @@ def test_two_contexts_of_one_space_run_at_once(machine: Any) -> None:
 def test_deadline_ring_and_watched_descriptors(machine: Any) -> None:
     start = time.monotonic_ns()
     assert machine.wait(start + 30_000_000) is None
-    assert 30_000_000 <= time.monotonic_ns() - start < 2_000_000_000
+    assert time.monotonic_ns() >= start + 30_000_000
     assert machine.wait(0) is None
     machine.ring()
     assert machine.wait(None) is None

@@ -178,5 +178,7 @@ def test_finisher(value: int, status: int) -> None:
 
 
 def test_finisher_ignores_what_it_does_not_know() -> None:
-    Finisher().write(0, 4, 0x1234)
-    Finisher().write(4, 4, 0x5555)
+    finisher = Finisher()
+    finisher.write(0, 4, 0x1234)
+    finisher.write(4, 4, 0x5555)
+    assert finisher.read(0, 4) == 0

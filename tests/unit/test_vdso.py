@@ -77,9 +77,9 @@ def test_an_empty_page_asks_the_kernel() -> None:
     native = NativeVdso(IMAGE.read_bytes())
     for clock_id in (CLOCK_REALTIME, CLOCK_MONOTONIC, CLOCK_BOOTTIME, CLOCK_MONOTONIC_RAW, 2):
         before = time.clock_gettime_ns(clock_id)
-        assert before <= native.clock(clock_id) <= before + 10**8
+        assert before <= native.clock(clock_id) <= time.clock_gettime_ns(clock_id)
     native.words[0] = 1 | 0xFFF << 32  # an update never ends: odd
-    assert abs(native.clock(1) - time.monotonic_ns()) < 10**8
+    assert time.monotonic_ns() <= native.clock(1) <= time.monotonic_ns()
 
 
 @needs_image

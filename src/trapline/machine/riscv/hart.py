@@ -36,7 +36,7 @@ class Hart(Triggers, Floats):
 
     __slots__ = (
         "_ticks", "attention", "budget", "bus", "bytes_", "code", "cpu", "fs", "granted", "hosted", "kept", "pmp", "stores",
-        "struct", "time", "tlb", "tlb_read", "tlb_write", "traps_taken", "views",
+        "struct", "time", "tlb", "tlb_read", "tlb_write", "traps_taken", "user", "views",
     )  # fmt: skip
 
     def __init__(
@@ -53,6 +53,7 @@ class Hart(Triggers, Floats):
         self.cpu = cpu = self.bytes_.cast("Q")
         self.xs = cpu[at.X : at.X + 32]
         self.fs = cpu[at.F : at.F + 32]
+        self.user = cpu[at.X : at.PC + 1]
         self.tlb_read = cpu[at.TLB_READ : at.TLB_READ + 2 * at.FAST_ENTRIES]
         self.tlb_write = cpu[at.TLB_WRITE : at.TLB_WRITE + 2 * at.FAST_ENTRIES]
         self.views, self.stores = _views(bus.ram.mem)

@@ -89,10 +89,14 @@ class RiscvMachine:
 
     def resume(self, context: Context) -> None:
         ctx: RiscvContext = context  # type: ignore[assignment]  # one check less on the hot path
-        hart = self._seat(ctx)
+        hart = ctx.hart
+        if hart is not None and hart is self._idle[-1]:
+            self._idle.pop()
+        else:
+            hart = self._seat(ctx)
         cpu, view, space = hart.cpu, ctx.view, ctx._space
-        hart.xs[1:] = view[1:32]
-        cpu[at.PC] = view[PC] & ~1
+        hart.user[:] = view
+        cpu[at.X], cpu[at.PC] = 0, view[PC] & ~1
         if cpu[at.SATP] != space.satp:
             if space.asid == SHARED_ASID:
                 hart.tlb.flush(asid=SHARED_ASID)
@@ -103,26 +107,30 @@ class RiscvMachine:
         self._running[hart] = ctx
 
     def wait(self, deadline_ns: int | None) -> RiscvContext | None:
+        turn, running, doorbell = self._turn, self._running, self._doorbell
         while True:
-            if self._turn:
-                hart = self._turn.pop()
-                ctx = self._running.get(hart)
+            while turn:
+                hart = turn.pop()
+                ctx = running.get(hart)
                 if ctx is None:
                     continue
-                if ctx in self._kicked:
+                if self._kicked and ctx in self._kicked:
                     self._kicked.discard(ctx)
                     ctx.kind = INTERRUPT
-                    return self._stop(hart, ctx)
-                if hart.run(self.quantum) == TRAPPED:
+                elif hart.run(self.quantum) == TRAPPED:
                     self._describe_trap(hart, ctx)
-                    return self._stop(hart, ctx)
-                self._patience = 0
-                continue
-            self._turn = list(self._running)
+                else:
+                    self._patience = 0
+                    continue
+                ctx.view[:] = hart.user
+                del running[hart]
+                self._idle.append(hart)
+                return ctx
+            turn += running
             self._patience -= 1
-            if self._patience < 0 or self._doorbell.rung or not self._turn:
+            if self._patience < 0 or doorbell.rung or not turn:
                 self._patience = PATIENCE
-                if self._doorbell.wait(deadline_ns, busy=bool(self._turn)):
+                if doorbell.wait(deadline_ns, busy=bool(turn)):
                     return None
 
     def kick(self, context: Context) -> None:
@@ -176,14 +184,6 @@ class RiscvMachine:
             ctx.save_fp()
         ctx.load_fp(hart)
         self._last[hart] = ctx
-
-    def _stop(self, hart: Hart, ctx: RiscvContext) -> RiscvContext:
-        """The context leaves its hart."""
-        ctx.view[:32] = hart.xs
-        ctx.view[PC] = hart.cpu[at.PC]
-        del self._running[hart]
-        self._idle.append(hart)
-        return ctx
 
     @staticmethod
     def _describe_trap(hart: Hart, ctx: RiscvContext) -> None:

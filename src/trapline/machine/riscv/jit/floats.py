@@ -11,6 +11,7 @@ from __future__ import annotations
 
 import struct
 
+from trapline.machine.riscv import status as st
 from trapline.machine.riscv.jit import state as at
 from trapline.machine.riscv.jit.emit import INTEGER_DECLARATIONS, Emitter
 from trapline.machine.riscv.jit.text import Operand, Value, text
@@ -21,6 +22,7 @@ CANONICAL = {32: 0x7FC0_0000, 64: 0x7FF8_0000_0000_0000}
 _TYPE = {32: "float", 64: "double"}
 _BOX = 0xFFFF_FFFF << 32
 RTZ, DYN = 1, 7
+_MODES = 0b10_01_11_00  #: SSE's rounding modes, two bits for each of frm's first four
 #: Declarations that every module needs.
 DECLARATIONS = INTEGER_DECLARATIONS + "\n".join(
     f"declare {t} @llvm.experimental.constrained.{op}.f{bits}({', '.join([t] * count)}, {'metadata, ' * rounded}metadata)"
@@ -40,6 +42,37 @@ declare double @llvm.experimental.constrained.sitofp.f64.i64(i64, metadata, meta
 declare i64 @llvm.x86.sse.cvtss2si64(<4 x float>)
 declare i64 @llvm.x86.sse2.cvtsd2si64(<2 x double>)
 """
+
+
+class _Unit(Emitter):
+    """Between the guest's floating-point state and the host's unit, when native code is entered and left."""
+
+    def begin(self) -> None:
+        """FP_READY, and the MXCSR to run with: all exceptions masked, no flag set, frm's rounding mode."""
+        code = self.code
+        frm, on = self._word(at.FRM), self._word(at.MSTATUS) & st.FS
+        ready = code.let(f"and i1 {code.let(f'icmp eq i64 {on.name}, {st.FS}')}, {code.let(f'icmp ult i64 {frm.name}, 4')}")
+        self._set_word(at.FP_READY, code.condition(ready))
+        mode = self.srl(_MODES, code.binary("shl", frm & 3, 1)) & 3
+        self._set_word(at.MXCSR, code.binary("shl", mode, 13) | 0x1F80)
+
+    def end(self) -> None:
+        """The flags that were raised (IE DE ZE OE UE PE) into fflags (NV DZ OF UF NX)."""
+        raised, flags = self._word(at.MXCSR), self._word(at.FFLAGS)
+        for source, target in ((0, 4), (2, 3), (3, 2), (4, 1), (5, 0)):
+            flags = flags | self.code.binary("shl", self.srl(raised, source) & 1, target)
+        self._set_word(at.FFLAGS, flags)
+
+
+def unit() -> str:
+    """The functions `load_unit` and `save_unit`."""
+    load, save = _Unit(), _Unit()
+    load.begin()
+    save.end()
+    for each in (load, save):
+        each.code.line("ret void")
+    header = "define internal void @{}(ptr %cpu) nounwind"
+    return load.code.function(header.format("load_unit")) + save.code.function(header.format("save_unit"))
 
 
 class FloatEmitter(Emitter):

@@ -14,7 +14,7 @@ from __future__ import annotations
 from trapline.machine.riscv.isa.declare import OPS, Op
 from trapline.machine.riscv.jit import state as at
 from trapline.machine.riscv.jit.decoder import decoder
-from trapline.machine.riscv.jit.floats import DECLARATIONS, FloatEmitter
+from trapline.machine.riscv.jit.floats import DECLARATIONS, FloatEmitter, unit
 from trapline.machine.riscv.jit.refill import refill
 from trapline.machine.riscv.jit.text import (
     ATTRIBUTES,
@@ -32,6 +32,7 @@ from trapline.machine.riscv.jit.text import (
     tail,
     text,
 )
+from trapline.machine.riscv.trap import ECALL_U
 
 _HOT = "@hot@"  #: stands for the number of jumps that make a place hot, until the module is put together
 
@@ -197,6 +198,25 @@ def _leave(name: str, reason: int, *, pc_given: bool = False) -> str:
     return code.function(f"{HANDLER} @{name}({PARAMETERS}) {ATTRIBUTES} noinline cold")
 
 
+def _ecall() -> str:
+    """A call from user mode leaves by itself, described; any other, and one with no budget left, as everything does."""
+    code = Code()
+    priv = code.let(f"load i64, ptr {code.let(f'getelementptr i8, ptr %cpu, i64 {at.PRIV}')}{OWN}")
+    user, other, call, spent = (code.label() for _ in range(4))
+    code.line(f"br i1 {code.let(f'icmp eq i64 {priv}, 0')}, label %{user}, label %{other}{LIKELY}")
+    code.place(other)
+    tail(code, "@leave_step")
+    code.place(user)
+    code.line(f"br i1 {code.let('icmp sgt i64 %budget, 0')}, label %{call}, label %{spent}{LIKELY}")
+    code.place(spent)
+    tail(code, "@leave_budget")
+    code.place(call)
+    for offset, value in ((at.TRAP_CAUSE, ECALL_U), (at.TRAP_VALUE, 0), (at.RESERVED, 0)):
+        code.line(f"store i64 {value}, ptr {code.let(f'getelementptr i8, ptr %cpu, i64 {offset}')}{OWN}")
+    tail(code, "@leave_call")
+    return code.function(f"{HANDLER} @leave_ecall({PARAMETERS}) {ATTRIBUTES} noinline cold")
+
+
 def _goto(name: str, *, jump: bool) -> str:
     """Execute from the virtual address in %ip on, whatever page it is in; jump: it was a jump that led there."""
     code = Code()
@@ -262,6 +282,7 @@ define void @run(ptr %cpu) nounwind strictfp {{
   %mxcsr = getelementptr i8, ptr %cpu, i64 {mxcsr}
   %host = alloca i32
   call void @llvm.x86.sse.stmxcsr(ptr %host)
+  call void @load_unit(ptr %cpu)
   call void @llvm.x86.sse.ldmxcsr(ptr %mxcsr)
   %pcp = getelementptr i8, ptr %cpu, i64 {pc}
   %pc = load i64, ptr %pcp
@@ -272,6 +293,7 @@ define void @run(ptr %cpu) nounwind strictfp {{
   call preserve_nonecc void @enter(ptr %cpu, i64 %pc, i64 %b, ptr %ram, i64 0)
   call void @llvm.x86.sse.stmxcsr(ptr %mxcsr)
   call void @llvm.x86.sse.ldmxcsr(ptr %host)
+  call void @save_unit(ptr %cpu)
   ret void
 }}
 define void @handlers(ptr %out) nounwind {{
@@ -292,10 +314,11 @@ def module(hot: int = at.HOT) -> str:
         f"  %p{i} = getelementptr ptr, ptr %out, i64 {i}\n  store ptr @{name}, ptr %p{i}"
         for i, name in enumerate(handler_names())
     )
-    parts = [DECLARATIONS, RUN.format(mxcsr=at.MXCSR, pc=at.PC, budget=at.BUDGET_LEFT, ram=at.RAM_HOST, table=table)]
+    run = RUN.format(mxcsr=at.MXCSR, pc=at.PC, budget=at.BUDGET_LEFT, ram=at.RAM_HOST, table=table)
+    parts = [DECLARATIONS, unit(), run]
     parts += [
         _leave("leave_step", at.STEP), _leave("leave_budget", at.BUDGET), _leave("leave_hot", at.HOT_SPOT),
-        _leave("leave_ecall", at.ECALL), _leave("leave_fetch", at.FETCH, pc_given=True),
+        _leave("leave_call", at.ECALL), _ecall(), _leave("leave_fetch", at.FETCH, pc_given=True),
         _goto("goto", jump=True), _goto("enter", jump=False), _page_end(), _undecoded(), decoder(),
         refill(write=False), refill(write=True),
     ]  # fmt: skip

@@ -25,7 +25,7 @@ DUMMY = layout.SINK - layout.X  #: not a register: where writes of x0 go, as an 
 
 HOT = 200  #: jumps to one place before a region is made of it
 
-# Why native code left (`REASON`).
+# Why native code left (`REASON`). ECALL: a call from user mode, with budget left for it, described as a trap is.
 BUDGET, STEP, FETCH, HOT_SPOT, ECALL = 0, 1, 2, 3, 4
 
 _NATIVE = layout.NATIVE
@@ -38,9 +38,11 @@ TLB_READ, TLB_WRITE, TLB_CODE = 8 * layout.TLB_READ, 8 * layout.TLB_WRITE, 8 * l
 REASON_WORD, MXCSR_WORD, FP_WORD, HANDLERS_WORD = _NATIVE, _NATIVE + 1, _NATIVE + 2, _NATIVE + 3
 MISSED_WORD, WALKER_WORD, WALKS_WORD = _NATIVE + 4, _NATIVE + 5, _NATIVE + 6
 REASON, MXCSR = 8 * REASON_WORD, 8 * MXCSR_WORD
-FP_READY = 8 * FP_WORD  #: not 0: floating point may run natively (mstatus.FS is dirty)
+FP_READY = 8 * FP_WORD  #: not 0: floating point may run natively (mstatus.FS is dirty, and the host has frm's rounding mode)
 HANDLERS = 8 * HANDLERS_WORD  #: address of the table of the interpreter's handlers
 MISSED = 8 * MISSED_WORD  #: the virtual address that an array had no entry for
 WALKER = 8 * WALKER_WORD  #: not 0: native code may walk the tables (user mode of a hosted hart, nothing protected or watched)
 WALKS = 8 * WALKS_WORD  #: entries that native walks have read
+FFLAGS, MSTATUS = 8 * layout.FFLAGS, 8 * layout.MSTATUS
+TRAP_CAUSE, TRAP_VALUE = 8 * layout.TRAP_CAUSE, 8 * layout.TRAP_VALUE
 SATP, PRIV, RAM_SIZE = 8 * layout.SATP, 8 * layout.PRIV, 8 * layout.RAM_SIZE

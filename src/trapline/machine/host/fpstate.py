@@ -6,12 +6,15 @@ Source: asm/sigcontext.h of Linux (`struct _fpx_sw_bytes`) and the AMD64 Archite
 
 from __future__ import annotations
 
+from struct import Struct
 from typing import Final
 
 FCW, MXCSR, MXCSR_MASK, SW_BYTES, HEADER = 0, 24, 28, 464, 512
 LEGACY_SIZE: Final = 512
 MAGIC1: Final = 0x46505853
 MXCSR_DEFAULT_MASK: Final = 0xFFBF
+_HEADER = Struct("<3Q")  #: XSTATE_BV, XCOMP_BV and the first reserved word
+_WORD = Struct("<I")
 
 
 def word(image: bytes | bytearray | memoryview, at: int, size: int = 4) -> int:
@@ -44,12 +47,14 @@ class FpLayout:
         """A loadable copy of an image that user code may have written, or None if the CPU would refuse it."""
         if len(image) < LEGACY_SIZE:
             return None
-        copy = bytearray(self.size)
-        copy[: min(len(image), self.size)] = image[: self.size]
+        copy = bytearray(image[: self.size])
+        if len(copy) < self.size:
+            copy += bytes(self.size - len(copy))
         if len(image) < HEADER + 64:
             copy[HEADER : HEADER + 64] = (3).to_bytes(64, "little")
-        header = word(copy, HEADER, 8), word(copy, HEADER + 8, 16)
-        if header[0] & ~self.features or header[1] or word(copy, MXCSR) & ~self.mxcsr_mask:
+        features, *rest = _HEADER.unpack_from(copy, HEADER)
+        (mxcsr,) = _WORD.unpack_from(copy, MXCSR)
+        if features & ~self.features or any(rest) or mxcsr & ~self.mxcsr_mask:
             return None
         return self.seal(copy)
 

@@ -89,7 +89,7 @@ static void together(void)
     CHECK_ERRNO("SETALL range", semctl(id, 0, SETALL, (union semun){.array = all}), ERANGE);
 }
 
-static bool sleeper(void)
+static bool blocked_in_semop(void)
 {
     return op(0, -2, 0) == 0;
 }
@@ -117,7 +117,7 @@ static void signalled_sleeper(void)
     CHECK_ERRNO("a signal ends it, SA_RESTART or not", op(0, -1, 0), EINTR);
 }
 
-/* A sleeper says nothing, as its parent goes on meanwhile: it exits with 0 if all was as expected. */
+/* A blocked_in_semop says nothing, as its parent goes on meanwhile: it exits with 0 if all was as expected. */
 static pid_t start(bool (*body)(void))
 {
     pid_t pid = fork();
@@ -136,7 +136,7 @@ static int end(pid_t pid)
 static void sleeping(void)
 {
     set(0, 0);
-    pid_t pid = start(sleeper);
+    pid_t pid = start(blocked_in_semop);
     until_waiting(GETNCNT, 1);
     CHECK_EQ("one waits", semctl(id, 0, GETNCNT), 1);
     CHECK_EQ("none for zero", semctl(id, 0, GETZCNT), 0);
@@ -151,7 +151,7 @@ static void sleeping(void)
     CHECK_EQ("waits for zero", semctl(id, 0, GETZCNT), 1);
     CHECK_EQ("down", op(0, -1, 0), 0);
     CHECK("zero", exited(end(pid), 0));
-    pid = start(sleeper);
+    pid = start(blocked_in_semop);
     until_waiting(GETNCNT, 1);
     set(0, 5);
     CHECK("SETVAL wakes", exited(end(pid), 0));
@@ -198,9 +198,9 @@ static void undoing(void)
     in_child(undo_below);
     CHECK_EQ("not below zero", value(0), 0);
     set(0, 2);
-    pid_t pid = start(sleeper);
+    pid_t pid = start(blocked_in_semop);
     CHECK("takes two", exited(end(pid), 0));
-    pid = start(sleeper);
+    pid = start(blocked_in_semop);
     until_waiting(GETNCNT, 1);
     set(1, 0);
     struct sembuf gives[] = {{0, 1, 0}};

@@ -117,7 +117,7 @@ static void signalled_sleeper(void)
     CHECK_ERRNO("a signal ends it, SA_RESTART or not", op(0, -1, 0), EINTR);
 }
 
-/* A blocked_in_semop says nothing, as its parent goes on meanwhile: it exits with 0 if all was as expected. */
+/* A child that sleeps says nothing, as its parent goes on meanwhile: it exits with 0 if all was as expected. */
 static pid_t start(bool (*body)(void))
 {
     pid_t pid = fork();

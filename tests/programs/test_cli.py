@@ -394,6 +394,15 @@ def test_background_process_does_not_keep_the_run_alive() -> None:
     assert got.status == 0 and got.text == "bye\n", got.tail()
 
 
+def test_a_32_bit_program_is_not_taken_for_a_script(tmp_path: Path) -> None:
+    head = b"\x7fELF\1\1\1" + bytes(9) + b"\2\0\3\0\1\0\0\0" + bytes(100)
+    (tmp_path / "old").write_bytes(head)
+    (tmp_path / "old").chmod(0o755)
+    tmp_path.chmod(0o755)
+    got = run("--bind", f"{tmp_path}:/data", "--", "/data/old")
+    assert got.status == 126 and b"/data/old: a program for i386 (32 bits), and this machine is x86_64" in got.stderr, got.tail()
+
+
 # ---- the doctor
 
 

@@ -55,11 +55,17 @@ def test_registers_that_this_machine_has_not_are_refused(flags: int) -> None:
         parsed("riscv64", elf.EM_RISCV, flags)
 
 
-def test_a_machine_nobody_has_or_32_bits_is_no_program() -> None:
-    for arch, machine, bits in (("riscv64", 183, 2), ("x86_64", 3, 1), ("riscv64", elf.EM_RISCV, 1)):
-        with pytest.raises(Errno) as caught:
-            parsed(arch, machine, bits=bits)
-        assert caught.value.number == ENOEXEC.number and not isinstance(caught.value, ForeignProgram)
+@pytest.mark.parametrize(
+    ("arch", "machine", "bits", "what"),
+    [
+        ("riscv64", 183, 2, "aarch64 (64 bits)"), ("x86_64", 3, 1, "i386 (32 bits)"), ("riscv64", elf.EM_RISCV, 1, "riscv (32 bits)"),
+        ("x86_64", 999, 2, "ELF machine 999 (64 bits)"),
+    ],
+)  # fmt: skip
+def test_a_machine_nobody_has_or_32_bits_is_named(arch: str, machine: int, bits: int, what: str) -> None:
+    with pytest.raises(ForeignProgram) as caught:
+        parsed(arch, machine, bits=bits)
+    assert caught.value.number == ENOEXEC.number and caught.value.arch is None and what in caught.value.why
 
 
 def test_user_space_ends_where_the_architecture_says() -> None:

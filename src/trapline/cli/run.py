@@ -177,7 +177,8 @@ def start(kernel: Kernel, args: list[str], env: dict[bytes, bytes], workdir: str
     except NoDirectory as error:
         return FAILED, f"--workdir {workdir}: {error}: `--bind` can show more of the host", error.errno
     except ForeignProgram as error:
-        return NOT_EXECUTABLE, f"{args[0]}: {error.why}: use --machine {MACHINE_OF[error.arch]}", error.number
+        hint = f"use --machine {MACHINE_OF[error.arch]}" if error.arch else "no machine here runs it"
+        return NOT_EXECUTABLE, f"{args[0]}: {error.why}: {hint}", error.number
     except NoInterpreter as error:
         hint = library_hint(kernel.system.machine.arch.name, error.interpreter) or "`--bind` can show more of the host"
         return NOT_FOUND, f"{args[0]}: {error.why}: {hint}", error.number

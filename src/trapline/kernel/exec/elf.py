@@ -22,12 +22,12 @@ _ARCHITECTURES = {abi.elf_machine: name for name, abi in ABIS.items()}
 
 
 class ForeignProgram(Errno):
-    """ENOEXEC: a program for another architecture, `arch`, that some machine of ours runs."""
+    """ENOEXEC: a program for another architecture: `arch`, if some machine of ours runs it, else None."""
 
     number, name, text = ENOEXEC.number, ENOEXEC.name, ENOEXEC.text
 
-    def __init__(self, arch: str, here: str) -> None:
-        self.why = f"a program for {arch}, and this machine is {here}"
+    def __init__(self, arch: str | None, here: str, what: str = "") -> None:
+        self.why = f"a program for {arch or what}, and this machine is {here}"
         super().__init__(self.why)
         self.arch = arch
 
@@ -65,7 +65,8 @@ def parse(file: File, machine: str, task_size: int) -> Image:
     ident, kind, arch, _, entry, phoff, _, e_flags, _, phentsize, phnum, _, _, _ = elf.EHDR.unpack(head)
     found = _ARCHITECTURES.get(arch) if ident[4] == elf.ELFCLASS64 and ident[5] == elf.ELFDATA2LSB else None
     if found is None:
-        raise ENOEXEC(f"not an ELF file for {machine}")
+        bits = 64 if ident[4] == elf.ELFCLASS64 else 32
+        raise ForeignProgram(None, machine, f"{elf.MACHINES.get(arch, f'ELF machine {arch}')} ({bits} bits)")
     if found != machine:
         raise ForeignProgram(found, machine)
     if arch == elf.EM_RISCV and (e_flags & riscv64.EF_RVE or e_flags & riscv64.EF_FLOAT_ABI == riscv64.EF_FLOAT_ABI_QUAD):

@@ -1,5 +1,5 @@
 # Bare metal: a stack, floating point on, the work, and the finisher.
-	.section .text.start
+	.section .text.start, "ax"
 	.globl _start
 _start:
 	csrr t0, mhartid

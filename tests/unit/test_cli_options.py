@@ -53,7 +53,7 @@ def test_repeated_options() -> None:
 @pytest.mark.parametrize(
     ("words", "says"),
     [
-        (["--roo", "x"], "did you mean --root"), (["--zzz"], "trapline help"), (["--root"], "needs a value"),
+        (["--roo", "x"], "did you mean --root"), (["--zzz"], "--help lists the options"), (["--root"], "needs a value"),
         (["--no-aslr=1"], "takes no value"), (["-x"], "unknown option -x"),
     ],
 )  # fmt: skip

@@ -92,7 +92,7 @@ def _guess(name: str, known: dict[str, Option]) -> str:
         likeness = 2 * len(wanted & pairs) / (len(wanted) + len(pairs) or 1)
         if likeness > score:
             best, score = each, likeness
-    return f": did you mean {best}?" if best else ": see `trapline help`"
+    return f": did you mean {best}?" if best else ": --help lists the options"
 
 
 def describe(options: Sequence[Option]) -> str:

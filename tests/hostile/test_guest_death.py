@@ -21,8 +21,12 @@ SCRIPT = "trap 'echo TERM; exit 9' TERM; trap 'echo INT; exit 8' INT; sleep 100 
 
 
 def children(pid: int) -> list[int]:
-    """All processes below `pid`."""
-    found: list[int] = []
+    """All processes below `pid`, the oldest first (numbers start anew at the host's limit)."""
+    return [each for _, each in sorted(_children(pid))]
+
+
+def _children(pid: int) -> list[tuple[int, int]]:
+    found: list[tuple[int, int]] = []
     for name in os.listdir("/proc"):
         if name.isdigit():
             try:
@@ -30,7 +34,7 @@ def children(pid: int) -> list[int]:
             except OSError:
                 continue
             if int(stat[1]) == pid and stat[0] != "Z":
-                found += [int(name), *children(int(name))]
+                found += [(int(stat[19]), int(name)), *_children(int(name))]
     return found
 
 
@@ -144,7 +148,7 @@ def test_stubs_killed_or_stopped_at_random(signo: int, seed: int) -> None:
     hits, end = 0, time.monotonic() + 30
     while process.poll() is None and time.monotonic() < end and hits < 25:
         time.sleep(rng.random() * 0.05)
-        victims = sorted(children(process.pid))[2:]  # the zygote and the shell, the first two, live
+        victims = children(process.pid)[2:]  # the zygote and the shell, the first two, live
         pids.update(victims)
         if victims:
             hits += 1

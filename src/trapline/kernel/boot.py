@@ -25,7 +25,7 @@ from trapline.kernel.entry.loop import TrapLoop
 from trapline.kernel.exec import image
 from trapline.kernel.fs.devfs import make_devfs, mount_dev
 from trapline.kernel.fs.devices import register_opener
-from trapline.kernel.fs.fdtable import FdTable
+from trapline.kernel.fs.fdtable import OPEN, FdTable
 from trapline.kernel.fs.fscontext import FsContext
 from trapline.kernel.fs.proc import mount_proc
 from trapline.kernel.fs.rootfs import Root, build_root
@@ -92,7 +92,7 @@ class System(Kernel):
         who = self.config.identity
         creds = Credentials.of_user(who.uid, who.gid, who.groups)
         console = self.console if stdio is None else Console(self, stdio, who.uid, who.gid)
-        files = FdTable()
+        files = FdTable(budget=OPEN.of(self))
         here = self.vfs.at_root(cwd or self.config.workdir or self.root.cwd)
         task = new_process(self, creds, files, FsContext(self.vfs.root, here))
         try:

@@ -1,31 +1,35 @@
 """FdTable: the file descriptors of a process, or of the processes that share them (CLONE_FILES).
 
-Invariants: every slot holds one reference to its file; no free descriptor is below `_lowest`.
+Invariants: every slot holds one reference to its file, and is counted in `budget`, which all tables of a kernel share; no
+free descriptor is below `_lowest`.
 """
 
 from __future__ import annotations
 
 from typing import TYPE_CHECKING
 
-from trapline.abi.errno import EBADF, EINVAL, EMFILE
+from trapline.abi.errno import EBADF, EINVAL, EMFILE, ENFILE, ENOMEM
 from trapline.abi.fcntl import O_PATH
+from trapline.kernel.sync.budget import Budget, Budgets
 
 if TYPE_CHECKING:
     from trapline.kernel.fs.file import File
 
 DEFAULT_LIMIT = 1024
+OPEN = Budgets(0.5, 16384)  #: descriptors in all tables of a kernel: /proc/sys/fs/file-max
 
 
 class FdTable:
     """`limit` is the soft RLIMIT_NOFILE; `users` counts the tasks that share the table."""
 
-    __slots__ = ("_cloexec", "_files", "_lowest", "limit", "users")
+    __slots__ = ("_cloexec", "_files", "_lowest", "budget", "limit", "users")
 
-    def __init__(self, limit: int = DEFAULT_LIMIT) -> None:
+    def __init__(self, limit: int = DEFAULT_LIMIT, budget: Budget | None = None) -> None:
         self._files: dict[int, File] = {}
         self._cloexec: set[int] = set()
         self._lowest = 0
         self.limit = limit
+        self.budget = budget if budget is not None else Budget(1 << 62)
         self.users = 1
 
     def get(self, fd: int) -> File:
@@ -43,13 +47,15 @@ class FdTable:
         return file
 
     def install(self, file: File, cloexec: bool = False, lowest: int = 0) -> int:
-        """Give `file` (whose reference the table takes over) the lowest free descriptor >= `lowest`; raises EMFILE."""
+        """Give `file` (whose reference the table takes over) the lowest free descriptor >= `lowest`. EMFILE, ENFILE."""
         files = self._files
         fd = first = lowest if lowest > self._lowest else self._lowest
         while fd in files:
             fd += 1
         if fd >= self.limit:
             raise EMFILE
+        if not self.budget.take():
+            raise ENFILE
         files[fd] = file
         if first == self._lowest:
             self._lowest = fd + 1
@@ -64,14 +70,21 @@ class FdTable:
             fd += 1
         if fd >= self.limit:
             raise EMFILE
+        if not self.budget.has():
+            raise ENFILE
         return fd
 
     def install_at(self, fd: int, file: File, cloexec: bool = False) -> None:
-        """Make `fd` refer to `file` (whose reference the table takes over); closes what was there. EBADF above the limit."""
+        """Make `fd` refer to `file` (whose reference the table takes over); closes what was there.
+
+        Raises EBADF above the limit, ENFILE.
+        """
         if not 0 <= fd < self.limit:
             raise EBADF
         if fd in self._files:
             self.close(fd)
+        if not self.budget.take():
+            raise ENFILE
         self._files[fd] = file
         if cloexec:
             self._cloexec.add(fd)
@@ -80,6 +93,7 @@ class FdTable:
         file = self._files.pop(fd, None)
         if file is None:
             raise EBADF
+        self.budget.give()
         self._cloexec.discard(fd)
         if fd < self._lowest:
             self._lowest = fd
@@ -91,9 +105,16 @@ class FdTable:
             locks.on_close(self, file)
         file.put()
 
+    def check_copy(self) -> None:
+        """Raises ENOMEM if there may not be as many descriptors more as `fork` makes."""
+        if not self.budget.has(len(self._files)):
+            raise ENOMEM("too many open files")
+
     def fork(self) -> FdTable:
-        """A copy, as fork(2) makes it."""
-        copy = FdTable(self.limit)
+        """A copy, as fork(2) makes it. Raises ENOMEM."""
+        self.check_copy()
+        self.budget.force(len(self._files))
+        copy = FdTable(self.limit, self.budget)
         copy._files = self._files.copy()
         copy._cloexec = self._cloexec.copy()
         copy._lowest = self._lowest
@@ -113,6 +134,7 @@ class FdTable:
             return
         files, self._files, self._lowest = self._files, {}, 0
         self._cloexec.clear()
+        self.budget.give(len(files))
         for file in files.values():
             self._dropped(file)
 

@@ -11,7 +11,7 @@ from __future__ import annotations
 from collections.abc import Callable, Coroutine
 from typing import TYPE_CHECKING, Any
 
-from trapline.abi.errno import EBADF, EFBIG, EINVAL, EISDIR, ENOTDIR, ENOTTY, ENXIO, EPERM, ESPIPE
+from trapline.abi.errno import EBADF, EFBIG, EINVAL, EISDIR, ENOMEM, ENOTDIR, ENOTTY, ENXIO, EPERM, ESPIPE
 from trapline.abi.fcntl import (
     F_SEAL_FUTURE_WRITE,
     F_SEAL_GROW,
@@ -41,6 +41,7 @@ from trapline.kernel.fs.notify import (
     event,
     file_event,
 )
+from trapline.kernel.sync.budget import Budgets
 from trapline.machine.paging.entry import PAGE_MASK, PAGE_SHIFT
 
 if TYPE_CHECKING:
@@ -49,6 +50,7 @@ if TYPE_CHECKING:
     from trapline.kernel.mm.page_cache import PageCache
     from trapline.kernel.sync.park import WaitQueue
 
+LISTED = Budgets(4, 1 << 19)  #: entries that the open directories of a kernel hold
 ALWAYS_READY = 0x145  #: POLLIN | POLLOUT | POLLRDNORM | POLLWRNORM
 MAX_FILE_SIZE = (1 << 63) - 1
 
@@ -152,7 +154,7 @@ class PathFile(File):
 
 
 class DirectoryFile(File):
-    """An open directory. Its entries are read once, and again after a seek to the start."""
+    """An open directory. Its entries are read once, and again after a seek to the start; all of a kernel's are in a budget."""
 
     __slots__ = ("_entries",)
 
@@ -162,8 +164,16 @@ class DirectoryFile(File):
 
     def iterate(self) -> list[Entry]:
         if self._entries is None:
-            self._entries = self._dots() + self.inode.entries()
+            entries = self._dots() + self.inode.entries()
+            if not LISTED.of(self.inode.sb.vfs).take(len(entries)):
+                raise ENOMEM("open directories hold too many entries")
+            self._entries = entries
         return self._entries
+
+    def _forget(self) -> None:
+        if self._entries is not None:
+            LISTED.of(self.inode.sb.vfs).give(len(self._entries))
+            self._entries = None
 
     def _dots(self) -> list[Entry]:
         inode = self.inode
@@ -190,7 +200,7 @@ class DirectoryFile(File):
         if offset < 0:
             raise EINVAL
         if offset == 0:
-            self._entries = None
+            self._forget()
         self.pos = offset
         return offset
 
@@ -198,6 +208,7 @@ class DirectoryFile(File):
         self.inode.fsync()
 
     def release(self) -> None:
+        self._forget()
         file_event(self, IN_CLOSE_NOWRITE)
 
 

@@ -103,6 +103,8 @@ class MemDir(MemInode):
         assert isinstance(inode, MemInode)
         self.changing()
         inode.changing()
+        self.sb.charge_inode()
+        inode.linked += 1
         inode.nlink += 1
         inode.ctime_ns = self.sb.now()
         self.put_entry(name, inode)
@@ -112,8 +114,7 @@ class MemDir(MemInode):
         self.changing()
         inode.changing()
         self.take_entry(name)
-        inode.nlink -= 1
-        inode.ctime_ns = self.sb.now()
+        inode.unlinked()
 
     def rmdir(self, name: bytes, inode: Inode) -> None:
         assert isinstance(inode, MemDir)
@@ -159,8 +160,7 @@ class MemDir(MemInode):
             to.count_subdir(-1)
             replaced.nlink = 0
         else:
-            replaced.nlink -= 1
-            replaced.ctime_ns = self.sb.now()
+            replaced.unlinked()
 
     def _exchange(self, name: bytes, inode: MemInode, to: MemDir, to_name: bytes, other: MemInode) -> None:
         self.put_entry(name, other)

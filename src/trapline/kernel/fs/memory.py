@@ -41,6 +41,7 @@ if TYPE_CHECKING:
 
 MAX_RESERVED = 4096  #: pages that one fallocate(2) fills; the kernel does nothing else meanwhile
 MAX_XATTR_BYTES = 16 << 20  #: names and values, per file system
+XATTR_OVERHEAD = 128  #: what one costs besides
 
 
 class MemorySuperBlock(SuperBlock):
@@ -78,18 +79,27 @@ class MemorySuperBlock(SuperBlock):
 class MemInode(Inode):
     """What they have in common: extended attributes, and being counted."""
 
-    __slots__ = ("xattrs",)
+    __slots__ = ("linked", "xattrs")
 
     sb: MemorySuperBlock
 
     def __init__(self, sb: MemorySuperBlock, mode: int, uid: int, gid: int, *, ino: int = 0, rdev: int = 0) -> None:
         super().__init__(sb, mode, uid, gid, ino=ino, rdev=rdev)
+        self.linked = 0  #: names that link(2) made: each counts as an inode, as on Linux, for it takes as much memory
         self.xattrs: dict[bytes, bytes] | None = None
 
+    def unlinked(self) -> None:
+        """One name less."""
+        self.nlink -= 1
+        self.ctime_ns = self.sb.now()
+        if self.linked:
+            self.linked -= 1
+            self.sb.used_inodes -= 1
+
     def evict(self) -> None:
-        self.sb.used_inodes -= 1
+        self.sb.used_inodes -= 1 + self.linked
         if self.xattrs:
-            self.sb.xattr_bytes -= sum(len(name) + len(value) for name, value in self.xattrs.items())
+            self.sb.xattr_bytes -= sum(XATTR_OVERHEAD + len(name) + len(value) for name, value in self.xattrs.items())
 
     def changing(self) -> None:
         """Called before the inode changes."""
@@ -114,7 +124,7 @@ class MemInode(Inode):
             raise EEXIST
         if old is None and flags & XATTR_REPLACE:
             raise ENODATA
-        grows = len(value) - (len(old) if old is not None else -len(name))
+        grows = len(value) - (len(old) if old is not None else -len(name) - XATTR_OVERHEAD)
         if self.sb.xattr_bytes + grows > MAX_XATTR_BYTES:
             raise ENOSPC
         self.changing()
@@ -129,7 +139,7 @@ class MemInode(Inode):
         self.changing()
         assert self.xattrs is not None
         del self.xattrs[name]
-        self.sb.xattr_bytes -= len(name) + len(value)
+        self.sb.xattr_bytes -= XATTR_OVERHEAD + len(name) + len(value)
         self.ctime_ns = self.sb.now()
 
     def listxattr(self) -> list[bytes]:

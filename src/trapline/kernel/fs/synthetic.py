@@ -8,12 +8,13 @@ from __future__ import annotations
 from collections.abc import Callable, Mapping
 from typing import TYPE_CHECKING, Any
 
-from trapline.abi.errno import EINVAL, ENOENT
+from trapline.abi.errno import EINVAL, ENOENT, ENOMEM
 from trapline.abi.fcntl import SEEK_CUR, SEEK_END, SEEK_SET
 from trapline.abi.stat import S_IFDIR, S_IFLNK, S_IFMT, S_IFREG
 from trapline.kernel.fs.devices import open_special
 from trapline.kernel.fs.file import DirectoryFile, File
 from trapline.kernel.fs.inode import Entry, Inode
+from trapline.kernel.sync.budget import Budgets
 
 if TYPE_CHECKING:
     from collections.abc import Coroutine
@@ -21,6 +22,7 @@ if TYPE_CHECKING:
     from trapline.kernel.fs.mount import Path
     from trapline.kernel.fs.superblock import SuperBlock
 
+TEXTS = Budgets(256, 16 << 20)  #: bytes that the open generated files of a kernel hold
 Child = Inode | Callable[[], Inode]  #: a callable is asked once, when the name is first looked up; it may raise ENOENT
 
 
@@ -108,7 +110,7 @@ class SynthFile(Inode):
 
 
 class SynthOpenFile(File):
-    """An open SynthFile: the text is a snapshot, made when reading starts at 0."""
+    """An open SynthFile: the text is a snapshot, made when reading starts at 0; all of a kernel's are in a budget."""
 
     __slots__ = ("_text",)
 
@@ -120,8 +122,20 @@ class SynthOpenFile(File):
         if self._text is None or offset == 0:
             inode = self.inode
             assert isinstance(inode, SynthFile)
-            self._text = inode.generate()
+            self._forget()
+            text = inode.generate()
+            if not TEXTS.of(inode.sb.vfs).take(len(text)):
+                raise ENOMEM("open files hold too much text")
+            self._text = text
         return self._text
+
+    def _forget(self) -> None:
+        if self._text is not None:
+            TEXTS.of(self.inode.sb.vfs).give(len(self._text))
+            self._text = None
+
+    def release(self) -> None:
+        self._forget()
 
     def try_read(self, count: int) -> bytes:
         data = self._content(self.pos)[self.pos : self.pos + count]
@@ -137,7 +151,7 @@ class SynthOpenFile(File):
         if inode.write is None:
             raise EINVAL
         inode.write(bytes(data))
-        self._text = None
+        self._forget()
         self.pos += len(data)
         return len(data)
 

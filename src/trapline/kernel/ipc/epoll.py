@@ -14,7 +14,7 @@ from __future__ import annotations
 from collections import deque
 from typing import TYPE_CHECKING, Any
 
-from trapline.abi.errno import EEXIST, EINVAL, ELOOP, ENOENT, EPERM
+from trapline.abi.errno import EEXIST, EINVAL, ELOOP, ENOENT, ENOSPC, EPERM
 from trapline.abi.poll import (
     EPOLL_MAX_NESTS,
     EPOLL_PRIVATE,
@@ -27,6 +27,7 @@ from trapline.abi.poll import (
     POLLHUP,
 )
 from trapline.kernel.ipc.anon import AnonFile
+from trapline.kernel.sync.budget import Budgets
 from trapline.kernel.sync.park import Listener, WaitQueue
 
 if TYPE_CHECKING:
@@ -35,6 +36,7 @@ if TYPE_CHECKING:
     from trapline.kernel.fs.file import File
 
 ALWAYS = POLLERR | POLLHUP
+WATCHES = Budgets(1, 65536)  #: interests of a kernel: /proc/sys/fs/epoll/max_user_watches
 
 
 class Interest:
@@ -96,7 +98,7 @@ def watchers_of(file: File) -> Watchers:
 class Epoll(AnonFile):
     """One epoll instance."""
 
-    __slots__ = ("interests", "parents", "queue", "ready")
+    __slots__ = ("interests", "parents", "queue", "ready", "watches")
 
     kind = b"[eventpoll]"
 
@@ -106,11 +108,12 @@ class Epoll(AnonFile):
         self.ready: deque[Interest] = deque()
         self.parents: dict[Epoll, int] = {}  #: epolls that watch this one, and how often
         self.queue = WaitQueue()
+        self.watches = WATCHES.of(kernel)
 
     # ---- the interest list
 
     def add(self, file: File, fd: int, events: int, data: int) -> None:
-        """EPOLL_CTL_ADD. EPERM for files that are always ready, EEXIST, ELOOP."""
+        """EPOLL_CTL_ADD. EPERM for files that are always ready, EEXIST, ELOOP, ENOSPC."""
         if not file.poll_queues():
             raise EPERM
         if file is self:
@@ -122,6 +125,8 @@ class Epoll(AnonFile):
         key = (file, fd)
         if key in self.interests:
             raise EEXIST
+        if not self.watches.take():
+            raise ENOSPC("max_user_watches")
         interest = self.interests[key] = Interest(self, file, fd, events | ALWAYS, data)
         if isinstance(file, Epoll):
             file.parents[self] = file.parents.get(self, 0) + 1
@@ -150,6 +155,7 @@ class Epoll(AnonFile):
         file = interest.file
         assert file is not None
         del self.interests[file, interest.fd]
+        self.watches.give()
         if isinstance(file, Epoll):
             file.parents[self] -= 1
             if not file.parents[self]:

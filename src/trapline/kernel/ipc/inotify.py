@@ -32,6 +32,7 @@ from trapline.abi.poll import POLL_IN
 from trapline.abi.stat import S_IFDIR, S_IFMT
 from trapline.kernel.fs.notify import INSTANCES
 from trapline.kernel.ipc.anon import AnonFile
+from trapline.kernel.sync.budget import Budgets
 from trapline.kernel.sync.park import WaitQueue
 
 if TYPE_CHECKING:
@@ -40,6 +41,9 @@ if TYPE_CHECKING:
 MAX_QUEUED = 16384
 MAX_WATCHES = 8192  #: per instance
 MAX_INSTANCES = 128  #: per kernel
+WATCHES = Budgets(0.25, 65536)  #: of a kernel: /proc/sys/fs/inotify/max_user_watches
+QUEUED = Budgets(64, 8 << 20)  #: bytes of events that wait in a kernel; beyond, queues overflow
+OVERHEAD = 64  #: what an event costs besides its bytes
 SELF = IN_DELETE_SELF | IN_UNMOUNT
 
 _instances: WeakKeyDictionary[Any, list[int]] = WeakKeyDictionary()
@@ -86,7 +90,7 @@ class InodeWatches:
 class Inotify(AnonFile):
     """One inotify instance."""
 
-    __slots__ = ("_next_wd", "_size", "events", "queue", "watches")
+    __slots__ = ("_next_wd", "_size", "budget", "events", "queue", "queued", "watches")
 
     kind = b"inotify"
 
@@ -102,6 +106,7 @@ class Inotify(AnonFile):
         self.queue = WaitQueue()
         self._next_wd = 1
         self._size = 0
+        self.budget, self.queued = WATCHES.of(kernel), QUEUED.of(kernel)
 
     def watch(self, inode: Inode, mask: int) -> int:
         """inotify_add_watch(2): the watch descriptor; an inode watched already keeps its own. EEXIST, ENOSPC."""
@@ -115,7 +120,7 @@ class Inotify(AnonFile):
                     raise EEXIST
                 each.mask = each.mask | mask if mask & IN_MASK_ADD else mask
                 return each.wd
-        if len(self.watches) >= MAX_WATCHES:
+        if len(self.watches) >= MAX_WATCHES or not self.budget.take():
             self._unhook(inode)
             raise ENOSPC("max_user_watches")
         watch = Watch(self, inode, self._next_wd, mask)
@@ -138,6 +143,7 @@ class Inotify(AnonFile):
 
     def _detach(self, watch: Watch) -> None:
         del self.watches[watch.wd]
+        self.budget.give()
         watch.inode.watches.watches.remove(watch)
         self._unhook(watch.inode)
 
@@ -153,12 +159,13 @@ class Inotify(AnonFile):
         events = self.events
         if events and events[-1] == event:
             return
-        if len(events) >= MAX_QUEUED:
+        if len(events) >= MAX_QUEUED or not self.queued.has(len(event)):
             event = INOTIFY_EVENT.pack(-1, IN_Q_OVERFLOW, 0, 0)
-            if events[-1] == event:
+            if events and events[-1] == event:
                 return
         events.append(event)
         self._size += len(event)
+        self.queued.force(len(event) + OVERHEAD)
         self.queue.wake_all(POLL_IN)
 
     def try_read(self, count: int) -> bytes | None:
@@ -171,6 +178,7 @@ class Inotify(AnonFile):
             event = events.popleft()
             left -= len(event)
             self._size -= len(event)
+            self.queued.give(len(event) + OVERHEAD)
             parts.append(event)
         if not parts:
             raise EINVAL("the buffer is too small for the next event")
@@ -191,6 +199,7 @@ class Inotify(AnonFile):
     def release(self) -> None:
         for watch in list(self.watches.values()):
             self._detach(watch)
+        self.queued.give(self._size + len(self.events) * OVERHEAD)
         self.events.clear()
         _instances[self.kernel][0] -= 1
         INSTANCES[0] -= 1

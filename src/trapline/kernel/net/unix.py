@@ -21,6 +21,7 @@ from trapline.abi.errno import (
     EINVAL,
     EISCONN,
     EMSGSIZE,
+    ENOBUFS,
     ENOTCONN,
     ENOTSUP,
     ENOTTY,
@@ -44,11 +45,14 @@ from trapline.abi.stat import S_IFSOCK
 from trapline.kernel.fs.inode import AnonInode
 from trapline.kernel.fs.special import SpecialFile
 from trapline.kernel.net.message import NOBODY, Cargo, Message, Ucred, joined, ucred_of
+from trapline.kernel.sync.budget import Budgets
 from trapline.kernel.sync.park import WaitQueue
 
 DEFAULT_BUFFER = 212_992  #: net.core.wmem_default
 MAX_BUFFER = 2 * 212_992
 MAX_DATAGRAMS = 10  #: net.unix.max_dgram_qlen
+LEAST_BUFFER = 4608  #: what a socket may have under way whatever others have
+UNDER_WAY = Budgets(512, 16 << 20)  #: bytes in all inboxes of a kernel; beyond, buffers shrink to LEAST_BUFFER
 CHUNK = 32768  #: a stream is cut into messages of at most this size
 
 UNCONNECTED, CONNECTED, LISTENING = 0, 1, 2
@@ -69,7 +73,7 @@ class UnixSocket(SpecialFile):
     __slots__ = (
         "address", "backlog", "closed", "creds", "error", "inbox", "kernel", "kind", "options", "pass_creds", "peer",
         "peer_address", "peer_creds", "pending", "queue", "rcvbuf", "receive_timeout_ns", "send_timeout_ns", "sent", "shut",
-        "sndbuf", "state", "unbind", "waiting_for",
+        "sndbuf", "state", "unbind", "under_way", "waiting_for",
     )  # fmt: skip
 
     by_task = True
@@ -94,6 +98,7 @@ class UnixSocket(SpecialFile):
         self.error = 0
         self.closed = False
         self.sent = 0
+        self.under_way = UNDER_WAY.of(kernel)
         self.sndbuf = self.rcvbuf = DEFAULT_BUFFER
         self.pass_creds = False
         self.receive_timeout_ns: int | None = None
@@ -247,8 +252,8 @@ class UnixSocket(SpecialFile):
         if peer.shut & RECEIVE_SHUT:
             raise EPIPE
         done = 0
-        while done < len(data) and self.sent < self.sndbuf:
-            part = bytes(data[done : done + min(CHUNK, max(1, self.sndbuf - self.sent))])
+        while done < len(data) and (room := self.buffer - self.sent) > 0:
+            part = bytes(data[done : done + min(CHUNK, room)])
             peer.inbox.append(self._charged(Message(part, self, creds, cargo)))
             cargo = None
             done += len(part)
@@ -277,8 +282,10 @@ class UnixSocket(SpecialFile):
             raise EPERM  # it is connected to somebody else
         if len(data) > self.sndbuf - 32:
             raise EMSGSIZE
-        if self.sent >= self.sndbuf:
+        if self.sent >= self.buffer:
             return None
+        if len(data) > LEAST_BUFFER and self.under_way.used > 2 * self.under_way.limit:
+            raise ENOBUFS("--memory limits what sockets hold")
         if self.kind == SOCK_DGRAM and len(target.inbox) > MAX_DATAGRAMS and target.peer is not self:
             target.waiting_for[self] = None
             return None
@@ -286,8 +293,14 @@ class UnixSocket(SpecialFile):
         target.queue.wake_all(POLL_IN)
         return len(data)
 
+    @property
+    def buffer(self) -> int:
+        """How much it may have under way now."""
+        return self.sndbuf if self.under_way.has() else min(self.sndbuf, LEAST_BUFFER)
+
     def _charged(self, message: Message) -> Message:
         self.sent += message.charge
+        self.under_way.force(message.charge)
         return message
 
     def _check_error(self) -> None:
@@ -322,6 +335,7 @@ class UnixSocket(SpecialFile):
         sender = message.sender
         if sender is not None:
             sender.sent -= message.charge
+            self.under_way.give(message.charge)
             queue = sender.queue
             if (queue.waiters or queue.listeners) and not sender.closed:
                 queue.wake_all(POLL_OUT)
@@ -400,7 +414,7 @@ class UnixSocket(SpecialFile):
             events |= POLL_IN
         if self.kind != SOCK_DGRAM and self.state == UNCONNECTED:
             events |= POLLHUP
-        if self.state != LISTENING and self.sent * 4 <= self.sndbuf and not self._peer_is_full():
+        if self.state != LISTENING and self.sent * 4 <= self.buffer and not self._peer_is_full():
             events |= POLL_OUT
         return events
 

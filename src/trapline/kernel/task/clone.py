@@ -67,6 +67,8 @@ def clone_task(task: Task, args: CloneArgs) -> Task:
     kernel, flags = task.kernel, args.flags
     if over_nproc(task, 1):
         raise EAGAIN("RLIMIT_NPROC")
+    if not flags & c.CLONE_FILES:
+        task.files.check_copy()
     tid = kernel.alloc_tid(args.wanted_tid)
     mm = task.mm.get() if flags & c.CLONE_VM else task.mm.fork()
     if flags & c.CLONE_THREAD:

@@ -21,8 +21,10 @@ from trapline.abi.ipc import (
     SEMOPM,
 )
 from trapline.kernel import uts
+from trapline.kernel.fs.fdtable import OPEN
 from trapline.kernel.fs.proc.base import ProcSuperBlock
 from trapline.kernel.fs.synthetic import SynthDir, SynthFile
+from trapline.kernel.ipc import epoll, inotify
 
 if TYPE_CHECKING:
     from trapline.kernel.fs.inode import Inode
@@ -113,8 +115,8 @@ def _threads_max(kernel: Any) -> bytes:
 
 
 def _file_nr(kernel: Any) -> bytes:
-    tables = {id(each.files): each.files for each in kernel.tasks.values() if each.files is not None}
-    return b"%d\t0\t9223372036854775807" % sum(len(each) for each in tables.values())
+    budget = OPEN.of(kernel)
+    return b"%d\t0\t%d" % (budget.used, budget.limit)
 
 
 TREE: Tree = {
@@ -186,12 +188,13 @@ TREE: Tree = {
         "aio-max-nr": _ipc("aio_max", AIO_MAX_MAX),
         "aio-nr": Value(lambda kernel: b"%d" % kernel.ipc.aio_events),
         "dentry-state": fixed("0\t0\t45\t0\t0\t0"),
-        "epoll": {"max_user_watches": fixed(5_000_000)},
-        "file-max": fixed(9_223_372_036_854_775_807),
+        "epoll": {"max_user_watches": Value(lambda kernel: b"%d" % epoll.WATCHES.of(kernel).limit)},
+        "file-max": Value(lambda kernel: b"%d" % OPEN.of(kernel).limit),
         "file-nr": Value(_file_nr),
         "inode-nr": fixed("0\t0"),
         "inotify": {
-            "max_queued_events": fixed(16384), "max_user_instances": fixed(128), "max_user_watches": fixed(65536),
+            "max_queued_events": fixed(16384), "max_user_instances": fixed(128),
+            "max_user_watches": Value(lambda kernel: b"%d" % inotify.WATCHES.of(kernel).limit),
         },
         "lease-break-time": fixed(45),
         "mount-max": fixed(4096),

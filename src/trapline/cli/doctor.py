@@ -42,7 +42,7 @@ def main(words: list[str]) -> int:
 def riscv() -> Check:
     """How the RISC-V machine would execute instructions. It needs nothing, so whatever the host lacks, it can be used."""
     lacking = available.why_not()
-    slow = f"RISC-V code would be interpreted in Python, some hundred times slower: {lacking}"
+    slow = f"RISC-V code would be interpreted in Python, about a thousand times slower: {lacking}"
     return Check("llvmlite", not lacking, False, slow if lacking else "RISC-V code is translated to native code")
 
 

@@ -24,7 +24,8 @@ from trapline.machine.riscv.jit.shape import Shape, discover
 if TYPE_CHECKING:
     from trapline.machine.riscv.jit.native import NativeHart
 
-MAX_REGIONS = 4096
+MAX_REGIONS = 4096  #: ever compiled: their code stays in memory, even that of regions that could not be installed
+MAX_WAITING = 512  #: to be compiled; what becomes hot while so many wait stays with the interpreter
 _CODE = slice(layout.TLB_CODE, layout.TLB_CODE + 2 * layout.FAST_ENTRIES)
 
 
@@ -57,6 +58,7 @@ class Tiers:
         by_name = dict(zip(names, self._handlers, strict=True))
         self.arena = Arena(by_name["undecoded"], by_name["page_end"])
         self.compiled = 0  #: regions installed
+        self.loaded = 0  #: regions compiled, installed or not
         self._warm = max(1, hot // 4)  # jumps that make a place worth an entry of a region that holds it
         self._background = background
         self._waiting: list[Spot] = []
@@ -78,7 +80,7 @@ class Tiers:
 
     def heat(self, hart: NativeHart, pc: int) -> None:
         """A hot place: make a region of it."""
-        if self.compiled >= MAX_REGIONS:
+        if self.loaded >= MAX_REGIONS or len(self._waiting) >= MAX_WAITING:
             return
         slot = layout.TLB_CODE + (pc >> 12) % layout.FAST_ENTRIES * 2
         page = self.arena.at(hart.cpu[slot + 1]) if hart.cpu[slot] == pc & -4096 else None
@@ -115,7 +117,7 @@ class Tiers:
             return spot
 
     def _compile(self, spot: Spot) -> None:
-        if spot.page.generation != spot.generation or spot.record in spot.page.entries:
+        if spot.page.generation != spot.generation or spot.record in spot.page.entries or self.loaded >= MAX_REGIONS:
             return  # forgotten, or served with another
         pages = _Pages(self.arena, spot)
         shape = discover(spot.pc, pages.look, pages.known)
@@ -123,6 +125,7 @@ class Tiers:
             return
         places = self._entries(spot, shape, pages)
         text = region.module(shape, {va: pages.found[va].base for va in shape.pages}, list(places))
+        self.loaded += 1
         (address,) = self._compiler.load(self._compiler.region(text), "region")
         if self.arena.install(list(places.values()), address, [(pages.found[va], pages.generations[va]) for va in shape.pages]):
             self.compiled += 1

@@ -62,6 +62,14 @@ class NoDirectory(ConfigError):
         self.errno = errno
 
 
+def _here() -> str:
+    """The current directory; one that is gone cannot be shown, and a guest starts in /."""
+    try:
+        return os.getcwd()
+    except FileNotFoundError:
+        return "/"
+
+
 def _is_open(fd: int) -> bool:
     try:
         os.fstat(fd)
@@ -100,7 +108,7 @@ class Kernel:
         hardware = open_machine(machine, memory, cpus)
         config = Config(
             hardware, root=root, binds=[*_libraries(hardware.arch.name, root), *binds], rw=list(rw), pids=pids,
-            current_directory=os.getcwd(), identity=identity or Identity(), hostname=os.fsencode(hostname), seed=seed,
+            current_directory=_here(), identity=identity or Identity(), hostname=os.fsencode(hostname), seed=seed,
             aslr=aslr, stdio=(stdin, stdout, stderr), log=log, vdso=_vdso, save_overlay=save_overlay,
         )  # fmt: skip
         try:

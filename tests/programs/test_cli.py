@@ -5,6 +5,7 @@ from __future__ import annotations
 import io
 import json
 import os
+import shlex
 import signal
 import subprocess
 import tarfile
@@ -401,6 +402,12 @@ def test_a_32_bit_program_is_not_taken_for_a_script(tmp_path: Path) -> None:
     tmp_path.chmod(0o755)
     got = run("--bind", f"{tmp_path}:/data", "--", "/data/old")
     assert got.status == 126 and b"/data/old: a program for i386 (32 bits), and this machine is x86_64" in got.stderr, got.tail()
+
+
+def test_a_current_directory_that_is_gone_starts_in_the_root(tmp_path: Path) -> None:
+    words = shlex.join(support.trapline_command(["pwd"]))
+    got = support.native(["sh", "-c", f"cd {tmp_path} && rmdir {tmp_path} && {words}"], env=support.host_environment())
+    assert got.status == 0 and got.text == "/\n" and got.stderr == b"", got.tail()
 
 
 # ---- the doctor

@@ -69,3 +69,17 @@ def test_extending_page_lights_a_led() -> None:
         "for value in (3, 2): board.bus.write(0x1000_2000, 4, value); print(board.bus.read(0x1000_2000, 4))"
     )
     assert run(before + block + after) == "1\n0\n"
+
+
+@pytest.mark.skipif(bool(support.have("riscv64-linux-gnu-gcc")), reason="not installed: riscv64-linux-gnu-gcc")
+def test_riscv_page_boots_a_board(tmp_path: Path) -> None:
+    text = Path(support.ROOT, "docs/riscv.md").read_text()
+    source, commands = re.findall(r"```c\n(.*?)```\n\n((?:    [^\n]*\n)+)", text, re.DOTALL)[0]
+    (tmp_path / "hello.c").write_text(source)
+    compiler, boot = (line.split() for line in commands.splitlines())
+    assert boot == ["trapline", "boot", "image.elf"]
+    built = support.native(compiler, cwd=tmp_path)
+    assert built.status == 0, built.tail()
+    words = [support.python_for(os.getuid()), "-m", *boot]
+    got = support.native(words, cwd=tmp_path, env=support.host_environment())
+    assert got.status == 0 and got.text == "hello from the board\n", got.tail()

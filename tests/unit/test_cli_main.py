@@ -25,14 +25,14 @@ class Check(NamedTuple):
     detail: str
 
 
-def test_version_and_help(capsys: pytest.CaptureFixture[str]) -> None:
+def test_version_and_help(capfd: pytest.CaptureFixture[str]) -> None:
     assert main(["--version"]) == 0
-    assert capsys.readouterr().out == f"trapline {__version__}\n"
+    assert capfd.readouterr().out == f"trapline {__version__}\n"
     assert main(["help"]) == 0
-    assert "trapline run" in capsys.readouterr().out
+    assert "trapline run" in capfd.readouterr().out
     for words in (["help", "run"], ["run", "--help"]):
         assert main(words) == 0
-        text = capsys.readouterr().out
+        text = capfd.readouterr().out
         assert all(option.name in text for option in run.OPTIONS)
     assert main(["doctor", "--help"]) == 0
 
@@ -57,10 +57,26 @@ def test_our_own_failures_are_125_and_say_what_to_do(words: list[str], says: str
     assert err.startswith(("trapline: ", "usage: "))
 
 
+@pytest.mark.parametrize("words", [["help"], ["run", "--help"], ["boot", "--help"], ["doctor", "--json"], ["--version"]], ids=" ".join)
+def test_standard_output_that_is_full_or_closed_or_left_is_no_traceback(words: list[str]) -> None:
+    command = [sys.executable, "-m", "trapline", *words]
+    for redirection, status, says in ((">/dev/full", 125, "trapline: standard output: No space left on device\n"), (">&-", 0, "")):
+        done = subprocess.run(
+            ["sh", "-c", f'"$@" {redirection}', "sh", *command], env=os.environ | {"PYTHONPATH": "src"},
+            stderr=subprocess.PIPE, text=True, check=False,
+        )  # fmt: skip
+        assert (done.returncode, done.stderr) == (status, says)
+    r, w = os.pipe()
+    os.close(r)
+    done = subprocess.run(command, env=os.environ | {"PYTHONPATH": "src"}, stdout=w, stderr=subprocess.PIPE, text=True, check=False)
+    os.close(w)
+    assert (done.returncode, done.stderr) == (0, "")
+
+
 @pytest.mark.parametrize("words", [["help"], ["help", "run"], ["help", "doctor"]], ids=" ".join)
-def test_help_fits_a_terminal(words: list[str], capsys: pytest.CaptureFixture[str]) -> None:
+def test_help_fits_a_terminal(words: list[str], capfd: pytest.CaptureFixture[str]) -> None:
     assert main(words) == 0
-    assert [line for line in capsys.readouterr().out.splitlines() if len(line) > 80] == []
+    assert [line for line in capfd.readouterr().out.splitlines() if len(line) > 80] == []
 
 
 def test_machine_that_does_not_exist_is_named(capfd: pytest.CaptureFixture[str]) -> None:

@@ -8,13 +8,13 @@ from __future__ import annotations
 
 import os
 import select
-import sys
 import termios
 import time
 import tty
 from typing import TYPE_CHECKING
 
 from trapline.cli import values
+from trapline.cli.main import complain, say
 from trapline.cli.options import Option, UsageError, describe, parse
 
 if TYPE_CHECKING:
@@ -52,8 +52,7 @@ def main(words: list[str]) -> int:
     """Run the command line `words`; the exit status."""
     parsed = parse(words, OPTIONS)
     if parsed.flag("--help"):
-        sys.stdout.write(HELP)
-        return 0
+        return say(HELP)
     if len(parsed.rest) != 1:
         raise UsageError("boot takes one file: write `trapline boot FILE`")
     from trapline.machine.riscv.board import BadImage, Board
@@ -82,10 +81,13 @@ def main(words: list[str]) -> int:
         return INTERRUPTED
     except BrokenPipeError:
         return 128 + 13
+    except OSError as error:
+        complain(f"standard input or output: {error.strerror}")
+        return FAILED
     finally:
         board.close()
         if parsed.flag("--stats"):
-            sys.stderr.write(_stats(board, time.perf_counter() - start))
+            complain(_stats(board, time.perf_counter() - start))
 
 
 def _native(tier: str) -> bool:
@@ -115,7 +117,7 @@ def _stats(board: Board, seconds: float) -> str:
     traps = sum(hart.traps_taken for hart in board.harts.each)
     regions = f", {board.tiers.compiled} regions of hot code" if board.tiers is not None else ""
     rate = retired / seconds / 1e6 if seconds else 0.0
-    return f"trapline: {retired} instructions in {seconds:.2f} s ({rate:.1f} MIPS), {traps} traps{regions}\n"
+    return f"{retired} instructions in {seconds:.2f} s ({rate:.1f} MIPS), {traps} traps{regions}"
 
 
 class _Session:
@@ -161,7 +163,7 @@ class _Session:
                 return TIMED_OUT
             idle = ended == IDLE
             if idle and self._stdin < 0 and not self._input:
-                sys.stderr.write("trapline: every hart waits for an interrupt, and none can come: the machine has stopped\n")
+                complain("every hart waits for an interrupt, and none can come: the machine has stopped")
                 return FAILED
             self._look(wait=idle and not self._input)
             if self._quit:

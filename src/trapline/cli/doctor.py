@@ -5,6 +5,7 @@ from __future__ import annotations
 import sys
 import textwrap
 
+from trapline.cli.main import say
 from trapline.cli.options import Option, UsageError, describe, parse
 from trapline.machine.host.checks import Check, checks
 from trapline.machine.riscv.jit import available
@@ -31,12 +32,11 @@ def main(words: list[str]) -> int:
     if parsed.rest:
         raise UsageError(f"doctor takes no argument: leave out {parsed.rest[0]}")
     if parsed.flag("--help"):
-        sys.stdout.write(HELP)
-        return 0
+        return say(HELP)
     found = [*checks(), riscv()]
     missing = [each for each in found if each.required and not each.ok]
-    sys.stdout.write(as_json(found) if parsed.flag("--json") else as_text(found))
-    return 1 if missing else 0
+    failed = say(as_json(found) if parsed.flag("--json") else as_text(found))
+    return failed or int(bool(missing))
 
 
 def riscv() -> Check:

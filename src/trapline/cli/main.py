@@ -28,6 +28,20 @@ Python.
 """
 
 
+def say(text: str) -> int:
+    """Print on stdout; the exit status: a reader that is gone is no failure, a full disk is."""
+    data = memoryview(text.encode())
+    try:
+        while data:
+            data = data[os.write(1, data) :]
+    except BrokenPipeError:
+        return 0
+    except OSError as error:
+        complain(f"standard output: {error.strerror}")
+        return FAILED
+    return 0
+
+
 def complain(text: str) -> None:
     """One line on stderr, if anybody listens. Not through `sys.stderr`, which would try again at the end of the process."""
     with suppress(OSError):
@@ -75,15 +89,14 @@ def _small(command: str, rest: list[str]) -> int:
     if command in ("--version", "version"):
         from trapline import __version__
 
-        sys.stdout.write(f"trapline {__version__}\n")
-    elif command in ("help", "--help", "-h"):
-        sys.stdout.write(_help(rest[0] if rest else ""))
-    elif not command:
-        sys.stderr.write(USAGE)
-        return FAILED
-    else:
+        return say(f"trapline {__version__}\n")
+    if command in ("help", "--help", "-h"):
+        return say(_help(rest[0] if rest else ""))
+    if command:
         raise UsageError(f"unknown command {command}: to run a program, write `trapline run {command}`")
-    return 0
+    with suppress(OSError):
+        os.write(2, USAGE.encode())
+    return FAILED
 
 
 def _help(topic: str) -> str:

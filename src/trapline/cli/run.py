@@ -13,7 +13,7 @@ from typing import TYPE_CHECKING, Any
 
 from trapline.cli import values
 from trapline.cli.environment import environment
-from trapline.cli.main import FAILED, complain
+from trapline.cli.main import FAILED, complain, say
 from trapline.cli.options import Option, Parsed, UsageError, describe, parse
 
 if TYPE_CHECKING:
@@ -67,8 +67,7 @@ def main(words: list[str]) -> int:
     """Run the command line `words`; the exit status. May not return: see `leave`."""
     parsed = parse(words, OPTIONS)
     if parsed.flag("--help"):
-        sys.stdout.write(HELP)
-        return 0
+        return say(HELP)
     if not parsed.rest:
         raise UsageError("no program: write `trapline run PROGRAM`")
     report = _Report(parsed)

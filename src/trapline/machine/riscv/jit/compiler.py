@@ -48,7 +48,7 @@ class Compiler:
         return _cached(key) or _keep(key, self._object(make(hot), 2, passes=False))
 
     def region(self, text: str) -> bytes:
-        """The object of a region: a few cheap passes over its SSA form, then code generation."""
+        """The object of a region: SSA form, fewer blocks, code generation. (Combining instructions made it slower.)"""
         return self._object(text, 1, passes=True)
 
     def _object(self, text: str, level: int, *, passes: bool) -> bytes:
@@ -58,7 +58,6 @@ class Compiler:
             builder = llvm.create_pass_builder(machine, llvm.create_pipeline_tuning_options(speed_level=1))
             manager = llvm.create_new_function_pass_manager()
             manager.add_sroa_pass()
-            manager.add_instruction_combine_pass()
             manager.add_simplify_cfg_pass()
             for function in module.functions:
                 if not function.is_declaration:

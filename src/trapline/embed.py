@@ -29,6 +29,7 @@ if TYPE_CHECKING:
     from trapline.scope.listener import Listener
     from trapline.scope.observe import Observer
 
+Environment = Mapping[str, str] | Mapping[bytes, bytes]
 SIGKILL = 9
 
 
@@ -102,6 +103,7 @@ class Kernel:
     ) -> None:
         from trapline.kernel.boot import boot
 
+        self._closed = False
         self._observer: Observer | None = None
         self.timed_out = False  #: the last `run` was ended by its time-out
         stdin, stdout, stderr = (fd if _is_open(fd) else -1 for fd in stdio)  # before anything of ours can get the number
@@ -119,6 +121,7 @@ class Kernel:
 
     def close(self) -> None:
         """Kill what still runs and give everything back. Idempotent."""
+        self._closed = True
         self.system.close()
 
     def __enter__(self) -> Kernel:
@@ -130,16 +133,19 @@ class Kernel:
     # ---- programs
 
     def spawn(
-        self, args: Sequence[str | bytes], *, env: Mapping[bytes, bytes] | None = None, cwd: str | bytes = b""
+        self, args: str | Sequence[str | bytes], *, env: Environment | None = None, cwd: str | bytes = b""
     ) -> ThreadGroup:
-        """Make a process of `args`, the program being searched in PATH.
+        """Make a process of `args`, the program being searched in PATH; a string is the program alone.
 
         Raises an errno class (ENOENT, EACCES, ...) for the program, NoDirectory for `cwd`.
         """
-        argv = [os.fsencode(each) for each in args]
+        if self._closed:
+            raise ValueError("the kernel is closed")
+        argv = [os.fsencode(each) for each in ([args] if isinstance(args, str) else args)]
         if not argv:
             raise ValueError("no program: args is empty")
-        environment = dict(self.system.config.environment if env is None else env)
+        given = self.system.config.environment if env is None else env
+        environment = {os.fsencode(name): os.fsencode(value) for name, value in given.items()}
         if cwd:
             self._check_directory(os.fsencode(cwd))
         group = self.system.spawn(argv, environment, os.fsencode(cwd))
@@ -157,9 +163,9 @@ class Kernel:
 
     def run(
         self,
-        args: Sequence[str | bytes],
+        args: str | Sequence[str | bytes],
         *,
-        env: Mapping[bytes, bytes] | None = None,
+        env: Environment | None = None,
         cwd: str | bytes = b"",
         timeout: float | None = None,
     ) -> int:
@@ -242,7 +248,10 @@ class Kernel:
 
     def group(self, pid: int) -> ThreadGroup:
         """The process `pid`. Raises KeyError."""
-        return self.system.groups[pid]
+        found = self.system.groups.get(pid)
+        if found is None:
+            raise KeyError(f"no process has the number {pid}")
+        return found
 
     def read_memory(self, pid: int, address: int, count: int) -> bytes:
         """Bytes of a process's memory. Raises EFAULT."""

@@ -385,6 +385,21 @@ def test_time_out_kills_everything(output: Any) -> None:
     assert output[1]() == "alive\n"
 
 
+def test_words_and_environment_are_text_or_bytes(output: Any) -> None:
+    with trapline.Kernel(stdio=(-1, output[0], -1)) as kernel:
+        assert kernel.run([b"sh", "-c", "echo $A $B"], env={"A": "one", "PATH": "/bin"}) == 0
+        assert kernel.run(b"printenv A".split(), env={b"A": b"two", b"PATH": b"/bin"}) == 0
+        assert kernel.run("true") == 0
+    assert output[1]() == "one\ntwo\n"
+
+
+def test_use_after_close_and_of_no_process_is_told(output: Any) -> None:
+    with trapline.Kernel() as kernel, pytest.raises(KeyError, match="no process has the number 999"):
+        kernel.read_memory(999, 0, 1)
+    with pytest.raises(ValueError, match="the kernel is closed"):
+        kernel.run(["true"])
+
+
 def test_kernel_in_a_thread_and_identity(output: Any) -> None:
     def work() -> None:
         with trapline.Kernel(stdio=(-1, output[0], -1), identity=Identity(12, 34, (34, 56), b"u", b"/")) as kernel:

@@ -11,7 +11,7 @@ from trapline.machine.riscv.isa.declare import OPS, Field, Op
 from trapline.machine.riscv.jit import state as at
 from trapline.machine.riscv.jit.text import OWN, Code, Value
 
-_OFFSETS = {"imm": 8, "rd": 12, "rs1": 13, "rs2": 14}
+_OFFSETS = {"imm": 8, "csr": 8, "rd": 12, "rs1": 13, "rs2": 14}  # what has both imm and csr is never executed natively
 
 
 def writes_x(op: Op) -> bool:
@@ -84,7 +84,7 @@ def _candidate(code: Code, op: Op) -> None:
             value = _operand(code, fields[name])
             if name == "rd" and writes_x(op):
                 value = code.value(f"select i1 {code.let(f'icmp eq i64 {value.name}, 0')}, i64 {at.DUMMY}, i64 {value.name}")
-            _put(code, offset, value, 32 if name == "imm" else 8)
+            _put(code, offset, value, 32 if offset == 8 else 8)
     if "rs3" in fields or "rm" in fields:
         third = _operand(code, fields["rs3"]) if "rs3" in fields else Value(code, "0")
         mode = _operand(code, fields["rm"]) if "rm" in fields else Value(code, "0")

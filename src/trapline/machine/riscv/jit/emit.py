@@ -79,8 +79,11 @@ class Emitter:
     def unsupported(self, *_: object, **__: object) -> Value:
         raise Unsupported
 
-    csr = ecall = ebreak = mret = sret = wfi = wait_reservation = unsupported
+    ecall = ebreak = mret = sret = wfi = wait_reservation = unsupported
     fence_i = sfence_vma = sinval = sfence_order = cbo = unsupported
+
+    def csr(self, number: Operand, how: str, value: Operand, *, read: bool, write: bool) -> Value:
+        raise Unsupported
 
     # ---- integers
 

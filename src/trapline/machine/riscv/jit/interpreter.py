@@ -6,11 +6,13 @@ An instruction's operands come from its record, its meaning from its definition.
 
 Invariants:
 - every handler takes one instruction off the budget before anything else, and leaves if there is none left;
-- what the tier does not do itself (system instructions, misses, odd floating point) leaves with STEP, nothing changed.
+- what the tier does not do itself (most system instructions, misses, odd floating point) leaves with STEP, nothing changed.
 """
 
 from __future__ import annotations
 
+from trapline.machine.riscv import layout
+from trapline.machine.riscv import status as st
 from trapline.machine.riscv.isa.declare import OPS, Op
 from trapline.machine.riscv.jit import state as at
 from trapline.machine.riscv.jit.decoder import decoder
@@ -81,8 +83,8 @@ class Interpreted(FloatEmitter):
         """An operand, from the record."""
         code = self.code
         offset, kind, how = {
-            "imm": (8, "i32", "sext"), "rd": (12, "i8", "zext"), "rs1": (13, "i8", "zext"), "rs2": (14, "i8", "zext"),
-            "rs3": (15, "i8", "zext"), "rm": (15, "i8", "zext"),
+            "imm": (8, "i32", "sext"), "csr": (8, "i32", "zext"), "rd": (12, "i8", "zext"), "rs1": (13, "i8", "zext"),
+            "rs2": (14, "i8", "zext"), "rs3": (15, "i8", "zext"), "rm": (15, "i8", "zext"),
         }[name]  # fmt: skip
         pointer = code.pointer(code.binary("add", Value(code, "%ip"), offset))
         value = code.value(f"{how} {kind} {code.let(f'load {kind}, ptr {pointer}{OWN}')} to i64")
@@ -120,6 +122,48 @@ class Interpreted(FloatEmitter):
     def miss(self, address: Operand, *, write: bool) -> None:
         self.code.line(f"store i64 {text(address)}, ptr {self.cpu(at.MISSED)}{OWN}")
         tail(self.code, "@refill_write" if write else "@refill_read")
+
+    def csr(self, number: Operand, how: str, value: Operand, *, read: bool, write: bool) -> Value:
+        """What trap handlers use all the time: scratch, epc, cause and tval, and reading status. Any other is a step."""
+        if any(each.name == "imm" for each in self.op.fields):
+            raise Unsupported
+        code = self.code
+        needed = self.srl(number, 8) & 3
+        self.step_if(code.let(f"icmp ult i64 {self._word(at.PRIV).name}, {needed.name}"))
+        machine = code.let(f"icmp ne i64 {code.binary('and', number, 0x200).name}, 0")
+        word, status, done = code.label(), code.label(), code.label()
+        plain = code.let(f"icmp eq i64 {code.binary('and', number, 0xDFC).name}, {0x140}")
+        code.line(f"br i1 {plain}, label %{word}, label %{status}{LIKELY}")
+        code.place(status)
+        reads = "false"
+        if how == "s":  # to set no bits
+            known = code.let(f"icmp eq i64 {code.binary('and', number, 0xDFF).name}, {0x100}")
+            reads = code.let(f"and i1 {known}, {code.let(f'icmp eq i64 {text(value)}, 0')}")
+        self.step_if(code.let(f"xor i1 {reads}, true"))
+        status_read = self._read_status(machine)
+        code.line(f"br label %{status}.end")
+        code.place(f"{status}.end")
+        code.line(f"br label %{done}")
+        code.place(word)
+        base = code.value(f"select i1 {machine}, i64 {8 * layout.MSCRATCH}, i64 {8 * layout.SSCRATCH}")
+        offset = base + code.binary("shl", code.binary("and", number, 3), 3)
+        pointer = code.let(f"getelementptr i8, ptr %cpu, i64 {offset.name}")
+        old = code.value(f"load i64, ptr {pointer}{OWN}")
+        new = value if how == "w" else old | value if how == "s" else old & ~value
+        epc = code.let(f"icmp eq i64 {code.binary('and', number, 3).name}, 1")
+        mask = code.value(f"select i1 {epc}, i64 -2, i64 -1")
+        code.line(f"store i64 {code.binary('and', new, mask).name}, ptr {pointer}{OWN}")
+        code.line(f"br label %{done}")
+        code.place(done)
+        return code.value(f"phi i64 [ {status_read.name}, %{status}.end ], [ {old.name}, %{word} ]")
+
+    def _read_status(self, machine: str) -> Value:
+        """mstatus (the i1 `machine` set) or sstatus."""
+        code = self.code
+        stored = self._word(at.MSTATUS)
+        dirty = code.let(f"icmp eq i64 {(stored & st.FS).name}, {st.FS}")
+        whole = code.value(f"select i1 {dirty}, i64 {(stored | st.SD).name}, i64 {stored.name}")
+        return code.value(f"select i1 {machine}, i64 {whole.name}, i64 {(whole & st.SSTATUS).name}")
 
     def finish(self) -> None:
         """What comes after the instruction."""
@@ -174,7 +218,7 @@ def _arrive(code: Code, ip: Value, budget: str, delta: str) -> None:
 def handler(op: Op) -> str:
     """The function of one op."""
     name = f"@op_{OPS.index(op)}"
-    if not op.system:
+    if not op.system or op.extension == "Zicsr":
         m = Interpreted(op)
         try:
             op.body(m, Fields(m, op))  # type: ignore[arg-type]  # its operands are values

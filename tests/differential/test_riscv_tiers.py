@@ -13,6 +13,7 @@ import pytest
 
 from trapline.machine.ram import Ram
 from trapline.machine.riscv import layout as at
+from trapline.machine.riscv import pmp
 from trapline.machine.riscv import status as st
 from trapline.machine.riscv.bus import Bus
 from trapline.machine.riscv.code import Code
@@ -20,7 +21,7 @@ from trapline.machine.riscv.hart import TRAPPED, Hart
 from trapline.machine.riscv.isa.declare import OPS, Op
 from trapline.machine.riscv.isa.decode import encode, length
 from trapline.machine.riscv.jit.native import NativeHart
-from trapline.machine.riscv.trap import ECALL_M
+from trapline.machine.riscv.trap import BREAKPOINT, ECALL_M, ILLEGAL
 
 try:
     from trapline.machine.riscv.jit.tiers import Tiers
@@ -188,3 +189,76 @@ def test_changed_code_is_decoded_anew(harts: tuple[Hart, dict[str, NativeHart]])
             prepare(hart, text, 1)
             assert hart.run(1000) == TRAPPED
             assert hart.cpu[at.X + 5] == value
+
+
+def assemble(*words: int) -> bytes:
+    return b"".join(word.to_bytes(4, "little") for word in words)
+
+
+def test_one_region_serves_both_loops(harts: tuple[Hart, dict[str, NativeHart]]) -> None:
+    """An outer loop was compiled again, inner loop and all, when it became hot too."""
+    hart = harts[1]["regions"]
+    text = assemble(
+        encode("addi", rd=6, rs1=0, imm=2),
+        encode("addi", rd=6, rs1=6, imm=-1),
+        encode("bne", rs1=6, rs2=0, imm=-4),
+        encode("addi", rd=COUNTER, rs1=COUNTER, imm=-1),
+        encode("bne", rs1=COUNTER, rs2=0, imm=-16),
+        encode("ecall"),
+    )
+    prepare(hart, text, 1)
+    before = hart.tiers.compiled
+    assert hart.run(1000) == TRAPPED and hart.cpu[at.X + COUNTER] == 0
+    assert hart.tiers.compiled == before + 1
+    assert hart.tiers.page(CODE).entries == {0, 2}
+
+
+def test_a_place_becomes_hot_again_when_code_elsewhere_has_changed(harts: tuple[Hart, dict[str, NativeHart]]) -> None:
+    """A loop whose region was dropped, because a function that it calls had changed, stayed in the interpreter."""
+    hart = harts[1]["regions"]
+    loop = (
+        encode("jal", rd=0, imm=4),
+        encode("jal", rd=1, imm=0x1000 - 4),
+        encode("addi", rd=COUNTER, rs1=COUNTER, imm=-1),
+        encode("bne", rs1=COUNTER, rs2=0, imm=-8),
+        encode("ecall"),
+    )
+    for value in (3, 4):
+        function = assemble(encode("addi", rd=5, rs1=0, imm=value), encode("jalr", rd=0, rs1=1))
+        prepare(hart, assemble(*loop).ljust(0x1000, b"\0") + function, 1)
+        before = hart.tiers.compiled
+        assert hart.run(1000) == TRAPPED and hart.cpu[at.X + 5] == value
+        assert hart.tiers.compiled == before + 1
+        assert 2 in hart.tiers.page(CODE).entries
+
+
+TRAP_REGISTERS = {priv: [priv << 8 | n for n in (0x40, 0x41, 0x42, 0x43)] for priv in (st.S, st.M)}
+
+
+@pytest.mark.parametrize("priv", (st.U, st.S, st.M))
+def test_trap_registers(harts: tuple[Hart, dict[str, NativeHart]], priv: int, monkeypatch: pytest.MonkeyPatch) -> None:
+    """Those of the mode and of lower ones are native; those of a higher one are illegal."""
+    reference, native = harts
+    rng = random.Random(priv)
+    numbers = [number for mode, some in TRAP_REGISTERS.items() if mode <= max(priv, st.S) for number in some]
+    words = [
+        encode(rng.choice(("csrrw", "csrrs", "csrrc")), rd=rng.choice((0, 5, 6)), rs1=rng.choice((0, 5, 6, 7)), csr=rng.choice(numbers))
+        for _ in range(100)
+    ]
+    words += [encode("csrrs", rd=10 + mode, csr=mode << 8) for mode in (st.S, st.M) if mode <= max(priv, st.S)]
+    steps: list[int] = []
+    plain = NativeHart._step
+    monkeypatch.setattr(NativeHart, "_step", lambda hart, left: steps.append(left) or plain(hart, left))
+    for hart in native.values():
+        for each in (reference, hart):
+            prepare(each, assemble(*words, encode("ebreak")), 7)
+            each.cpu[at.PMPCFG], each.cpu[at.PMPADDR] = pmp.NAPOT | pmp.R | pmp.W | pmp.X, pmp.ADDRESS_MASK
+            each.pmp.update()
+            each.enter(priv)
+        steps.clear()
+        assert reference.run(1000) == hart.run(1000) == TRAPPED
+        assert snapshot(reference) == snapshot(hart)
+        assert reference.cpu[at.TRAP_CAUSE] == hart.cpu[at.TRAP_CAUSE] == (ILLEGAL if priv == st.U else BREAKPOINT)
+        for n in (at.MSCRATCH, at.MEPC, at.MCAUSE, at.MTVAL, at.SSCRATCH, at.SEPC, at.SCAUSE, at.STVAL):
+            assert reference.cpu[n] == hart.cpu[n]
+        assert len(steps) == 1

@@ -106,13 +106,12 @@ class FdTable:
         file.put()
 
     def check_copy(self) -> None:
-        """Raises ENOMEM if there may not be as many descriptors more as `fork` makes."""
+        """Raises ENOMEM if there may not be as many descriptors more as `fork` makes, which does not ask."""
         if not self.budget.has(len(self._files)):
             raise ENOMEM("too many open files")
 
     def fork(self) -> FdTable:
-        """A copy, as fork(2) makes it. Raises ENOMEM."""
-        self.check_copy()
+        """A copy, as fork(2) makes it."""
         self.budget.force(len(self._files))
         copy = FdTable(self.limit, self.budget)
         copy._files = self._files.copy()

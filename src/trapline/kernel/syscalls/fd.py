@@ -80,6 +80,7 @@ def sys_close_range(task: Task, first: UInt, last: UInt, flags: CloseRangeFlags)
     if flags & ~(CLOSE_RANGE_UNSHARE | CLOSE_RANGE_CLOEXEC) or first > last:
         raise EINVAL
     if flags & CLOSE_RANGE_UNSHARE and task.files.users > 1:
+        task.files.check_copy()
         shared, task.files = task.files, task.files.fork()
         shared.put()
     files = task.files

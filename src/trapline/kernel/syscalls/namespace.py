@@ -32,6 +32,8 @@ def sys_unshare(task: Task, flags: CloneFlags) -> int:
     if flags & c.NAMESPACES:
         task.kernel.log_once("namespaces", "unshare: namespaces are not implemented: EPERM")
         raise EPERM("namespaces")
+    if flags & c.CLONE_FILES and task.files.users > 1:
+        task.files.check_copy()
     if flags & c.CLONE_FS and task.fs.users > 1:
         old_fs, task.fs = task.fs, task.fs.fork()
         old_fs.put()

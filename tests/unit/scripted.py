@@ -86,6 +86,9 @@ class ScriptedSpace:
     def hint(self, start: int, end: int) -> None:
         pass
 
+    def secure(self) -> None:
+        pass
+
     def close(self) -> None:
         self.tlb.clear()
 

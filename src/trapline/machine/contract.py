@@ -97,6 +97,10 @@ class Context:
         raise NotImplementedError
 
 
+class NoRoom(Exception):
+    """The machine cannot run one more address space now; the text says why."""
+
+
 class Space(Protocol):
     """One address space as the machine sees it: a root table and what is cached of it."""
 
@@ -114,6 +118,12 @@ class Space(Protocol):
 
     def hint(self, start: int, end: int) -> None:
         """The kernel expects [start, end) to be used soon: a machine may load its entries early."""
+
+    def secure(self) -> None:
+        """Have what it takes to run in this space, while the caller can still refuse. Raises NoRoom.
+
+        A machine that has no cause to doubt may put it off to the first `resume`; what fails there comes back as DEAD.
+        """
 
     def close(self) -> None:
         """The space is gone; none of its contexts is running. What it had cached may be in use until `settle` returns."""

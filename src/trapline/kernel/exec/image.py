@@ -8,6 +8,7 @@ space, a new context and clean signal handlers take the old ones' place.
 from __future__ import annotations
 
 from collections.abc import Callable
+from contextlib import suppress
 from typing import TYPE_CHECKING, NamedTuple
 
 from trapline.abi import elf, riscv64
@@ -28,6 +29,7 @@ from trapline.kernel.mm.populate import prefault, preload
 from trapline.kernel.task import exit as exits
 from trapline.kernel.task import posix_timers
 from trapline.kernel.task.rlimit import mm_limits
+from trapline.machine.contract import NoRoom
 
 if TYPE_CHECKING:
     from trapline.kernel.fs.file import File
@@ -250,6 +252,8 @@ def commit(task: Task, program: Program, loaded: Loaded) -> None:
     ctx.regs[arch.sp] = loaded.sp
     if old_mm is not None:
         exits.leave_memory(task)
+    with suppress(NoRoom):  # now that the old space has made room; if there is none, the machine says so when the task runs
+        loaded.mm.space.secure()
     if task.ctx is not None:
         task.ctx.close()
     task.mm, task.ctx = loaded.mm, ctx

@@ -20,9 +20,11 @@ from trapline.kernel.task.rlimit import first_limits, over_nproc
 from trapline.kernel.task.signals.action import DEFAULT, SignalActions
 from trapline.kernel.task.signals.pending import Pending
 from trapline.kernel.task.task import Task, ThreadGroup
+from trapline.machine.contract import NoRoom
 
 if TYPE_CHECKING:
     from trapline.kernel.core import Kernel
+    from trapline.kernel.mm.address_space import AddressSpace
     from trapline.machine.contract import Context
 
 
@@ -70,7 +72,7 @@ def clone_task(task: Task, args: CloneArgs) -> Task:
     if not flags & c.CLONE_FILES:
         task.files.check_copy()
     tid = kernel.alloc_tid(args.wanted_tid)
-    mm = task.mm.get() if flags & c.CLONE_VM else task.mm.fork()
+    mm = task.mm.get() if flags & c.CLONE_VM else _copy_memory(task)
     if flags & c.CLONE_THREAD:
         group = task.group
     else:
@@ -96,6 +98,18 @@ def clone_task(task: Task, args: CloneArgs) -> Task:
     if child is group.leader:
         watch_cpu_limit(group)
     return child
+
+
+def _copy_memory(task: Task) -> AddressSpace:
+    """A copy of the address space, and room on the machine to run in it. Raises ENOMEM, EAGAIN."""
+    mm: AddressSpace = task.mm.fork()
+    try:
+        mm.space.secure()
+    except NoRoom as refused:
+        mm.put()
+        task.kernel.log_once("no room", f"fork fails with EAGAIN: {refused}")
+        raise EAGAIN(str(refused)) from None
+    return mm
 
 
 def _share(files: Any) -> Any:

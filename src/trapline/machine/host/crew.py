@@ -7,6 +7,7 @@ before its space is closed, when its memory is already gone.
 from __future__ import annotations
 
 import select
+import time
 from collections.abc import Callable
 from contextlib import suppress
 
@@ -14,6 +15,8 @@ from trapline.machine.host.contexts import Contexts
 from trapline.machine.host.errors import HostRefuses, StubDied
 from trapline.machine.host.process import Process
 from trapline.machine.host.zygote import Zygote
+
+TIGHT_NS = 10_000_000_000  #: so long after it has refused a process the host is expected to do so again
 
 
 class Crew:
@@ -26,6 +29,7 @@ class Crew:
         self._lost = lost
         self._epoll = epoll
         self._of: dict[int, Process] = {}  #: by pidfd
+        self._refused_ns = -TIGHT_NS
         try:
             self.zygote = Zygote(self.contexts, ram_fd, doorbell, self.intruder)
         except BaseException:
@@ -52,11 +56,17 @@ class Crew:
         try:
             process = self.zygote.fork()
         except HostRefuses:
+            self._refused_ns = time.monotonic_ns()
             if not self._settle_retired():
                 raise
             process = self.zygote.fork()
         self._adopt(process)
         return process
+
+    @property
+    def tight(self) -> bool:
+        """The host has refused a process lately."""
+        return time.monotonic_ns() < self._refused_ns + TIGHT_NS
 
     def count(self) -> tuple[int, int]:
         """(processes besides the zygote, their threads)"""

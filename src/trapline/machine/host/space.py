@@ -15,9 +15,10 @@ from __future__ import annotations
 import time
 from typing import TYPE_CHECKING
 
+from trapline.machine.contract import NoRoom
 from trapline.machine.host import _ring
 from trapline.machine.host.contexts import Slot
-from trapline.machine.host.errors import StubDied
+from trapline.machine.host.errors import HostRefuses, StubDied
 from trapline.machine.host.fill import Mapping, fill, present_runs
 from trapline.machine.host.layout import (
     CLONE_THREAD,
@@ -170,10 +171,7 @@ class HostSpace:
 
     def take_seat(self, ctx: HostContext) -> Slot:
         """A stopped thread for `ctx`, with its FP state loaded. Raises StubDied."""
-        process = self.process
-        if process is None:
-            process = self.process = self.machine.crew.new_process()
-            process.space = self
+        process = self.process or self._new_process()
         idle = [slot for slot in process.slots if not slot.running]
         if not idle:
             slot = self._new_thread(process)
@@ -183,6 +181,21 @@ class HostSpace:
             slot.ctx.unseat()
         ctx.seat(slot)
         return slot
+
+    def _new_process(self) -> Process:
+        process = self.process = self.machine.crew.new_process()
+        process.space = self
+        return process
+
+    def secure(self) -> None:
+        """Start the process now if the host has refused one lately; else it is born while the kernel does other things."""
+        if self.process is None and self.machine.crew.tight:
+            try:
+                self._new_process()
+            except HostRefuses as refused:
+                raise NoRoom(str(refused)) from None
+            except StubDied:
+                return  # `resume` says so
 
     def _new_thread(self, process: Process) -> Slot:
         if len(process.slots) >= self.machine.cpus:

@@ -40,6 +40,9 @@ class RiscvSpace:
     def hint(self, start: int, end: int) -> None:
         """Nothing is loaded early: a walk costs less than a guess."""
 
+    def secure(self) -> None:
+        """A space is a table and a number: there is nothing more to have."""
+
     def close(self) -> None:
         self.machine.free_asid(self.asid)
 

@@ -51,7 +51,7 @@ from trapline.abi.mman import (
     VM_SHARED,
     VM_WIPEONFORK,
 )
-from trapline.kernel.mm import mapping
+from trapline.kernel.mm import mapping, seams
 from trapline.kernel.mm.area import Area
 from trapline.kernel.mm.populate import DENIED, FAULTED, MAPPED, populate
 from trapline.machine.contract import READ, WRITE
@@ -104,7 +104,7 @@ def madvise(mm: AddressSpace, addr: int, length: int, behaviour: int) -> None:
             _set_flags(mm, area, low, high, behaviour)
         reached = high
     if act is None:
-        mapping.merge_range(mm, addr, reached)
+        seams.merge_range(mm, addr, reached)
     if gap or reached < end:
         raise ENOMEM("not mapped")
 
@@ -117,7 +117,7 @@ def _set_flags(mm: AddressSpace, area: Area, start: int, end: int, behaviour: in
         raise EINVAL
     if area.flags & (on | off) == on:
         return
-    for part in mapping.isolate(mm, start, end):
+    for part in seams.isolate(mm, start, end):
         part.flags = part.flags & ~off | on
 
 
@@ -126,8 +126,8 @@ def _dont_need(mm: AddressSpace, area: Area, start: int, end: int, behaviour: in
         raise EINVAL
     if behaviour == MADV_FREE and area.cache is not None:
         raise EINVAL("not private anonymous memory")
-    mapping.split_leaf(mm, start)
-    mapping.split_leaf(mm, end)
+    seams.split_leaf(mm, start)
+    seams.split_leaf(mm, end)
     mm.zap(start, end, copies=True)
 
 

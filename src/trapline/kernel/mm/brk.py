@@ -14,7 +14,7 @@ from trapline.abi.mman import (
     VM_ACCOUNT,
     VM_LOCKED,
 )
-from trapline.kernel.mm import mapping
+from trapline.kernel.mm import mapping, seams
 from trapline.kernel.mm.area import Area
 from trapline.kernel.mm.populate import populate
 from trapline.machine.paging.entry import PAGE_SIZE
@@ -50,6 +50,6 @@ def _grow(mm: AddressSpace, start: int, end: int) -> None:
     mapping.check_limits(mm, start, end - start, PROT_READ | PROT_WRITE, vm_flags, False)
     if vm_flags & VM_LOCKED:
         mapping.check_locked(mm, end - start)
-    mapping.insert(mm, Area(mm, start, end, PROT_READ | PROT_WRITE, vm_flags))
+    seams.insert(mm, Area(mm, start, end, PROT_READ | PROT_WRITE, vm_flags))
     if vm_flags & VM_LOCKED:
         populate(mm, start, end)

@@ -15,7 +15,7 @@ from trapline.abi.mman import (
     VM_MAYEXEC,
     VM_MAYREAD,
 )
-from trapline.kernel.mm import mapping
+from trapline.kernel.mm import mapping, seams
 from trapline.kernel.mm.area import Area, Mappable
 from trapline.kernel.mm.page_cache import PageCache, of_frames
 from trapline.machine.paging.entry import PAGE_MASK, PAGE_SHIFT
@@ -59,9 +59,9 @@ def map_image(
         if cache is None:
             raise ENODEV
         file = None if isinstance(source, PageCache) else source
-        mapping.insert(mm, Area(mm, start, min(file_end, end), prot, vm_flags, cache, offset, file, name))
+        seams.insert(mm, Area(mm, start, min(file_end, end), prot, vm_flags, cache, offset, file, name))
     if file_end < end:
-        mapping.insert(mm, Area(mm, file_end, end, prot, vm_flags))
+        seams.insert(mm, Area(mm, file_end, end, prot, vm_flags))
     zeros = file_end - (addr + file_bytes)
     if prot & PROT_WRITE and zeros > 0 and length > file_bytes:
         mm.fill_zeros(addr + file_bytes, zeros)
@@ -73,5 +73,5 @@ def map_special(mm: AddressSpace, addr: int | None, pages: list[int], prot: int,
     length = len(pages) << PAGE_SHIFT
     start = mapping.choose(mm, addr or 0, length, 0 if addr is None else MAP_FIXED | MAP_FIXED_NOREPLACE)
     vm_flags = VM_MAYREAD | VM_MAYEXEC | VM_DONTEXPAND | VM_DONTDUMP
-    mapping.insert(mm, Area(mm, start, start + length, prot, vm_flags, of_frames(mm.ram, pages), 0, None, name))
+    seams.insert(mm, Area(mm, start, start + length, prot, vm_flags, of_frames(mm.ram, pages), 0, None, name))
     return start

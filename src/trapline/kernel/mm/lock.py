@@ -18,7 +18,7 @@ from trapline.abi.mman import (
     VM_LOCKED,
     VM_LOCKONFAULT,
 )
-from trapline.kernel.mm import mapping
+from trapline.kernel.mm import mapping, seams
 from trapline.kernel.mm.populate import MAPPED, populate
 from trapline.machine.paging.entry import PAGE_MASK, PAGE_SHIFT
 
@@ -71,7 +71,7 @@ def _set(mm: AddressSpace, start: int, end: int, bits: int) -> None:
             break
         reached = min(area.end, end)
         _set_area(mm, max(area.start, start), reached, bits)
-    mapping.merge_range(mm, start, reached)
+    seams.merge_range(mm, start, reached)
     if reached < end:
         raise ENOMEM("not mapped")
 
@@ -81,7 +81,7 @@ def _set_area(mm: AddressSpace, start: int, end: int, bits: int) -> None:
     assert area is not None
     if area.flags & VM_DONTEXPAND or area.flags & (VM_LOCKED | VM_LOCKONFAULT) == bits:
         return
-    (part,) = mapping.isolate(mm, start, end)
+    (part,) = seams.isolate(mm, start, end)
     mm.account(part, -part.pages)
     part.flags = part.flags & ~(VM_LOCKED | VM_LOCKONFAULT) | bits
     mm.account(part, part.pages)
@@ -114,4 +114,4 @@ def munlockall(mm: AddressSpace) -> None:
 def _set_all(mm: AddressSpace, bits: int) -> None:
     for area in tuple(mm.map.areas):
         _set_area(mm, area.start, area.end, bits)
-    mapping.merge_range(mm, 0, mm.task_size)
+    seams.merge_range(mm, 0, mm.task_size)

@@ -1,4 +1,4 @@
-"""mmap(2) and munmap(2): where a mapping goes, what it may be, and how areas are split, merged and removed.
+"""mmap(2) and munmap(2): where a mapping goes, what it may be, and how it is removed.
 
 Errors come in the order of Linux's do_mmap: arguments, address, locked memory, file, limits. A call that raises has changed
 nothing, except that MAP_FIXED may have unmapped what was there, as on Linux.
@@ -47,12 +47,13 @@ from trapline.abi.mman import (
     VM_SHARED,
 )
 from trapline.abi.mount import MS_NOEXEC
+from trapline.kernel.mm import seams
 from trapline.kernel.mm.area import Area, Mappable
-from trapline.kernel.mm.errors import OutOfFrames, OutOfMemory
+from trapline.kernel.mm.errors import OutOfMemory
 from trapline.kernel.mm.leaves import put_runs, zap
 from trapline.kernel.mm.page_cache import PageCache, anonymous
 from trapline.kernel.mm.populate import populate
-from trapline.kernel.mm.tables import BLOCK_SHIFT, BLOCK_SIZE, Run
+from trapline.kernel.mm.tables import BLOCK_SIZE, Run
 from trapline.machine.paging.entry import PAGE_MASK, PAGE_SHIFT, PAGE_SIZE
 
 if TYPE_CHECKING:
@@ -104,7 +105,7 @@ def mmap(
         offset = 0
         if vm_flags & VM_SHARED:
             cache = anonymous(mm.ram, length, mm.policy.anon_around_pages)
-    insert(mm, Area(mm, start, start + length, prot, vm_flags, cache, offset, file))
+    seams.insert(mm, Area(mm, start, start + length, prot, vm_flags, cache, offset, file))
     if vm_flags & VM_LOCKED or flags & (MAP_POPULATE | MAP_NONBLOCK) == MAP_POPULATE:
         populate(mm, start, start + length)
     return start
@@ -282,72 +283,9 @@ def find_gap(
         top = min(top, _start_with_gap(areas[i]))
 
 
-# ---- areas
-
-
-def insert(mm: AddressSpace, area: Area) -> None:
-    """Add an area to its space and merge it with neighbours it continues."""
-    mm.account(area, area.pages)
-    merge_at(mm, mm.map.insert(area))
-
-
-def merge_at(mm: AddressSpace, i: int) -> int:
-    """Merge area number i with its neighbours if they could be one; the number of the area that holds it now."""
-    areas, starts = mm.map.areas, mm.map.starts
-    if i + 1 < len(areas) and areas[i].joins(areas[i + 1]):
-        _swallow(areas, starts, i)
-    if i > 0 and areas[i - 1].joins(areas[i]):
-        i -= 1
-        _swallow(areas, starts, i)
-    return i
-
-
-def _swallow(areas: list[Area], starts: list[int], i: int) -> None:
-    gone = areas.pop(i + 1)
-    del starts[i + 1]
-    areas[i].end = gone.end
-    gone.close()
-
-
-def merge_range(mm: AddressSpace, start: int, end: int) -> None:
-    """Merge whatever can be in [start, end) and at its edges."""
-    i = mm.map.index_from(max(0, start - 1))
-    while i < len(mm.map.areas) and mm.map.areas[i].start <= end:
-        i = merge_at(mm, i) + 1
-
-
-def split(mm: AddressSpace, at: int) -> None:
-    """Let an area boundary be at `at`, if an area is there; and a boundary of leaves. Raises ENOMEM."""
-    area = mm.map.find(at)
-    if area is None or area.start == at:
-        return
-    if len(mm.map.areas) >= MAX_MAP_COUNT:
-        raise ENOMEM("too many areas")
-    split_leaf(mm, at)
-    upper = area.part(at, area.end)
-    area.end = at
-    mm.map.insert(upper)
-
-
-def split_leaf(mm: AddressSpace, at: int) -> None:
-    """Let no large leaf straddle `at`."""
-    if at & (BLOCK_SIZE - 1) and mm.tables.blocks.get(at >> BLOCK_SHIFT, 0) < 0:
-        try:
-            mm.tables.split(at >> BLOCK_SHIFT)
-        except OutOfFrames:
-            raise OutOfMemory from None
-
-
-def isolate(mm: AddressSpace, start: int, end: int) -> list[Area]:
-    """The areas that make up what is mapped of [start, end), none reaching beyond. Raises ENOMEM."""
-    split(mm, start)
-    split(mm, end)
-    return mm.map.overlapping(start, end)
-
-
 def unmap(mm: AddressSpace, start: int, end: int) -> None:
     """Remove every mapping in [start, end). Raises ENOMEM before anything is changed."""
-    areas = isolate(mm, start, end)
+    areas = seams.isolate(mm, start, end)
     if not areas:
         return
     i = mm.map.index_from(start)
@@ -399,7 +337,7 @@ def remap_file_pages(mm: AddressSpace, addr: int, length: int, prot: int, page: 
     except OutOfMemory:
         new.close()
         raise
-    insert(mm, new)
+    seams.insert(mm, new)
     if not flags & MAP_NONBLOCK:
         populate(mm, start, start + length)
     return 0

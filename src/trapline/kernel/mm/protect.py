@@ -18,7 +18,7 @@ from trapline.abi.mman import (
     VM_NORESERVE,
     VM_SHARED,
 )
-from trapline.kernel.mm import leaves, mapping
+from trapline.kernel.mm import leaves, mapping, seams
 from trapline.kernel.mm.area import Area
 from trapline.kernel.mm.populate import populate
 from trapline.machine.paging.entry import PAGE_MASK, PAGE_SHIFT
@@ -72,7 +72,7 @@ def _protect(mm: AddressSpace, start: int, end: int, prot: int) -> None:
                 _change(mm, area, max(area.start, start), stop, prot)
             reached = stop
     finally:
-        mapping.merge_range(mm, start, reached)
+        seams.merge_range(mm, start, reached)
     if reached < end:
         raise ENOMEM("not mapped")
 
@@ -87,7 +87,7 @@ def _change(mm: AddressSpace, area: Area, start: int, end: int, prot: int) -> No
             raise ENOMEM("RLIMIT_DATA")
     if account and pages > mm.ram.frames.limit_pages:
         raise ENOMEM("more than all memory")
-    (part,) = mapping.isolate(mm, start, end)
+    (part,) = seams.isolate(mm, start, end)
     mm.account(part, -pages)
     part.prot = prot
     if account:

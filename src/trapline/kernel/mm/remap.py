@@ -16,7 +16,7 @@ from trapline.abi.mman import (
     VM_LOCKONFAULT,
     VM_SHARED,
 )
-from trapline.kernel.mm import leaves, mapping
+from trapline.kernel.mm import leaves, mapping, seams
 from trapline.kernel.mm.area import Area
 from trapline.kernel.mm.errors import OutOfFrames, OutOfMemory
 from trapline.kernel.mm.populate import populate
@@ -106,7 +106,7 @@ def _grows_in_place(mm: AddressSpace, area: Area, grown: int) -> bool:
         return False
     area.end = end + grown
     mm.account(area, grown >> PAGE_SHIFT)
-    mapping.merge_at(mm, mm.map.index_from(area.start))
+    seams.merge_at(mm, mm.map.index_from(area.start))
     if area.flags & VM_LOCKED:
         populate(mm, end, end + grown)
     return True
@@ -120,7 +120,7 @@ def _move(
         raise ENOMEM("too many areas")
     part = area
     if old_length:
-        (part,) = mapping.isolate(mm, old, old + old_length)
+        (part,) = seams.isolate(mm, old, old + old_length)
     offset = part.offset + old - part.start if part.cache is not None else 0
     moved = Area(mm, new, new + new_length, part.prot, part.flags, part.cache, offset, part.file, part.name)
     if old_length:
@@ -135,11 +135,11 @@ def _move(
         mm.account(part, -part.pages)
         part.flags &= ~(VM_LOCKED | VM_LOCKONFAULT)
         mm.account(part, part.pages)
-    mapping.insert(mm, moved)
+    seams.insert(mm, moved)
     if old_length and not flags & MREMAP_DONTUNMAP:
         mapping.unmap(mm, old, old + old_length)
     locked = moved.flags & VM_LOCKED
-    mapping.merge_range(mm, old, old + old_length)
+    seams.merge_range(mm, old, old + old_length)
     if locked and new_length > old_length:
         populate(mm, new + old_length, new + new_length)
     return new

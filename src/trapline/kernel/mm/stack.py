@@ -17,7 +17,7 @@ from trapline.abi.mman import (
     VM_GROWSDOWN,
     VM_LOCKED,
 )
-from trapline.kernel.mm import mapping
+from trapline.kernel.mm import mapping, seams
 from trapline.kernel.mm.area import Area
 from trapline.machine.paging.entry import PAGE_MASK, PAGE_SHIFT, PAGE_SIZE
 
@@ -39,7 +39,7 @@ def set_stack(mm: AddressSpace, top: int, size_limit: int | None, executable: bo
     start = mapping.choose(mm, top - length, length, MAP_FIXED_NOREPLACE | MAP_FIXED)
     prot = PROT_READ | PROT_WRITE | (PROT_EXEC if executable else 0)
     vm_flags = mapping.MAY_ALL | VM_GROWSDOWN | VM_ACCOUNT | mm.default_flags
-    mapping.insert(mm, Area(mm, start, top, prot, vm_flags))
+    seams.insert(mm, Area(mm, start, top, prot, vm_flags))
     mm.stack_top = top
     return top
 

@@ -5,10 +5,12 @@ from __future__ import annotations
 import shutil
 import subprocess
 import tempfile
-from collections.abc import Callable
+from collections.abc import Callable, Iterator
 from functools import cache
 from pathlib import Path
 from typing import Any
+
+import pytest
 
 from trapline.abi.x86_64 import RAX, RIP, RSP
 from trapline.machine.contract import INTERRUPT
@@ -117,3 +119,12 @@ def until(machine: Any, done: Callable[[], bool], serve: Callable[[Any], None], 
 
 
 __all__ = ["CODE", "DATA", "PAGE", "RAX", "STACK", "Guest", "assemble", "run", "until"]
+
+
+@pytest.fixture
+def machine() -> Iterator[Any]:
+    from trapline.machine.host import HostMachine
+
+    machine = HostMachine(Ram(64 << 20, shared=True), 2)
+    yield machine
+    machine.close()

@@ -7,9 +7,9 @@ import random
 import signal
 import sys
 import time
-from collections.abc import Iterator
 from typing import Any
 
+import hostmachine_util
 import pytest
 from hostmachine_util import CODE, DATA, PAGE, Guest, run
 
@@ -17,7 +17,6 @@ from trapline.abi.x86_64 import RBX
 from trapline.machine.contract import SYSCALL
 from trapline.machine.paging.entry import X86_64 as FMT
 from trapline.machine.paging.walk import leaves
-from trapline.machine.ram import Ram
 
 host = pytest.importorskip("trapline.machine.host")
 if sys.platform != "linux" or os.uname().machine != "x86_64":
@@ -25,15 +24,9 @@ if sys.platform != "linux" or os.uname().machine != "x86_64":
 
 from trapline.machine.host.fill import fill, present_runs, prot_of  # noqa: E402 - needs the machine
 
+machine = hostmachine_util.machine  # a fixture
 LOOP = f"1: mov rbx, [{DATA}]\n syscall\n jmp 1b"
 RANGE = 0x4000_0000
-
-
-@pytest.fixture
-def machine() -> Iterator[Any]:
-    machine = host.HostMachine(Ram(64 << 20, shared=True), 2)
-    yield machine
-    machine.close()
 
 
 def scatter(guest: Guest, seed: int) -> None:

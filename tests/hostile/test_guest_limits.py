@@ -85,3 +85,9 @@ def test_fork_fails_with_eagain_where_the_host_has_no_room(limit: str, no_proces
     got = support._execute(words, support.host_environment(), "/", b"", 60, " ".join(words))
     assert unharmed(got.stderr) and got.status == 42, got.tail()
     assert b"fork fails with EAGAIN: the host refuses another process" in got.stderr, got.tail()
+
+
+@pytest.mark.parametrize("call", ["mincore", "copy"])
+def test_one_long_call_does_not_outlast_the_time_limit(call: str, guest: Guest) -> None:
+    got = guest("slow", call, options=("--timeout", "6", "--memory", "512M"), alive=False, timeout_s=40)
+    assert got.status == 124, got.tail()

@@ -2,7 +2,8 @@
 
 from __future__ import annotations
 
-from typing import TYPE_CHECKING, Annotated
+from collections.abc import Coroutine
+from typing import TYPE_CHECKING, Annotated, Any
 
 from trapline.abi.capability import CAP_IPC_LOCK
 from trapline.abi.errno import EINVAL, ENOMEM, ENOSPC, ENOSYS
@@ -18,6 +19,8 @@ from trapline.abi.mman import (
 )
 from trapline.kernel.mm.errors import OutOfFrames
 from trapline.kernel.syscalls.declare import Arg, Fd, Hex, Int, Size, Str, UserPtr, refuse, syscall
+from trapline.kernel.syscalls.transfer import breathe
+from trapline.kernel.task.task import WORK_EXIT
 from trapline.machine.paging.entry import PAGE_MASK
 
 if TYPE_CHECKING:
@@ -140,20 +143,28 @@ def sys_msync(
 
 
 @syscall("mincore")
-def sys_mincore(task: Task, addr: UserPtr, length: Size, vector: UserPtr) -> int:
+def sys_mincore(task: Task, addr: UserPtr, length: Size, vector: UserPtr) -> int | Coroutine[Any, Any, int]:
     """mincore(2): which pages are present."""
     mm = task.mm
     if addr & PAGE_MASK:
         raise EINVAL
     if length > mm.task_size:
         raise ENOMEM
-    end = addr + length
-    while addr < end:  # in pieces, as the length is the caller's word
+    if length > MCORE_PIECE:
+        return _mincore(task, addr, addr + length, vector)
+    mm.write(vector, mm.mincore(addr, length))
+    return 0
+
+
+async def _mincore(task: Task, addr: int, end: int, vector: int) -> int:
+    """In pieces, as the length is the caller's word; others have their turns in between."""
+    while addr < end and not task.work & WORK_EXIT:
         piece = min(MCORE_PIECE, end - addr)
-        answer = mm.mincore(addr, piece)
-        mm.write(vector, answer)
+        answer = task.mm.mincore(addr, piece)
+        task.mm.write(vector, answer)
         addr += piece
         vector += len(answer)
+        await breathe()
     return 0
 
 

@@ -125,6 +125,24 @@ def test_read_only_bind_is_read_only(canary: Path) -> None:
     assert {each.name for each in (canary / "inside").iterdir()} == {"absolute", "relative", "up", "proc", "f"}
 
 
+@pytest.mark.parametrize(
+    "attack",
+    [
+        "exec 9</data/f; echo x >/proc/self/fd/9",
+        "mount -o remount,rw /data; echo x >/data/f",
+        "mount -o remount,rw,bind /data; echo x >/data/f; touch /data/n",
+        "mkdir /tmp/x; mount --bind /data /tmp/x; mount -o remount,rw,bind /tmp/x; echo x >/tmp/x/f; rm /tmp/x/f",
+    ],
+)
+def test_a_read_only_bind_stays_read_only_for_the_guests_root(attack: str, canary: Path) -> None:
+    (canary / "inside" / "f").write_text("kept\n")
+    (canary / "inside" / "f").chmod(0o666)
+    got = shell(f"{{ {attack}; }} 2>&1", "--user", "0", "--bind", f"{canary / 'inside'}:/data:ro")
+    assert "Read-only file system" in got.text, got.tail()
+    assert (canary / "inside" / "f").read_text() == "kept\n"
+    assert {each.name for each in (canary / "inside").iterdir()} == {"absolute", "relative", "up", "proc", "f"}
+
+
 def make_tar(path: Path, members: list[tuple[tarfile.TarInfo, bytes]]) -> Path:
     with tarfile.open(path, "w") as tar:
         for info, data in members:

@@ -262,3 +262,31 @@ def test_trap_registers(harts: tuple[Hart, dict[str, NativeHart]], priv: int, mo
         for n in (at.MSCRATCH, at.MEPC, at.MCAUSE, at.MTVAL, at.SSCRATCH, at.SEPC, at.SCAUSE, at.STVAL):
             assert reference.cpu[n] == hart.cpu[n]
         assert len(steps) == 1
+
+
+def test_one_register_leads_to_two_pages(harts: tuple[Hart, dict[str, NativeHart]]) -> None:
+    """Each access of a region is looked up for itself: before and behind the end of a page, and misaligned."""
+    reference, native = harts
+    text = assemble(
+        encode("ld", rd=5, rs1=8, imm=-8),
+        encode("ld", rd=6, rs1=8, imm=0),
+        encode("sd", rs1=8, rs2=5, imm=8),
+        encode("beq", rs1=COUNTER, rs2=0, imm=8),
+        encode("sd", rs1=8, rs2=6, imm=-16),
+        encode("lw", rd=7, rs1=8, imm=-6),
+        encode("ld", rd=10, rs1=8, imm=-4),
+        encode("addi", rd=8, rs1=8, imm=8),
+        encode("ld", rd=11, rs1=8, imm=-16),
+        encode("addi", rd=COUNTER, rs1=COUNTER, imm=-1),
+        encode("bne", rs1=COUNTER, rs2=0, imm=-40),
+        encode("ecall"),
+    )
+    for hart in native.values():
+        for each in (reference, hart):
+            prepare(each, text, 5)
+            each.cpu[at.X + 8] = DATA + 0x1000 - 32
+        for budget in (7, 50, 1000):
+            assert reference.run(budget) == hart.run(budget)
+            assert snapshot(reference) == snapshot(hart)
+        assert hart.cpu[at.X + COUNTER] == 0
+        assert reference.bus.ram.mem[DATA : DATA + 0x10000] == hart.bus.ram.mem[DATA : DATA + 0x10000]

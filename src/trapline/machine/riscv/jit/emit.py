@@ -204,27 +204,20 @@ class Emitter:
 
     def host(self, address: Operand, size: int, *, write: bool) -> tuple[str, Value]:
         """A pointer to the guest's byte at `address`, and its offset in RAM; a step on a miss or a misaligned access."""
-        offset = self.look_up(address, self.page_of(address, size), write=write) + address
-        return self.code.let(f"getelementptr i8, ptr %ram, i64 {offset.name}"), offset
-
-    def page_of(self, address: Operand, size: int) -> Value:
-        """The page of an access, as the arrays have it; something else if the access is misaligned."""
-        return self.code.binary("and", address, ~0xFFF | (size - 1))
-
-    def look_up(self, address: Operand, wanted: Value, *, write: bool) -> Value:
-        """What to add to the addresses of a page to get their offset in RAM; a step if it is not in the array."""
         code = self.code
         offset = code.binary("and", code.binary("lshr", address, 8), (at.TLB_PAGES - 1) << 4)
         array = at.TLB_WRITE if write else at.TLB_READ
         entry = code.let(f"getelementptr i8, ptr %cpu, i64 {(offset + array).name}")
         tag = code.let(f"load i64, ptr {entry}{OWN}")
+        wanted = code.binary("and", address, ~0xFFF | (size - 1))
         hit, miss = code.label(), code.label()
         code.line(f"br i1 {code.let(f'icmp eq i64 {tag}, {wanted.name}')}, label %{hit}, label %{miss}{LIKELY}")
         code.place(miss)
         self.miss(address, write=write)
         code.place(hit)
         half = code.let(f"getelementptr i8, ptr {entry}, i64 8")
-        return code.value(f"load i64, ptr {half}{OWN}")
+        offset = code.value(f"load i64, ptr {half}{OWN}") + address
+        return code.let(f"getelementptr i8, ptr %ram, i64 {offset.name}"), offset
 
     def _load(self, pointer: str, size: int, how: str) -> Value:
         code = self.code

@@ -25,7 +25,6 @@ from trapline.machine.riscv.jit.text import (
     ATTRIBUTES,
     CALL,
     HANDLER,
-    LIKELY,
     OWN,
     PARAMETERS,
     UNLIKELY,
@@ -55,8 +54,6 @@ class Region(FloatEmitter):
         self._pc = 0
         self._op: Op | None = None
         self._give_back = 0
-        self._base = 0  # number of the register that the present instruction's address is relative to
-        self._seen: dict[tuple[int, bool], tuple[Value, Value]] = {}  # (that, write) -> page it led to in this block, addend
         self.needs_fp = any(i.op.fp for block in shape.blocks.values() for _, i in block.body)
 
     # ---- registers
@@ -69,8 +66,6 @@ class Region(FloatEmitter):
 
     def w(self, n: int, value: Operand) -> None:
         if n:
-            self._seen.pop((n, False), None)
-            self._seen.pop((n, True), None)
             self._written.add(f"x{n}")
             self.code.line(f"store i64 {text(value)}, ptr %x{n}")
 
@@ -84,28 +79,6 @@ class Region(FloatEmitter):
 
     def pc(self) -> Operand:
         return self._pc
-
-    # ---- memory
-
-    def look_up(self, address: Operand, wanted: Value, *, write: bool) -> Value:
-        """Most often the page that the same register has led to before, as in a stack frame or a record."""
-        code, key = self.code, (self._base, write)
-        if key not in self._seen:
-            addend = super().look_up(address, wanted, write=write)
-            self._seen[key] = wanted, addend
-            return addend
-        page, before = self._seen[key]
-        same, other, end, done = (code.label() for _ in range(4))
-        code.line(f"br i1 {code.let(f'icmp eq i64 {wanted.name}, {page.name}')}, label %{same}, label %{other}{LIKELY}")
-        code.place(other)
-        addend = super().look_up(address, wanted, write=write)
-        code.line(f"br label %{end}")
-        code.place(end)
-        code.line(f"br label %{done}")
-        code.place(same)
-        code.line(f"br label %{done}")
-        code.place(done)
-        return code.value(f"phi i64 [ {before.name}, %{same} ], [ {addend.name}, %{end} ]")
 
     # ---- leaving
 
@@ -157,10 +130,9 @@ class Region(FloatEmitter):
         self._leave_at(block.start, block.body[0][1].op, before)
         code.place(go)
         code.line(f"store i64 {left.name}, ptr %budget.now")
-        self._seen.clear()
         for position, (pc, i) in enumerate(block.body):
             self._pc, self._op, self._give_back = pc, i.op, count - position
-            self.target, self.taken, self._base = None, "", i.rs1
+            self.target, self.taken = None, ""
             if not self._lower(i):
                 return
         self._end(block)

@@ -189,7 +189,7 @@ def _spawn(contexts_fd: int, ram_fd: int, doorbell: int) -> tuple[int, _socket.s
     """Start the image; its pid and our end of the greeting socket."""
     try:
         image = os.open(IMAGE, os.O_RDONLY | os.O_CLOEXEC)
-    except OSError as error:
+    except FileNotFoundError as error:
         message = f"the stub is not built ({IMAGE}: {error.strerror}); reinstall on x86-64 Linux, with gcc present"
         raise MachineUnavailable(message) from None
     ours, theirs = _socket.socketpair(_socket.AF_UNIX, _socket.SOCK_STREAM, 0)

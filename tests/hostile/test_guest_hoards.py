@@ -5,7 +5,7 @@ from __future__ import annotations
 import pytest
 from attack import Guest
 
-HOARDS = ("descriptors", "streams", "records", "links", "events", "directories", "texts", "interests")
+HOARDS = ("descriptors", "streams", "records", "links", "events", "directories", "texts", "interests", "areas")
 
 
 @pytest.mark.parametrize("hoard", HOARDS)

@@ -176,6 +176,33 @@ static int interests(void)
     return 4;
 }
 
+static int areas(void)
+{
+    char *area = mmap(0, 1ul << 28, PROT_NONE, MAP_PRIVATE | MAP_ANONYMOUS | MAP_NORESERVE, -1, 0);
+    for (int i = 0; i < 16000; i++)
+        if (mprotect(area + i * 2l * PAGE, PAGE, PROT_READ) != 0)
+            return 1;
+    pid_t children[100];
+    for (int i = 0; i < 100; i++) {
+        children[i] = fork();
+        if (children[i] == 0)
+            for (;;)
+                pause();
+        if (children[i] < 0) {
+            int refused = errno, status;
+            for (int j = 0; j < i; j++) {
+                kill(children[j], SIGKILL);
+                waitpid(children[j], &status, 0);
+            }
+            pid_t last = fork();
+            if (last == 0)
+                _exit(0);
+            return refused == ENOMEM && last > 0 && waitpid(last, &status, 0) == last && status == 0 ? 42 : 2;
+        }
+    }
+    return 3;
+}
+
 int main(int argc, char **argv)
 {
     const char *what = argc > 1 ? argv[1] : "";
@@ -183,7 +210,8 @@ int main(int argc, char **argv)
         const char *name;
         int (*run)(void);
     } all[] = {{"descriptors", descriptors}, {"streams", streams}, {"records", records}, {"links", links},
-               {"events", events}, {"directories", directories}, {"texts", texts}, {"interests", interests}};
+               {"events", events}, {"directories", directories}, {"texts", texts}, {"interests", interests},
+               {"areas", areas}};
     all_descriptors();
     for (size_t i = 0; i < sizeof all / sizeof *all; i++)
         if (strcmp(all[i].name, what) == 0)

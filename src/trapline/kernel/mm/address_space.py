@@ -15,8 +15,16 @@ from __future__ import annotations
 from collections.abc import Callable, Hashable, Iterable
 from typing import TYPE_CHECKING, Any
 
-from trapline.abi.errno import EFAULT, EINVAL
-from trapline.abi.mman import MMAP_MIN_ADDR, PROT_EXEC, PROT_WRITE, VM_GROWSDOWN, VM_LOCKED, VM_SHARED
+from trapline.abi.errno import EFAULT, EINVAL, ENOMEM
+from trapline.abi.mman import (
+    MAX_MAP_COUNT,
+    MMAP_MIN_ADDR,
+    PROT_EXEC,
+    PROT_WRITE,
+    VM_GROWSDOWN,
+    VM_LOCKED,
+    VM_SHARED,
+)
 from trapline.kernel.mm import advice, brk, fork, image, lock, mapping, protect, remap, stack
 from trapline.kernel.mm import policy as policies
 from trapline.kernel.mm.area import Area, AreaList, Mappable
@@ -28,6 +36,7 @@ from trapline.kernel.mm.policy import MmLimits, Policy
 from trapline.kernel.mm.reclaim import evict
 from trapline.kernel.mm.tables import PageTables, Run
 from trapline.kernel.mm.uaccess import UserAccess
+from trapline.kernel.sync.budget import Budgets
 from trapline.machine.contract import READ
 from trapline.machine.paging.entry import PAGE_SHIFT, PAGE_SIZE
 
@@ -39,6 +48,8 @@ STACK_RND = 16 << 30  #: at most this much of user space's end is randomness of 
 EXPECTED = 512 << 10  #: bytes on either side of where a program goes on that it probably needs
 EVICT_PAGES = 256  #: how many mapped pages of files to give up when there is no memory
 MIN_GAP, STACK_SLACK = 128 << 20, 1 << 20
+AREAS = Budgets(1, 1 << 19)  #: areas of all spaces on a machine
+AREAS_AT_ONCE = 64  #: are taken from that
 
 #: what exec sets and fork copies
 _LAYOUT = (
@@ -51,7 +62,7 @@ class AddressSpace(UserAccess):
     """One address space. `exe_file`, if set, is a reference of its own, put when the space ends."""
 
     __slots__ = (
-        "_gap_from", "_gap_largest", "_hiwater", "arg_end", "arg_start", "aslr", "brk", "cow_pages", "data_pages",
+        "_gap_from", "_gap_largest", "_hiwater", "admitted", "arg_end", "arg_start", "aslr", "brk", "cow_pages", "data_pages",
         "default_flags", "end_code", "end_data", "env_end", "env_start", "exe_file", "exec_pages", "hiwater_vm_pages",
         "limits", "locked_pages", "machine", "majflt", "map", "membarrier", "minflt", "mmap_base", "policy", "rng",
         "rss_anon", "rss_file", "saved_auxv", "shared_pages", "space", "stack_pages", "stack_top", "start_brk",
@@ -80,6 +91,7 @@ class AddressSpace(UserAccess):
         self.aslr = aslr and rng is not None
         self.rng = rng
         self.users = 1
+        self.admitted = 0  #: areas that were taken from the budget for this space
         self.map = AreaList()
         self.default_flags = 0  #: VM_* of every new area: mlockall(MCL_FUTURE)
         self.exe_file: Any = None
@@ -160,11 +172,23 @@ class AddressSpace(UserAccess):
         self.space.settle()
         put_runs(self.ram.frames, runs)
         self.tables.close()
+        AREAS.of(self.machine).give(self.admitted)
         for area in areas:
             area.close()
         if self.exe_file is not None:
             self.exe_file.put()
             self.exe_file = None
+
+    def admit(self, count: int = 1) -> None:
+        """There are going to be `count` areas more. Raises ENOMEM."""
+        wanted = len(self.map.areas) + count
+        if wanted > MAX_MAP_COUNT:
+            raise ENOMEM("too many areas")
+        if wanted > self.admitted:
+            more = max(wanted - self.admitted, AREAS_AT_ONCE)
+            if not AREAS.of(self.machine).take(more):
+                raise ENOMEM("too many areas in all processes")
+            self.admitted += more
 
     def expect(self, addr: int) -> None:
         """The code around `addr` is about to run."""

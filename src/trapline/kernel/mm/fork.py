@@ -10,6 +10,7 @@ from __future__ import annotations
 from collections.abc import Iterator
 from typing import TYPE_CHECKING
 
+from trapline.abi.errno import ENOMEM
 from trapline.abi.mman import PROT_WRITE, VM_DONTCOPY, VM_LOCKED, VM_LOCKONFAULT, VM_SHARED, VM_WIPEONFORK
 from trapline.kernel.mm.area import Area
 from trapline.kernel.mm.errors import OutOfFrames, OutOfMemory
@@ -32,6 +33,11 @@ def fork(mm: AddressSpace) -> AddressSpace:
     child = type(mm)(
         mm.machine, mm.limits.copy(), aslr=mm.aslr, rng=mm.rng, policy=mm.policy, like=mm
     )
+    try:
+        child.admit(len(mm.map.areas))
+    except ENOMEM:
+        child.put()
+        raise
     try:
         mm.forget()
         _copy_areas(mm, child)

@@ -30,7 +30,6 @@ from trapline.abi.mman import (
     MAP_SHARED_VALIDATE,
     MAP_STACK,
     MAP_TYPE,
-    MAX_MAP_COUNT,
     MMAP_MIN_ADDR,
     PROT_EXEC,
     PROT_WRITE,
@@ -88,8 +87,7 @@ def mmap(
         raise ENOMEM("longer than user space")
     if offset + length > MAX_OFFSET:
         raise EOVERFLOW
-    if len(mm.map.areas) >= MAX_MAP_COUNT:
-        raise ENOMEM("too many areas")
+    mm.admit()
     prot &= 7
     start = choose(mm, addr, length, flags)
     vm_flags = _vm_flags(mm, prot, flags, length)

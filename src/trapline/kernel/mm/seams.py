@@ -4,8 +4,6 @@ from __future__ import annotations
 
 from typing import TYPE_CHECKING
 
-from trapline.abi.errno import ENOMEM
-from trapline.abi.mman import MAX_MAP_COUNT
 from trapline.kernel.mm.area import Area
 from trapline.kernel.mm.errors import OutOfFrames, OutOfMemory
 from trapline.kernel.mm.tables import BLOCK_SHIFT, BLOCK_SIZE
@@ -50,8 +48,7 @@ def split(mm: AddressSpace, at: int) -> None:
     area = mm.map.find(at)
     if area is None or area.start == at:
         return
-    if len(mm.map.areas) >= MAX_MAP_COUNT:
-        raise ENOMEM("too many areas")
+    mm.admit()
     split_leaf(mm, at)
     upper = area.part(at, area.end)
     area.end = at

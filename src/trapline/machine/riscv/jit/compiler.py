@@ -48,7 +48,7 @@ class Compiler:
         return _cached(key) or _keep(key, self._object(make(hot), 2, passes=False))
 
     def region(self, text: str) -> bytes:
-        """The object of a region: SSA form, fewer blocks, code generation. (Combining instructions made it slower.)"""
+        """The object of a region: SSA form, fewer blocks, code generation. (Combining instructions gains nothing.)"""
         return self._object(text, 1, passes=True)
 
     def _object(self, text: str, level: int, *, passes: bool) -> bytes:

@@ -140,6 +140,15 @@ def test_filter_and_text_end_where_they_should(arena: Arena) -> None:
     assert (run(arena.machine, ctx).kind, ctx.addr) == (FAULT, layout.STUB + layout.TEXT_SIZE)
 
 
+def test_a_system_call_in_the_last_bytes_of_user_space_is_a_guests(arena: Arena) -> None:
+    """Its return address is the stub's first."""
+    guest = Guest(arena.machine)
+    guest.write(guest.map(layout.STUB - 0x1000, execute=True, write=False), b"\x0f\x05", 0xFFE)
+    ctx = guest.context(pc=layout.STUB - 2)
+    ctx.regs[RAX] = 39
+    assert run(arena.machine, ctx).kind == SYSCALL and ctx.regs[RAX] == 39
+
+
 def test_stub_text_cannot_be_written(arena: Arena) -> None:
     guest = Guest(arena.machine, f"mov rdi, {layout.STUB}\n mov byte ptr [rdi], 0x90\n ud2")
     assert arena.attack(guest.context(), serve=0).kind == FAULT

@@ -262,7 +262,7 @@ static const struct sock_filter filter[] = {
 	LOAD(arch), IF(BPF_JEQ, AUDIT_ARCH_X86_64, 1, 0), RET(TRAP),
 	BPF_STMT(BPF_LD | BPF_W | BPF_ABS, offsetof(struct seccomp_data, instruction_pointer) + 4),
 	IF(BPF_JEQ, STUB >> 32, 1, 0), RET(TRAP),
-	LOAD(instruction_pointer), IF(BPF_JGE, (u32)STUB, 1, 0), RET(TRAP),
+	LOAD(instruction_pointer), IF(BPF_JGT, (u32)STUB, 1, 0), RET(TRAP), /* it is behind the instruction */
 	IF(BPF_JGT, (u32)(STUB + TEXT_SIZE), 0, 1), RET(TRAP),
 	LOAD(nr),
 	ALLOW(__NR_rt_sigreturn), ALLOW(__NR_getppid), ALLOW(__NR_exit_group),

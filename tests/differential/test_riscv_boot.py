@@ -74,7 +74,10 @@ def test_teaching_kernel(tmp_path: Path, tier: str) -> None:
 
 @pytest.mark.skipif(shutil.which("qemu-system-riscv64") is None, reason="not installed: qemu-system-riscv64")
 def test_teaching_kernel_on_qemu(tmp_path: Path) -> None:
-    """The kernel is right about real (emulated elsewhere) hardware too, and prints the same there."""
+    """The kernel is right about hardware emulated elsewhere too, and prints the same lines there.
+
+    Which program ends first depends on when its input arrives, and so on QEMU's clock.
+    """
     image = build(tmp_path, HERE / "teaching.S", HERE / "teaching.c")
     words = ["qemu-system-riscv64", "-machine", "virt", "-bios", "none", "-display", "none", "-serial", "stdio"]
     qemu = subprocess.Popen([*words, "-kernel", str(image)], stdin=subprocess.PIPE, stdout=subprocess.PIPE)
@@ -84,7 +87,8 @@ def test_teaching_kernel_on_qemu(tmp_path: Path) -> None:
     finally:
         qemu.kill()
         qemu.wait()
-    assert qemu.returncode == 0 and out == boot(str(image), stdin=b"Z\n").stdout
+    ours = boot(str(image), stdin=b"Z\n").stdout
+    assert qemu.returncode == 0 and sorted(out.splitlines()) == sorted(ours.splitlines())
 
 
 def test_tiers_execute_the_same_instructions(tmp_path: Path) -> None:

@@ -171,6 +171,10 @@ class Hart(Triggers, Floats):
         self.budget = left
         self._ticks = iter(range(left))
 
+    def walk_steps(self) -> int:
+        """Page-table entries read by walks since the start."""
+        return self.tlb.walk_steps
+
     def consumed(self) -> int:
         """Instructions taken off the budget since the run began, those that trapped and the present one included."""
         return self.granted - length_hint(self._ticks)

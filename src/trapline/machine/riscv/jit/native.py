@@ -80,21 +80,18 @@ class NativeHart(Hart):
             elif not left:
                 self._ticks = iter(range(0))
                 return
-            elif reason == at.STEP:
+            elif reason == at.ECALL:
+                self.at = pc
+                self._ticks = iter(range(left - 1))
+                raise Trap(ECALL_U, 0)
+            elif reason == at.STEP or not self._map(pc, left):
                 if self._step(left):
                     return
                 left -= 1
                 cpu[_PC] = self.next
-            elif reason == at.FETCH:
-                if not self._map(pc, left):
-                    if self._step(left):
-                        return
-                    left -= 1
-                    cpu[_PC] = self.next
-            else:
-                self.at = pc
-                self._ticks = iter(range(left - 1))
-                raise Trap(ECALL_U, 0)
+
+    def walk_steps(self) -> int:
+        return super().walk_steps() + self.cpu[at.WALKS_WORD]
 
     def _step(self, left: int) -> bool:
         """One instruction in the reference tier; True if the run loop must look around."""

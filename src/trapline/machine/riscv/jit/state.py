@@ -16,7 +16,6 @@ from trapline.machine.riscv import layout
 
 PAGE_BYTES = 0x10000
 RECORD = 16
-END = 0x8000  #: the record beyond the page
 SOURCE = 0x8010
 COUNTERS = 0x8800
 HALFWORDS = 2048

@@ -14,7 +14,7 @@ import tty
 from typing import TYPE_CHECKING
 
 from trapline.cli import values
-from trapline.cli.main import complain, say
+from trapline.cli.main import FAILED, complain, say
 from trapline.cli.options import Option, UsageError, describe, parse
 
 if TYPE_CHECKING:
@@ -43,7 +43,7 @@ In a terminal, Ctrl-A X ends the machine.
 exit status: the finisher's; 124 time-out; 125 trapline itself failed
 """
 
-FAILED, TIMED_OUT, INTERRUPTED = 125, 124, 130
+TIMED_OUT, INTERRUPTED = 124, 130
 CHUNK = 2_000_000  #: units of virtual time between two looks at the terminal
 ESCAPE, QUIT = 1, b"xX"
 

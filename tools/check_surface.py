@@ -21,6 +21,7 @@ ALLOWED = {
     "machine/select.py": "chooses a machine; imports it when it is wanted",
     "machine/riscv/doorbell.py": "the RISC-V machine's sleep: a doorbell, watched descriptors, the clock",
     "machine/riscv/jit/*": "the RISC-V machine's native tiers: translated code, its arena, the cache of compiled code",
+    "machine/watch.py": "adds descriptors that drivers watch to a machine's epoll",
     "machine/ram.py": "guest RAM: one memfd and its mapping",
     "kernel/drivers/host*": "drivers for what the caller grants: files, streams, clock, random numbers, signals",
     "user/vdso/*": "reads the vDSO image that is installed beside it",

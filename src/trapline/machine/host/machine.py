@@ -34,6 +34,7 @@ from trapline.machine.host.process import Process
 from trapline.machine.host.space import KICK_NS, HostSpace
 from trapline.machine.host.trap import CAUSE_FAILED, CAUSE_SYSCALL, decode, fault_code
 from trapline.machine.ram import Ram
+from trapline.machine.watch import watch
 
 SPIN_NS = 120_000  #: how long `wait` spins before it sleeps
 STUB_SPIN_NS = 50_000  #: and a stub before it does
@@ -169,14 +170,7 @@ class HostMachine:
             self.interrupt(slot)
 
     def watch(self, fd: int, mask: int) -> None:
-        if not mask:
-            with suppress(OSError):  # closed descriptors leave an epoll by themselves
-                self._epoll.unregister(fd)
-            return
-        try:
-            self._epoll.register(fd, mask | select.EPOLLET)
-        except FileExistsError:
-            self._epoll.modify(fd, mask | select.EPOLLET)
+        watch(self._epoll, fd, mask)
 
     def ring(self) -> None:
         self._rung = True

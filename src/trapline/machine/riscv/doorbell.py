@@ -10,6 +10,8 @@ import select
 import time
 from contextlib import suppress
 
+from trapline.machine.watch import watch
+
 monotonic_ns = time.monotonic_ns
 
 
@@ -30,14 +32,7 @@ class Doorbell:
             os.eventfd_write(self._fd, 1)
 
     def watch(self, fd: int, mask: int) -> None:
-        if not mask:
-            with suppress(OSError):  # closed descriptors leave an epoll by themselves
-                self._epoll.unregister(fd)
-            return
-        try:
-            self._epoll.register(fd, mask | select.EPOLLET)
-        except FileExistsError:
-            self._epoll.modify(fd, mask | select.EPOLLET)
+        watch(self._epoll, fd, mask)
 
     def wait(self, deadline_ns: int | None, *, busy: bool) -> bool:
         """Look at everything; unless there is other work (busy), sleep until something happens. Whether something has."""

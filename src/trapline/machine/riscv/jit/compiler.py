@@ -1,58 +1,98 @@
-"""LLVM, through llvmlite: from text to code at an address, with objects cached on disk.
+"""LLVM, through llvmlite: from text to code at an address.
 
-Translated code obeys W^X: LLVM's loader writes sections while they are writable, then makes them executable, never both.
-What is cached: the interpreter; the key is a hash of the source that its text comes from, the LLVM version and this CPU's
-features. The cache directory is $XDG_CACHE_HOME/trapline (or ~/.cache/trapline); a file that
-cannot be read, written or loaded is compiled anew, and one that others can write is not trusted.
+What is compiled is an image (objects.py) and is put into the machine's memory for code (memory.py), which is never writable
+and executable at one address. The interpreter's image is kept on disk (cache.py): the key is a digest of the source that
+its text comes from, of the compiler and of this CPU. llvmlite is imported when something must be compiled, not before.
 """
 
 from __future__ import annotations
 
 import hashlib
 import os
-import stat
 import threading
 from collections.abc import Callable
 from contextlib import suppress
 from typing import Any
 
-import llvmlite.binding as llvm
+from trapline.machine.riscv.jit import available
+from trapline.machine.riscv.jit.cache import Cache, default_directory
+from trapline.machine.riscv.jit.memory import CodeMemory
+from trapline.machine.riscv.jit.objects import Image, link, unpack
 
-_MAGIC = b"trapline object 1\n"
+
+class OutOfCode(Exception):
+    """The memory for code is full."""
 
 
 class Compiler:
-    """One execution engine. Its code lives as long as it does."""
+    """One memory for code. The code lives as long as it does."""
+
+    def __init__(self, cache: Cache | None = None) -> None:
+        self.memory = CodeMemory()
+        self.cache = cache if cache is not None else Cache(default_directory())
+        self._identity = f"{available.identity()} {_sources()}"
+        self._llvm: _Llvm | None = None
+        self._lock = threading.Lock()
+
+    def key(self, *what: object) -> str:
+        """The name in the cache of what depends on `what`, on our source, on the compiler and on the CPU."""
+        return hashlib.sha256(repr((self._identity, *what)).encode()).hexdigest()
+
+    # ---- from text to an image
+
+    def interpreter(self, make: Callable[[], str], *what: object) -> Image:
+        """The image of the module `make()`, which depends on nothing but our own source and `what`."""
+        key = self.key(*what)
+        data = self.cache.get(key)
+        if data is not None:
+            with suppress(ValueError):
+                return unpack(data)
+        image = link(self._compile(make(), 2, passes=False))
+        self.cache.keep(key, image.pack())
+        return image
+
+    def region(self, text: str) -> Image:
+        """The image of a region: SSA form, fewer blocks, code generation. (Combining instructions gains nothing.)"""
+        return link(self._compile(text, 1, passes=True))
+
+    def _compile(self, text: str, level: int, *, passes: bool) -> bytes:
+        with self._lock:
+            if self._llvm is None:
+                self._llvm = _Llvm()
+        return self._llvm.compile(text, level, passes=passes)
+
+    # ---- from an image to addresses
+
+    def load(self, image: Image, *names: str) -> list[int]:
+        """Put an image into memory; the addresses of its functions. Raises OutOfCode."""
+        start = self.memory.put(image.code)
+        if start is None:
+            raise OutOfCode
+        return [start + image.symbols[name] for name in names]
+
+
+class _Llvm:
+    """The library, imported and initialised."""
 
     def __init__(self) -> None:
+        import llvmlite.binding as llvm
+
         llvm.initialize_native_target()
         llvm.initialize_native_asmprinter()
+        self._llvm = llvm
         self._cpu = llvm.get_host_cpu_name()
         self._features = llvm.get_host_cpu_features().flatten()
-        self._engine = llvm.create_mcjit_compiler(llvm.parse_assembly(""), self._machine(2), use_lmm=True)
-        self._lock = threading.Lock()  # the engine's; compiling itself needs none
-        self._count = 0
 
-    def _machine(self, level: int) -> Any:
-        target = llvm.Target.from_default_triple()
+    def _machine(self, level: int, reloc: str) -> Any:
+        target = self._llvm.Target.from_default_triple()
         return target.create_target_machine(
-            cpu=self._cpu, features=self._features, opt=level, codemodel="default", reloc="pic", jit=True
+            cpu=self._cpu, features=self._features, opt=level, codemodel="small", reloc=reloc, jit=True
         )
 
-    # ---- from text to an object
-
-    def interpreter(self, make: Callable[[int], str], hot: int) -> bytes:
-        """The object of the module `make(hot)`, which depends on nothing but our own source."""
-        what = f"{llvm.llvm_version_info} {self._cpu} {self._features} {hot} {_sources()}"
-        key = hashlib.sha256(what.encode()).hexdigest()
-        return _cached(key) or _keep(key, self._object(make(hot), 2, passes=False))
-
-    def region(self, text: str) -> bytes:
-        """The object of a region: SSA form, fewer blocks, code generation. (Combining instructions gains nothing.)"""
-        return self._object(text, 1, passes=True)
-
-    def _object(self, text: str, level: int, *, passes: bool) -> bytes:
-        machine = self._machine(level)
+    def compile(self, text: str, level: int, *, passes: bool, reloc: str = "pic") -> bytes:
+        """The object file of a module."""
+        llvm = self._llvm
+        machine = self._machine(level, reloc)
         module = llvm.parse_assembly(text)
         if passes:
             builder = llvm.create_pass_builder(machine, llvm.create_pipeline_tuning_options(speed_level=1))
@@ -64,15 +104,6 @@ class Compiler:
                     manager.run(function, builder)
         found: bytes = machine.emit_object(module)
         return found
-
-    # ---- from an object to addresses
-
-    def load(self, data: bytes, *names: str) -> list[int]:
-        """Load an object; the addresses of its functions."""
-        with self._lock:
-            self._engine.add_object_file(llvm.object_file.ObjectFileRef.from_data(data))
-            self._engine.finalize_object()
-            return [self._engine.get_function_address(name) for name in names]
 
 
 def _sources() -> str:
@@ -86,38 +117,3 @@ def _sources() -> str:
                 with open(os.path.join(directory, name), "rb") as file:
                     digest.update(file.read())
     return digest.hexdigest()
-
-
-def _directory() -> str:
-    base = os.environ.get("XDG_CACHE_HOME") or os.path.join(os.path.expanduser("~"), ".cache")
-    return os.path.join(base, "trapline")
-
-
-def _cached(key: str) -> bytes | None:
-    try:
-        fd = os.open(os.path.join(_directory(), key), os.O_RDONLY | os.O_CLOEXEC | os.O_NOFOLLOW)
-    except OSError:
-        return None
-    with os.fdopen(fd, "rb") as file:
-        about = os.fstat(fd)
-        if about.st_uid != os.geteuid() or about.st_mode & (stat.S_IWGRP | stat.S_IWOTH):
-            return None
-        head, digest, data = file.read(len(_MAGIC)), file.read(32), file.read()
-    return data if head == _MAGIC and hashlib.sha256(data).digest() == digest else None
-
-
-def _keep(key: str, data: bytes) -> bytes:
-    """Write a cache file, whole or not at all."""
-    directory = _directory()
-    scratch = os.path.join(directory, f".{key}.{os.getpid()}")
-    with suppress(OSError):
-        os.makedirs(directory, 0o700, exist_ok=True)
-        fd = os.open(scratch, os.O_WRONLY | os.O_CREAT | os.O_EXCL | os.O_CLOEXEC | os.O_NOFOLLOW, 0o600)
-        try:
-            with os.fdopen(fd, "wb") as file:
-                file.write(_MAGIC + hashlib.sha256(data).digest() + data)
-            os.replace(scratch, os.path.join(directory, key))
-        except OSError:
-            with suppress(OSError):
-                os.unlink(scratch)
-    return data

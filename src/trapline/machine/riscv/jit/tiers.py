@@ -3,7 +3,7 @@
 A place becomes hot when jumps have led to it often (state.HOT). Its region is compiled on a thread of its own (LLVM does not
 hold Python's lock), and installed when it is ready; until then the interpreter goes on, and counts: of the places that wait,
 the hottest is served first, and all that are within its region are served with it. What a program computes, and where its
-interrupts land, does not depend on when that is.
+interrupts land, does not depend on when that is. What compiles is imported when something is hot, not before.
 """
 
 from __future__ import annotations
@@ -11,13 +11,13 @@ from __future__ import annotations
 import ctypes
 import threading
 from collections.abc import Sequence
+from functools import partial
 from typing import TYPE_CHECKING, Any, NamedTuple
 
 from trapline.machine.ram import Ram
 from trapline.machine.riscv import layout
-from trapline.machine.riscv.jit import interpreter, region
 from trapline.machine.riscv.jit import state as at
-from trapline.machine.riscv.jit.compiler import Compiler
+from trapline.machine.riscv.jit.compiler import Compiler, OutOfCode
 from trapline.machine.riscv.jit.pages import Arena, CodePage
 from trapline.machine.riscv.jit.shape import Shape, discover
 
@@ -27,6 +27,12 @@ if TYPE_CHECKING:
 MAX_REGIONS = 4096  #: ever compiled: their code stays in memory, even that of regions that could not be installed
 MAX_WAITING = 512  #: to be compiled; what becomes hot while so many wait stays with the interpreter
 _CODE = slice(layout.TLB_CODE, layout.TLB_CODE + 2 * layout.FAST_ENTRIES)
+
+
+def _interpreter(hot: int) -> str:
+    from trapline.machine.riscv.jit import interpreter
+
+    return interpreter.module(hot)
 
 
 class Spot(NamedTuple):
@@ -48,15 +54,13 @@ class Tiers:
         self._anchor = ctypes.c_char.from_buffer(ram.mem)  # keeps the mapping, and tells where it is
         self.ram_address = ctypes.addressof(self._anchor)
         self._compiler = Compiler()
-        data = self._compiler.interpreter(interpreter.module, hot)
-        run, fill = self._compiler.load(data, "run", "handlers")
-        names = interpreter.handler_names()
-        self._handlers = (ctypes.c_uint64 * len(names))()
+        image = self._compiler.interpreter(partial(_interpreter, hot), "interpreter", hot)
+        run, fill, undecoded, page_end = self._compiler.load(image, "run", "handlers", "undecoded", "page_end")
+        self._handlers = (ctypes.c_uint64 * len(image.symbols))()  # of which it fills as many as handlers have numbers
         ctypes.CFUNCTYPE(None, ctypes.c_void_p)(fill)(ctypes.addressof(self._handlers))
         self.handlers_address = ctypes.addressof(self._handlers)
         self.run: Any = ctypes.CFUNCTYPE(None, ctypes.c_void_p)(run)
-        by_name = dict(zip(names, self._handlers, strict=True))
-        self.arena = Arena(by_name["undecoded"], by_name["page_end"])
+        self.arena = Arena(undecoded, page_end)
         self.compiled = 0  #: regions installed
         self.loaded = 0  #: regions compiled, installed or not
         self._warm = max(1, hot // 4)  # jumps that make a place worth an entry of a region that holds it
@@ -124,9 +128,15 @@ class Tiers:
         if not shape.blocks:
             return
         places = self._entries(spot, shape, pages)
+        from trapline.machine.riscv.jit import region
+
         text = region.module(shape, {va: pages.found[va].base for va in shape.pages}, list(places))
         self.loaded += 1
-        (address,) = self._compiler.load(self._compiler.region(text), "region")
+        try:
+            (address,) = self._compiler.load(self._compiler.region(text), "region")
+        except OutOfCode:
+            self.loaded = MAX_REGIONS
+            return
         if self.arena.install(list(places.values()), address, [(pages.found[va], pages.generations[va]) for va in shape.pages]):
             self.compiled += 1
 

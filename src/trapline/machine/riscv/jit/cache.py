@@ -1,0 +1,130 @@
+"""The cache of compiled code on disk: what was compiled once is loaded the next time.
+
+In a nutshell: a file per key, whose name is the digest of everything that its content depends on. $TRAPLINE_CACHE names the
+directory ("off": there is none); else it is $XDG_CACHE_HOME/trapline or ~/.cache/trapline.
+
+Invariants:
+- the directory and the file are ours and nobody else may write to them, or they are not used;
+- a file is there whole or not at all, and its digest is checked, so damage shows; what cannot be read is compiled anew;
+- the files together stay below MAX_BYTES: those that were not used for longest go first.
+"""
+
+from __future__ import annotations
+
+import os
+import stat
+import sys
+from contextlib import suppress
+from hashlib import sha256
+
+MAX_BYTES = 64 << 20
+_MAGIC = b"trapline image 2\n"
+_KEY = 64  #: characters of a file's name
+_SWITCHED_OFF = ("off", "0", "no")
+_TOUCH_AFTER_S = 3600  #: how exactly the time of last use is kept
+
+
+class Cache:
+    """`directory`: None for none. Whatever fails is as if nothing had been kept; what is wrong is noted once."""
+
+    def __init__(self, directory: str | None = None, *, max_bytes: int = MAX_BYTES) -> None:
+        self.directory = _trusted(directory) if directory else None
+        self._max_bytes = max_bytes
+        self._room = -1  #: bytes until somebody must look at how full it is
+        self.hits = self.misses = 0
+
+    def get(self, key: str) -> bytes | None:
+        """What was kept under `key`."""
+        data = self._read(key) if self.directory else None
+        if data is None:
+            self.misses += 1
+        else:
+            self.hits += 1
+        return data
+
+    def _read(self, key: str) -> bytes | None:
+        assert self.directory is not None
+        path = os.path.join(self.directory, key)
+        try:
+            fd = os.open(path, os.O_RDONLY | os.O_CLOEXEC | os.O_NOFOLLOW)
+        except OSError:
+            return None
+        with os.fdopen(fd, "rb") as file:
+            about = os.fstat(fd)
+            if not stat.S_ISREG(about.st_mode) or not _ours(about):
+                _note(f"{path} can be written by others: not used")
+                return None
+            content = file.read()
+            data = content[len(_MAGIC) + 32 :]
+            if not content.startswith(_MAGIC) or sha256(data).digest() != content[len(_MAGIC) : len(_MAGIC) + 32]:
+                _note(f"{path} is damaged: not used")
+                return None
+            if about.st_mtime + _TOUCH_AFTER_S < os.stat(self.directory).st_mtime:
+                with suppress(OSError):
+                    os.utime(fd)
+        return data
+
+    def keep(self, key: str, data: bytes) -> None:
+        """Keep `data`, if it can be kept."""
+        if self.directory is None:
+            return
+        scratch = os.path.join(self.directory, f".{key}.{os.getpid()}")
+        with suppress(OSError):
+            fd = os.open(scratch, os.O_WRONLY | os.O_CREAT | os.O_EXCL | os.O_CLOEXEC | os.O_NOFOLLOW, 0o600)
+            try:
+                with os.fdopen(fd, "wb") as file:
+                    file.write(_MAGIC + sha256(data).digest() + data)
+                os.replace(scratch, os.path.join(self.directory, key))
+            except OSError:
+                with suppress(OSError):
+                    os.unlink(scratch)
+            self._bound(len(data))
+
+    def _bound(self, added: int) -> None:
+        """Make room when the files together have become too large."""
+        assert self.directory is not None
+        self._room -= added
+        if self._room >= 0:
+            return
+        files = []
+        for each in os.scandir(self.directory):
+            if each.is_file(follow_symlinks=False):
+                about = each.stat(follow_symlinks=False)
+                files.append((about.st_mtime, about.st_size, each.path))
+        total = sum(size for _, size, _ in files)
+        for _, size, path in sorted(files) if total > self._max_bytes else ():
+            if total <= self._max_bytes * 3 // 4:
+                break
+            os.unlink(path)
+            total -= size
+        self._room = max(0, self._max_bytes - total)
+
+
+def default_directory() -> str | None:
+    """Where compiled code is kept; None if it is not to be."""
+    chosen = os.environ.get("TRAPLINE_CACHE")
+    if chosen is not None:
+        return None if chosen.lower() in _SWITCHED_OFF else chosen or None
+    base = os.environ.get("XDG_CACHE_HOME") or os.path.join(os.path.expanduser("~"), ".cache")
+    return os.path.join(base, "trapline")
+
+
+def _trusted(directory: str) -> str | None:
+    """The directory, made if it is not there; None if it is not ours alone."""
+    try:
+        os.makedirs(directory, 0o700, exist_ok=True)
+        about = os.stat(directory)
+    except OSError:
+        return None
+    if stat.S_ISDIR(about.st_mode) and _ours(about):
+        return directory
+    _note(f"{directory} can be written by others: compiled code is not kept there")
+    return None
+
+
+def _ours(about: os.stat_result) -> bool:
+    return about.st_uid == os.geteuid() and not about.st_mode & (stat.S_IWGRP | stat.S_IWOTH)
+
+
+def _note(text: str) -> None:
+    sys.stderr.write(f"trapline: cache: {text}\n")

@@ -7,6 +7,7 @@ WAITS. `World.settle()` continues whoever was woken; `World.pass_time(ns)` runs 
 from __future__ import annotations
 
 import sys
+from collections.abc import Callable
 from types import ModuleType, SimpleNamespace
 from typing import Any
 
@@ -18,6 +19,7 @@ from trapline.abi.syscalls import X86_64 as NUMBERS
 from trapline.kernel.core import Kernel
 from trapline.kernel.drivers.hostclock import VirtualClock
 from trapline.kernel.entry.dispatch import Dispatcher
+from trapline.kernel.sched.classes import ClassScheduler
 from trapline.kernel.sync import park
 from trapline.kernel.task.signals.action import SignalActions
 from trapline.kernel.task.signals.deliver import deliver
@@ -80,6 +82,17 @@ class FlatMemory:
         return (id(self.data), addr) if shared else (self, addr)
 
 
+class Classes(ClassScheduler):
+    """The real classes; who is given to them is noted, and stays where it is."""
+
+    def __init__(self, enqueued: list[Task], now_ns: Callable[[], int]) -> None:
+        super().__init__(now_ns)
+        self.enqueued = enqueued
+
+    def enqueue(self, task: Task, woken: bool) -> None:
+        self.enqueued.append(task)
+
+
 class World:
     """One kernel and its tasks."""
 
@@ -90,7 +103,7 @@ class World:
         self.kernel = Kernel(self.machine, self.clock, bytes)
         self.enqueued: list[Task] = []
         self.kicked: list[Any] = []
-        self.kernel.sched = SimpleNamespace(enqueue=lambda task, woken: self.enqueued.append(task))  # type: ignore[assignment]
+        self.kernel.sched = Classes(self.enqueued, self.clock.monotonic_ns)
         self.machine.kick = lambda ctx: self.kicked.append(ctx.owner)  # type: ignore[method-assign]
         self.dispatcher = Dispatcher(self.kernel)
         self.exits: list[tuple[ThreadGroup, int]] = []
@@ -123,6 +136,7 @@ class World:
         task = Task(self.kernel, tid or self.kernel.alloc_tid(), group, ctx)
         ctx.owner = task
         task.mm = memory or group.tasks[0].mm  # type: ignore[assignment]
+        self.kernel.sched.born(task)
         task.pending = Pending()
         task.creds = SimpleNamespace(uid=uid, euid=uid, suid=uid, has_cap=lambda cap: uid == 0)  # type: ignore[assignment]
         ctx.regs[x.RIP], ctx.regs[x.RSP], ctx.regs[x.CSGSFS] = CODE, STACK, x.USER_CS | x.USER_DS << 48

@@ -11,9 +11,11 @@ from little_world import BASE, UNLIMITED, WAITS, FlatMemory, World, make_world
 from trapline.abi import errno as e
 from trapline.abi import futex as f
 from trapline.abi import signal as s
-from trapline.kernel.ipc.futex import exit_robust_list, wake
-from trapline.kernel.ipc.futex.pi import LOCKS
+from trapline.abi.sched import SCHED_FIFO
+from trapline.kernel.ipc.futex import exit_robust_list, inherit, wake
+from trapline.kernel.ipc.futex.inherit import LOCKS, OWNED
 from trapline.kernel.ipc.futex.queue import PI_KEYS, QUEUES
+from trapline.kernel.sched.entity import NO_RANK
 from trapline.kernel.syscalls import futex as _futex  # noqa: F401 - declares the calls
 from trapline.kernel.syscalls import signal as _signal  # noqa: F401
 from trapline.kernel.task.signals.action import Action
@@ -29,7 +31,9 @@ SECOND = 1_000_000_000
 def world(monkeypatch: pytest.MonkeyPatch) -> World:
     QUEUES.clear()
     LOCKS.clear()
+    OWNED.clear()
     PI_KEYS.clear()
+    inherit._waits_for.clear()
     return make_world(monkeypatch)
 
 
@@ -252,6 +256,109 @@ def test_condition_variables_wake_up_with_the_lock(world: World) -> None:
     assert futex(world, a, f.FUTEX_UNLOCK_PI, at=WORD2) == 0
     world.settle()
     assert world.results[b] == 0 and not LOCKS and not QUEUES
+
+
+# ---- priority inheritance
+
+
+def realtime(world: World, task: Task, priority: int) -> None:
+    world.kernel.sched.set_policy(task, SCHED_FIFO, priority)
+    inherit.reprioritised(task)
+
+
+def test_a_chain_of_owners_is_lent_the_priority_of_who_waits(world: World) -> None:
+    a, b, c, d = threads(world, 4)
+    assert futex(world, a, f.FUTEX_LOCK_PI) == 0 and futex(world, b, f.FUTEX_LOCK_PI, at=WORD2) == 0
+    assert futex(world, b, f.FUTEX_LOCK_PI) == WAITS
+    assert a.entity.priority == 0
+    realtime(world, c, 30)
+    assert futex(world, c, f.FUTEX_LOCK_PI, at=WORD2) == WAITS
+    assert (a.entity.priority, a.entity.own_priority, b.entity.priority) == (30, 0, 30)
+    realtime(world, c, 40)
+    assert (a.entity.priority, b.entity.priority) == (40, 40)
+    realtime(world, d, 50)
+    timeout = set_time(d, world.clock.realtime_ns() + SECOND)
+    assert futex(world, d, f.FUTEX_LOCK_PI, timeout=timeout, at=WORD2) == WAITS
+    assert (a.entity.priority, b.entity.priority) == (50, 50)
+    world.pass_time(SECOND)
+    assert world.results[d] == -e.ETIMEDOUT.number and (a.entity.priority, b.entity.priority) == (40, 40)
+    assert a.entity.fork(0).priority == 0, "a loan is not inherited"
+    realtime(world, a, 60)
+    realtime(world, a, 20)
+    assert a.entity.priority == 40, "what is lent outlasts a change of one's own"
+    assert futex(world, a, f.FUTEX_UNLOCK_PI) == 0
+    assert (a.entity.priority, b.entity.priority) == (20, 40)
+    world.settle()
+    assert futex(world, b, f.FUTEX_UNLOCK_PI, at=WORD2) == 0
+    assert b.entity.priority == 0 and b.entity.lent == NO_RANK
+    world.settle()
+    assert world.results[c] == 0 and futex(world, b, f.FUTEX_UNLOCK_PI) == 0 and not OWNED
+
+
+def test_the_most_urgent_waiter_is_next(world: World) -> None:
+    a, *others = threads(world, 6)
+    assert futex(world, a, f.FUTEX_LOCK_PI) == 0
+    for each, priority in zip(others, (0, 10, 20, 20, 0), strict=True):
+        if priority:
+            realtime(world, each, priority)
+        assert futex(world, each, f.FUTEX_LOCK_PI) == WAITS
+    owner, order = a, []
+    while True:
+        assert futex(world, owner, f.FUTEX_UNLOCK_PI) == 0
+        world.settle()
+        found = next((each for each in others if each in world.results and each not in order), None)
+        if found is None:
+            break
+        order.append(found)
+        owner = found
+    assert [others.index(each) for each in order] == [2, 3, 1, 0, 4]
+
+
+def test_a_dying_owner_of_two_locks_gives_back_what_it_was_lent(world: World) -> None:
+    a, b, c = threads(world, 3)
+    for each, word, priority in ((b, WORD, 5), (c, WORD2, 7)):
+        assert futex(world, a, f.FUTEX_LOCK_PI, at=word) == 0
+        realtime(world, each, priority)
+        assert futex(world, each, f.FUTEX_LOCK_PI, at=word) == WAITS
+    assert a.entity.priority == 7
+    exit_robust_list(a)
+    world.settle()
+    assert world.results[b] == world.results[c] == 0 and a.entity.priority == 0
+    assert b.mm.read_u32(WORD) == b.tid | f.FUTEX_WAITERS | f.FUTEX_OWNER_DIED and not LOCKS and not OWNED
+
+
+def test_too_long_a_chain_of_owners_counts_as_a_deadlock(world: World, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(inherit, "CHAIN_LIMIT", 3)
+    chain = threads(world, 6)
+    words = [BASE + 4 * at for at in range(6)]
+    for at, each in enumerate(chain):
+        assert futex(world, each, f.FUTEX_LOCK_PI, at=words[at]) == 0
+    for at in (1, 2, 3):
+        assert futex(world, chain[at], f.FUTEX_LOCK_PI, at=words[at - 1]) == WAITS
+    assert futex(world, chain[4], f.FUTEX_LOCK_PI, at=words[3]) == -e.EDEADLOCK.number
+
+
+def test_a_deadlock_found_while_requeueing_leaves_the_waiter_where_it_was(world: World) -> None:
+    a, b = threads(world, 2)
+    third = BASE + 256
+    assert futex(world, a, f.FUTEX_LOCK_PI, at=WORD2) == 0 and futex(world, b, f.FUTEX_LOCK_PI, at=third) == 0
+    assert futex(world, b, f.FUTEX_WAIT_REQUEUE_PI, 0, 0, WORD2) == WAITS
+    c = world.thread(a.group)
+    assert futex(world, a, f.FUTEX_LOCK_PI, at=third) == WAITS
+    assert futex(world, c, f.FUTEX_CMP_REQUEUE_PI, 1, 0, WORD2) == -e.EDEADLOCK.number
+    assert [each.task for queue in QUEUES.values() for each in queue] == [b]
+
+
+def test_plain_waiters_wake_by_priority(world: World) -> None:
+    a, b, c, d = threads(world, 4)
+    for each, priority in ((b, 10), (c, 20)):
+        realtime(world, each, priority)
+    for each in (a, b, c):
+        assert futex(world, each, f.FUTEX_WAIT) == WAITS
+    for expected in (c, b, a):
+        assert futex(world, d, f.FUTEX_WAKE, 1) == 1
+        world.settle()
+        assert world.results.pop(d) == 1 and world.results.pop(expected) == 0 and not world.results
 
 
 # ---- robust lists

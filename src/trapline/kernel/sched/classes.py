@@ -139,6 +139,20 @@ class ClassScheduler:
 
     def set_policy(self, task: Task, policy: int, priority: int) -> None:
         entity = self._entity(task)
+        entity.own_priority = priority
+        if entity.lent < 99:
+            priority = max(priority, 99 - entity.lent)
+        self._move(task, entity, policy, priority)
+
+    def lend(self, task: Task, rank: int) -> None:
+        entity = self._entity(task)
+        entity.lent = rank
+        priority = max(entity.own_priority, 99 - rank)
+        if priority != entity.priority:
+            self._move(task, entity, entity.policy, priority)
+
+    def _move(self, task: Task, entity: Entity, policy: int, priority: int) -> None:
+        """From now on `task` is scheduled as of this policy and effective priority."""
         old = entity.priority
         queued = entity.queued and priority != old  # else it keeps its place
         if queued:

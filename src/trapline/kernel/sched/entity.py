@@ -6,22 +6,30 @@ from trapline.abi.sched import SCHED_IDLE, SCHED_OTHER
 
 NICE_0_WEIGHT = 1024
 IDLE_WEIGHT = 3
+#: ranks, as Linux counts them: 0 to 98 for real-time priorities 99 to 1, 100 to 139 for nice values -20 to 19
+FAIR_RANK = 120
+NO_RANK = 140  #: behind everybody: nobody lends the task anything
 #: weight of nice -20..19: each step is about 25 % of CPU (sched_prio_to_weight in kernel/sched/core.c)
 WEIGHTS = tuple(round(NICE_0_WEIGHT / 1.25**nice) for nice in range(-20, 20))
 
 
 class Entity:
-    """`nice` is kept while the policy is a real-time one, as `priority` is 0 while it is not."""
+    """`nice` is kept while the policy is a real-time one, as `own_priority` is 0 while it is not.
+
+    `priority`, which the queues go by, is `own_priority`, or that of who waits for a lock of the task, if it is higher.
+    """
 
     __slots__ = (
-        "affinity", "charged_ns", "key", "left_ns", "nice", "policy", "priority", "queued", "reset_on_fork", "to_tail",
-        "vruntime_ns", "weight",
+        "affinity", "charged_ns", "key", "left_ns", "lent", "nice", "own_priority", "policy", "priority", "queued",
+        "reset_on_fork", "to_tail", "vruntime_ns", "weight",
     )  # fmt: skip
 
     def __init__(self, nice: int = 0, vruntime_ns: int = 0) -> None:
         self.policy = SCHED_OTHER
         self.nice = nice
-        self.priority = 0  #: 1 to 99 for SCHED_FIFO and SCHED_RR
+        self.own_priority = 0  #: 1 to 99 for SCHED_FIFO and SCHED_RR
+        self.priority = 0  #: what counts: the own one, or one that is lent
+        self.lent = NO_RANK  #: the best rank among those who wait for a lock of the task's
         self.reset_on_fork = False
         self.affinity = 0  #: mask of CPUs; 0: any
         self.charged_ns = 0  #: how much of the task's CPU time was charged
@@ -38,17 +46,23 @@ class Entity:
         """The task may run on one of the CPUs of the mask `free`."""
         return not self.affinity or bool(self.affinity & free)
 
+    def rank(self) -> int:
+        """The task's place among all: smaller goes first."""
+        own = 99 - self.own_priority if self.own_priority else FAIR_RANK + self.nice
+        return min(own, self.lent)
+
     def weigh(self) -> None:
         """`nice` or `policy` changed."""
         self.weight = IDLE_WEIGHT if self.policy == SCHED_IDLE else WEIGHTS[self.nice + 20]
 
     def fork(self, vruntime_ns: int) -> Entity:
-        """What a child starts with; SCHED_RESET_ON_FORK: nothing privileged (sched(7))."""
+        """What a child starts with: nothing that is lent; SCHED_RESET_ON_FORK: nothing privileged (sched(7))."""
         child = Entity(self.nice, vruntime_ns)
-        child.policy, child.priority, child.affinity = self.policy, self.priority, self.affinity
-        if self.reset_on_fork and self.priority:
-            child.policy, child.priority, child.nice = SCHED_OTHER, 0, 0
+        child.policy, child.own_priority, child.affinity = self.policy, self.own_priority, self.affinity
+        if self.reset_on_fork and self.own_priority:
+            child.policy, child.own_priority, child.nice = SCHED_OTHER, 0, 0
         elif self.reset_on_fork:
             child.nice = max(0, self.nice)
+        child.priority = child.own_priority
         child.weigh()
         return child

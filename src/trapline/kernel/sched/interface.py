@@ -63,3 +63,6 @@ class Scheduler(Protocol):
 
     def set_policy(self, task: Task, policy: int, priority: int) -> None:
         """Move `task` to the class of `policy` (SCHED_*); `priority` is 1 to 99 for real-time ones, else 0."""
+
+    def lend(self, task: Task, rank: int) -> None:
+        """Somebody of that rank (`entity.rank`) waits for `task`, which counts as no less urgent; NO_RANK: nobody does."""

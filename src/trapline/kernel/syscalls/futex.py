@@ -31,11 +31,7 @@ _WAKE_PRIVATE = FUTEX_WAKE | FUTEX_PRIVATE_FLAG
 
 @syscall("futex")
 def sys_futex(task: Task, uaddr: UserPtr, op: FutexOp, val: UInt, timeout: Timeout, uaddr2: UserPtr, val3: UInt) -> Result:
-    """futex(2): sleep on a word of memory, and wake who sleeps there.
-
-    Partial: priority-inheritance locks (FUTEX_LOCK_PI and its kin) keep their owner and hand it over in order of arrival,
-    but lend nobody a priority.
-    """
+    """futex(2): sleep on a word of memory, and wake who sleeps there."""
     if op == _WAKE_PRIVATE and not uaddr & 3 and not uaddr >> 47:
         key = (task.mm, uaddr)
         if key not in QUEUES and key not in PI_KEYS:

@@ -9,6 +9,7 @@ from trapline.abi import resource as r
 from trapline.abi import sched as s
 from trapline.abi.capability import CAP_SYS_NICE
 from trapline.abi.errno import E2BIG, EBUSY, EINVAL, EOPNOTSUPP, EPERM, ESRCH
+from trapline.kernel.ipc.futex import inherit
 from trapline.kernel.syscalls.declare import Arg, Pid, UInt, UserPtr, syscall
 from trapline.kernel.syscalls.priority import same_owner, within_nice_limit
 from trapline.kernel.task.signals.mask import interrupt
@@ -101,6 +102,7 @@ def change(task: Task, target: Task, policy: int, priority: int, nice: int, rese
     if policy in FAIR:
         sched.set_nice(target, nice)
     sched.set_policy(target, policy, priority)
+    inherit.reprioritised(target)
     _resched(target, task)
     return 0
 
@@ -117,7 +119,7 @@ def _needs_privilege(task: Task, target: Task, policy: int, priority: int, nice:
     entity = target.entity
     limit = target.group.rlimits[r.RLIMIT_RTPRIO][0]
     if policy in REALTIME:
-        raises = priority > entity.priority and priority > limit
+        raises = priority > entity.own_priority and priority > limit
         denied = raises or (policy != entity.policy and not limit)
     elif policy == s.SCHED_DEADLINE:
         denied = True
@@ -137,7 +139,7 @@ def sys_sched_getparam(task: Task, pid: Pid, param: UserPtr) -> int:
     """sched_getparam(2): the priority within the policy."""
     if not param:
         raise EINVAL
-    task.mm.write_u32(param, _target(task, pid).entity.priority)
+    task.mm.write_u32(param, _target(task, pid).entity.own_priority)
     return 0
 
 
@@ -179,9 +181,9 @@ def sys_sched_getattr(task: Task, pid: Pid, attr: UserPtr, size: UInt, flags: UI
         raise EINVAL
     entity = _target(task, pid).entity
     fork_flag = s.SCHED_FLAG_RESET_ON_FORK if entity.reset_on_fork else 0
-    nice = 0 if entity.priority else entity.nice
+    nice = 0 if entity.own_priority else entity.nice
     length = min(size, SCHED_ATTR.size)
-    raw = SCHED_ATTR.pack(length, entity.policy, fork_flag, nice, entity.priority, 0, 0, 0, 0, 0)
+    raw = SCHED_ATTR.pack(length, entity.policy, fork_flag, nice, entity.own_priority, 0, 0, 0, 0, 0)
     task.mm.write(attr, raw[:length].ljust(size, b"\0"))
     return 0
 
@@ -200,7 +202,7 @@ def sys_sched_setattr(task: Task, pid: Pid, attr: UserPtr, flags: UInt) -> int:
     target = _target(task, pid)
     entity = target.entity
     if attr_flags & s.SCHED_FLAG_KEEP_PARAMS:
-        nice, priority = entity.nice, entity.priority
+        nice, priority = entity.nice, entity.own_priority
     if attr_flags & ~s.SCHED_FLAG_ALL:
         raise EINVAL("sched_flags")
     if policy == s.SCHED_DEADLINE and not _deadline_makes_sense(runtime, deadline, period):

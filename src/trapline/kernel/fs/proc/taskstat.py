@@ -62,8 +62,7 @@ def priority(task: Any) -> tuple[int, int, int, int]:
     entity = task.entity
     if entity is None:
         return 20, 0, 0, 0
-    rank = -1 - entity.priority if entity.priority else 20 + entity.nice
-    return rank, entity.nice, entity.priority, entity.policy
+    return entity.rank() - 100, entity.nice, entity.own_priority, entity.policy
 
 
 def _parent(task: Any) -> int:

@@ -3,6 +3,7 @@
     queue   who waits on which word; waking and moving waiters
     wait    waiting, with time-outs and restarts
     pi      locks with an owner (FUTEX_LOCK_PI and its kin)
+    inherit who waits for such locks, and the priority that they lend the owner
     robust  what a dying task leaves locked
 """
 

@@ -1,4 +1,4 @@
-"""Who waits on which futex word, in order of arrival.
+"""Who waits on which futex word: real-time tasks first, by priority, and among equals in order of arrival.
 
 A word is known by its *key*: for a private futex its address space and address, for a shared one whatever backs it.
 
@@ -41,7 +41,7 @@ _MASK32 = 0xFFFFFFFF
 class Entry:
     """One task waiting on one word. `requeue_key` is set by FUTEX_WAIT_REQUEUE_PI: the lock it may be moved to."""
 
-    __slots__ = ("bitset", "key", "mm", "requeue_key", "task", "uaddr", "waiter", "woken")
+    __slots__ = ("bitset", "key", "mm", "place", "requeue_key", "task", "uaddr", "urgency", "waiter", "woken")
 
     def __init__(self, task: Task, waiter: Waiter, key: Hashable, bitset: int = FUTEX_BITSET_MATCH_ANY) -> None:
         self.task = task
@@ -52,6 +52,8 @@ class Entry:
         self.woken = False
         self.mm: AddressSpace = task.mm  #: with `uaddr`: where a lock's word is, for its next owner
         self.uaddr = 0
+        self.urgency: int = task.entity.own_priority  #: as it was when the wait began
+        self.place = (0, 0)  #: among those who wait for a lock: (rank, arrival)
 
     def wake(self) -> bool:
         """Wake the waiter; False when its wait is over for another reason."""
@@ -78,7 +80,10 @@ def enqueue(entry: Entry) -> None:
     queue = QUEUES.get(entry.key)
     if queue is None:
         queue = QUEUES[entry.key] = deque()
-    queue.append(entry)
+    if entry.urgency and queue and queue[-1].urgency < entry.urgency:
+        queue.insert(next(at for at, each in enumerate(queue) if each.urgency < entry.urgency), entry)
+    else:
+        queue.append(entry)
 
 
 def dequeue(entry: Entry) -> None:

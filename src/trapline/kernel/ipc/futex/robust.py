@@ -18,6 +18,7 @@ from trapline.abi.futex import (
     ROBUST_LIST_LIMIT,
 )
 from trapline.kernel.ipc.futex import pi
+from trapline.kernel.ipc.futex.inherit import OWNED
 from trapline.kernel.ipc.futex.queue import wake
 
 if TYPE_CHECKING:
@@ -33,7 +34,7 @@ def exit_robust_list(task: Task) -> None:
     if head and task.mm is not None:
         with suppress(Errno):  # user memory that cannot be read: nothing more can be released
             _walk(task, head)
-    if pi.LOCKS:
+    if task in OWNED:
         pi.owner_died(task)
 
 

@@ -11,11 +11,10 @@ from little_world import BASE, UNLIMITED, WAITS, FlatMemory, World, make_world
 from trapline.abi import errno as e
 from trapline.abi import futex as f
 from trapline.abi import signal as s
-from trapline.abi.sched import SCHED_FIFO
+from trapline.abi.sched import MAX_PRIO, SCHED_FIFO
 from trapline.kernel.ipc.futex import exit_robust_list, inherit, wake
 from trapline.kernel.ipc.futex.inherit import LOCKS, OWNED
 from trapline.kernel.ipc.futex.queue import PI_KEYS, QUEUES
-from trapline.kernel.sched.entity import NO_RANK
 from trapline.kernel.syscalls import futex as _futex  # noqa: F401 - declares the calls
 from trapline.kernel.syscalls import signal as _signal  # noqa: F401
 from trapline.kernel.task.signals.action import Action
@@ -290,7 +289,7 @@ def test_a_chain_of_owners_is_lent_the_priority_of_who_waits(world: World) -> No
     assert (a.entity.priority, b.entity.priority) == (20, 40)
     world.settle()
     assert futex(world, b, f.FUTEX_UNLOCK_PI, at=WORD2) == 0
-    assert b.entity.priority == 0 and b.entity.lent == NO_RANK
+    assert b.entity.priority == 0 and b.entity.lent == MAX_PRIO
     world.settle()
     assert world.results[c] == 0 and futex(world, b, f.FUTEX_UNLOCK_PI) == 0 and not OWNED
 

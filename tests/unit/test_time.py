@@ -14,7 +14,7 @@ from trapline.kernel.syscalls import signal as _signal  # noqa: F401 - declares 
 from trapline.kernel.syscalls import time as _time  # noqa: F401
 from trapline.kernel.syscalls import timer as _timer  # noqa: F401
 from trapline.kernel.task import itimers, posix_timers
-from trapline.kernel.task.cpulimit import watch_cpu_limit
+from trapline.kernel.task.cpulimit import watch_cpu_limits
 from trapline.kernel.task.signals.action import Action
 from trapline.kernel.task.signals.mask import set_blocked
 from trapline.kernel.task.signals.pending import take
@@ -314,7 +314,7 @@ def test_rlimit_cpu_warns_every_second_and_then_kills(world: World) -> None:
     task = world.process()
     set_blocked(task, s.bit(s.SIGXCPU))
     task.group.rlimits[0] = (1, 3)
-    watch_cpu_limit(task.group)
+    watch_cpu_limits(task.group)
     for _ in range(2):
         task.utime_ns += SECOND
         world.pass_time(SECOND)

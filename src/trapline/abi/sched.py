@@ -46,3 +46,7 @@ SCHED_RESET_ON_FORK = 0x40000000
 SCHED_FLAG_RESET_ON_FORK, SCHED_FLAG_KEEP_POLICY, SCHED_FLAG_KEEP_PARAMS = 1, 8, 16
 SCHED_FLAG_UTIL_CLAMP = 0x60
 SCHED_FLAG_ALL = 0x7F
+
+#: how urgent a task is, as Linux counts: 0 to 98 are real-time priorities 99 to 1, 100 to 139 nice values -20 to 19
+DEFAULT_PRIO = 120
+MAX_PRIO = 140  #: behind everybody

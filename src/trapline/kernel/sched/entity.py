@@ -2,13 +2,10 @@
 
 from __future__ import annotations
 
-from trapline.abi.sched import SCHED_IDLE, SCHED_OTHER
+from trapline.abi.sched import DEFAULT_PRIO, MAX_PRIO, SCHED_IDLE, SCHED_OTHER
 
 NICE_0_WEIGHT = 1024
 IDLE_WEIGHT = 3
-#: ranks, as Linux counts them: 0 to 98 for real-time priorities 99 to 1, 100 to 139 for nice values -20 to 19
-FAIR_RANK = 120
-NO_RANK = 140  #: behind everybody: nobody lends the task anything
 #: weight of nice -20..19: each step is about 25 % of CPU (sched_prio_to_weight in kernel/sched/core.c)
 WEIGHTS = tuple(round(NICE_0_WEIGHT / 1.25**nice) for nice in range(-20, 20))
 
@@ -20,8 +17,8 @@ class Entity:
     """
 
     __slots__ = (
-        "affinity", "charged_ns", "key", "left_ns", "lent", "nice", "own_priority", "policy", "priority", "queued",
-        "reset_on_fork", "to_tail", "vruntime_ns", "weight",
+        "affinity", "busy_ns", "charged_ns", "key", "left_ns", "lent", "nice", "own_priority", "policy", "priority",
+        "queued", "reset_on_fork", "to_tail", "vruntime_ns", "weight",
     )  # fmt: skip
 
     def __init__(self, nice: int = 0, vruntime_ns: int = 0) -> None:
@@ -29,7 +26,7 @@ class Entity:
         self.nice = nice
         self.own_priority = 0  #: 1 to 99 for SCHED_FIFO and SCHED_RR
         self.priority = 0  #: what counts: the own one, or one that is lent
-        self.lent = NO_RANK  #: the best rank among those who wait for a lock of the task's
+        self.lent = MAX_PRIO  #: the best rank among those who wait for a lock of the task's
         self.reset_on_fork = False
         self.affinity = 0  #: mask of CPUs; 0: any
         self.charged_ns = 0  #: how much of the task's CPU time was charged
@@ -40,6 +37,7 @@ class Entity:
         self.key = 0  #: of its entry in the heap; older entries are stale
         # the real-time class's
         self.left_ns = 0  #: of its slice
+        self.busy_ns = 0  #: how long it has run since it slept last: what RLIMIT_RTTIME limits
         self.to_tail = True  #: it slept, yielded or used its slice up: it goes behind its equals
 
     def fits(self, free: int) -> bool:
@@ -48,7 +46,7 @@ class Entity:
 
     def rank(self) -> int:
         """The task's place among all: smaller goes first."""
-        own = 99 - self.own_priority if self.own_priority else FAIR_RANK + self.nice
+        own = 99 - self.own_priority if self.own_priority else DEFAULT_PRIO + self.nice
         return min(own, self.lent)
 
     def weigh(self) -> None:

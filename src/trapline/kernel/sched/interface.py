@@ -65,4 +65,4 @@ class Scheduler(Protocol):
         """Move `task` to the class of `policy` (SCHED_*); `priority` is 1 to 99 for real-time ones, else 0."""
 
     def lend(self, task: Task, rank: int) -> None:
-        """Somebody of that rank (`entity.rank`) waits for `task`, which counts as no less urgent; NO_RANK: nobody does."""
+        """Somebody of that rank (`entity.rank`) waits for `task`, which counts as no less urgent; MAX_PRIO: nobody does."""

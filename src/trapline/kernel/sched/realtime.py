@@ -74,8 +74,10 @@ class RealtimeQueue:
 
     def charge(self, task: Task, entity: Entity, used_ns: int) -> None:
         self.left(task)
+        entity.busy_ns += used_ns
         if task.state != RUNNABLE:
             entity.to_tail = True
+            entity.busy_ns = 0
         if entity.policy == SCHED_RR:
             entity.left_ns -= used_ns
             if entity.left_ns <= 0:

@@ -36,7 +36,7 @@ def sys_getrlimit(task: Task, resource: Resource, rlim: LimitOut) -> int:
 def sys_setrlimit(task: Task, resource: Resource, rlim: Limit) -> int:
     """setrlimit(2): set a resource limit.
 
-    Partial: RLIMIT_RTTIME and RLIMIT_CORE are kept and reported only: nobody dumps core, and real-time tasks are not counted.
+    Partial: RLIMIT_CORE is kept and reported only: nobody dumps core.
     """
     if resource >= r.RLIM_NLIMITS:
         raise EINVAL

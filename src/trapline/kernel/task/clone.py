@@ -14,7 +14,7 @@ from trapline.abi.signal import SIG_IGN, SIGCHLD
 from trapline.kernel.ipc.sysv.sem import undo_list
 from trapline.kernel.sync.park import RESTART_NOINTR, Interrupted, WaitQueue
 from trapline.kernel.task import ioprio
-from trapline.kernel.task.cpulimit import watch_cpu_limit
+from trapline.kernel.task.cpulimit import watch_cpu_limits
 from trapline.kernel.task.creds import Credentials
 from trapline.kernel.task.rlimit import first_limits, over_nproc
 from trapline.kernel.task.signals.action import DEFAULT, SignalActions
@@ -96,7 +96,7 @@ def clone_task(task: Task, args: CloneArgs) -> Task:
     _enroll(kernel, child)
     _set_registers(child, args)
     if child is group.leader:
-        watch_cpu_limit(group)
+        watch_cpu_limits(group)
     return child
 
 

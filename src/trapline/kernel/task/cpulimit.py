@@ -1,13 +1,15 @@
-"""RLIMIT_CPU, setrlimit(2): SIGXCPU at the soft limit and every second after it, SIGKILL at the hard one.
+"""RLIMIT_CPU and RLIMIT_RTTIME, setrlimit(2): SIGXCPU at the soft limit and every second after it, SIGKILL at the hard one.
 
-The limit's alarm lives beside the process's interval timers and goes with them.
+The first limits the CPU time of a process, the second how long one of its real-time threads may run without sleeping. The
+alarms of both live beside the process's interval timers and go with them.
 """
 
 from __future__ import annotations
 
+from collections.abc import Callable
 from typing import TYPE_CHECKING
 
-from trapline.abi.resource import RLIM_INFINITY, RLIMIT_CPU
+from trapline.abi.resource import RLIM_INFINITY, RLIMIT_CPU, RLIMIT_RTTIME
 from trapline.abi.signal import SI_KERNEL, SIGKILL, SIGXCPU
 from trapline.abi.time import NSEC
 from trapline.kernel.task.alarms import Alarm
@@ -17,44 +19,63 @@ from trapline.kernel.task.signals.send import SigInfo, send_to_group
 if TYPE_CHECKING:
     from trapline.kernel.task.task import ThreadGroup
 
-KEY = -1  #: in `group.itimers`, beside ITIMER_REAL and its kin
-
 
 class CpuLimit:
-    """The alarm of one process's limit."""
+    """The alarm of one limit of one process; `unit_ns` is what the limit counts in."""
 
-    __slots__ = ("alarm", "group")
+    __slots__ = ("alarm", "group", "resource", "unit_ns")
 
-    def __init__(self, group: ThreadGroup) -> None:
+    def __init__(self, group: ThreadGroup, resource: int, unit_ns: int, read: Callable[[ThreadGroup], int]) -> None:
         self.group = group
-        self.alarm = Alarm(group.kernel, lambda: group_ns(group), self._due, group)
+        self.resource = resource
+        self.unit_ns = unit_ns
+        self.alarm = Alarm(group.kernel, lambda: read(group), self._due, group)
 
     def watch(self) -> None:
         """Wait for the nearer of the two limits, or for nothing."""
-        soft, hard = self.group.rlimits[RLIMIT_CPU]
+        soft, hard = self.group.rlimits[self.resource]
         if soft == RLIM_INFINITY:
             self.alarm.cancel()
         else:
-            self.alarm.set(min(max(1, soft), hard) * NSEC)
+            self.alarm.set(min(max(1, soft), hard) * self.unit_ns)
 
     def _due(self) -> None:
-        soft, hard = self.group.rlimits[RLIMIT_CPU]
+        soft, hard = self.group.rlimits[self.resource]
         used = self.alarm.read()
-        if used >= hard * NSEC:
+        if used >= hard * self.unit_ns:
             send_to_group(self.group, SigInfo(SIGKILL, SI_KERNEL))
-        elif used >= soft * NSEC:
+            return
+        if used >= soft * self.unit_ns:
             send_to_group(self.group, SigInfo(SIGXCPU, SI_KERNEL))
-            self.alarm.set(min((used // NSEC + 1) * NSEC, hard * NSEC))
-        else:
-            self.watch()
+            self.group.rlimits[self.resource] = (soft + NSEC // self.unit_ns, hard)  # the next one a second later
+        self.watch()
 
 
-def watch_cpu_limit(group: ThreadGroup) -> None:
-    """RLIMIT_CPU of a process was set or inherited."""
-    if group.rlimits[RLIMIT_CPU][0] == RLIM_INFINITY and not group.itimers:
+def busy_ns(group: ThreadGroup) -> int:
+    """How long a real-time thread of `group` has run since it slept, at most."""
+    now_ns, longest = group.kernel.clock.monotonic_ns(), 0
+    for task in group.tasks:
+        if task.entity.priority:
+            longest = max(longest, task.entity.busy_ns + (now_ns - task.user_since_ns if task.on_cpu else 0))
+    return longest
+
+
+#: by resource: (its key in `group.itimers`, beside ITIMER_REAL and its kin; its unit in ns; what it limits)
+LIMITS: dict[int, tuple[int, int, Callable[[ThreadGroup], int]]] = {
+    RLIMIT_CPU: (-1, NSEC, group_ns),
+    RLIMIT_RTTIME: (-2, 1000, busy_ns),
+}
+
+
+def watch_cpu_limits(group: ThreadGroup) -> None:
+    """RLIMIT_CPU or RLIMIT_RTTIME of a process was set or inherited."""
+    limits = group.rlimits
+    if limits[RLIMIT_CPU][0] == limits[RLIMIT_RTTIME][0] == RLIM_INFINITY and not group.itimers:
         return
     if group.itimers is None:
         group.itimers = {}
-    if KEY not in group.itimers:
-        group.itimers[KEY] = CpuLimit(group)
-    group.itimers[KEY].watch()
+    for resource, (key, unit_ns, read) in LIMITS.items():
+        if key not in group.itimers and limits[resource][0] != RLIM_INFINITY:
+            group.itimers[key] = CpuLimit(group, resource, unit_ns, read)
+        if key in group.itimers:
+            group.itimers[key].watch()

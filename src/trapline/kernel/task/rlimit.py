@@ -7,7 +7,7 @@ from typing import TYPE_CHECKING
 from trapline.abi import resource as r
 from trapline.abi.capability import CAP_SYS_ADMIN, CAP_SYS_RESOURCE
 from trapline.kernel.mm.policy import MmLimits
-from trapline.kernel.task.cpulimit import watch_cpu_limit
+from trapline.kernel.task.cpulimit import watch_cpu_limits
 
 if TYPE_CHECKING:
     from trapline.kernel.core import Kernel
@@ -53,7 +53,7 @@ def over_nproc(task: Task, more: int = 0) -> bool:
 
 def apply(group: ThreadGroup) -> None:
     """The limits of `group` changed: tell the objects that keep their own copy."""
-    watch_cpu_limit(group)
+    watch_cpu_limits(group)
     soft = [each[0] for each in group.rlimits]
     for task in group.tasks:
         if task.files is not None:

@@ -18,8 +18,8 @@ from operator import attrgetter
 from typing import TYPE_CHECKING
 
 from trapline.abi.errno import EDEADLOCK
+from trapline.abi.sched import DEFAULT_PRIO, MAX_PRIO
 from trapline.kernel.ipc.futex.queue import PI_KEYS, Entry
-from trapline.kernel.sched.entity import FAIR_RANK, NO_RANK
 
 if TYPE_CHECKING:
     from trapline.kernel.task.task import Task
@@ -120,7 +120,7 @@ def _check_deadlock(task: Task, owner: Task) -> None:
 def _line_up(lock: Lock, entry: Entry) -> None:
     global _arrivals
     _arrivals += 1
-    entry.place = (min(entry.task.entity.rank(), FAIR_RANK) if entry.task.entity.priority else FAIR_RANK, _arrivals)
+    entry.place = (min(entry.task.entity.rank(), DEFAULT_PRIO) if entry.task.entity.priority else DEFAULT_PRIO, _arrivals)
     insort(lock.waiters, entry, key=_place)
 
 
@@ -139,7 +139,7 @@ def _moved(task: Task) -> Task:
 def _settle(task: Task) -> None:
     """Lend `task` the rank of the first who wait for its locks; as long as that changes something, go on along the chain."""
     while True:
-        lent = min((each.waiters[0].task.entity.rank() for each in OWNED.get(task, ()) if each.waiters), default=NO_RANK)
+        lent = min((each.waiters[0].task.entity.rank() for each in OWNED.get(task, ()) if each.waiters), default=MAX_PRIO)
         if lent == task.entity.lent:
             return
         task.kernel.sched.lend(task, lent)

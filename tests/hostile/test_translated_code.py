@@ -30,7 +30,7 @@ class Program:
 
     def change(self, n: int) -> None:
         self.ram.mem[:4096] = SELF_LOOP * 1023 + n.to_bytes(4, "little")
-        slot = layout.TLB_CODE + (PAGE >> 12) * 2
+        slot = layout.CODE + (PAGE >> 12) * 2
         page = self.tiers.page(0)
         self.hart.cpu[slot], self.hart.cpu[slot + 1] = PAGE, page.base
         for record in range(layout_of.HALFWORDS):  # all of it has been executed

@@ -61,7 +61,8 @@ def scatter(hart: Hart, rng: random.Random) -> None:
         near = BASE + rng.randrange(0x10000, MEMORY)
         hart.xs[n] = rng.choice((rng.getrandbits(64), near, near & ~63, rng.randrange(256), M64 - rng.randrange(256)))
     cpu = hart.cpu
-    cpu[at.SATP] = cpu[at.MSECCFG] = 0
+    hart.change_space(0)
+    cpu[at.MSECCFG] = 0
     for n in range(at.PMP_ENTRIES):
         cpu[at.PMPCFG + n] = 0
     if rng.random() < 0.9:
@@ -72,7 +73,8 @@ def scatter(hart: Hart, rng: random.Random) -> None:
     cpu[at.MEDELEG], cpu[at.MIDELEG] = rng.choice((0, 0xB3FF)), rng.choice((0, 0x222))
     cpu[at.MIE], cpu[at.LINES] = rng.choice((0, 0xAAA)), rng.choice((0, 0, 0, 0xAAA))
     hart.waiting = False
-    hart.shoot_down(None, None)
+    hart.tlb.flush()
+    hart.forget_pages()
     hart.enter(rng.choice((st.U, st.S, st.M)))
     cpu[at.PC] = BASE + rng.randrange(NOISE) & ~1
 
@@ -102,7 +104,7 @@ def test_usable_ops_are_all_unprivileged() -> None:
 
 #: What is not architectural state: where things are in the host, and what is counted of caches.
 _OWN = {"ram_host", "sink", "budget", "hpmcounter", "trap_cause", "trap_value"}
-_ARCHITECTURAL = [each for each in at.FIELDS[: [name for name, _ in at.FIELDS].index("tlb_read")] if each[0] not in _OWN]
+_ARCHITECTURAL = [each for each in at.FIELDS[: [name for name, _ in at.FIELDS].index("traps")] if each[0] not in _OWN]
 
 
 def state(hart: Hart) -> dict[str, list[int]]:

@@ -50,12 +50,13 @@ class World:
         self.put(LAST, VA, 0, value)
 
     def mode(self, mode: int, root: int = ROOT, asid: int = 1) -> None:
-        self.hart.cpu[at.SATP] = mode << st.MODE_SHIFT | asid << st.ASID_SHIFT | root >> 12
         self.hart.forget_pages()
+        self.hart.change_space(mode << st.MODE_SHIFT | asid << st.ASID_SHIFT | root >> 12)
 
     def status(self, bits: int) -> None:
         self.hart.cpu[at.MSTATUS] |= bits
         self.hart.forget_pages()
+        self.hart.select_context()
 
     def access(self, kind: str, va: int = VA) -> int | None:
         """Do it, by an instruction in a page of its own (fetch: of VA itself); the trap's cause, or None."""

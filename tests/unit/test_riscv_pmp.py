@@ -118,7 +118,7 @@ def test_table_in_protected_memory_is_an_access_fault() -> None:
     cpu[at.PMPCFG], cpu[at.PMPADDR] = NA4, (BASE + 0x3000) >> 2
     cpu[at.PMPCFG + 1], cpu[at.PMPADDR + 1] = NAPOT | R | W | X, pmp.ADDRESS_MASK
     hart.pmp.update()
-    cpu[at.SATP] = st.SV39_MODE << st.MODE_SHIFT | (BASE + 0x3000) >> 12
+    hart.change_space(st.SV39_MODE << st.MODE_SHIFT | (BASE + 0x3000) >> 12)
     hart.enter(st.S)
     with pytest.raises(t.Trap) as caught:
         hart.load(0, 8)

@@ -44,8 +44,6 @@ class Access(Mmu):
 
     __slots__ = ()
 
-    tlb_read: memoryview
-    tlb_write: memoryview
     views: tuple[memoryview | None, ...]  #: RAM by size, plus 16 if signed
     stores: tuple[memoryview | None, ...]  #: RAM by size
 

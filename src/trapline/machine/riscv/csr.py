@@ -93,8 +93,10 @@ def _write_status(hart: Hart, value: int, mask: int) -> None:
     new = old & ~mask | value & mask
     hart.cpu[at.MSTATUS] = new
     changed = old ^ new
-    if changed & (st.MPRV | st.SUM | st.MXR) or (changed & st.MPP and new & st.MPRV):
+    if changed & st.MXR:
         hart.forget_pages()
+    if changed & (st.MPRV | st.SUM) or new & st.MPRV:
+        hart.select_context()
 
 
 _add(0x300, "mstatus", _read_status, lambda h, v: _write_status(h, v, st.MSTATUS_WRITABLE))
@@ -168,8 +170,7 @@ def _write_senvcfg(hart: Hart, value: int) -> None:
 def _write_satp(hart: Hart, value: int) -> None:
     """An unsupported mode makes the whole write do nothing."""
     if value >> st.MODE_SHIFT in (st.BARE, st.SV39_MODE, st.SV48_MODE, st.SV57_MODE):
-        hart.cpu[at.SATP] = value
-        hart.forget_pages()
+        hart.change_space(value)
 
 
 def _not_trapped(hart: Hart) -> bool:
@@ -183,7 +184,8 @@ _add(0x180, "satp", lambda h: h.cpu[at.SATP], _write_satp, _not_trapped)
 
 def _protection_changed(hart: Hart) -> None:
     hart.pmp.update()
-    hart.shoot_down(None, None)
+    hart.tlb.flush()
+    hart.forget_pages()
 
 
 def _locked(hart: Hart, n: int) -> bool:

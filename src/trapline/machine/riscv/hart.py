@@ -35,8 +35,8 @@ class Hart(Triggers, Floats):
     """`hartid`: its number. `time`: what the time CSR reads."""
 
     __slots__ = (
-        "_ticks", "attention", "budget", "bus", "bytes_", "code", "cpu", "fs", "granted", "hosted", "kept", "pmp", "stores",
-        "struct", "time", "tlb", "tlb_read", "tlb_write", "traps_taken", "user", "views",
+        "_ticks", "attention", "budget", "bus", "bytes_", "code", "cpu", "fs", "granted", "hosted", "pmp", "stores", "struct",
+        "time", "tlb", "user", "views",
     )  # fmt: skip
 
     def __init__(
@@ -54,15 +54,11 @@ class Hart(Triggers, Floats):
         self.xs = cpu[at.X : at.X + 32]
         self.fs = cpu[at.F : at.F + 32]
         self.user = cpu[at.X : at.PC + 1]
-        self.tlb_read = cpu[at.TLB_READ : at.TLB_READ + 2 * at.FAST_ENTRIES]
-        self.tlb_write = cpu[at.TLB_WRITE : at.TLB_WRITE + 2 * at.FAST_ENTRIES]
         self.views, self.stores = _views(bus.ram.mem)
         cpu[at.HARTID], cpu[at.RAM_BASE], cpu[at.RAM_SIZE] = hartid, bus.ram_base, bus.ram.size
-        self.pages: dict[int, Page] = {}
-        self.kept: dict[int, tuple[bytes, dict[int, Page]]] = {}
         self.watched: frozenset[int] = frozenset()
         self.pmp = Pmp(cpu)
-        self.traps_taken = 0
+        cpu[at.HOSTED] = hosted
         self.reset()
 
     def reset(self, pc: int = 0) -> None:
@@ -84,12 +80,12 @@ class Hart(Triggers, Floats):
         self._ticks: Iterator[int] = iter(range(0))
         self.pmp.update()
         self.tlb.flush()
-        self.forget_pages()
+        self.set_up_contexts()
 
     def enter(self, priv: int) -> None:
         """Go on in another privilege mode (or the same)."""
-        if self.cpu[at.PRIV] != priv:
-            self.change_mode(priv)
+        self.cpu[at.PRIV] = priv
+        self.select_context()
 
     def now(self) -> int:
         return self.time() if self.time is not None else self.instret()
@@ -170,6 +166,11 @@ class Hart(Triggers, Floats):
         self.cpu[at.INSTRET] += self.budget - left - lost
         self.budget = left
         self._ticks = iter(range(left))
+
+    @property
+    def traps_taken(self) -> int:
+        """Traps and interrupts since the start."""
+        return self.cpu[at.TRAPS]
 
     def walk_steps(self) -> int:
         """Page-table entries read by walks since the start."""

@@ -3,12 +3,18 @@
 One table says where everything is. Python sees the buffer as `memoryview.cast("Q")` and uses the word indices below; native
 code takes its address and uses 8 * index. A checkpoint of a hart is a copy of the buffer.
 
-The translation arrays (`tlb_read`, `tlb_write`, `tlb_fetch`) are the hart's innermost cache: direct-mapped pairs of
-words, pair number = page number modulo FAST_ENTRIES. word 0: the page's virtual address, or EMPTY word 1: what to add to
-a virtual address (modulo 2**64) to get its byte offset in RAM An access of `size` bytes hits if (va & (~0xfff | size -
-1)) == word 0: a misaligned access never does. A page is in `tlb_write` only if its leaf is dirty. They hold nothing that
-is not plain RAM, readable (writable, executable) by the present mode: whoever changes the mode, satp, the permissions or
-the tables empties them.
+The translation arrays are the hart's innermost cache: direct-mapped pairs of words, pair number = page number modulo
+FAST_ENTRIES. word 0: the page's virtual address, or EMPTY; word 1: what to add to a virtual address (modulo 2**64) to get
+its byte offset in RAM. An access of `size` bytes hits if (va & (~0xfff | size - 1)) == word 0: a misaligned access never
+does. A page is in the array of writable pages only if its leaf is dirty.
+
+A *context* is one set of them (readable, writable, code), with a log of what was put into it; the word `tlb` says which
+one is in force, as its byte offset in the struct. There is one for machine mode, one for what machine mode borrows by
+mstatus.MPRV, and for each of the last BANKS values of satp (a *bank*) one for user mode, one for supervisor mode, and
+one for supervisor mode with SUM. So changing modes or SUM, or going back to an address space, changes a word.
+
+Invariant: a context holds nothing that is not plain RAM, accessible in its mode by tables and protection as they were at
+the last fence for it.
 """
 
 from __future__ import annotations
@@ -18,6 +24,19 @@ EMPTY = 0xFFF  #: no access has this tag: sizes reach 8
 PMP_ENTRIES = 16
 TRIGGERS = 4
 COUNTERS = 29  #: mhpmcounter3 to mhpmcounter31
+BANKS = 4  #: values of satp for which translations are kept
+
+# A context: words from its start.
+READ, WRITE, CODE = 0, 2 * FAST_ENTRIES, 4 * FAST_ENTRIES  #: code, for native tiers: a page's address, its decoded form's
+FILLS = 6 * FAST_ENTRIES  #: entries made since it was emptied
+LOW, HIGH = FILLS + 1, FILLS + 2  #: from the first to the last page of larger ones that it holds pages of
+LOG = FILLS + 3  #: the first LOGGED of these entries, as byte offsets in the context
+LOGGED = 61
+CONTEXT_WORDS = LOG + LOGGED
+MACHINE_CONTEXT, BORROWED, FIRST_OF_BANKS = 0, 1, 2
+USER, SUPERVISOR, SUM = 0, 1, 2  #: within a bank
+CONTEXTS_OF_BANK = 3
+CONTEXTS = FIRST_OF_BANKS + CONTEXTS_OF_BANK * BANKS
 
 #: (name, words). The order is an interface: append only.
 FIELDS: tuple[tuple[str, int], ...] = (
@@ -43,11 +62,16 @@ FIELDS: tuple[tuple[str, int], ...] = (
     ("pmpcfg", PMP_ENTRIES), ("pmpaddr", PMP_ENTRIES),
     ("tselect", 1), ("tcontrol", 1), ("tdata1", TRIGGERS), ("tdata2", TRIGGERS),
     ("hpmcounter", COUNTERS), ("hpmevent", COUNTERS),
+    ("traps", 1),  # taken since the start
+    ("hosted", 1),  # 1 if every trap ends the run, for a kernel outside the machine
+    ("granted", 1),  # budget when `instret` was last brought up to date
+    ("time_origin", 1),  # units of virtual time, budget left included; 0 if time is not counted in instructions
+    ("user_window", 2), ("machine_window", 2),  # [start, end) of RAM where protection permits all: below M-mode, in M-mode
     # innermost translation caches
-    ("tlb_read", 2 * FAST_ENTRIES), ("tlb_write", 2 * FAST_ENTRIES), ("tlb_fetch", 2 * FAST_ENTRIES),
-    ("tlb_code", 2 * FAST_ENTRIES),  # native tiers: a page's address, and where its decoded form is
+    ("tlb", 1), ("bank", 1), ("next_bank", 1), ("bank_satp", BANKS),  # context and bank in force; bank to reuse next
     # left to native tiers: addresses of helpers, translation tables, scratch
     ("native", 64),
+    ("contexts", CONTEXTS * CONTEXT_WORDS),
 )  # fmt: skip
 
 
@@ -87,5 +111,7 @@ CYCLE_OFFSET, INSTRET_OFFSET, PMPCFG, PMPADDR = (
 TSELECT, TCONTROL, TDATA1, TDATA2, HPMCOUNTER, HPMEVENT = (
     OFFSETS[n] for n in ("tselect", "tcontrol", "tdata1", "tdata2", "hpmcounter", "hpmevent")
 )
-TLB_READ, TLB_WRITE, TLB_FETCH, TLB_CODE = (OFFSETS[n] for n in ("tlb_read", "tlb_write", "tlb_fetch", "tlb_code"))
+TRAPS, HOSTED, GRANTED, TIME_ORIGIN = (OFFSETS[n] for n in ("traps", "hosted", "granted", "time_origin"))
+USER_WINDOW, MACHINE_WINDOW = OFFSETS["user_window"], OFFSETS["machine_window"]
+TLB, BANK, NEXT_BANK, BANK_SATP, FIRST_CONTEXT = (OFFSETS[n] for n in ("tlb", "bank", "next_bank", "bank_satp", "contexts"))
 SINK, NATIVE = OFFSETS["sink"], OFFSETS["native"]

@@ -100,8 +100,8 @@ class RiscvMachine:
         if cpu[at.SATP] != space.satp:
             if space.asid == SHARED_ASID:
                 hart.tlb.flush(asid=SHARED_ASID)
-            cpu[at.SATP] = space.satp
-            hart.forget_pages()
+                hart.forget_space(SHARED_ASID)
+            hart.change_space(space.satp)
         if ctx.hart is not hart:
             self._change_fp(ctx, hart)
         self._running[hart] = ctx
@@ -213,7 +213,6 @@ class RiscvMachine:
 
     def free_asid(self, asid: int) -> None:
         for hart in self.harts:
-            hart.tlb.flush(asid=asid)
-            hart.forget_pages()
+            hart.shoot_down(None, asid)
         if asid != SHARED_ASID:
             self._asids.append(asid)

@@ -6,65 +6,32 @@ as the trap that the table (access, failure) -> cause names.
 
 from __future__ import annotations
 
-from typing import TYPE_CHECKING
-
 from trapline.machine.contract import EXEC, READ, WRITE
 from trapline.machine.paging.entry import SV39, SV48, SV57, Format
 from trapline.machine.riscv import layout as at
 from trapline.machine.riscv import status as st
 from trapline.machine.riscv.bus import Bus
-from trapline.machine.riscv.integers import Integers
+from trapline.machine.riscv.contexts import Contexts
 from trapline.machine.riscv.pmp import Pmp
 from trapline.machine.riscv.tlb import GLOBAL, Tlb
 from trapline.machine.riscv.trap import ACCESS, CAUSES, PAGE, Trap
 from trapline.machine.riscv.walk import Leaf, walk
 
-if TYPE_CHECKING:
-    from trapline.machine.riscv.code import Page
-
 FORMATS: dict[int, Format] = {st.SV39_MODE: SV39, st.SV48_MODE: SV48, st.SV57_MODE: SV57}
-_FAST = {READ: at.TLB_READ, WRITE: at.TLB_WRITE, EXEC: at.TLB_FETCH}
 _R, _W, _X, _U = SV39.read, SV39.write, SV39.execute, SV39.user
 _A, _D = SV39.accessed, SV39.dirty
-_NO_ENTRIES = at.EMPTY.to_bytes(8, "little") * (2 * at.FAST_ENTRIES)
-_EMPTY_ARRAYS = _NO_ENTRIES * 4
-_ARRAYS = slice(8 * at.TLB_READ, 8 * at.TLB_READ + len(_EMPTY_ARRAYS))  #: of the CPU struct: read, write, fetch, code
 M64 = (1 << 64) - 1
 
 
-class Mmu(Integers):
+class Mmu(Contexts):
     """Part of the hart."""
 
-    __slots__ = ("pages",)
+    __slots__ = ()
 
-    cpu: memoryview
     bus: Bus
     tlb: Tlb
     pmp: Pmp
     watched: frozenset[int]  #: pages where a trigger looks at accesses: never in the innermost arrays
-    pages: dict[int, Page]  #: what `tlb_code` is to native code: page number -> its decoded code
-    kept: dict[int, tuple[bytes, dict[int, Page]]]  #: the innermost arrays (and `pages`) of the modes that are not the present
-    bytes_: memoryview  #: the CPU struct as bytes
-
-    def forget_pages(self) -> None:
-        """Empty the innermost arrays of all modes: satp, permissions or tables have changed."""
-        self.bytes_[_ARRAYS] = _EMPTY_ARRAYS
-        self.pages.clear()
-        self.kept.clear()
-
-    def change_mode(self, priv: int) -> None:
-        """Go on in another privilege mode, with what its innermost arrays held when it was left."""
-        cpu = self.cpu
-        self.kept[cpu[at.PRIV]] = self.bytes_[_ARRAYS].tobytes(), self.pages
-        cpu[at.PRIV] = priv
-        self.bytes_[_ARRAYS], self.pages = self.kept.pop(priv) if priv in self.kept else (_EMPTY_ARRAYS, {})
-
-    def forget_code(self) -> None:
-        """Empty the innermost arrays of instruction fetches, so that what code pages hold is looked at again."""
-        start = 8 * at.TLB_FETCH
-        self.bytes_[start : start + 2 * len(_NO_ENTRIES)] = _NO_ENTRIES * 2
-        self.pages.clear()
-        self.kept.clear()
 
     def mode_of(self, access: int) -> int:
         """The privilege mode that an access is checked against: mstatus.MPRV lends M-mode another one for its data."""
@@ -79,16 +46,17 @@ class Mmu(Integers):
         satp = self.cpu[at.SATP]
         dirty = True
         if priv == st.M or not satp >> st.MODE_SHIFT:
-            pa = va
+            pa, shift = va, 12
         else:
             leaf = self._leaf(va, access, priv, satp)
-            pa = leaf.pa | va & ((1 << leaf.shift) - 1)
+            shift = leaf.shift
+            pa = leaf.pa | va & ((1 << shift) - 1)
             dirty = bool(leaf.entry & _D)
         if access & ~self.pmp.page(pa, priv):  # not all of the page is permitted: these bytes may be
             if not self.pmp.allows(pa, size, access, priv):
                 raise Trap(CAUSES[access, ACCESS], va)
         elif dirty or not access & WRITE:
-            self._remember(va, pa, access)
+            self._remember(va, pa, access, shift)
         return pa
 
     def _leaf(self, va: int, access: int, priv: int, satp: int) -> Leaf:
@@ -150,17 +118,16 @@ class Mmu(Integers):
         self.bus.ram.words[leaf.at - self.bus.ram_base >> 3] = entry
         return leaf._replace(entry=entry)
 
-    def _remember(self, va: int, pa: int, access: int) -> None:
-        """Put a permitted page into the innermost array of its kind of access, if it is plain RAM."""
+    def _remember(self, va: int, pa: int, access: int, shift: int) -> None:
+        """Put a permitted page into the innermost array of its kind of access, if it is plain RAM and has one."""
         bus, page = self.bus, va & -4096
-        if not bus.in_ram(pa & -4096, 4096) or page in self.watched:
-            return
-        slot = _FAST[WRITE if access & WRITE else access] + (va >> 12) % at.FAST_ENTRIES * 2
-        self.cpu[slot] = page
-        self.cpu[slot + 1] = (pa - bus.ram_base - va) & M64
+        if access != EXEC and bus.in_ram(pa & -4096, 4096) and page not in self.watched:
+            self.enter_page(at.WRITE if access & WRITE else at.READ, page, pa - bus.ram_base - va, shift)
 
     def shoot_down(self, va: int | None, asid: int | None) -> None:
         """sfence.vma: forget translations of an address, of an address space, of both, or all."""
         self.tlb.flush(va, asid)
-        self.forget_pages()
-
+        if va is None:
+            self.forget_space(asid)
+        else:
+            self.forget_page(va, asid)

@@ -75,24 +75,21 @@ class Privileged(Access):
         status = status & ~(st.MIE | st.MPP) | st.MPIE | (st.MIE if status & st.MPIE else 0)
         cpu[at.MSTATUS] = status if to == st.M else status & ~st.MPRV
         cpu[at.TCONTROL] |= st.MTE if cpu[at.TCONTROL] & st.MPTE else 0
-        self._return(cpu[at.MEPC], to, status)
+        self._return(cpu[at.MEPC], to)
 
     def sret(self) -> None:
         self._require(st.S, st.TSR)
         cpu = self.cpu
         status = cpu[at.MSTATUS]
-        to, lent = st.S if status & st.SPP else st.U, status & st.MPRV
+        to = st.S if status & st.SPP else st.U
         status = status & ~(st.SIE | st.SPP | st.MPRV) | st.SPIE | (st.SIE if status & st.SPIE else 0)
         cpu[at.MSTATUS] = status
-        self._return(cpu[at.SEPC], to, status | lent)
+        self._return(cpu[at.SEPC], to)
 
-    def _return(self, pc: int, to: int, status: int) -> None:
-        """status: mstatus, with MPRV as it was before."""
+    def _return(self, pc: int, to: int) -> None:
         self.next = pc
-        if status & st.MPRV:
-            self.forget_pages()
-        if to != self.cpu[at.PRIV]:
-            self.change_mode(to)
+        self.cpu[at.PRIV] = to
+        self.select_context()
 
     # ---- waiting
 
@@ -109,7 +106,7 @@ class Privileged(Access):
     # ---- fences
 
     def fence_i(self) -> None:
-        self.forget_code()
+        self.forget_pages()
 
     def sfence_vma(self, address: int, asid: int, *, any_address: bool, any_asid: bool) -> None:
         self._require(st.S, st.TVM)

@@ -17,6 +17,7 @@ if TYPE_CHECKING:
 _FP = struct.Struct("<32QII")  #: f0 to f31, fcsr, padding
 _FP_START = bytes(FP_SIZE)  #: zeros, rounding to nearest
 _FCSR = 0xFF
+FEW_BYTES = 8 << 12  #: ranges up to here are forgotten page by page
 
 
 class RiscvSpace:
@@ -31,8 +32,11 @@ class RiscvSpace:
     def flush(self, start: int, end: int, *, downgrade: bool = False) -> None:
         for hart in self.machine.harts:
             hart.tlb.flush_range(start, end, self.asid)
-            if hart.cpu[at.SATP] == self.satp:
-                hart.forget_pages()
+            if end - start > FEW_BYTES:
+                hart.forget_space(self.asid)
+                continue
+            for va in range(start, end, 4096):
+                hart.forget_page(va, self.asid)
 
     def reload(self, start: int, end: int) -> None:
         self.flush(start, end)

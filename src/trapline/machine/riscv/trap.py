@@ -83,8 +83,6 @@ def take(hart: Hart, cause: int, value: int, pc: int) -> None:
     if to == st.M:
         control = cpu[at.TCONTROL]
         cpu[at.TCONTROL] = st.MPTE if control & st.MTE else 0
-    if status & st.MPRV:  # MPP changes whose rights M-mode borrows
-        hart.forget_pages()
     cpu[at.RESERVED] = 0
-    hart.traps_taken += 1
+    cpu[at.TRAPS] += 1
     hart.enter(to)

@@ -31,6 +31,12 @@ declare i64 @llvm.bswap.i64(i64)
 """
 
 
+def context(code: Code) -> str:
+    """A pointer to the translation arrays in force."""
+    word = code.let(f"getelementptr i8, ptr %cpu, i64 {at.TLB}")
+    return code.let(f"getelementptr i8, ptr %cpu, i64 {code.let(f'load i64, ptr {word}{OWN}')}")
+
+
 class Emitter:
     """`m`, for one instruction after the other. A tier says where registers live and what leaving means."""
 
@@ -60,6 +66,10 @@ class Emitter:
     def step(self) -> None:
         """End the current block: the reference tier executes this instruction."""
         raise NotImplementedError
+
+    def arrays(self) -> str:
+        """A pointer to the context in force."""
+        return context(self.code)
 
     # ---- leaving
 
@@ -206,8 +216,8 @@ class Emitter:
         """A pointer to the guest's byte at `address`, and its offset in RAM; a step on a miss or a misaligned access."""
         code = self.code
         offset = code.binary("and", code.binary("lshr", address, 8), (at.TLB_PAGES - 1) << 4)
-        array = at.TLB_WRITE if write else at.TLB_READ
-        entry = code.let(f"getelementptr i8, ptr %cpu, i64 {(offset + array).name}")
+        array = at.WRITE if write else at.READ
+        entry = code.let(f"getelementptr i8, ptr {self.arrays()}, i64 {(offset + array).name}")
         tag = code.let(f"load i64, ptr {entry}{OWN}")
         wanted = code.binary("and", address, ~0xFFF | (size - 1))
         hit, miss = code.label(), code.label()

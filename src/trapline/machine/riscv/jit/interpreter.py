@@ -16,6 +16,7 @@ from trapline.machine.riscv import status as st
 from trapline.machine.riscv.isa.declare import OPS, Op
 from trapline.machine.riscv.jit import state as at
 from trapline.machine.riscv.jit.decoder import decoder
+from trapline.machine.riscv.jit.emit import context
 from trapline.machine.riscv.jit.floats import DECLARATIONS, FloatEmitter, unit
 from trapline.machine.riscv.jit.refill import refill
 from trapline.machine.riscv.jit.text import (
@@ -267,7 +268,7 @@ def _goto(name: str, *, jump: bool) -> str:
     pc = Value(code, "%ip")
     page = code.binary("and", pc, -4096)
     index = code.binary("and", code.binary("lshr", pc, 8), (at.TLB_PAGES - 1) << 4)
-    entry = code.let(f"getelementptr i8, ptr %cpu, i64 {code.binary('add', index, at.TLB_CODE).name}")
+    entry = code.let(f"getelementptr i8, ptr {context(code)}, i64 {code.binary('add', index, at.CODE).name}")
     tag = code.let(f"load i64, ptr {entry}{OWN}")
     hit, miss = code.label(), code.label()
     code.line(f"br i1 {code.let(f'icmp eq i64 {tag}, {page.name}')}, label %{hit}, label %{miss}{LIKELY}")

@@ -27,6 +27,7 @@ if TYPE_CHECKING:
 
 _PC, _BUDGET, _INSTRET = layout.PC, layout.BUDGET, layout.INSTRET
 _REASON, _ECALL = at.REASON_WORD, at.ECALL
+LARGEST = 30  #: log2 of the bytes of a leaf: taken where that is not known
 
 
 class NativeHart(Hart):
@@ -115,8 +116,7 @@ class NativeHart(Hart):
         if not self.pmp.page(pa, self.cpu[layout.PRIV]) & EXEC:
             return False
         page = self.tiers.page(pa - self.bus.ram_base & -4096)
-        slot = layout.TLB_CODE + (pc >> 12) % layout.FAST_ENTRIES * 2
-        self.cpu[slot], self.cpu[slot + 1] = pc & -4096, page.base
+        self.enter_page(layout.CODE, pc & -4096, page.base, LARGEST)
         return True
 
 

@@ -10,6 +10,7 @@ from __future__ import annotations
 
 from trapline.machine.paging.entry import SV39
 from trapline.machine.riscv.jit import state as at
+from trapline.machine.riscv.jit.emit import context
 from trapline.machine.riscv.jit.text import (
     ATTRIBUTES,
     GUEST,
@@ -52,9 +53,9 @@ class _Refill:
 
     def function(self) -> str:
         code, va = self._code, self._address
-        array = at.TLB_WRITE if self._write else at.TLB_READ
+        array = at.WRITE if self._write else at.READ
         slot = ((self._shift(va, 8) & (at.TLB_PAGES - 1) << 4) + array).name
-        tag = code.let(f"getelementptr i8, ptr %cpu, i64 {slot}")
+        tag = code.let(f"getelementptr i8, ptr {context(code)}, i64 {slot}")
         page = va & -4096
         have = code.value(f"load i64, ptr {tag}{OWN}")
         self._need(code.let(f"icmp ne i64 {have.name}, {page.name}"))  # else it is misaligned

@@ -18,6 +18,7 @@ from collections.abc import Mapping, Sequence
 
 from trapline.machine.riscv.isa.declare import OPS, Instruction, Op
 from trapline.machine.riscv.jit import state as at
+from trapline.machine.riscv.jit.emit import context
 from trapline.machine.riscv.jit.floats import DECLARATIONS, FloatEmitter
 from trapline.machine.riscv.jit.interpreter import handler_names
 from trapline.machine.riscv.jit.shape import Block, Shape
@@ -79,6 +80,9 @@ class Region(FloatEmitter):
 
     def pc(self) -> Operand:
         return self._pc
+
+    def arrays(self) -> str:
+        return "%arrays"  # the context cannot change within a region: what changes it leaves
 
     # ---- leaving
 
@@ -190,15 +194,17 @@ class Region(FloatEmitter):
         names = sorted(self._read | self._written)
         for name in [*names, "budget.now", "out.handler", "out.ip", "out.left", "out.delta"]:
             code.line(f"%{name} = alloca i64")
+        code.line(f"%arrays = getelementptr i8, ptr {context(code)}, i64 0")
         pc = code.value(f"add i64 {code.let('lshr i64 %ip, 3')}, %delta")
         wrong = "false"
         within = {entry & -4096 for entry in entries}
         for page in self._shape.pages:
             if within == {page}:
                 continue  # it is being executed from
-            word = at.TLB_CODE + (page >> 12) % at.TLB_PAGES * 16
+            word = at.CODE + (page >> 12) % at.TLB_PAGES * 16
             for offset, expected in ((0, page), (8, self._bases[page])):
-                found = code.let(f"load i64, ptr {self.cpu(word + offset)}{OWN}")
+                place = code.let(f"getelementptr i8, ptr %arrays, i64 {word + offset}")
+                found = code.let(f"load i64, ptr {place}{OWN}")
                 wrong = code.let(f"or i1 {wrong}, {code.let(f'icmp ne i64 {found}, {text(expected)}')}")
         if self.needs_fp:
             ready = code.let(f"load i64, ptr {self.cpu(at.FP_READY)}{OWN}")

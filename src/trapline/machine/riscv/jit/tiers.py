@@ -26,7 +26,6 @@ if TYPE_CHECKING:
 
 MAX_REGIONS = 4096  #: ever compiled: their code stays in memory, even that of regions that could not be installed
 MAX_WAITING = 512  #: to be compiled; what becomes hot while so many wait stays with the interpreter
-_CODE = slice(layout.TLB_CODE, layout.TLB_CODE + 2 * layout.FAST_ENTRIES)
 
 
 def _interpreter(hot: int) -> str:
@@ -36,7 +35,7 @@ def _interpreter(hot: int) -> str:
 
 
 class Spot(NamedTuple):
-    """A hot place: the record of `pc` in a code page, and what was mapped for execution then (a copy of tlb_code)."""
+    """A hot place: the record of `pc` in a code page, and what was mapped for execution then (a copy of its array)."""
 
     pc: int
     page: CodePage
@@ -86,13 +85,15 @@ class Tiers:
         """A hot place: make a region of it."""
         if self.loaded >= MAX_REGIONS or len(self._waiting) >= MAX_WAITING:
             return
-        slot = layout.TLB_CODE + (pc >> 12) % layout.FAST_ENTRIES * 2
+        start = (hart.cpu[layout.TLB] >> 3) + layout.CODE
+        slot = start + (pc >> 12) % layout.FAST_ENTRIES * 2
         page = self.arena.at(hart.cpu[slot + 1]) if hart.cpu[slot] == pc & -4096 else None
         record = (pc & 4095) >> 1
         if page is None or record in page.hot:
             return
         page.hot.add(record)
-        spot = Spot(pc, page, page.generation, record, memoryview(hart.cpu[_CODE].tobytes()).cast("Q"))
+        mapped = hart.cpu[start : start + 2 * layout.FAST_ENTRIES]
+        spot = Spot(pc, page, page.generation, record, memoryview(mapped.tobytes()).cast("Q"))
         if not self._background:
             self._compile(spot)
             return

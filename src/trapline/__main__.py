@@ -2,9 +2,7 @@
 
 from __future__ import annotations
 
-import sys
-
-from trapline.cli.main import main
+from trapline.cli.main import command
 
 if __name__ == "__main__":
-    sys.exit(main())
+    command()

@@ -29,7 +29,9 @@ OPTIONS = (
     Option("--help", "", "this text"),
 )
 
-HELP = f"""\
+def usage() -> str:
+    """The help text."""
+    return f"""\
 usage: trapline boot [OPTION]... FILE
 
 Runs FILE, a riscv64 ELF program linked for bare metal, in M-mode on a board
@@ -52,7 +54,7 @@ def main(words: list[str]) -> int:
     """Run the command line `words`; the exit status."""
     parsed = parse(words, OPTIONS)
     if parsed.flag("--help"):
-        return say(HELP)
+        return say(usage())
     if len(parsed.rest) != 1:
         raise UsageError("boot takes one file: write `trapline boot FILE`")
     from trapline.machine.riscv.board import BadImage, Board

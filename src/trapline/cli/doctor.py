@@ -15,7 +15,9 @@ OPTIONS = (
     Option("--help", "", "this text"),
 )
 
-HELP = f"""\
+def usage() -> str:
+    """The help text."""
+    return f"""\
 usage: trapline doctor [--json]
 
 Says what this host offers, which machine `trapline run` will use, and what is
@@ -32,7 +34,7 @@ def main(words: list[str]) -> int:
     if parsed.rest:
         raise UsageError(f"doctor takes no argument: leave out {parsed.rest[0]}")
     if parsed.flag("--help"):
-        return say(HELP)
+        return say(usage())
     found = [*checks(), riscv()]
     missing = [each for each in found if each.required and not each.ok]
     failed = say(as_json(found) if parsed.flag("--json") else as_text(found))

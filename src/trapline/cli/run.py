@@ -50,7 +50,9 @@ OPTIONS = (
     Option("--help", "", "this text"),
 )  # fmt: skip
 
-HELP = f"""\
+def usage() -> str:
+    """The help text."""
+    return f"""\
 usage: trapline run [OPTION]... [--] PROGRAM [ARGUMENT]...
 
 Runs PROGRAM, found in the PATH of its environment, under Trapline's kernel.
@@ -67,7 +69,7 @@ def main(words: list[str]) -> int:
     """Run the command line `words`; the exit status. May not return: see `leave`."""
     parsed = parse(words, OPTIONS)
     if parsed.flag("--help"):
-        return say(HELP)
+        return say(usage())
     if not parsed.rest:
         raise UsageError("no program: write `trapline run PROGRAM`")
     report = _Report(parsed)

@@ -198,3 +198,8 @@ async def sleep_until(deadline_ns: int | None, *, restart: int = RESTART_SYS) ->
 
 def _ignore(_: object) -> None:
     return None
+
+
+async def breathe() -> None:
+    """Let everybody else have a turn."""
+    await WaitQueue().wait(0, interruptible=False)

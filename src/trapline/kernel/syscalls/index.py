@@ -19,7 +19,7 @@ FAMILIES = {
     "epoll": "epoll_create epoll_create1 epoll_ctl epoll_wait epoll_pwait epoll_pwait2",
     "eventfd": "eventfd eventfd2 timerfd_create timerfd_settime timerfd_gettime signalfd signalfd4",
     "exec": "execve execveat",
-    "exit": "exit exit_group wait4 waitid",
+    "exit": "exit exit_group",
     "fd": "close dup dup2 dup3 close_range flock fcntl",
     "futex": "futex futex_waitv",
     "handles": "name_to_handle_at open_by_handle_at",
@@ -50,7 +50,7 @@ FAMILIES = {
     "pidfd": "pidfd_open pidfd_send_signal pidfd_getfd",
     "pipe": "pipe pipe2",
     "poll": "poll ppoll select pselect6",
-    "prctl": "arch_prctl set_tid_address set_robust_list get_robust_list rseq personality prctl",
+    "prctl": "personality prctl",
     "priority": "getpriority setpriority ioprio_set ioprio_get",
     "process_mm": "process_madvise process_mrelease",
     "process_vm": "process_vm_readv process_vm_writev",
@@ -78,12 +78,14 @@ FAMILIES = {
     "statfs": "statfs fstatfs ustat sync syncfs",
     "storage": "quotactl quotactl_fd fanotify_init fanotify_mark lookup_dcookie sysfs swapon swapoff vhangup",
     "system": "uname sethostname setdomainname sysinfo getrandom getcpu acct",
+    "thread": "arch_prctl set_tid_address set_robust_list get_robust_list rseq",
     "time": (
         "clock_gettime clock_getres clock_settime gettimeofday settimeofday time times nanosleep clock_nanosleep adjtimex "
         "clock_adjtime"
     ),
     "timer": "getitimer setitimer alarm timer_create timer_settime timer_gettime timer_getoverrun timer_delete",
     "truncate": "truncate ftruncate fallocate lseek fsync fdatasync sync_file_range fadvise64 readahead",
+    "wait": "wait4 waitid",
     "xattr": (
         "setxattr lsetxattr fsetxattr getxattr lgetxattr fgetxattr listxattr llistxattr flistxattr removexattr lremovexattr "
         "fremovexattr"

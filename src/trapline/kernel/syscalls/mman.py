@@ -18,8 +18,8 @@ from trapline.abi.mman import (
     MLOCK_ONFAULT,
 )
 from trapline.kernel.mm.errors import OutOfFrames
+from trapline.kernel.sync.park import breathe
 from trapline.kernel.syscalls.declare import Arg, Fd, Hex, Int, Size, Str, UserPtr, refuse, syscall
-from trapline.kernel.syscalls.transfer import breathe
 from trapline.kernel.task.task import WORK_EXIT
 from trapline.machine.paging.entry import PAGE_MASK
 

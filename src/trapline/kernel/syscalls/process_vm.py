@@ -8,8 +8,8 @@ from typing import TYPE_CHECKING, Any
 from trapline.abi.capability import CAP_SYS_PTRACE
 from trapline.abi.errno import EFAULT, EINVAL, EPERM, ESRCH
 from trapline.kernel.mm.errors import OutOfMemory
+from trapline.kernel.sync.park import breathe
 from trapline.kernel.syscalls.declare import Pid, Size, ULong, UserPtr, syscall
-from trapline.kernel.syscalls.transfer import breathe
 from trapline.kernel.task.task import WORK_EXIT
 
 if TYPE_CHECKING:

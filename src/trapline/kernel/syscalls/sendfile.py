@@ -14,10 +14,10 @@ from trapline.abi.fcntl import O_APPEND, O_NONBLOCK, SEEK_CUR, SEEK_SET
 from trapline.abi.rw import MAX_RW_COUNT
 from trapline.abi.stat import S_IFDIR, S_IFMT, S_IFREG
 from trapline.kernel.ipc.pipe import PipeFile
-from trapline.kernel.sync.park import Interrupted
+from trapline.kernel.sync.park import Interrupted, breathe
 from trapline.kernel.syscalls.declare import Arg, Fd, Result, Size, syscall
 from trapline.kernel.syscalls.splice import OffsetPtr, load_offset, open_for
-from trapline.kernel.syscalls.transfer import CHUNK, breathe, limit_write, wait_file, write_now
+from trapline.kernel.syscalls.transfer import CHUNK, limit_write, wait_file, write_now
 
 if TYPE_CHECKING:
     from trapline.kernel.fs.file import File

@@ -7,7 +7,6 @@ from typing import TYPE_CHECKING, Annotated
 
 from trapline.abi.capability import CAP_SYS_ADMIN, CAP_SYS_PACCT
 from trapline.abi.errno import EINVAL, ENOSYS, EPERM
-from trapline.kernel.fs.proc.system import load_averages
 from trapline.kernel.syscalls.declare import Arg, Int, Path, Size, UserPtr, syscall
 from trapline.kernel.uts import NAME_MAX, RELEASE, SYSNAME, VERSION
 
@@ -67,6 +66,8 @@ def sys_setdomainname(task: Task, name: UserPtr, length: Int) -> int:
 @syscall("sysinfo")
 def sys_sysinfo(task: Task, info: Annotated[int, Arg(64, "struct_out:sysinfo")]) -> int:
     """sysinfo(2): uptime, memory and load."""
+    from trapline.kernel.fs.proc.system import load_averages
+
     kernel = task.kernel
     frames = kernel.ram.frames
     uptime = (kernel.clock.monotonic_ns() - kernel.boot_monotonic_ns) // 10**9

@@ -20,7 +20,7 @@ from trapline.abi.signal import SIGPIPE, SIGXFSZ
 from trapline.abi.stat import S_IFMT, S_IFREG, S_IFSOCK, S_ISGID, S_ISUID
 from trapline.kernel.fs.permission import mode_after_write
 from trapline.kernel.fs.special import SpecialFile
-from trapline.kernel.sync.park import Interrupted, WaitQueue, wait_any
+from trapline.kernel.sync.park import Interrupted, WaitQueue, breathe, wait_any
 from trapline.kernel.task.signals.send import SigInfo, send_to_task
 
 if TYPE_CHECKING:
@@ -62,11 +62,6 @@ def write_now(task: Task, file: File, data: bytes | memoryview, offset: int | No
 
 def broken_pipe(task: Task) -> None:
     send_to_task(task, SigInfo(SIGPIPE, SI_USER, task.group.pid, task.creds.uid))
-
-
-async def breathe() -> None:
-    """Let everybody else have a turn."""
-    await WaitQueue().wait(0, interruptible=False)
 
 
 def deadline_of(task: Task, file: File, count: int, writing: bool) -> int | None:

@@ -9,7 +9,6 @@ from trapline.abi.errno import EBADF, ENOENT, ESRCH
 from trapline.abi.fcntl import O_CLOEXEC
 from trapline.kernel.fs.inode import Entry, Inode
 from trapline.kernel.fs.proc.base import ProcDir, ProcSuperBlock, alive, check_inspect, owner, task_ino
-from trapline.kernel.fs.proc.locks import rows_through
 from trapline.kernel.fs.synthetic import SynthFile, SynthLink
 
 if TYPE_CHECKING:
@@ -167,6 +166,8 @@ class FdInfoDir(FdDir):
 def _info(task: Any, fd: int) -> bytes:
     if task.files is None:
         raise ESRCH
+    from trapline.kernel.fs.proc.locks import rows_through
+
     file = _open_file(task, fd)
     flags = file.flags | (O_CLOEXEC if task.files.get_cloexec(fd) else 0)
     mount = file.path.mount.ident if file.path is not None else 0

@@ -11,7 +11,7 @@ from little_world import WAITS
 from trapline.abi import errno as numbers
 from trapline.abi.errno import EFAULT, EINVAL
 from trapline.abi.fcntl import O_RDWR
-from trapline.kernel.drivers import chardev, console, pty
+from trapline.kernel.drivers import chardev, console, pts, pty
 from trapline.kernel.fs.devfs import mount_dev
 from trapline.kernel.fs.fdtable import FdTable
 from trapline.kernel.fs.fscontext import FsContext
@@ -41,7 +41,7 @@ from trapline.kernel.syscalls import (  # noqa: F401 - they register themselves
 from trapline.kernel.task.creds import Credentials
 from trapline.kernel.task.task import Task, ThreadGroup
 
-__all__ = ["BASE", "WAITS", "IpcWorld", "Memory", "chardev", "console", "errno"]
+__all__ = ["BASE", "WAITS", "IpcWorld", "Memory", "chardev", "console", "errno", "pty"]
 
 BASE = little_world.BASE
 SIZE = 8 << 20
@@ -109,7 +109,7 @@ class IpcWorld(little_world.World):
         kernel = self.kernel
         kernel.vfs = Vfs(self.machine.ram, self.clock.realtime_ns)
         kernel.vfs.mount_root(TmpFs(kernel.vfs))
-        mount_dev(kernel.vfs, kernel.vfs.makedirs(b"/dev"), pty.devpts(kernel, kernel.vfs))
+        mount_dev(kernel.vfs, kernel.vfs.makedirs(b"/dev"), pts.devpts(kernel, kernel.vfs))
         self.watched: dict[int, int] = {}
         self.machine.watch = self.watched.__setitem__  # type: ignore[method-assign]
 

@@ -14,7 +14,7 @@ from trapline.kernel.syscalls import signal as _signal  # noqa: F401 - declares 
 from trapline.kernel.syscalls import time as _time  # noqa: F401
 from trapline.kernel.syscalls import timer as _timer  # noqa: F401
 from trapline.kernel.task import itimers, posix_timers
-from trapline.kernel.task.cpulimit import watch_cpu_limits
+from trapline.kernel.task.rlimit import watch_cpu_limits
 from trapline.kernel.task.signals.action import Action
 from trapline.kernel.task.signals.mask import set_blocked
 from trapline.kernel.task.signals.pending import take

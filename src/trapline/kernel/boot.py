@@ -14,17 +14,17 @@ from trapline.abi.mount import MS_NODEV, MS_NOEXEC, MS_NOSUID
 from trapline.abi.stat import S_IFIFO
 from trapline.kernel.config import Config, ConfigError
 from trapline.kernel.core import Kernel
-from trapline.kernel.drivers import chardev, pty  # noqa: F401 - chardev registers the memory devices
+from trapline.kernel.drivers import DRIVERS, pts
 from trapline.kernel.drivers.console import Console, Source
+from trapline.kernel.drivers.groupsignal import use_signals
 from trapline.kernel.drivers.hostclock import Clock
 from trapline.kernel.drivers.hostrandom import host_random, seeded_random
 from trapline.kernel.drivers.hostsignals import HostSignals
-from trapline.kernel.drivers.tty import use_signals
 from trapline.kernel.entry.hooks import KernelHooks
 from trapline.kernel.entry.loop import TrapLoop
 from trapline.kernel.exec import image
 from trapline.kernel.fs.devfs import make_devfs, mount_dev
-from trapline.kernel.fs.devices import register_opener
+from trapline.kernel.fs.devices import announce_chardevs, register_opener
 from trapline.kernel.fs.fdtable import OPEN, FdTable
 from trapline.kernel.fs.fscontext import FsContext
 from trapline.kernel.fs.proc import mount_proc
@@ -201,7 +201,7 @@ class System(Kernel):
                 if task.coro is not None:
                     task.coro.close()
             park.forget()
-            pty.forget(self)
+            pts.forget(self)
             self.console.close()
             if self.vdso is not None:
                 self.vdso.close()
@@ -236,8 +236,9 @@ def _compose(kernel: System, config: Config) -> None:
     except ValueError as error:
         raise ConfigError(str(error)) from error
     register_opener(S_IFIFO, _open_fifo)
+    announce_chardevs(DRIVERS)
     vfs.register_filesystem(b"devtmpfs", make_devfs)
-    mount_dev(vfs, vfs.at_root(b"/dev"), pty.devpts(kernel, vfs))
+    mount_dev(vfs, vfs.at_root(b"/dev"), pts.devpts(kernel, vfs))
     mqueues = filesystem(kernel.ipc)
     vfs.register_filesystem(b"mqueue", lambda vfs, source, options, task: mqueues)
     vfs.mount(vfs.new_mount(mqueues, b"mqueue", MS_NOSUID | MS_NODEV | MS_NOEXEC), vfs.at_root(b"/dev/mqueue"))

@@ -4,8 +4,6 @@ Each is a host descriptor, a stream of the caller's (`stdio`), or nothing (/dev/
 terminal, /dev/pts/0 (also /dev/console), whose modes are mirrored to the host's, so that the host's own line discipline
 does the echo and the editing; signals from its keyboard come in as host signals and go to the guest's foreground group.
 
-Partial: a read with VMIN above 1 may return fewer characters.
-
 Invariant: host terminals get their modes back when the console is closed.
 """
 
@@ -13,81 +11,25 @@ from __future__ import annotations
 
 from typing import TYPE_CHECKING, Any
 
-from trapline.abi import termios as t
 from trapline.abi.errno import ENXIO, Errno
 from trapline.abi.fcntl import O_RDONLY, O_RDWR, O_WRONLY
-from trapline.abi.poll import POLL_IN, POLL_OUT, POLLHUP
 from trapline.abi.signal import SIGCONT, SIGWINCH
-from trapline.abi.stat import makedev
+from trapline.kernel.drivers.groupsignal import signal_group
 from trapline.kernel.drivers.hostio import HostIo, HostStream
-from trapline.kernel.drivers.hosttty import HostTerminal
-from trapline.kernel.drivers.pty import SLAVE_MAJOR, ptys_of
+from trapline.kernel.drivers.pts import ptys_of
 from trapline.kernel.drivers.stdio import Stream, StreamFile, StreamInode
-from trapline.kernel.drivers.tty import Tty, TtyFile, signal_group
 from trapline.kernel.fs.devices import register_chardev
 
 if TYPE_CHECKING:
+    from trapline.kernel.drivers.console_tty import ConsoleTty
+    from trapline.kernel.drivers.hosttty import HostTerminal
+    from trapline.kernel.drivers.tty import TtyFile
     from trapline.kernel.fs.fdtable import FdTable
     from trapline.kernel.fs.file import File
     from trapline.kernel.fs.inode import Inode
     from trapline.kernel.fs.mount import Path
 
 Source = int | Stream  #: a host descriptor (-1: /dev/null) or a stream
-
-
-class ConsoleTty(Tty):
-    """The guest's side of a host terminal."""
-
-    def __init__(self, kernel: Any, host: HostTerminal) -> None:
-        super().__init__(kernel, b"/dev/pts/0", makedev(SLAVE_MAJOR, 0))
-        self.host = host
-        self.output = host  #: where output goes, if another descriptor is the writable one
-        self.queue = host.queue
-        self.winsize = host.winsize()
-        self.refresh_modes()
-
-    def read(self, count: int) -> bytes | None:
-        data = self.host.read(count)
-        cc = self.modes.cc
-        if data is None and not self.modes.lflag & t.ICANON and not cc[t.VMIN] and not cc[t.VTIME]:
-            return b""
-        return data
-
-    def patience_ns(self, count: int) -> int | None:
-        cc = self.modes.cc
-        if self.modes.lflag & t.ICANON or cc[t.VMIN] or not cc[t.VTIME]:
-            return None
-        return cc[t.VTIME] * 100_000_000
-
-    def write(self, data: bytes | memoryview) -> int | None:
-        return self.output.write(data)
-
-    def poll(self) -> int:
-        if self.hung_up:
-            return POLL_IN | POLL_OUT | POLLHUP
-        return self.host.poll() | (self.output.poll() if self.output is not self.host else 0)
-
-    def apply_modes(self, flush_input: bool) -> None:
-        modes = self.modes
-        if flush_input:
-            self.host.flush(t.TCIFLUSH)
-        self.host.set_modes(modes.iflag, modes.oflag, modes.lflag, modes.cc)
-
-    def refresh_modes(self) -> None:
-        modes = self.modes
-        modes.iflag, modes.oflag, modes.cflag, modes.lflag, modes.cc = self.host.modes()
-
-    def pending_input(self) -> int:
-        return self.host.available()
-
-    def pending_output(self) -> int:
-        return self.host.pending_output()
-
-    def flush(self, which: int) -> None:
-        self.host.flush(which)
-
-    def flow(self, action: int) -> None:
-        self.host.flow(action)
 
 
 class Console:
@@ -108,9 +50,9 @@ class Console:
         terminal: File | None = None
         for number, source in enumerate(sources):
             stream = self._stream(source)
-            if isinstance(stream, HostTerminal) and self._same_terminal(stream):
+            if isinstance(stream, HostStream) and stream.is_tty and self._same_terminal(stream):  # type: ignore[arg-type]
                 if terminal is None:
-                    terminal = self._terminal_file(stream)
+                    terminal = self._terminal_file()
                     self._files.append(terminal)
                 else:
                     self._files.append(terminal.get())
@@ -125,6 +67,8 @@ class Console:
         else:
             stream = HostStream(self.io, source)
             if stream.is_tty:
+                from trapline.kernel.drivers.hosttty import HostTerminal
+
                 stream.close()
                 stream = HostTerminal(self.io, source)
         self._streams.append(stream)
@@ -133,6 +77,8 @@ class Console:
     def _same_terminal(self, stream: HostTerminal) -> bool:
         """The first host terminal becomes the console; another one is only a stream."""
         if self.tty is None:
+            from trapline.kernel.drivers.console_tty import ConsoleTty
+
             self.tty = ConsoleTty(self.kernel, stream)
             ptys_of(self.kernel).add(0, self.tty, self.kernel.vfs, self._uid)
             return True
@@ -143,7 +89,9 @@ class Console:
             stream.queue = self.tty.queue
         return True
 
-    def _terminal_file(self, stream: HostTerminal) -> File:
+    def _terminal_file(self) -> File:
+        from trapline.kernel.drivers.tty import TtyFile
+
         assert self.tty is not None
         inode = ptys_of(self.kernel).inode(0)
         path: Path | None
@@ -210,6 +158,8 @@ class Console:
 
 def open_console(inode: Inode, path: Path, flags: int, task: Any) -> TtyFile:
     """/dev/console: the host's terminal, if there is one."""
+    from trapline.kernel.drivers.tty import TtyFile
+
     console = getattr(task.kernel, "console", None) if task is not None else None
     if console is None or console.tty is None:
         raise ENXIO

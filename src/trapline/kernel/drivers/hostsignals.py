@@ -9,7 +9,6 @@ from __future__ import annotations
 
 import os
 import signal
-import threading
 from collections.abc import Callable
 from types import FrameType
 from typing import Any
@@ -29,11 +28,12 @@ class HostSignals:
         self._previous: dict[int, Any] = {}
 
     def install(self) -> None:
-        if threading.current_thread() is not threading.main_thread():
-            return
         for signo in FORWARDED:
             if signal.getsignal(signo) is not signal.SIG_IGN:
-                self._previous[signo] = signal.signal(signo, self._note)
+                try:
+                    self._previous[signo] = signal.signal(signo, self._note)
+                except ValueError:  # not the main thread
+                    return
 
     def _note(self, signo: int, frame: FrameType | None) -> None:
         self._pending.append(signo)

@@ -14,6 +14,7 @@ from trapline.abi.errno import EBUSY, EIO, ENXIO, EPERM
 from trapline.abi.fcntl import O_NOCTTY
 from trapline.abi.signal import SIGCONT, SIGHUP, SIGTTIN, SIGTTOU, SIGWINCH
 from trapline.abi.termios import TOSTOP, WINSIZE
+from trapline.kernel.drivers.groupsignal import signal_group
 from trapline.kernel.drivers.termios import Termios
 from trapline.kernel.drivers.tty_ioctl import tty_ioctl
 from trapline.kernel.fs.devices import register_chardev
@@ -21,27 +22,11 @@ from trapline.kernel.fs.special import SpecialFile
 from trapline.kernel.sync.park import Interrupted, WaitQueue
 
 if TYPE_CHECKING:
-    from collections.abc import Callable
-
     from trapline.kernel.fs.inode import Inode
     from trapline.kernel.fs.mount import Path
 
 CAP_SYS_ADMIN = 21
 SIG_IGN = 1
-
-
-_senders: list[Callable[[Any, int, int], None]] = []
-
-
-def use_signals(send: Callable[[Any, int, int], None]) -> None:
-    """Whoever implements signals says how a process group gets one: send(kernel, pgid, signo)."""
-    _senders[:] = [send]
-
-
-def signal_group(kernel: Any, pgid: int, signo: int) -> None:
-    """Send `signo` to every process of a group (0: to nobody)."""
-    if pgid and _senders:
-        _senders[0](kernel, pgid, signo)
 
 
 class Tty:

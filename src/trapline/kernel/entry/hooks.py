@@ -1,4 +1,7 @@
-"""What the trap loop calls outside its hot path: faults that cannot be repaired, exceptions, exits, out of memory."""
+"""What the trap loop calls outside its hot path: faults that cannot be repaired, exceptions, exits, out of memory.
+
+Signals are imported with the first of them.
+"""
 
 from __future__ import annotations
 
@@ -6,9 +9,6 @@ from typing import TYPE_CHECKING
 
 from trapline.kernel.entry.loop import Hooks
 from trapline.kernel.task import exit as exits
-from trapline.kernel.task.oom import out_of_memory
-from trapline.kernel.task.signals.deliver import deliver
-from trapline.kernel.task.signals.fault import from_fault, from_trap
 from trapline.kernel.task.task import WORK_EXIT
 
 if TYPE_CHECKING:
@@ -24,8 +24,12 @@ class KernelHooks(Hooks):
 
     def __init__(self, kernel: Kernel) -> None:
         self.kernel = kernel
-        self.deliver = deliver
         self.lost: list[tuple[Space, str]] = []  #: address spaces that the machine lost, and why
+
+    def deliver(self, task: Task) -> None:
+        from trapline.kernel.task.signals.deliver import deliver
+
+        deliver(task)
 
     def exit(self, task: Task) -> None:
         """The task's group is exiting: the task ends here."""
@@ -38,11 +42,15 @@ class KernelHooks(Hooks):
 
     def fault(self, task: Task, bad: tuple[int, int, int] | None) -> None:
         if bad is not None:
+            from trapline.kernel.task.signals.fault import from_fault
+
             from_fault(task, bad)
         if self.on_fault is not None:
             self.on_fault(task, bad)
 
     def exception(self, task: Task) -> None:
+        from trapline.kernel.task.signals.fault import from_trap
+
         from_trap(task)
 
     def machine_died(self, task: Task) -> None:
@@ -67,5 +75,7 @@ class KernelHooks(Hooks):
                     exits.exit_group(task, SIGKILL)
 
     def out_of_memory(self, task: Task) -> None:
+        from trapline.kernel.task.oom import out_of_memory
+
         out_of_memory(self.kernel, task)
         task.work |= WORK_EXIT if task.group.exiting else 0

@@ -27,7 +27,6 @@ from trapline.kernel.mm.address_space import AddressSpace
 from trapline.kernel.mm.errors import OutOfFrames, OutOfMemory
 from trapline.kernel.mm.populate import prefault, preload
 from trapline.kernel.task import exit as exits
-from trapline.kernel.task import posix_timers
 from trapline.kernel.task.rlimit import mm_limits
 from trapline.machine.contract import NoRoom
 
@@ -260,7 +259,10 @@ def commit(task: Task, program: Program, loaded: Loaded) -> None:
     start_registers(ctx, arch.name)
     _lead(task)
     privilege.adopt(task, loaded.creds, loaded.secure)
-    posix_timers.release(group)
+    if group.posix_timers is not None:
+        from trapline.kernel.task import posix_timers
+
+        posix_timers.release(group)
     group.actions = group.actions.for_exec()
     if task.files.users > 1:
         shared, task.files = task.files, task.files.fork()

@@ -8,14 +8,10 @@ from trapline.abi import ioctl as c
 from trapline.abi.errno import EINVAL, ENOTTY, EOPNOTSUPP
 from trapline.abi.fcntl import O_ASYNC, O_NONBLOCK
 from trapline.abi.stat import S_IFDIR, S_IFLNK, S_IFMT, S_IFREG
-from trapline.kernel.drivers.tty import use_signals
 from trapline.kernel.syscalls.async_io import set_async
 from trapline.kernel.syscalls.declare import Arg, Fd, Hex, Result, syscall
-from trapline.kernel.task.signals.send import SigInfo, send_to_group
 
 if TYPE_CHECKING:
-    from typing import Any
-
     from trapline.kernel.fs.file import File
     from trapline.kernel.task.task import Task
 
@@ -67,11 +63,3 @@ def _on_storage(task: Task, file: File, kind: int, request: int, arg: int) -> Re
     else:
         return file.ioctl(task, request, arg)
     return 0
-
-
-def _signal_group(kernel: Any, pgid: int, signo: int) -> None:
-    for group in kernel.each_group(lambda each: each.pgid == pgid):
-        send_to_group(group, SigInfo(signo))
-
-
-use_signals(_signal_group)

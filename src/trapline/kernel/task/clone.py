@@ -11,12 +11,9 @@ from typing import TYPE_CHECKING, Any, NamedTuple
 from trapline.abi import sched as c
 from trapline.abi.errno import EAGAIN, EINVAL, EPERM
 from trapline.abi.signal import SIG_IGN, SIGCHLD
-from trapline.kernel.ipc.sysv.sem import undo_list
 from trapline.kernel.sync.park import RESTART_NOINTR, Interrupted, WaitQueue
-from trapline.kernel.task import ioprio
-from trapline.kernel.task.cpulimit import watch_cpu_limits
 from trapline.kernel.task.creds import Credentials
-from trapline.kernel.task.rlimit import first_limits, over_nproc
+from trapline.kernel.task.rlimit import first_limits, over_nproc, watch_cpu_limits
 from trapline.kernel.task.signals.action import DEFAULT, SignalActions
 from trapline.kernel.task.signals.pending import Pending
 from trapline.kernel.task.task import Task, ThreadGroup
@@ -89,6 +86,8 @@ def clone_task(task: Task, args: CloneArgs) -> Task:
     child.pending = Pending()
     _inherit(task, child, flags)
     if flags & c.CLONE_SYSVSEM:
+        from trapline.kernel.ipc.sysv.sem import undo_list
+
         child.sem_undo = undo_list(task).share()
     child.exit_signal = group.leader.exit_signal if flags & c.CLONE_THREAD else args.exit_signal
     if flags & c.CLONE_PARENT and not flags & c.CLONE_THREAD:
@@ -153,7 +152,10 @@ def _inherit(task: Task, child: Task, flags: int) -> None:
         child.altstack = task.altstack
     if not flags & c.CLONE_VM:
         child.rseq = task.rseq
-    ioprio.inherit(task, child, bool(flags & c.CLONE_IO))
+    if task.io_context is not None:
+        from trapline.kernel.task import ioprio
+
+        ioprio.inherit(task, child, bool(flags & c.CLONE_IO))
 
 
 def _enroll(kernel: Kernel, child: Task) -> None:

@@ -67,11 +67,9 @@ LIMITS: dict[int, tuple[int, int, Callable[[ThreadGroup], int]]] = {
 }
 
 
-def watch_cpu_limits(group: ThreadGroup) -> None:
-    """RLIMIT_CPU or RLIMIT_RTTIME of a process was set or inherited."""
+def watch(group: ThreadGroup) -> None:
+    """RLIMIT_CPU or RLIMIT_RTTIME of `group` was set or inherited."""
     limits = group.rlimits
-    if limits[RLIMIT_CPU][0] == limits[RLIMIT_RTTIME][0] == RLIM_INFINITY and not group.itimers:
-        return
     if group.itimers is None:
         group.itimers = {}
     for resource, (key, unit_ns, read) in LIMITS.items():

@@ -16,12 +16,8 @@ from typing import TYPE_CHECKING
 
 from trapline.abi.errno import EAGAIN, Errno
 from trapline.abi.signal import CLD_DUMPED, CLD_EXITED, CLD_KILLED, NSIG, SI_USER, SIGCHLD, SIGCONT, SIGHUP
-from trapline.kernel.drivers.tty import disassociate
-from trapline.kernel.ipc.futex import queue as futex
 from trapline.kernel.ipc.futex.robust import exit_robust_list
-from trapline.kernel.ipc.sysv import undo
 from trapline.kernel.sync.park import SIGNALLED
-from trapline.kernel.task import itimers, posix_timers
 from trapline.kernel.task.signals import stop
 from trapline.kernel.task.signals.send import SigInfo, send_to_group
 from trapline.kernel.task.task import DEAD, RUNNABLE, STOPPED, WORK_EXIT
@@ -63,10 +59,11 @@ def exit_task(task: Task, status: int) -> None:
     task.exit_status = status
     stop.thread_exits(task)
     if len(group.tasks) == 1:
-        itimers.release(group)
-        posix_timers.release(group)
+        _release_timers(group)
     leave_memory(task)
     if task.sem_undo is not None:
+        from trapline.kernel.ipc.sysv import undo
+
         undo.leave(task)
     task.seccomp = None
     task.state = DEAD
@@ -83,6 +80,17 @@ def exit_task(task: Task, status: int) -> None:
         _group_exits(group, group.exit_status if group.exiting else status)
 
 
+def _release_timers(group: ThreadGroup) -> None:
+    if group.itimers is not None:
+        from trapline.kernel.task import itimers
+
+        itimers.release(group)
+    if group.posix_timers is not None:
+        from trapline.kernel.task import posix_timers
+
+        posix_timers.release(group)
+
+
 def leave_memory(task: Task) -> None:
     """`task` stops using its address space, at its end or in execve(2): locks and waiters in it are told."""
     mm = task.mm
@@ -91,6 +99,8 @@ def leave_memory(task: Task) -> None:
     exit_robust_list(task)
     if task.clear_child_tid:
         if mm.users > 1:
+            from trapline.kernel.ipc.futex import queue as futex
+
             try:
                 mm.write_u32(task.clear_child_tid, 0)
                 futex.wake(mm, task.clear_child_tid, 1)
@@ -205,6 +215,8 @@ def _reparent_children(group: ThreadGroup) -> None:
 def _leave_terminal(group: ThreadGroup) -> None:
     """A session leader takes its terminal with it: the foreground group is hung up."""
     if group.tty is not None and group.sid == group.pid:
+        from trapline.kernel.drivers.tty import disassociate
+
         disassociate(group)
 
 

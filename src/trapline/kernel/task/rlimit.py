@@ -7,7 +7,6 @@ from typing import TYPE_CHECKING
 from trapline.abi import resource as r
 from trapline.abi.capability import CAP_SYS_ADMIN, CAP_SYS_RESOURCE
 from trapline.kernel.mm.policy import MmLimits
-from trapline.kernel.task.cpulimit import watch_cpu_limits
 
 if TYPE_CHECKING:
     from trapline.kernel.core import Kernel
@@ -49,6 +48,15 @@ def over_nproc(task: Task, more: int = 0) -> bool:
     if limit >= task.kernel.pid_limit or creds.uid == 0 or creds.has_cap(CAP_SYS_RESOURCE) or creds.has_cap(CAP_SYS_ADMIN):
         return False
     return tasks_of(task.kernel, creds.uid) + more > limit
+
+
+def watch_cpu_limits(group: ThreadGroup) -> None:
+    """RLIMIT_CPU or RLIMIT_RTTIME of a process was set or inherited."""
+    limits = group.rlimits
+    if group.itimers or not limits[r.RLIMIT_CPU][0] == limits[r.RLIMIT_RTTIME][0] == r.RLIM_INFINITY:
+        from trapline.kernel.task.cpulimit import watch
+
+        watch(group)
 
 
 def apply(group: ThreadGroup) -> None:

@@ -17,7 +17,6 @@ from trapline.abi.futex import (
     ROBUST_LIST_HEAD,
     ROBUST_LIST_LIMIT,
 )
-from trapline.kernel.ipc.futex import pi
 from trapline.kernel.ipc.futex.inherit import OWNED
 from trapline.kernel.ipc.futex.queue import wake
 
@@ -35,6 +34,8 @@ def exit_robust_list(task: Task) -> None:
         with suppress(Errno):  # user memory that cannot be read: nothing more can be released
             _walk(task, head)
     if task in OWNED:
+        from trapline.kernel.ipc.futex import pi
+
         pi.owner_died(task)
 
 

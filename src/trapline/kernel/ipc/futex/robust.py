@@ -17,8 +17,7 @@ from trapline.abi.futex import (
     ROBUST_LIST_HEAD,
     ROBUST_LIST_LIMIT,
 )
-from trapline.kernel.ipc.futex.inherit import OWNED
-from trapline.kernel.ipc.futex.queue import wake
+from trapline.kernel.ipc.futex.queue import PI_KEYS, wake
 
 if TYPE_CHECKING:
     from trapline.kernel.task.task import Task
@@ -33,10 +32,12 @@ def exit_robust_list(task: Task) -> None:
     if head and task.mm is not None:
         with suppress(Errno):  # user memory that cannot be read: nothing more can be released
             _walk(task, head)
-    if task in OWNED:
+    if PI_KEYS:
         from trapline.kernel.ipc.futex import pi
+        from trapline.kernel.ipc.futex.inherit import OWNED
 
-        pi.owner_died(task)
+        if task in OWNED:
+            pi.owner_died(task)
 
 
 def _walk(task: Task, head: int) -> None:

@@ -238,6 +238,7 @@ def _compose(kernel: System, config: Config) -> None:
     register_opener(S_IFIFO, _open_fifo)
     announce_chardevs(DRIVERS)
     vfs.register_filesystem(b"devtmpfs", make_devfs)
+    vfs.register_filesystem(b"hugetlbfs", _make_hugetlbfs, frozenset(b"size nr_inodes mode uid gid pagesize".split()))
     mount_dev(vfs, vfs.at_root(b"/dev"), pts.devpts(kernel, vfs))
     mqueues = filesystem(kernel.ipc)
     vfs.register_filesystem(b"mqueue", lambda vfs, source, options, task: mqueues)
@@ -254,6 +255,13 @@ def _send(kernel: Any, pgid: int, signo: int) -> None:
     """A signal from a terminal to a process group."""
     for group in kernel.each_group(lambda each: each.pgid == pgid and not each.zombie):
         send_to_group(group, SigInfo(signo, SI_KERNEL))
+
+
+def _make_hugetlbfs(vfs: Any, source: bytes, options: dict[bytes, bytes], task: Any) -> Any:
+    """Imported with the first mount of one."""
+    from trapline.kernel.fs.hugetlbfs import make_hugetlbfs
+
+    return make_hugetlbfs(vfs, source, options, task)
 
 
 def _open_fifo(inode: Any, path: Any, flags: int, task: Any) -> Any:

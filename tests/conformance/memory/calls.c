@@ -40,7 +40,7 @@ static void mapping(void)
     CHECK_ERRNO("MAP_SYNC, validated", mmap(NULL, PAGE, RW, MAP_SHARED_VALIDATE | MAP_SYNC, fd, 0), EOPNOTSUPP);
     CHECK_ERRNO("huge pages of a file", mmap(NULL, 1 << 21, RW, MAP_SHARED | MAP_HUGETLB, fd, 0), EINVAL);
     CHECK_ERRNO("huge pages of an odd size", mmap(NULL, 1 << 21, RW, ANON | MAP_HUGETLB | 13 << 26, -1, 0), EINVAL);
-    CHECK_ERRNO("huge pages that are not there", mmap(NULL, 1 << 21, RW, ANON | MAP_HUGETLB, -1, 0), ENOMEM);
+    CHECK_ERRNO("huge pages that are not there", mmap(NULL, 1ul << 42, RW, ANON | MAP_HUGETLB, -1, 0), ENOMEM);
     CHECK_ERRNO("shared, growing down", mmap(NULL, PAGE, RW, MAP_SHARED | MAP_ANONYMOUS | MAP_GROWSDOWN, -1, 0), EINVAL);
     CHECK_ERRNO("a file, growing down", mmap(NULL, PAGE, RW, MAP_PRIVATE | MAP_GROWSDOWN, fd, 0), EINVAL);
     char *at = map(3);

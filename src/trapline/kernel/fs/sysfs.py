@@ -1,6 +1,6 @@
 """sysfs: the few files below /sys that programs look at: how many CPUs there are, what they are like, page sizes; sysfs(5).
 
-The tree is fixed when it is first used; nothing in it can be written.
+The tree is fixed when it is first used. What can be written is about huge pages, and takes effect.
 """
 
 from __future__ import annotations
@@ -8,9 +8,11 @@ from __future__ import annotations
 from collections.abc import Callable, Mapping
 from typing import TYPE_CHECKING, Any, NamedTuple
 
+from trapline.abi.errno import EINVAL
 from trapline.abi.mount import MS_NODEV, MS_NOEXEC, MS_NOSUID, MS_RELATIME, SYSFS_MAGIC
 from trapline.kernel.fs.superblock import SuperBlock
 from trapline.kernel.fs.synthetic import SynthDir, SynthFile
+from trapline.kernel.mm.hugepages import pool_of
 
 if TYPE_CHECKING:
     from trapline.kernel.fs.inode import Inode
@@ -25,6 +27,7 @@ class Made(NamedTuple):
     """A text that is made when it is read."""
 
     make: Callable[[], str]
+    put: Callable[[str], None] | None = None  #: takes what is written, without white space around it; EINVAL
 
 
 def _node_memory(kernel: Any) -> str:
@@ -32,6 +35,49 @@ def _node_memory(kernel: Any) -> str:
     total, used = frames.limit_pages, frames.used_pages
     rows = (("MemTotal", total), ("MemFree", total - used), ("MemUsed", used))
     return "\n".join(f"Node 0 {name + ':':<15} {pages << 2:8d} kB" for name, pages in rows)
+
+
+def _huge_pages(kernel: Any) -> Tree:
+    pool = pool_of(kernel.ram)
+
+    def shown(value: Callable[[], int]) -> Made:
+        def make() -> str:
+            pool.settle()
+            return str(value())
+
+        return Made(make)
+
+    count = Made(lambda: str(pool.persistent), lambda text: pool.resize(_number(text)))
+    return {
+        "hugepages-2048kB": {
+            "nr_hugepages": count, "nr_hugepages_mempolicy": count,
+            "nr_overcommit_hugepages": Made(
+                lambda: str(pool.overcommit), lambda text: setattr(pool, "overcommit", _number(text))
+            ),
+            "free_hugepages": shown(lambda: len(pool.free)), "resv_hugepages": shown(lambda: pool.reserved),
+            "surplus_hugepages": shown(lambda: pool.surplus),
+        }
+    }  # fmt: skip
+
+
+def _number(text: str) -> int:
+    if not text.isdigit() or len(text) > 18:
+        raise EINVAL
+    return int(text)
+
+
+_RULES = ("always", "madvise", "never")  #: by ALWAYS, ADVISED, NEVER
+
+
+def _transparent(kernel: Any) -> Made:
+    pool = pool_of(kernel.ram)
+
+    def put(text: str) -> None:
+        if text not in _RULES:
+            raise EINVAL
+        pool.transparent = _RULES.index(text)
+
+    return Made(lambda: " ".join(f"[{each}]" if i == pool.transparent else each for i, each in enumerate(_RULES)), put)
 
 
 def cpu_range(cpus: int) -> str:
@@ -89,11 +135,11 @@ def _tree(kernel: Any) -> Tree:
         "kernel": {
             "mm": {
                 "transparent_hugepage": {
-                    "enabled": "[always] madvise never", "defrag": "always defer defer+madvise [madvise] never",
+                    "enabled": _transparent(kernel), "defrag": "always defer defer+madvise [madvise] never",
                     "hpage_pmd_size": "2097152", "shmem_enabled": "always within_size advise [never] deny force",
                     "use_zero_page": "0",
                 },
-                "hugepages": {},
+                "hugepages": _huge_pages(kernel),
             },
             "security": {},
         },
@@ -114,7 +160,12 @@ def build(sb: SuperBlock, tree: Tree) -> Inode:
 
 def _text(sb: SuperBlock, text: str | Made) -> Callable[[], Inode]:
     def make() -> Inode:
-        inode = SynthFile(sb, f"{text}\n".encode if isinstance(text, str) else lambda: text.make().encode() + b"\n")
+        if isinstance(text, str):
+            inode = SynthFile(sb, f"{text}\n".encode)
+        else:
+            put = text.put
+            store = None if put is None else lambda data: put(data.decode(errors="replace").strip())
+            inode = SynthFile(sb, lambda: text.make().encode() + b"\n", 0o444 if put is None else 0o644, store=store)
         inode.size = 4096  # as every sysfs file
         return inode
 

@@ -115,16 +115,18 @@ def create_memfd(vfs: Vfs, name: bytes, flags: int, creds: Any) -> RegularFile:
     mode = 0o666 if flags & MFD_NOEXEC_SEAL else 0o777
     inode = MemFile(sb, S_IFREG | mode, creds.fsuid, creds.fsgid)
     inode.nlink = 0
-    if flags & MFD_NOEXEC_SEAL:
-        inode.seals = F_SEAL_EXEC
-    elif flags & MFD_ALLOW_SEALING:
-        inode.seals = 0
-    else:
-        inode.seals = F_SEAL_SEAL
+    inode.seals = first_seals(flags)
     dentry = Dentry(b"/memfd:" + name, None, inode)
     dentry.deleted = True
     mount = Mount(sb, Dentry(b"", None, sb.root))
     return RegularFile(inode, O_RDWR | O_LARGEFILE, Path(mount, dentry))
+
+
+def first_seals(flags: int) -> int:
+    """The seals of a new memfd."""
+    if flags & MFD_NOEXEC_SEAL:
+        return F_SEAL_EXEC
+    return 0 if flags & MFD_ALLOW_SEALING else F_SEAL_SEAL
 
 
 def parse_size(text: bytes, total: int) -> int:

@@ -16,6 +16,7 @@ from typing import TYPE_CHECKING, Any
 
 from trapline.abi.errno import EBUSY, EEXIST, EINVAL, ENODEV, ENOENT, ENOTDIR
 from trapline.abi.fcntl import AT_EMPTY_PATH, AT_FDCWD, AT_SYMLINK_NOFOLLOW, O_CREAT, O_WRONLY
+from trapline.abi.mman import MFD_HUGETLB, MFD_NOEXEC_SEAL
 from trapline.abi.mount import ANON_INODE_MAGIC, PIPEFS_MAGIC, SOCKFS_MAGIC
 from trapline.abi.poll import POLLERR, POLLPRI
 from trapline.abi.stat import S_IFDIR, S_IFMT, makedev
@@ -284,6 +285,12 @@ class Vfs:
 
     def create_memfd(self, name: bytes, flags: int, creds: Creds) -> File:
         """The file behind memfd_create(2): an open file in no directory."""
+        if flags & MFD_HUGETLB:
+            from trapline.kernel.fs import hugetlbfs, tmpfs
+
+            inode = hugetlbfs.unnamed(self, creds, 0o666 if flags & MFD_NOEXEC_SEAL else 0o777)
+            inode.seals = tmpfs.first_seals(flags)
+            return hugetlbfs.open_unnamed(inode, b"/memfd:" + name)
         from trapline.kernel.fs.tmpfs import create_memfd
 
         return create_memfd(self, name, flags, creds)

@@ -22,6 +22,7 @@ from trapline.abi.mman import (
     PROT_EXEC,
     PROT_WRITE,
     VM_GROWSDOWN,
+    VM_HUGETLB,
     VM_LOCKED,
     VM_SHARED,
 )
@@ -62,11 +63,11 @@ class AddressSpace(UserAccess):
     """One address space. `exe_file`, if set, is a reference of its own, put when the space ends."""
 
     __slots__ = (
-        "_gap_from", "_gap_largest", "_hiwater", "admitted", "arg_end", "arg_start", "aslr", "brk", "cow_pages", "data_pages",
-        "default_flags", "end_code", "end_data", "env_end", "env_start", "exe_file", "exec_pages", "hiwater_vm_pages",
-        "limits", "locked_pages", "machine", "majflt", "map", "membarrier", "minflt", "mmap_base", "policy", "rng",
-        "rss_anon", "rss_file", "saved_auxv", "shared_pages", "space", "stack_pages", "stack_top", "start_brk",
-        "start_code", "start_data", "start_stack", "total_vm_pages", "users", "vdso",
+        "_gap_from", "_gap_largest", "_hiwater", "admitted", "arg_end", "arg_start", "aslr", "brk", "cow_pages",
+        "data_pages", "default_flags", "end_code", "end_data", "env_end", "env_start", "exe_file", "exec_pages",
+        "hiwater_vm_pages", "huge_pages", "limits", "locked_pages", "machine", "majflt", "map", "membarrier", "minflt",
+        "mmap_base", "policy", "rng", "rss_anon", "rss_file", "saved_auxv", "shared_pages", "space", "stack_pages",
+        "stack_top", "start_brk", "start_code", "start_data", "start_stack", "total_vm_pages", "users", "vdso",
     )  # fmt: skip
 
     def __init__(
@@ -96,7 +97,7 @@ class AddressSpace(UserAccess):
         self.default_flags = 0  #: VM_* of every new area: mlockall(MCL_FUTURE)
         self.exe_file: Any = None
         self.total_vm_pages = self.data_pages = self.exec_pages = self.stack_pages = 0
-        self.shared_pages = self.locked_pages = self.hiwater_vm_pages = 0
+        self.shared_pages = self.locked_pages = self.hiwater_vm_pages = self.huge_pages = 0
         self.rss_anon = self.rss_file = self._hiwater = 0
         self.minflt = self.majflt = self.cow_pages = 0
         if like is not None:
@@ -366,6 +367,8 @@ class AddressSpace(UserAccess):
         prot, flags = area.prot, area.flags
         if flags & VM_LOCKED:
             self.locked_pages += pages
+        if flags & VM_HUGETLB:
+            self.huge_pages += pages
         if flags & VM_GROWSDOWN:
             self.stack_pages += pages
         elif prot & PROT_WRITE and not flags & VM_SHARED:

@@ -12,6 +12,7 @@ from trapline.abi.errno import EACCES, EBUSY, EFAULT, EINVAL, ENOMEM, EOPNOTSUPP
 from trapline.abi.fcntl import FALLOC_FL_KEEP_SIZE, FALLOC_FL_PUNCH_HOLE
 from trapline.abi.mman import (
     MADV_COLD,
+    MADV_COLLAPSE,
     MADV_DODUMP,
     MADV_DOFORK,
     MADV_DONTDUMP,
@@ -42,6 +43,7 @@ from trapline.abi.mman import (
     VM_DONTDUMP,
     VM_DONTEXPAND,
     VM_HUGEPAGE,
+    VM_HUGETLB,
     VM_LOCKED,
     VM_MAYWRITE,
     VM_MERGEABLE,
@@ -51,8 +53,9 @@ from trapline.abi.mman import (
     VM_SHARED,
     VM_WIPEONFORK,
 )
-from trapline.kernel.mm import mapping, seams
+from trapline.kernel.mm import hugetlb, mapping, seams
 from trapline.kernel.mm.area import Area
+from trapline.kernel.mm.collapse import collapse
 from trapline.kernel.mm.populate import DENIED, FAULTED, MAPPED, populate
 from trapline.machine.contract import READ, WRITE
 from trapline.machine.paging.entry import PAGE_MASK, PAGE_SHIFT
@@ -113,7 +116,7 @@ def _set_flags(mm: AddressSpace, area: Area, start: int, end: int, behaviour: in
     on, off = _FLAGS[behaviour]
     if behaviour == MADV_WIPEONFORK and (area.cache is not None or area.flags & VM_SHARED):
         raise EINVAL
-    if behaviour == MADV_DODUMP and area.flags & VM_DONTEXPAND:
+    if behaviour == MADV_DODUMP and area.flags & (VM_DONTEXPAND | VM_HUGETLB) == VM_DONTEXPAND:
         raise EINVAL
     if area.flags & (on | off) == on:
         return
@@ -122,6 +125,9 @@ def _set_flags(mm: AddressSpace, area: Area, start: int, end: int, behaviour: in
 
 
 def _dont_need(mm: AddressSpace, area: Area, start: int, end: int, behaviour: int) -> None:
+    if area.flags & VM_HUGETLB and behaviour != MADV_FREE:
+        hugetlb.dont_need(area, start, end)
+        return
     if area.flags & VM_DONTEXPAND or (area.flags & VM_LOCKED and behaviour != MADV_DONTNEED_LOCKED):
         raise EINVAL
     if behaviour == MADV_FREE and area.cache is not None:
@@ -132,7 +138,7 @@ def _dont_need(mm: AddressSpace, area: Area, start: int, end: int, behaviour: in
 
 
 def _remove(mm: AddressSpace, area: Area, start: int, end: int, behaviour: int) -> None:
-    if area.flags & VM_LOCKED or area.cache is None or area.flags & VM_DONTEXPAND:
+    if area.flags & VM_LOCKED or area.cache is None or area.flags & (VM_DONTEXPAND | VM_HUGETLB) == VM_DONTEXPAND:
         raise EINVAL
     if area.flags & (VM_SHARED | VM_MAYWRITE) != VM_SHARED | VM_MAYWRITE:
         raise EACCES
@@ -179,6 +185,7 @@ _ACTIONS: dict[int, Callable[[AddressSpace, Area, int, int, int], None]] = {
     MADV_REMOVE: _remove,
     MADV_WILLNEED: _will_need,
     MADV_COLD: _cold,
+    MADV_COLLAPSE: collapse,
     MADV_PAGEOUT: _cold,
 }
 
@@ -217,7 +224,7 @@ def mincore(mm: AddressSpace, addr: int, length: int) -> bytes:
     for area in mm.map.overlapping(addr, end):
         low, high = max(area.start, addr), min(area.end, end)
         at = (low - addr) >> PAGE_SHIFT
-        if area.cache is not None:
+        if area.cache is not None and not area.flags & VM_HUGETLB:
             first = (area.offset + low - area.start) >> PAGE_SHIFT
             for index in range(first, first + ((high - low) >> PAGE_SHIFT)):
                 answer[at + index - first] = area.cache.resident(index)

@@ -15,8 +15,10 @@ from contextlib import suppress
 from typing import TYPE_CHECKING
 
 from trapline.abi.errno import Errno
-from trapline.abi.mman import PROT_EXEC, VM_HUGEPAGE, VM_NOHUGEPAGE, VM_RAND_READ, VM_SHARED
+from trapline.abi.mman import PROT_EXEC, VM_HUGEPAGE, VM_HUGETLB, VM_NOHUGEPAGE, VM_RAND_READ, VM_SHARED
+from trapline.kernel.mm import hugetlb
 from trapline.kernel.mm.errors import OutOfFrames
+from trapline.kernel.mm.hugepages import ADVISED, NEVER, pool_of
 from trapline.kernel.mm.tables import BLOCK_SHIFT, BLOCK_SIZE, LANE_MASK
 from trapline.machine.contract import WRITE
 from trapline.machine.paging.entry import PAGE_SHIFT
@@ -45,6 +47,8 @@ def repair(mm: AddressSpace, area: Area, addr: int, access: int) -> Signal | Non
         entry = tables.words[word]
         if entry:
             if access & WRITE and not entry & tables.fmt.write:
+                if area.flags & VM_HUGETLB:
+                    return None if hugetlb.write(mm, area, addr) else (SIGBUS, BUS_ADRERR, addr)
                 _write_to_present(mm, area, addr, word, entry)
             return None  # else: somebody else's fault has repaired it
     if area.cache is None:
@@ -123,8 +127,10 @@ def _may_be_large(mm: AddressSpace, area: Area, block: int) -> bool:
     va = block << BLOCK_SHIFT
     if va < area.start or va + BLOCK_SIZE > area.end or area.flags & (VM_NOHUGEPAGE | VM_RAND_READ):
         return False
-    frames = mm.tables.frames
-    return bool(area.flags & VM_HUGEPAGE) or 2 * frames.used_pages < frames.limit_pages
+    frames, rule = mm.tables.frames, pool_of(mm.ram).transparent
+    if area.flags & VM_HUGEPAGE:
+        return rule != NEVER
+    return rule < ADVISED and 2 * frames.used_pages < frames.limit_pages
 
 
 def _map_large(mm: AddressSpace, area: Area, block: int) -> bool:
@@ -147,6 +153,8 @@ def _map_large(mm: AddressSpace, area: Area, block: int) -> bool:
 def _file_pages(mm: AddressSpace, area: Area, addr: int, access: int) -> Signal | None:
     cache = area.cache
     assert cache is not None
+    if area.flags & VM_HUGETLB:
+        return None if hugetlb.repair(mm, area, addr, access) else (SIGBUS, BUS_ADRERR, addr)
     index = (addr - area.start + area.offset) >> PAGE_SHIFT
     if index << PAGE_SHIFT >= cache.size:
         return SIGBUS, BUS_ADRERR, addr

@@ -11,7 +11,16 @@ from collections.abc import Iterator
 from typing import TYPE_CHECKING
 
 from trapline.abi.errno import ENOMEM
-from trapline.abi.mman import PROT_WRITE, VM_DONTCOPY, VM_LOCKED, VM_LOCKONFAULT, VM_SHARED, VM_WIPEONFORK
+from trapline.abi.mman import (
+    PROT_WRITE,
+    VM_DONTCOPY,
+    VM_HUGETLB,
+    VM_LOCKED,
+    VM_LOCKONFAULT,
+    VM_SHARED,
+    VM_WIPEONFORK,
+)
+from trapline.kernel.mm import hugetlb
 from trapline.kernel.mm.area import Area
 from trapline.kernel.mm.errors import OutOfFrames, OutOfMemory
 from trapline.kernel.mm.leaves import copy, duplicate
@@ -22,7 +31,7 @@ from trapline.machine.ram import BLOCK_PAGES
 if TYPE_CHECKING:
     from trapline.kernel.mm.address_space import AddressSpace
 
-_SPECIAL = VM_DONTCOPY | VM_WIPEONFORK | VM_SHARED
+_SPECIAL = VM_DONTCOPY | VM_WIPEONFORK | VM_SHARED | VM_HUGETLB
 _NOT_INHERITED = VM_LOCKED | VM_LOCKONFAULT
 NEAR = 1 << 21  #: ordinary areas closer than this are copied in one go
 AREAS_PER_FLUSH = 6  #: neighbours that one flush covers
@@ -43,6 +52,8 @@ def fork(mm: AddressSpace) -> AddressSpace:
         _copy_areas(mm, child)
         if not _duplicate_leaves(mm, child):
             _copy_leaves(mm, child)
+        if mm.huge_pages:
+            hugetlb.fork(mm, child)
     except OutOfFrames:
         mm.space.flush(0, mm.task_size, downgrade=True)
         child.put()
@@ -121,7 +132,7 @@ def _ranges(mm: AddressSpace) -> Iterator[tuple[int, int, bool]]:
                 yield start, end, True
             start = area.end if special else area.start
         end = area.end
-        if special and not area.flags & (VM_DONTCOPY | VM_WIPEONFORK):
+        if special and not area.flags & (VM_DONTCOPY | VM_WIPEONFORK | VM_HUGETLB):
             yield area.start, area.end, False
     if start < end:
         yield start, end, True

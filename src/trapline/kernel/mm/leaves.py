@@ -29,9 +29,13 @@ def zap(tables: PageTables, start: int, end: int, runs: list[Run]) -> tuple[int,
     words, fmt = tables.words, tables.fmt
     for va, word, pages in tables.pieces(start, end):
         if word < 0:
-            runs.append((fmt.pfn(words[~word]), BLOCK_PAGES))
+            entry = words[~word]
             words[~word] = 0
             del tables.blocks[va >> BLOCK_SHIFT]
+            if entry & fmt.soft_file:  # of the pool of huge pages: a private leaf holds its first frame, a shared one nothing
+                runs.append((fmt.pfn(entry), 1 if entry & fmt.soft_cow else 0))
+                continue
+            runs.append((fmt.pfn(entry), BLOCK_PAGES))
             others += BLOCK_PAGES
             continue
         data = tables.mem[word << 3 : (word + pages) << 3].tobytes()

@@ -17,9 +17,6 @@ from trapline.abi.mman import (
     MAP_FIXED,
     MAP_FIXED_NOREPLACE,
     MAP_GROWSDOWN,
-    MAP_HUGE_MASK,
-    MAP_HUGE_SHIFT,
-    MAP_HUGETLB,
     MAP_LEGACY,
     MAP_LOCKED,
     MAP_NONBLOCK,
@@ -46,7 +43,7 @@ from trapline.abi.mman import (
     VM_SHARED,
 )
 from trapline.abi.mount import MS_NOEXEC
-from trapline.kernel.mm import seams
+from trapline.kernel.mm import hugetlb, seams
 from trapline.kernel.mm.area import Area, Mappable
 from trapline.kernel.mm.errors import OutOfMemory
 from trapline.kernel.mm.leaves import put_runs, zap
@@ -58,7 +55,6 @@ from trapline.machine.paging.entry import PAGE_MASK, PAGE_SHIFT, PAGE_SIZE
 if TYPE_CHECKING:
     from trapline.kernel.mm.address_space import AddressSpace
 
-HUGE_SIZES = (0, 21, 30)  #: log2 of what MAP_HUGETLB may ask for on x86-64; 0: the default
 LOW_START, LOW_END = 0x4000_0000, 0x8000_0000  #: where MAP_32BIT mappings go
 MAX_OFFSET = 1 << 63
 MAY_ALL = VM_MAYREAD | VM_MAYWRITE | VM_MAYEXEC
@@ -76,11 +72,10 @@ def mmap(
         if not file.readable:
             raise EACCES
         file, offset = None, 0
-    if flags & MAP_HUGETLB:
-        _refuse_hugetlb(flags, file)
+    align = BLOCK_SIZE if file is not None and getattr(file, "maps_huge", False) else PAGE_SIZE
     if length == 0:
         raise EINVAL("length 0")
-    length = page_align(length)
+    length = length + align - 1 & -align
     if flags & MAP_FIXED_NOREPLACE:
         flags |= MAP_FIXED
     if length > mm.task_size:
@@ -89,7 +84,7 @@ def mmap(
         raise EOVERFLOW
     mm.admit()
     prot &= 7
-    start = choose(mm, addr, length, flags)
+    start = choose(mm, addr, length, flags, align)
     vm_flags = _vm_flags(mm, prot, flags, length)
     cache: PageCache | None = None
     if file is not None:
@@ -99,21 +94,29 @@ def mmap(
     check_limits(mm, start, length, prot, vm_flags, bool(flags & MAP_FIXED))
     if flags & MAP_FIXED:
         unmap(mm, start, start + length)
-    if file is None:
-        offset = 0
-        if vm_flags & VM_SHARED:
-            cache = anonymous(mm.ram, length, mm.policy.anon_around_pages)
-    seams.insert(mm, Area(mm, start, start + length, prot, vm_flags, cache, offset, file))
-    if vm_flags & VM_LOCKED or flags & (MAP_POPULATE | MAP_NONBLOCK) == MAP_POPULATE:
+    populates = vm_flags & VM_LOCKED or flags & (MAP_POPULATE | MAP_NONBLOCK) == MAP_POPULATE
+    if isinstance(cache, hugetlb.HugeCache) and file is not None:
+        if offset & (BLOCK_SIZE - 1):
+            raise EINVAL("offset inside a huge page")
+        vm_flags = hugetlb.flags_of(vm_flags)
+        area: Area = hugetlb.make(mm, start, start + length, prot, vm_flags, cache, offset, file)
+    else:
+        area = _ordinary(mm, start, length, prot, vm_flags, cache, offset, file)
+    seams.insert(mm, area)
+    if populates:
         populate(mm, start, start + length)
     return start
 
 
-def _refuse_hugetlb(flags: int, file: Mappable | None) -> None:
-    """There is no pool of huge pages: a request that would be valid finds none."""
-    if file is not None or flags >> MAP_HUGE_SHIFT & MAP_HUGE_MASK not in HUGE_SIZES:
-        raise EINVAL
-    raise ENOMEM("no huge pages are reserved")
+def _ordinary(
+    mm: AddressSpace, start: int, length: int, prot: int, vm_flags: int, cache: PageCache | None, offset: int,
+    file: Mappable | None,
+) -> Area:  # fmt: skip
+    if file is None:
+        offset = 0
+        if vm_flags & VM_SHARED:
+            cache = anonymous(mm.ram, length, mm.policy.anon_around_pages)
+    return Area(mm, start, start + length, prot, vm_flags, cache, offset, file)
 
 
 def _vm_flags(mm: AddressSpace, prot: int, flags: int, length: int) -> int:
@@ -222,12 +225,12 @@ def is_data(prot: int, vm_flags: int) -> bool:
 # ---- where
 
 
-def choose(mm: AddressSpace, addr: int, length: int, flags: int) -> int:
-    """The address for a new mapping of `length` bytes (a multiple of the page size)."""
+def choose(mm: AddressSpace, addr: int, length: int, flags: int, align: int = PAGE_SIZE) -> int:
+    """The address for a new mapping of `length` bytes, a multiple of `align`, as is the address."""
     if flags & MAP_FIXED:
         if addr > mm.task_size - length:
             raise ENOMEM
-        if addr & PAGE_MASK:
+        if addr & align - 1:
             raise EINVAL("address not aligned")
         if addr < MMAP_MIN_ADDR:
             raise EPERM("below mmap_min_addr")
@@ -235,16 +238,16 @@ def choose(mm: AddressSpace, addr: int, length: int, flags: int) -> int:
             raise EEXIST
         return addr
     if addr & ~PAGE_MASK:
-        hint = max(page_align(addr), MMAP_MIN_ADDR)
+        hint = max(addr + align - 1 & -align, MMAP_MIN_ADDR)
         if hint <= mm.task_size - length and is_free(mm, hint, hint + length):
             return hint
     if flags & MAP_32BIT and mm.machine.arch.name == "x86_64":
-        found, _ = find_gap(mm, length, LOW_START, LOW_END)
+        found, _ = find_gap(mm, length, LOW_START, LOW_END, align)
     else:
         huge = length % BLOCK_SIZE == 0 and flags & MAP_ANONYMOUS and mm.policy.huge
-        found = mm.cached_gap(length, BLOCK_SIZE if huge else PAGE_SIZE)
+        found = mm.cached_gap(length, BLOCK_SIZE if huge else align)
         if found is None:
-            found, _ = find_gap(mm, length, MMAP_MIN_ADDR, mm.task_size)
+            found, _ = find_gap(mm, length, MMAP_MIN_ADDR, mm.task_size, align)
     if found is None:
         raise ENOMEM("no gap in user space")
     return found

@@ -12,15 +12,17 @@ from trapline.abi.mman import (
     MREMAP_FIXED,
     MREMAP_MAYMOVE,
     VM_DONTEXPAND,
+    VM_HUGETLB,
     VM_LOCKED,
     VM_LOCKONFAULT,
     VM_SHARED,
 )
-from trapline.kernel.mm import leaves, mapping, seams
+from trapline.kernel.mm import hugetlb, leaves, mapping, seams
 from trapline.kernel.mm.area import Area
 from trapline.kernel.mm.errors import OutOfFrames, OutOfMemory
 from trapline.kernel.mm.populate import populate
-from trapline.machine.paging.entry import PAGE_MASK, PAGE_SHIFT
+from trapline.kernel.mm.tables import BLOCK_SIZE
+from trapline.machine.paging.entry import PAGE_MASK, PAGE_SHIFT, PAGE_SIZE
 
 if TYPE_CHECKING:
     from trapline.kernel.mm.address_space import AddressSpace
@@ -39,10 +41,15 @@ def mremap(mm: AddressSpace, old: int, old_length: int, new_length: int, flags: 
     old_length, new_length = mapping.page_align(old_length), mapping.page_align(new_length)
     if not new_length or new_length > mm.task_size or old_length > mm.task_size:
         raise EINVAL
-    if mm.map.find(old) is None:
+    area = mm.map.find(old)
+    if area is None:
         raise EFAULT
+    align = PAGE_SIZE
+    if area.flags & VM_HUGETLB:
+        old_length, new_length = hugetlb.check_moves(old, old_length, new_length, new if flags & MREMAP_FIXED else 0)
+        align = BLOCK_SIZE
     if flags & (MREMAP_FIXED | MREMAP_DONTUNMAP):
-        return _to(mm, old, old_length, new_length, flags, new)
+        return _to(mm, old, old_length, new_length, flags, new, align)
     if old_length >= new_length:
         if old_length > new_length:
             mapping.unmap(mm, old + new_length, old + old_length)
@@ -55,7 +62,7 @@ def mremap(mm: AddressSpace, old: int, old_length: int, new_length: int, flags: 
     return _move(mm, area, old, old_length, new_length, flags, mapping.choose(mm, 0, new_length, 0))
 
 
-def _to(mm: AddressSpace, old: int, old_length: int, new_length: int, flags: int, new: int) -> int:
+def _to(mm: AddressSpace, old: int, old_length: int, new_length: int, flags: int, new: int, align: int) -> int:
     """MREMAP_FIXED and MREMAP_DONTUNMAP: the mapping moves in any case."""
     if flags & MREMAP_FIXED:
         if new & PAGE_MASK or new > mm.task_size - new_length:
@@ -74,7 +81,7 @@ def _to(mm: AddressSpace, old: int, old_length: int, new_length: int, flags: int
     if flags & MREMAP_DONTUNMAP:
         mapping.check_limits(mm, old, new_length, area.prot, area.flags, False)
     if not flags & MREMAP_FIXED:
-        new = mapping.choose(mm, new, new_length, 0)
+        new = mapping.choose(mm, new, new_length, 0, align)
     return _move(mm, area, old, old_length, new_length, flags, new)
 
 
@@ -122,7 +129,7 @@ def _move(
     if old_length:
         (part,) = seams.isolate(mm, old, old + old_length)
     offset = part.offset + old - part.start if part.cache is not None else 0
-    moved = Area(mm, new, new + new_length, part.prot, part.flags, part.cache, offset, part.file, part.name)
+    moved = type(part)(mm, new, new + new_length, part.prot, part.flags, part.cache, offset, part.file, part.name)
     if old_length:
         try:
             leaves.move(mm.tables, old, new, old_length)
@@ -131,6 +138,8 @@ def _move(
             raise OutOfMemory from None
         mm.forget()
         mm.space.flush(old, old + old_length)
+        if isinstance(part, hugetlb.HugeArea) and isinstance(moved, hugetlb.HugeArea):
+            moved.promised, part.promised = part.promised, None
     if flags & MREMAP_DONTUNMAP:
         mm.account(part, -part.pages)
         part.flags &= ~(VM_LOCKED | VM_LOCKONFAULT)

@@ -4,6 +4,8 @@ from __future__ import annotations
 
 from typing import TYPE_CHECKING
 
+from trapline.abi.errno import EINVAL
+from trapline.abi.mman import VM_HUGETLB
 from trapline.kernel.mm.area import Area
 from trapline.kernel.mm.errors import OutOfFrames, OutOfMemory
 from trapline.kernel.mm.tables import BLOCK_SHIFT, BLOCK_SIZE
@@ -48,6 +50,8 @@ def split(mm: AddressSpace, at: int) -> None:
     area = mm.map.find(at)
     if area is None or area.start == at:
         return
+    if area.flags & VM_HUGETLB and at & (BLOCK_SIZE - 1):
+        raise EINVAL("inside a huge page")
     mm.admit()
     split_leaf(mm, at)
     upper = area.part(at, area.end)

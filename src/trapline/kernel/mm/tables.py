@@ -6,7 +6,7 @@ leaf table maps, 2 MiB; it is numbered by va >> 21. Words are indices into `Ram.
 Invariants:
 - `blocks[block]` is the first word of the block's leaf table, or ~word when the entry at `word`, one level up, is a large leaf;
 - every present leaf holds one reference to its frame (a large leaf: to each of its 512), but a leaf of a file's page
-  (soft_file) holds none: the page cache unmaps its pages before it lets go of them;
+  (soft_file) holds none: the page cache unmaps its pages before it lets go of them; large leaves of files are `hugetlb`'s;
 - a leaf without user permission maps a page of an area with PROT_NONE: its frame waits for mprotect(2);
 - a leaf that permits writing has its accessed and dirty bits set, so no machine need set them.
 """

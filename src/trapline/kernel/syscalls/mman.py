@@ -6,9 +6,13 @@ from collections.abc import Coroutine
 from typing import TYPE_CHECKING, Annotated, Any
 
 from trapline.abi.capability import CAP_IPC_LOCK
-from trapline.abi.errno import EINVAL, ENOMEM, ENOSPC, ENOSYS
+from trapline.abi.errno import EINVAL, ENODEV, ENOMEM, ENOSPC, ENOSYS
 from trapline.abi.mman import (
+    HUGE_SHIFT,
     MAP_ANONYMOUS,
+    MAP_HUGE_MASK,
+    MAP_HUGE_SHIFT,
+    MAP_HUGETLB,
     MFD_ALLOW_SEALING,
     MFD_CLOEXEC,
     MFD_EXEC,
@@ -31,6 +35,9 @@ Prot = Annotated[int, Arg(64, "flags:prot")]
 MapFlags = Annotated[int, Arg(64, "flags:mmap")]
 MCORE_PIECE = 4096 << 12  #: bytes that one piece of a mincore(2) answer speaks of
 _MFD_FLAGS = MFD_CLOEXEC | MFD_ALLOW_SEALING | MFD_NOEXEC_SEAL | MFD_EXEC
+_MFD_HUGE = _MFD_FLAGS | MFD_HUGETLB | MAP_HUGE_MASK << MAP_HUGE_SHIFT
+HUGE_SIZES = (0, HUGE_SHIFT)  #: log2 of what MAP_HUGETLB and MFD_HUGETLB may ask for; 0: the default
+GIB_SHIFT = 30
 
 
 def _locker(task: Task) -> AddressSpace:
@@ -46,13 +53,37 @@ def sys_mmap(
 ) -> int:
     """mmap(2): map a file or fresh memory.
 
-    Partial: there are no huge pages to reserve, so MAP_HUGETLB fails with ENOMEM; MAP_SYNC is not supported; nobody may map
+    Partial: huge pages are 2 MiB large: there is none of 1 GiB to be had (ENOMEM); MAP_SYNC is not supported; nobody may map
     below mmap_min_addr, CAP_SYS_RAWIO or not.
     """
     if offset & PAGE_MASK:
         raise EINVAL("offset not aligned")
-    file = None if flags & MAP_ANONYMOUS else task.files.get(fd)
+    if flags & MAP_ANONYMOUS:
+        if flags & MAP_HUGETLB:
+            return _huge(task, addr, length, prot, flags)
+        return _locker(task).mmap(addr, length, prot, flags, None, offset)
+    file = task.files.get(fd)
+    if flags & MAP_HUGETLB and not getattr(file, "maps_huge", False):
+        raise EINVAL("not a file of huge pages")
     return _locker(task).mmap(addr, length, prot, flags, file, offset)
+
+
+def _huge(task: Task, addr: int, length: int, prot: int, flags: int) -> int:
+    """MAP_ANONYMOUS | MAP_HUGETLB: a mapping of a file of its own, that nothing else refers to."""
+    from trapline.kernel.fs import hugetlbfs  # few programs want it
+
+    size = flags >> MAP_HUGE_SHIFT & MAP_HUGE_MASK
+    if size == GIB_SHIFT:
+        raise ENOMEM("no huge pages of 1 GiB")
+    if size not in HUGE_SIZES:
+        raise EINVAL("no huge pages of that size")
+    if not length:
+        raise EINVAL("length 0")
+    file = hugetlbfs.open_unnamed(hugetlbfs.unnamed(task.kernel.vfs, task.creds), b"/anon_hugepage")
+    try:
+        return _locker(task).mmap(addr, length, prot, flags & ~MAP_ANONYMOUS, file, 0)
+    finally:
+        file.put()
 
 
 @syscall("munmap")
@@ -126,8 +157,9 @@ def sys_madvise(
 ) -> int:
     """madvise(2): say how memory will be used.
 
-    Partial: MADV_COLLAPSE fails with EINVAL; MADV_COLD and MADV_PAGEOUT have no effect, as there is no swap; nothing is merged
-    (MADV_MERGEABLE, as while ksmd does not run), and nobody may poison memory (MADV_HWPOISON, EPERM).
+    Partial: MADV_COLLAPSE knows private anonymous memory only (else EINVAL); MADV_COLD and MADV_PAGEOUT have no effect, as
+    there is no swap; nothing is merged (MADV_MERGEABLE, as while ksmd does not run), and nobody may poison memory
+    (MADV_HWPOISON, EPERM).
     """
     task.mm.madvise(addr, length, advice)
     return 0
@@ -211,15 +243,17 @@ def sys_munlockall(task: Task) -> int:
 def sys_memfd_create(task: Task, name: Str, flags: Annotated[int, Arg(32, "flags:memfd")]) -> int:
     """memfd_create(2): a file that lives in memory only.
 
-    Partial: MFD_HUGETLB is refused with EINVAL: there are no huge pages to reserve.
+    Partial: huge pages (MFD_HUGETLB) are 2 MiB large; other sizes fail with ENODEV.
     """
-    if flags & MFD_HUGETLB or flags & ~_MFD_FLAGS:
+    if flags & ~(_MFD_HUGE if flags & MFD_HUGETLB else _MFD_FLAGS):
         raise EINVAL
     if flags & (MFD_EXEC | MFD_NOEXEC_SEAL) == MFD_EXEC | MFD_NOEXEC_SEAL:
         raise EINVAL
     text = task.mm.read_cstr(name, MFD_NAME_MAX + 1)
     if text is None:
         raise EINVAL("name too long")
+    if flags >> MAP_HUGE_SHIFT & MAP_HUGE_MASK not in HUGE_SIZES:
+        raise ENODEV("no huge pages of that size")
     task.files.reserve()
     try:
         file = task.kernel.vfs.create_memfd(text, flags, task.creds)

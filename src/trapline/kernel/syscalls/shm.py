@@ -23,7 +23,7 @@ Command = Annotated[int, Arg(-32, "enum:shmctl")]
 def sys_shmget(task: Task, key: Key, size: Size, shmflg: GetFlags) -> int:
     """shmget(2): find or make a shared memory segment.
 
-    Partial: there are no huge pages to reserve, so SHM_HUGETLB fails with ENOMEM.
+    Partial: huge pages (SHM_HUGETLB) are 2 MiB large; other sizes fail with EINVAL.
     """
     return shm.get(task.kernel.ipc, task, key, size, shmflg)
 

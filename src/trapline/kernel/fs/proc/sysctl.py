@@ -25,6 +25,7 @@ from trapline.kernel.fs.fdtable import OPEN
 from trapline.kernel.fs.proc.base import ProcSuperBlock
 from trapline.kernel.fs.synthetic import SynthDir, SynthFile
 from trapline.kernel.ipc import epoll, inotify
+from trapline.kernel.mm.hugepages import pool_of
 
 if TYPE_CHECKING:
     from trapline.kernel.fs.inode import Inode
@@ -119,6 +120,11 @@ def _file_nr(kernel: Any) -> bytes:
     return b"%d\t0\t%d" % (budget.used, budget.limit)
 
 
+HUGE_PAGES = Value(
+    lambda kernel: b"%d" % pool_of(kernel.ram).persistent,
+    lambda kernel, text: pool_of(kernel.ram).resize(_number(text, 0, LONG_MAX)), 0o644,
+)  # fmt: skip
+
 TREE: Tree = {
     "kernel": {
         "arch": Value(lambda k: k.machine.arch.name.encode()),
@@ -175,7 +181,13 @@ TREE: Tree = {
         "max_map_count": fixed(65530),
         "mmap_min_addr": fixed(65536),
         "mmap_rnd_bits": fixed(28),
-        "nr_hugepages": fixed(0),
+        "hugetlb_shm_group": fixed(0),
+        "nr_hugepages": HUGE_PAGES,
+        "nr_hugepages_mempolicy": HUGE_PAGES,
+        "nr_overcommit_hugepages": Value(
+            lambda kernel: b"%d" % pool_of(kernel.ram).overcommit,
+            lambda kernel, text: setattr(pool_of(kernel.ram), "overcommit", _number(text, 0, LONG_MAX)), 0o644,
+        ),
         "overcommit_kbytes": fixed(0),
         "overcommit_memory": fixed(1),
         "overcommit_ratio": fixed(50),

@@ -13,6 +13,8 @@ from weakref import WeakKeyDictionary
 from trapline.kernel import uts
 from trapline.kernel.fs.proc.base import ticks
 from trapline.kernel.fs.proc.locks import locks
+from trapline.kernel.mm.hugepages import pool_of
+from trapline.kernel.mm.hugetlb import transparent_pages
 from trapline.machine.paging.entry import PAGE_SHIFT
 
 NS = 1_000_000_000
@@ -51,11 +53,15 @@ def meminfo(kernel: Any) -> bytes:
     tail = {
         "Mlocked": sum(each.locked_pages for each in spaces), "AnonPages": anon,
         "Mapped": sum(each.rss_pages for each in spaces) - anon, "CommitLimit": total // 2, "Committed_AS": committed,
+        "AnonHugePages": sum(transparent_pages(each.tables) for each in spaces),
     }  # fmt: skip
     values |= {name: max(0, tail.get(name, 0)) for name in _MEMINFO_TAIL}
     lines = [f"{name + ':':<15} {pages * _PAGE_KB:8d} kB\n" for name, pages in values.items()]
-    lines += [f"HugePages_{each + ':':<9}{0:8d}\n" for each in ("Total", "Free", "Rsvd", "Surp")]
-    lines += [f"Hugepagesize:   {2048:8d} kB\n", f"Hugetlb:        {0:8d} kB\n"]
+    pool = pool_of(kernel.ram)
+    pool.settle()
+    huge = {"Total": pool.total, "Free": len(pool.free), "Rsvd": pool.reserved, "Surp": pool.surplus}
+    lines += [f"HugePages_{name + ':':<9}{pages:8d}\n" for name, pages in huge.items()]
+    lines += [f"Hugepagesize:   {2048:8d} kB\n", f"Hugetlb:        {pool.total << 11:8d} kB\n"]
     return "".join(lines).encode()
 
 

@@ -25,7 +25,7 @@ VSYSCALL = b"ffffffffff600000-ffffffffff601000 --xp 00000000 00:00 0            
 _VMFLAGS = (
     (m.VM_SHARED, b"sh"), (m.VM_MAYREAD, b"mr"), (m.VM_MAYWRITE, b"mw"), (m.VM_MAYEXEC, b"me"), (m.VM_MAYSHARE, b"ms"),
     (m.VM_GROWSDOWN, b"gd"), (m.VM_LOCKED, b"lo"), (m.VM_SEQ_READ, b"sr"), (m.VM_RAND_READ, b"rr"), (m.VM_DONTCOPY, b"dc"),
-    (m.VM_DONTEXPAND, b"de"), (m.VM_ACCOUNT, b"ac"), (m.VM_NORESERVE, b"nr"), (m.VM_WIPEONFORK, b"wf"),
+    (m.VM_DONTEXPAND, b"de"), (m.VM_ACCOUNT, b"ac"), (m.VM_NORESERVE, b"nr"), (m.VM_HUGETLB, b"ht"), (m.VM_WIPEONFORK, b"wf"),
     (m.VM_DONTDUMP, b"dd"), (m.VM_HUGEPAGE, b"hg"), (m.VM_NOHUGEPAGE, b"nh"), (m.VM_MERGEABLE, b"mg"),
 )  # fmt: skip
 _PROTS = ((1, b"rd"), (2, b"wr"), (4, b"ex"))
@@ -34,8 +34,6 @@ MAX_STRING = 1 << 20
 #: The fields of smaps that are counted, in order.
 COUNTED = (
     "Rss", "Pss", "Pss_Dirty", "Shared_Clean", "Shared_Dirty", "Private_Clean", "Private_Dirty", "Referenced", "Anonymous",
-)  # fmt: skip
-_ZERO = (
     "KSM", "LazyFree", "AnonHugePages", "ShmemPmdMapped", "FilePmdMapped", "Shared_Hugetlb", "Private_Hugetlb", "Swap",
     "SwapPss",
 )  # fmt: skip
@@ -70,7 +68,7 @@ def smaps(task: Any) -> bytes:
     out = [_line(mm, area) + _detail(area, _count(mm, area)) for area in mm.areas()]
     gate = _gate(mm)
     if gate:
-        gate += _rows(4, dict.fromkeys(COUNTED, 0), 0) + b"VmFlags: ex \n"
+        gate += _rows(4, 4, dict.fromkeys(COUNTED, 0), 0) + b"VmFlags: ex \n"
     return b"".join(out) + gate
 
 
@@ -96,7 +94,7 @@ def smaps_rollup(task: Any) -> bytes:
     rows = [("Rss", total["Rss"]), ("Pss", total["Pss"]), ("Pss_Dirty", total["Pss_Dirty"])]
     anon = min(total["Pss"], total["Anonymous"])
     rows += [("Pss_Anon", anon), ("Pss_File", total["Pss"] - anon), ("Pss_Shmem", 0)]
-    rows += [(name, total[name]) for name in COUNTED[3:]] + [(name, 0) for name in _ZERO] + [("Locked", locked)]
+    rows += [(name, total[name]) for name in COUNTED[3:]] + [("Locked", locked)]
     return head + b"".join(_row(name, kb) for name, kb in rows)
 
 
@@ -109,6 +107,10 @@ def _count(mm: Any, area: Any) -> dict[str, int]:
         size = 1 << (PAGE_SHIFT + fmt.index_bits * step.level)
         kb = (min(va + size, area.end) - max(va, area.start)) >> 10
         cached = bool(step.entry & fmt.soft_file)
+        if step.level and cached:
+            found[_kind_of_huge(area, va, fmt.pfn(step.entry))] += kb
+            continue
+        found["AnonHugePages"] += kb if step.level else 0
         users = max(1, counts[fmt.pfn(step.entry)] - cached)
         dirty = bool(step.entry & fmt.dirty) or not cached
         found["Rss"] += kb
@@ -121,20 +123,29 @@ def _count(mm: Any, area: Any) -> dict[str, int]:
     return found
 
 
+def _kind_of_huge(area: Any, va: int, pfn: int) -> str:
+    """Whether one leaf maps a page of the pool, or more do."""
+    fmt, users = area.mm.tables.fmt, 0
+    for each in area.cache.mappers:
+        at = va - area.start + area.offset - each.offset + each.start
+        users += each.start <= at < each.end and fmt.pfn(each.mm.tables.entry(at)) == pfn
+    return "Private_Hugetlb" if users <= 1 else "Shared_Hugetlb"
+
+
 def _row(name: str, kb: int) -> bytes:
     return f"{name + ':':<15} {kb:8d} kB\n".encode()
 
 
-def _rows(size_kb: int, found: dict[str, int], locked: int) -> bytes:
-    rows = [("Size", size_kb), ("KernelPageSize", 4), ("MMUPageSize", 4), *found.items()]
-    rows += [(name, 0) for name in _ZERO] + [("Locked", locked)]
+def _rows(size_kb: int, page_kb: int, found: dict[str, int], locked: int) -> bytes:
+    rows = [("Size", size_kb), ("KernelPageSize", page_kb), ("MMUPageSize", page_kb), *found.items(), ("Locked", locked)]
     return b"".join(_row(*each) for each in rows) + b"THPeligible:           0\n"
 
 
 def _detail(area: Any, found: dict[str, int]) -> bytes:
     letters = [text for bit, text in _PROTS if area.prot & bit] + [text for bit, text in _VMFLAGS if area.flags & bit]
     locked = found["Pss"] if area.flags & m.VM_LOCKED else 0
-    return _rows((area.end - area.start) >> 10, found, locked) + b"VmFlags: " + b" ".join(letters) + b" \n"
+    page_kb = 2048 if area.flags & m.VM_HUGETLB else 4
+    return _rows((area.end - area.start) >> 10, page_kb, found, locked) + b"VmFlags: " + b" ".join(letters) + b" \n"
 
 
 def _strings(task: Any, start: int, end: int) -> bytes:

@@ -9,6 +9,7 @@ from __future__ import annotations
 from typing import Any
 
 from trapline.kernel.fs.proc.base import may_inspect, queued_signals, ticks
+from trapline.kernel.mm.hugetlb import mapped_pages
 from trapline.machine.paging.entry import PAGE_SHIFT
 
 RUNNABLE, SLEEPING, STOPPED, DEAD = range(4)
@@ -152,11 +153,12 @@ def _fd_size(task: Any) -> int:
 
 def _memory(mm: Any) -> list[bytes]:
     text = (mm.end_code + 0xFFF >> 12) - (mm.start_code >> 12)
+    huge = mapped_pages(mm.tables, list(mm.tables.blocks)) if mm.huge_pages else 0
     sizes = (
         (b"VmPeak", mm.hiwater_vm_pages), (b"VmSize", mm.total_vm_pages), (b"VmLck", mm.locked_pages), (b"VmPin", 0),
         (b"VmHWM", mm.hiwater_rss_pages), (b"VmRSS", mm.rss_pages), (b"RssAnon", mm.rss_anon), (b"RssFile", mm.rss_file),
         (b"RssShmem", 0), (b"VmData", mm.data_pages), (b"VmStk", mm.stack_pages), (b"VmExe", text),
-        (b"VmLib", max(0, mm.exec_pages - text)), (b"VmPTE", mm.tables.table_pages), (b"VmSwap", 0), (b"HugetlbPages", 0),
+        (b"VmLib", max(0, mm.exec_pages - text)), (b"VmPTE", mm.tables.table_pages), (b"VmSwap", 0), (b"HugetlbPages", huge),
     )  # fmt: skip
     lines = [b"%b:\t%8d kB" % (name, pages * _PAGE_KB) for name, pages in sizes]
     return [*lines, b"CoreDumping:\t0", b"THP_enabled:\t1"]

@@ -16,6 +16,8 @@ from trapline.abi.errno import EINVAL, ENOMEM, ENOSPC, EPERM
 from trapline.abi.fcntl import O_RDONLY, O_RDWR
 from trapline.abi.mman import (
     MAP_FIXED,
+    MAP_HUGE_MASK,
+    MAP_HUGE_SHIFT,
     MAP_SHARED,
     PROT_EXEC,
     PROT_READ,
@@ -29,7 +31,9 @@ from trapline.kernel.fs.memory import MemFile
 from trapline.kernel.fs.mount import Mount, Path
 from trapline.kernel.fs.tmpfs import shm_superblock
 from trapline.kernel.ipc.sysv.ids import Object, now_s
+from trapline.kernel.mm.hugetlb import align_up
 from trapline.kernel.mm.mapping import unmap
+from trapline.kernel.mm.tables import BLOCK_SHIFT
 from trapline.machine.paging.entry import PAGE_MASK, PAGE_SHIFT
 
 if TYPE_CHECKING:
@@ -51,14 +55,11 @@ class Segment(Object):
         self.atime = self.dtime = 0
         self.ctime = now_s(namespace.kernel)
         self.cpid, self.lpid = task.group.pid, 0
-        sb = shm_superblock(namespace.kernel.vfs)
-        sb.charge_inode()
-        self.inode = MemFile(sb, S_IFREG | 0o777, task.creds.fsuid, task.creds.fsgid)
-        self.inode.nlink = 0
-        self.inode.truncate(size)
-        dentry = Dentry(b"/SYSV%08x" % (key & 0xFFFF_FFFF), None, self.inode)
+        name = b"/SYSV%08x" % (key & 0xFFFF_FFFF)
+        self.inode = (_huge_inode if mode & ipc.SHM_HUGETLB else _inode)(namespace.kernel.vfs, task, size, mode)
+        dentry = Dentry(name, None, self.inode)
         dentry.deleted = True
-        self.path = Path(Mount(sb, Dentry(b"", None, sb.root)), dentry)
+        self.path = Path(Mount(self.inode.sb, Dentry(b"", None, self.inode.sb.root)), dentry)
         namespace.shm_pages += self.pages
 
     @property
@@ -96,6 +97,27 @@ class Segment(Object):
         )
 
 
+def _inode(vfs: Any, task: Any, size: int, flags: int) -> MemFile:
+    """The file of a segment."""
+    sb = shm_superblock(vfs)
+    sb.charge_inode()
+    inode = MemFile(sb, S_IFREG | 0o777, task.creds.fsuid, task.creds.fsgid)
+    inode.nlink = 0
+    inode.truncate(size)
+    return inode
+
+
+def _huge_inode(vfs: Any, task: Any, size: int, flags: int) -> MemFile:
+    """The file of a segment of huge pages, which are promised now unless SHM_NORESERVE. ENOMEM."""
+    from trapline.kernel.fs import hugetlbfs
+
+    inode = hugetlbfs.unnamed(vfs, task.creds)
+    inode.truncate(align_up(size))
+    if not flags & ipc.SHM_NORESERVE and not inode.huge_cache.promise(0, align_up(size) >> BLOCK_SHIFT):
+        raise ENOMEM("not so many huge pages are free")
+    return inode
+
+
 class Attachment(File):
     """The open file of one shmat(2). Its references are areas: each is one of the segment's attachments."""
 
@@ -109,6 +131,10 @@ class Attachment(File):
     @property
     def page_cache(self) -> PageCache | None:  # type: ignore[override]
         return self.inode.page_cache
+
+    @property
+    def maps_huge(self) -> bool:
+        return self.inode.sb.fstype == b"hugetlbfs"
 
     def get(self) -> File:
         self.segment.attached()
@@ -135,7 +161,8 @@ def get(namespace: IpcNamespace, task: Any, key: int, size: int, flags: int) -> 
         if flags & ipc.SHM_HUGETLB:
             if not task.creds.has_cap(CAP_IPC_LOCK):
                 raise EPERM
-            raise ENOMEM("no huge pages are reserved")
+            if flags >> MAP_HUGE_SHIFT & MAP_HUGE_MASK not in (0, BLOCK_SHIFT):
+                raise EINVAL("no huge pages of that size")
         if pages > namespace.kernel.ram.frames.limit_pages and not flags & ipc.SHM_NORESERVE:
             raise ENOMEM("more than all memory")
         return Segment(namespace, task, key, size, flags)

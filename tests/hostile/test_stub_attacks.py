@@ -30,16 +30,15 @@ pytest.importorskip("trapline.machine.host._ring")
 
 WITNESS = "1: mov eax, 110\n syscall\n inc rbx\n jmp 1b"
 SLOT0 = layout.SLOTS
+CLONE_PROCESS = 0x8000 | 17  # CLONE_PARENT, SIGCHLD: what the nursery does
 
 
-def stub_text() -> bytes:
+def syscall_sites(nursery: bool = False) -> list[int]:
+    """The system call instructions in the stub's text, or in the nursery's."""
+    start, size = (layout.TEXT_SIZE, layout.NURSERY_SIZE) if nursery else (0, layout.TEXT_SIZE)
     image = Path(host.__file__).with_name("stub").read_bytes()
-    return image[0x1000 : 0x1000 + layout.TEXT_SIZE]
-
-
-def syscall_sites() -> list[int]:
-    text = stub_text()
-    return [layout.STUB + i for i in range(len(text) - 1) if text[i : i + 2] == b"\x0f\x05"]
+    text = image[0x1000 + start : 0x1000 + start + size]
+    return [layout.STUB + start + i for i in range(len(text) - 1) if text[i : i + 2] == b"\x0f\x05"]
 
 
 class Arena:
@@ -94,7 +93,11 @@ CALLS = {
     "mmap over the stub": (9, [layout.STUB, PAGE, 7, 0x32, (1 << 64) - 1, 0]),
     "mprotect of the stub": (10, [layout.STUB, PAGE, 7, 0, 0, 0]),
     "munmap of the stub": (11, [layout.STUB, layout.TEXT_SIZE, 0, 0, 0, 0]),
-    "fork": (56, [layout.CLONE_PROCESS, layout.PRIVATE_TOP, 0, 0, 0, 0]),
+    "munmap from the nursery's place on": (11, [layout.NURSERY, layout.NURSERY_SIZE | 1 << 32, 0, 0, 0, 0]),
+    "munmap from elsewhere on": (11, [layout.NURSERY & 0xFFFF_FFFF, layout.NURSERY_SIZE, 0, 0, 0, 0]),
+    "the nursery's munmap": (11, [layout.NURSERY, layout.NURSERY_SIZE, 0, 0, 0, 0]),
+    "mmap of a nursery": (9, [layout.NURSERY, layout.NURSERY_SIZE, 5, 0x32, (1 << 64) - 1, 0]),
+    "fork": (56, [CLONE_PROCESS, 0, 0, 0, 0, 0]),
     "thread": (56, [layout.CLONE_THREAD, SLOT0 + 0x7000, 0, 0, 0, 0]),
     "open": (2, [DATA, 2, 0, 0, 0, 0]),
     "execve": (59, [DATA, 0, 0, 0, 0, 0]),
@@ -133,11 +136,25 @@ def test_jump_to_a_system_call_of_the_stub(arena: Arena, call: str, site: int) -
     assert set(os.listdir("/proc/self/task")) == before
 
 
+def test_the_nursery_is_gone_before_user_code_runs(arena: Arena) -> None:
+    """Its system calls are not held: nobody may find it, in a new process, one with several threads, or one that looks again."""
+    sites = syscall_sites(nursery=True)
+    assert sites
+    guest = Guest(arena.machine, WITNESS)
+    contexts = [guest.context(pc=site) for site in sites] + [run(arena.machine, guest.context())]
+    for ctx in contexts:
+        ctx.regs[RIP] = sites[0] if ctx is contexts[-1] else ctx.regs[RIP]
+        assert (run(arena.machine, ctx).kind, ctx.addr & -PAGE) == (FAULT, layout.NURSERY)
+    reader = Guest(arena.machine, f"mov rax, [{layout.NURSERY}]")
+    assert (run(arena.machine, reader.context()).kind, reader.space.process.fresh) == (FAULT, False)
+
+
 def test_filter_and_text_end_where_they_should(arena: Arena) -> None:
-    """A system call instruction right behind the stub's text is a guest's."""
-    guest = Guest(arena.machine, "mov eax, 9\n syscall")
-    ctx = guest.context(pc=layout.STUB + layout.TEXT_SIZE)
-    assert (run(arena.machine, ctx).kind, ctx.addr) == (FAULT, layout.STUB + layout.TEXT_SIZE)
+    """Right behind the stub's text nothing is mapped, nor behind the nursery's place."""
+    for end in (layout.STUB + layout.TEXT_SIZE, layout.NURSERY + layout.NURSERY_SIZE):
+        guest = Guest(arena.machine, "mov eax, 9\n syscall")
+        ctx = guest.context(pc=end)
+        assert (run(arena.machine, ctx).kind, ctx.addr) == (FAULT, end)
 
 
 def test_a_system_call_in_the_last_bytes_of_user_space_is_a_guests(arena: Arena) -> None:

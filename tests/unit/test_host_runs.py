@@ -14,7 +14,7 @@ import pytest
 from hostmachine_util import CODE, DATA, PAGE, Guest, run
 
 from trapline.abi.x86_64 import RBX
-from trapline.machine.contract import SYSCALL
+from trapline.machine.contract import INTERRUPT, SYSCALL
 from trapline.machine.paging.entry import X86_64 as FMT
 from trapline.machine.paging.walk import leaves
 
@@ -23,6 +23,7 @@ if sys.platform != "linux" or os.uname().machine != "x86_64":
     pytest.skip("the host machine is for x86-64 Linux", allow_module_level=True)
 
 from trapline.machine.host.fill import fill, present_runs, prot_of  # noqa: E402 - needs the machine
+from trapline.machine.host.space import MAX_HINTED, HostSpace  # noqa: E402
 
 machine = hostmachine_util.machine  # a fixture
 LOOP = f"1: mov rbx, [{DATA}]\n syscall\n jmp 1b"
@@ -135,10 +136,10 @@ def test_a_process_is_made_ahead_and_used(machine: Any) -> None:
 def test_a_newborn_killed_while_it_waits_is_replaced(machine: Any) -> None:
     guest = Guest(machine, LOOP)
     deadline = time.monotonic() + 5
-    while machine.crew.zygote.unborn and time.monotonic() < deadline:
-        machine.crew.advance()
-    with open(f"/proc/self/task/{os.getpid()}/children") as file:
-        born = [pid for pid in map(int, file.read().split()) if _is_stub(pid) and pid != machine.crew.zygote.process.pid]
+    born: list[int] = []
+    while not born and time.monotonic() < deadline:
+        with open(f"/proc/self/task/{os.getpid()}/children") as file:
+            born = [pid for pid in map(int, file.read().split()) if _is_stub(pid) and pid != machine.crew.zygote.process.pid]
     assert born
     for pid in born:
         os.kill(pid, signal.SIGKILL)
@@ -150,6 +151,34 @@ def test_a_newborn_killed_while_it_waits_is_replaced(machine: Any) -> None:
 def _is_stub(pid: int) -> bool:
     with open(f"/proc/{pid}/comm") as file:
         return "stub" in file.read()
+
+
+def test_a_process_makes_its_first_mappings_by_itself(machine: Any, monkeypatch: pytest.MonkeyPatch) -> None:
+    """More than later resumes may order, and none of them held."""
+    pages = 2 * MAX_HINTED
+    source = "\n".join(f"mov rbx, [{RANGE + i * 2 * PAGE}]" for i in range(pages - 6)) + "\n1: syscall\n jmp 1b"
+    guest = Guest(machine, source)
+    for i in range(pages):
+        guest.write(guest.map(RANGE + i * 2 * PAGE, flags=FMT.accessed | FMT.dirty), bytes([i]))
+    guest.space.hint(CODE, CODE + PAGE)
+    guest.space.hint(RANGE, RANGE + 2 * pages * PAGE)
+    held: list[object] = []
+    monkeypatch.setattr(machine.listener, "proceed", held.append)
+    ctx = run(machine, guest.context())
+    assert (ctx.kind, ctx.regs[RBX] & 0xFF, held) == (SYSCALL, pages - 7, [])
+
+
+def test_a_first_mapping_that_the_host_refuses_is_tried_again(machine: Any, monkeypatch: pytest.MonkeyPatch) -> None:
+    guest = Guest(machine, LOOP)
+    honest = HostSpace._map_op
+    ctx = guest.context()
+    guest.space.hint(DATA, DATA + PAGE)
+    monkeypatch.setattr(HostSpace, "_map_op", lambda space, start, end, pa, prot: honest(space, start, end, pa | 1, prot))
+    machine.resume(ctx)
+    monkeypatch.undo()
+    assert machine.wait(time.monotonic_ns() + 2_000_000_000) is ctx
+    assert (ctx.kind, guest.space.failures, len(guest.space.tlb)) == (INTERRUPT, 1, 0)
+    assert run(machine, ctx).kind == SYSCALL
 
 
 def test_close_ends_a_process_that_nobody_took(machine: Any) -> None:
@@ -186,3 +215,46 @@ def test_waits_without_spinning_do_not_lengthen_the_pause(machine: Any) -> None:
     for _ in range(200):
         run(machine, ctx)
     assert machine._pause <= 2
+
+
+# ---- frames of the dying
+
+
+def test_a_frame_is_not_handed_out_while_who_mapped_it_may_live(machine: Any) -> None:
+    frames = machine.ram.frames
+    first, second = frames.alloc(), frames.alloc(1)
+    used = frames.used_pages
+    living = [True]
+    frames.set_aside(lambda wait: not living[0])
+    frames.put(first)
+    frames.put_run(second, 2)
+    assert frames.used_pages == used - 3
+    fresh = {frames.alloc() for _ in range(600)}
+    assert not fresh & {first, second, second + 1}
+    living[0] = False
+    frames.sweep()
+    assert {first, second, second + 1} <= {frames.alloc() for _ in range(1200)}
+
+
+def test_frames_set_aside_are_waited_for_when_none_is_left(machine: Any) -> None:
+    frames = machine.ram.frames
+    waited: list[bool] = []
+    taken = [frames.alloc() for _ in range(frames.limit_pages - frames.used_pages)]
+    frames.set_aside(lambda wait: bool(waited.append(wait)) or wait)
+    for pfn in taken:
+        frames.put(pfn)
+    frames.limit_pages = frames.total_pages
+    again = [frames.alloc() for _ in range(len(taken))]
+    assert waited[-1] and len(set(again)) == len(taken)
+
+
+def test_a_closed_space_waits_aside_until_its_process_is_gone(machine: Any) -> None:
+    guest = Guest(machine, LOOP)
+    run(machine, guest.context())
+    process = guest.space.process
+    os.kill(process.pid, signal.SIGSTOP)
+    guest.space.close()
+    machine.ram.frames.put(guest.data[0])
+    machine.ram.frames.sweep(wait=True)
+    assert process.dead
+    assert guest.data[0] in {machine.ram.frames.alloc() for _ in range(16)}

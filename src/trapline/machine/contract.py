@@ -10,6 +10,7 @@ Invariants:
 - At most `Machine.cpus` contexts run at once; the kernel keeps count.
 - A machine may return a context for no reason (`INTERRUPT`): the kernel simply resumes it.
 - Whatever a machine caches of a page table is a TLB: it may be stale until `Space.flush` (or `settle`) returns, never after.
+  Frames that are put after `Space.close` are not handed out again (`Frames.set_aside`) while what it had cached is in use.
 """
 
 from __future__ import annotations
@@ -126,7 +127,8 @@ class Space(Protocol):
         """
 
     def close(self) -> None:
-        """The space is gone; none of its contexts is running. What it had cached may be in use until `settle` returns."""
+        """The space is gone; none of its contexts is running. What it had cached may be in use until `settle` returns,
+        and frames that it mapped may be put nevertheless."""
 
     def settle(self) -> None:
         """After `close`: return when nothing that was cached can be used any more."""

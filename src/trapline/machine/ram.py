@@ -4,7 +4,8 @@ Frames are named by number (pfn); byte addresses in RAM are physical addresses (
 costs host memory once it is touched. `Frames` is a buddy allocator over 2 MiB blocks with a reference count per frame.
 
 Invariants:
-- a frame handed out with zero=True reads as zeros; a frame with count 0 is free and belongs to exactly one free list;
+- a frame handed out with zero=True reads as zeros; a frame with count 0 is free and belongs to exactly one free list, or
+  waits in `_aside` for the end of what may still write to it;
 - a frame whose `_dirty` byte is 0 reads as zeros;
 - `used_pages` never exceeds `limit_pages`.
 """
@@ -14,6 +15,7 @@ from __future__ import annotations
 import mmap
 import os
 from array import array
+from collections import deque
 from collections.abc import Callable
 from contextlib import suppress
 
@@ -93,6 +95,8 @@ class Frames:
         self._hot: list[int] = []
         self._warm: list[int] = []  # free blocks that are dirty
         self._free: list[set[int]] = [set() for _ in range(BLOCK_ORDER + 1)]  # by order; whole blocks are clean
+        #: in the order of events: (first frame, pages) that became free, and what to ask whether something is gone
+        self._aside: deque[tuple[int, int] | Callable[[bool], bool]] = deque()
         self.counts: array[int] = array("i", bytes(4 * BLOCK_PAGES))
         self._dirty = bytearray(BLOCK_PAGES)
 
@@ -168,8 +172,10 @@ class Frames:
         return pfn
 
     def _merge_hot(self) -> None:
-        """Let the single frames that are kept aside join their neighbours. Raises OutOfFrames if there are none."""
-        if not self._hot:
+        """Let the single frames that are kept ready join their neighbours. Raises OutOfFrames if there are none."""
+        before = len(self._aside)
+        self.sweep(wait=True)
+        if not self._hot and len(self._aside) == before:
             raise OutOfFrames("no run of free frames is left")
         hot, self._hot = self._hot, []
         for pfn in hot:
@@ -200,7 +206,9 @@ class Frames:
         self.counts[pfn] = count
         if count == 0:
             self.used_pages -= 1
-            if len(self._hot) < HOT_PAGES:
+            if self._aside:
+                self._aside.append((pfn, 1))
+            elif len(self._hot) < HOT_PAGES:
                 self._hot.append(pfn)
             else:
                 self._release(pfn, 0)
@@ -211,16 +219,42 @@ class Frames:
         if pages > 1 and counts[pfn : pfn + pages].tobytes() == _ONES_BYTES[: 4 * pages]:
             counts[pfn : pfn + pages] = _NONE[:pages]
             self.used_pages -= pages
-            while pages:  # as the largest aligned pieces
-                order = min((pfn & -pfn).bit_length(), pages.bit_length()) - 1
-                self._release(pfn, order)
-                pfn += 1 << order
-                pages -= 1 << order
+            if self._aside:
+                self._aside.append((pfn, pages))
+            else:
+                self._release_run(pfn, pages)
             return
         for each in range(pfn, pfn + pages):
             self.put(each)
 
     # ---- back
+
+    def set_aside(self, gone: Callable[[bool], bool]) -> None:
+        """What becomes free from now on is not handed out before `gone(False)` is true: something that is ending may still
+        write to it. `gone(True)` waits for that."""
+        self.sweep()
+        self._aside.append(gone)
+
+    def sweep(self, *, wait: bool = False) -> None:
+        """Take back what was set aside, as far as what it waits for is gone."""
+        aside = self._aside
+        while aside:
+            head = aside[0]
+            if isinstance(head, tuple):
+                self._release_run(*head)
+            elif not head(wait):
+                return
+            aside.popleft()
+
+    def _release_run(self, pfn: int, pages: int) -> None:
+        if pages == 1 and len(self._hot) < HOT_PAGES:
+            self._hot.append(pfn)
+            return
+        while pages:  # as the largest aligned pieces
+            order = min((pfn & -pfn).bit_length(), pages.bit_length()) - 1
+            self._release(pfn, order)
+            pfn += 1 << order
+            pages -= 1 << order
 
     def _release(self, pfn: int, order: int) -> None:
         free = self._free

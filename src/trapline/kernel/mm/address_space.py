@@ -24,6 +24,7 @@ from trapline.abi.mman import (
     VM_GROWSDOWN,
     VM_HUGETLB,
     VM_LOCKED,
+    VM_MAYWRITE,
     VM_SHARED,
 )
 from trapline.kernel.mm import advice, brk, fork, image, lock, mapping, protect, remap, stack
@@ -170,7 +171,8 @@ class AddressSpace(UserAccess):
         areas, self.map = self.map.areas, AreaList()
         runs: list[Run] = []
         zap(self.tables, 0, 1 << 64, runs)
-        self.space.settle()
+        if any(each.flags & VM_SHARED and each.flags & VM_MAYWRITE for each in areas):  # others may rely on that being over
+            self.space.settle()
         put_runs(self.ram.frames, runs)
         self.tables.close()
         AREAS.of(self.machine).give(self.admitted)

@@ -15,6 +15,7 @@ from trapline.machine.host.contexts import Contexts
 from trapline.machine.host.errors import HostRefuses, StubDied
 from trapline.machine.host.process import Process
 from trapline.machine.host.zygote import Zygote
+from trapline.machine.ram import Ram
 
 TIGHT_NS = 10_000_000_000  #: so long after it has refused a process the host is expected to do so again
 
@@ -23,15 +24,16 @@ class Crew:
     """The zygote and its children. Their pidfds are in `epoll`."""
 
     def __init__(
-        self, cpus: int, ram_fd: int, doorbell: int, epoll: select.epoll, lost: Callable[[Process], None]
+        self, cpus: int, ram: Ram, doorbell: int, epoll: select.epoll, lost: Callable[[Process], None]
     ) -> None:
         self.contexts = Contexts(cpus)
         self._lost = lost
+        self._sweep = ram.frames.sweep
         self._epoll = epoll
         self._of: dict[int, Process] = {}  #: by pidfd
         self._refused_ns = -TIGHT_NS
         try:
-            self.zygote = Zygote(self.contexts, ram_fd, doorbell, self.intruder)
+            self.zygote = Zygote(self.contexts, ram.fd, doorbell, self.intruder)
         except BaseException:
             self.contexts.close()
             raise
@@ -45,11 +47,6 @@ class Crew:
         """A process will be wanted soon: let the zygote begin."""
         with suppress(StubDied):  # then `new_process` says so
             self.zygote.order()
-
-    def advance(self) -> None:
-        """Take in what a birth under way has come to, without waiting."""
-        if self.zygote.unborn:
-            self.zygote.listener.drain()
 
     def new_process(self) -> Process:
         """Raises StubDied."""
@@ -103,7 +100,9 @@ class Crew:
             return False
         if process.reap(wait=False):
             del self._of[pidfd]
-            if not process.retired:
+            if process.retired:
+                self._sweep()
+            else:
                 self._lost(process)
         return True
 

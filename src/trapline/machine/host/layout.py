@@ -4,10 +4,11 @@ from __future__ import annotations
 
 from typing import Final
 
-VERSION: Final = 1
+VERSION: Final = 2
 STUB: Final = 0x7FFF_FF00_0000  #: first address that is not the guest's
 TEXT_SIZE: Final = 0x2000
-PRIVATE_TOP: Final = STUB + 0x9000  #: stack of a newborn process
+NURSERY: Final = STUB + TEXT_SIZE  #: text that only processes have in which no user code has run yet
+NURSERY_SIZE: Final = 0x1000
 SLOTS: Final = STUB + 0x10000  #: a process's own slots
 TOP: Final = 0x7FFF_FFFF_F000
 SLOT_SIZE: Final = 0x4000
@@ -35,7 +36,6 @@ FD_DOORBELL, FD_RAM, FD_CONTEXTS, FD_GREETING, FD_IMAGE = range(5)
 NR_MMAP, NR_MPROTECT, NR_MUNMAP, NR_CLONE = 9, 10, 11, 56
 PROT_READ, PROT_WRITE, PROT_EXEC = 1, 2, 4
 MAP_SHARED, MAP_FIXED, MAP_POPULATE = 1, 0x10, 0x8000
-CLONE_PROCESS: Final = 0x8000 | 17  #: CLONE_PARENT, SIGCHLD
 CLONE_THREAD: Final = 0x50F00  #: VM FS FILES SIGHAND THREAD SYSVSEM
 
 SIG_KICK: Final = 10

@@ -79,7 +79,7 @@ class HostMachine:
         self._doorbell = os.eventfd(0, os.EFD_CLOEXEC | os.EFD_NONBLOCK)
         self._epoll = select.epoll()
         try:
-            self.crew = Crew(self.cpus, ram.fd, self._doorbell, self._epoll, self._lost)
+            self.crew = Crew(self.cpus, ram, self._doorbell, self._epoll, self._lost)
         except BaseException:
             self._epoll.close()
             os.close(self._doorbell)
@@ -98,6 +98,7 @@ class HostMachine:
     # ---- the contract
 
     def new_space(self, root: int) -> HostSpace:
+        self._rest()
         self.crew.prepare()
         return HostSpace(self, root)
 
@@ -247,7 +248,7 @@ class HostMachine:
         self._running.append(slot)
         self._addresses.append(slot.address)
         _run(slot.address, len(ops), self._stub_loops if self._loops and len(self._running) < self.host_cpus else 0)
-        if ops:
+        if ops or slot.process.fresh:
             ctx._space.grant(slot, ops)
 
     # ---- out of user mode

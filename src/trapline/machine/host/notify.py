@@ -35,11 +35,11 @@ class Held:
 
 
 class Listener:
-    """The seccomp listener's descriptor. `other(held)` deals with calls that nobody waits for."""
+    """The seccomp listener's descriptor. `intruder(tid)` deals with a thread that made a call nobody waits for."""
 
-    def __init__(self, fd: int, other: Callable[[Held], None]) -> None:
+    def __init__(self, fd: int, intruder: Callable[[int], None]) -> None:
         self.fd = fd
-        self._other = other
+        self._intruder = intruder
         self._poll = select.poll()
         self._poll.register(fd, select.POLLIN)
         self._in = bytearray(80)
@@ -90,7 +90,7 @@ class Listener:
                     if self.proceed(held):
                         return
                 else:
-                    self._other(held)
+                    self._intruder(held.tid)
             if not alive():
                 raise StubDied("it died in an operation")
             now_ns = time.monotonic_ns()
@@ -101,7 +101,7 @@ class Listener:
     def drain(self) -> None:
         """Take in the calls that are held now, of whom nobody was asked for anything."""
         while (held := self.receive(0)) is not None:
-            self._other(held)
+            self._intruder(held.tid)
 
     def close(self) -> None:
         os.close(self.fd)

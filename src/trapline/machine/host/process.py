@@ -30,6 +30,7 @@ class Process:
         self.slots: list[Slot] = []
         self.dead = False
         self.reaped = False
+        self.fresh = True  #: no user code has run in it, and its first command is yet to come: no operation of that is held
         self.retired = False  #: its death is nobody's concern
         self.reason = ""
         self.space: HostSpace | None = None  #: whose memory it shows
@@ -65,6 +66,12 @@ class Process:
             return
         if wait:
             self.await_death()
+
+    def gone(self, wait: bool) -> bool:
+        """Whether it has died, after it was killed; with `wait`, that is seen to."""
+        if wait:
+            self.await_death()
+        return not self.alive()
 
     def await_death(self) -> None:
         """It has been killed: wait until its memory is gone."""

@@ -31,6 +31,7 @@ from trapline.machine.host.layout import (
     NR_MMAP,
     NR_MPROTECT,
     NR_MUNMAP,
+    OPS_MAX,
     PROT_WRITE,
     STUB,
     Op,
@@ -84,7 +85,6 @@ class HostSpace:
 
     def hint(self, start: int, end: int) -> None:
         self.hints.append((start & -PAGE_SIZE, end + PAGE_MASK & -PAGE_SIZE))
-        self.machine.crew.advance()  # hints come while a space is filled: a good time for its process to be born
 
     def hinted(self) -> list[Mapping]:
         """What is present in the hinted ranges and not mapped yet."""
@@ -94,7 +94,7 @@ class HostSpace:
             for run in present_runs(self.machine.ram.words, self.root, start, end):
                 if not self.tlb.holds(*run) and not any(each[0] <= run[0] and run[1] <= each[1] for each in found):
                     found.append(run)
-        return found[:MAX_HINTED]
+        return found[: OPS_MAX - 2 if self.process is not None and self.process.fresh else MAX_HINTED]
 
     # ---- shoot-downs
 
@@ -146,7 +146,10 @@ class HostSpace:
         self.grant(slot, ops)
 
     def grant(self, slot: Slot, ops: list[Op]) -> None:
-        """Let a thread's ordered operations go on, one by one. Raises StubDied."""
+        """Let a thread's ordered operations go on, one by one; a process's first need no leave. Raises StubDied."""
+        if slot.process.fresh:
+            slot.process.fresh = False
+            return
         expect, tid, alive = self.machine.listener.expect, slot.tid, slot.process.alive
         for op in ops:
             expect(tid, op, alive)
@@ -214,11 +217,13 @@ class HostSpace:
     # ---- the end
 
     def close(self) -> None:
-        """Kill the process. It dies on another CPU while the kernel goes on with what it does before `settle`."""
+        """Kill the process. It dies on another CPU while the kernel goes on; what it mapped waits aside for that."""
         process, self.process = self.process, None
         if process is not None:
             self._ending = process
             self.machine.forget(process)
+            if len(self.tlb):
+                self.machine.ram.frames.set_aside(process.gone)
 
     def settle(self) -> None:
         """Wait for the process, unless it has nothing mapped."""

@@ -1,12 +1,16 @@
 /* The stub: all the native code that runs in a guest's process.
  *
  * In a nutshell: it starts as the *zygote*, which makes its process empty (no stack, no vdso, no descriptors but three), arms
- * the seccomp filter, and traps into its own handler. The handler is the whole life of every stub thread: publish the registers,
- * wait for a command, perform the operations it carries, return to user code. The zygote performs clone(2) and never returns.
+ * the seccomp filter, and traps once into its own handler. Then it lives in the *nursery*, one page of text, where it makes a copy
+ * of itself for each command. The copy performs the operations of its own first command, unmaps the nursery, and enters user code.
+ * From then on the handler is the whole life of its threads: publish the registers, wait for a command, perform the operations
+ * it carries, return to user code.
  *
  * Invariants:
  * - nothing here is trusted by the kernel: user code can jump to any instruction and write any slot of its own process. Every
  *   system call below is therefore either harmless in hostile hands or held (USER_NOTIF) until the kernel recognises its own order;
+ * - the nursery may map and clone freely, and is mapped only where no user code has run: its registers, stack and slots are
+ *   what the zygote and the kernel left there. Nothing maps it again: what would do so is held, and never ordered;
  * - no data but slots and the stack: the text is position-independent and keeps no variables;
  * - one signal at a time: every handler masks everything, so a slot has one frame, always at the same place.
  */
@@ -16,6 +20,7 @@
 #include <linux/filter.h>
 #include <linux/futex.h>
 #include <linux/prctl.h>
+#include <linux/sched.h>
 #include <linux/seccomp.h>
 #include <asm/unistd.h>
 #include "layout.h"
@@ -60,12 +65,15 @@ struct frame {
 };
 
 #define HIDDEN __attribute__((visibility("hidden")))
+#define NURSED __attribute__((section(".nursery"), noinline, noreturn))
 #define load(p) __atomic_load_n(p, __ATOMIC_ACQUIRE)
 
 HIDDEN long call6(long nr, long a, long b, long c, long d, long e, long f);
 HIDDEN void trap_entry(void);
 HIDDEN void trap_restorer(void);
 HIDDEN void trap_self(void);
+HIDDEN long nursery_call(long nr, long a, long b, long c, long d, long e, long f);
+HIDDEN __attribute__((noreturn)) void leave_nursery(void *frame, long failed);
 HIDDEN long start_helper(long flags, void *stack, struct slot *slot);
 HIDDEN void go(void *entry, void *stack);
 
@@ -81,10 +89,10 @@ static inline long call(long nr, long a, long b, long c, long d, long e, long f)
 /* The assembly: entry points, and the one place for each kind of system call.
  *
  * trap_entry: rsp is the frame. Flags come first: user code may have left AC set, which would fault on any unaligned access here.
- * call6 with nr = clone: in the child rax is 0 and rsp is what the kernel ordered: a frame (a thread) or the private page. */
+ * call6 with nr = clone: in the child, a thread, rax is 0 and rsp is what the kernel ordered: its frame. */
 __asm__(
 	".text\n"
-	".globl trap_entry, trap_restorer, trap_self, call6, start_helper, go\n"
+	".globl trap_entry, trap_restorer, trap_self, call6, nursery_call, leave_nursery, start_helper, go\n"
 	".globl _start\n"
 	"_start:\n"
 	"	lea boot_stack_top(%rip), %rsp\n"
@@ -107,8 +115,14 @@ __asm__(
 	"	mov $15, %eax\n" /* rt_sigreturn */
 	"	syscall\n"
 	"	ud2\n"
+	"leave_nursery:\n"
+	"	mov %rdi, %rsp\n"
+	"	call enter\n"
+	"	add $8, %rsp\n"
+	"	jmp trap_restorer\n"
 	"trap_self:\n"
-	"	ud2\n"
+	"	ud2\n" /* the kernel lets the zygote go on behind it */
+	"	ret\n"
 	"call6:\n"
 	"	mov %rdi, %rax\n"
 	"	mov %rsi, %rdi\n"
@@ -125,10 +139,7 @@ __asm__(
 	"	test %rax, %rax\n"
 	"	jz 2f\n"
 	"	ret\n"
-	"2:	mov %rsp, %rdi\n" /* a child */
-	"	call newborn\n"
-	"	mov %rax, %rsp\n"
-	"	jmp serve_loop\n"
+	"2:	jmp serve_loop\n"
 	"start_helper:\n"
 	"	mov $56, %eax\n"
 	"	xor %r10, %r10\n"
@@ -146,6 +157,17 @@ __asm__(
 	".balign 16\n"
 	"	.skip 4096\n"
 	"boot_stack_top:\n"
+	".section .nursery, \"ax\"\n"
+	"nursery_call:\n"
+	"	mov %rdi, %rax\n"
+	"	mov %rsi, %rdi\n"
+	"	mov %rdx, %rsi\n"
+	"	mov %rcx, %rdx\n"
+	"	mov %r8, %r10\n"
+	"	mov %r9, %r8\n"
+	"	mov 8(%rsp), %r9\n"
+	"	syscall\n"
+	"	ret\n"
 	".text\n");
 
 /* ---- the life of a stub thread */
@@ -201,51 +223,104 @@ static u32 next_command(struct slot *slot)
 	return cmd;
 }
 
-/* Obey commands until one says to return to user code. */
-HIDDEN __attribute__((used)) void serve(struct frame *frame)
+/* Perform the operations of a command; whether one failed. */
+static inline __attribute__((always_inline)) int perform(struct slot *slot, long (*make)(long, long, long, long, long, long, long))
 {
-	struct slot *slot = slot_of(frame);
+	u32 nops = slot->nops;
+	int failed = 0;
 
-	for (;;) {
-		u32 cmd = next_command(slot), nops = slot->nops;
-		int failed = 0;
+	for (u32 i = 0; i < nops && i < OPS_MAX; i++) {
+		u64 *op = slot->ops[i];
+		long result = make(op[0], op[1], op[2], op[3], op[4], op[5], op[6]);
 
-		for (u32 i = 0; i < nops && i < OPS_MAX; i++) {
-			u64 *op = slot->ops[i];
-			long result = call(op[0], op[1], op[2], op[3], op[4], op[5], op[6]);
-
-			slot->results[i] = result; /* may come after the kernel's next order: never into ops */
-			failed |= (u64)result >= -4095UL;
-		}
-		if (!(cmd & 1))
-			continue;
-		if (!failed)
-			break;
-		slot->cause = 0;
-		announce(slot);
+		slot->results[i] = result; /* may come after the kernel's next order: never into ops */
+		failed |= (u64)result >= -4095UL;
 	}
+	return failed;
+}
+
+static void operation_failed(struct slot *slot)
+{
+	slot->cause = 0;
+	announce(slot);
+}
+
+static void load_registers(struct frame *frame, struct slot *slot)
+{
 	for (int i = 0; i < 23; i++)
 		frame->gregs[i] = slot->regs[i];
 	__builtin_ia32_wrfsbase64(slot->regs[23]);
 	__builtin_ia32_wrgsbase64(slot->regs[24]);
 }
 
-/* First steps of a child of clone; returns the stack to live on. A thread has its frame; a process maps its own slots first. */
-HIDDEN __attribute__((used)) void *newborn(void *sp)
+/* Obey commands until one says to return to user code. */
+HIDDEN __attribute__((used)) void serve(struct frame *frame)
 {
-	if (((u64)sp & -PRIVATE_SIZE) == PRIVATE || (u64)sp == PRIVATE + PRIVATE_SIZE) {
-		struct slot *slot = (struct slot *)SLOTS;
-		u64 *op = slot->ops[OP_CHILD];
-		u32 ppid = slot->ppid;
+	struct slot *slot = slot_of(frame);
 
-		call2(__NR_prctl, PR_SET_PDEATHSIG, 9);
-		if (call2(__NR_getppid, 0, 0) != ppid)
-			call2(__NR_exit_group, 1, 0);
-		sp = (void *)slot->frame;
-		if ((u64)call(op[0], op[1], op[2], op[3], op[4], op[5], op[6]) >= -4095UL)
-			call2(__NR_exit_group, 2, 0);
+	for (;;) {
+		u32 cmd = next_command(slot);
+		int failed = perform(slot, call6);
+
+		if (!(cmd & 1))
+			continue;
+		if (!failed)
+			break;
+		operation_failed(slot);
 	}
-	return sp;
+	load_registers(frame, slot);
+}
+
+/* ---- the nursery */
+
+/* Out of the nursery and into user code: the first thing here, in ordinary text, takes the nursery away. */
+HIDDEN __attribute__((used)) void enter(struct frame *frame, long failed)
+{
+	struct slot *slot = slot_of(frame);
+
+	if (call2(__NR_munmap, NURSERY, NURSERY_SIZE) != 0)
+		call2(__NR_exit_group, 2, 0);
+	if (!failed) {
+		load_registers(frame, slot);
+		return;
+	}
+	operation_failed(slot);
+	serve(frame);
+}
+
+/* First steps of a process: its own slots in place of the zygote's, then its first command. */
+static NURSED void grow_up(const u64 *op, u32 ppid)
+{
+	struct slot *slot = (struct slot *)SLOTS;
+
+	call2(__NR_prctl, PR_SET_PDEATHSIG, 9);
+	if (call2(__NR_getppid, 0, 0) != ppid)
+		call2(__NR_exit_group, 1, 0);
+	if ((u64)nursery_call(op[0], op[1], op[2], op[3], op[4], op[5], op[6]) >= -4095UL)
+		call2(__NR_exit_group, 2, 0);
+	next_command(slot);
+	leave_nursery((void *)slot->frame, perform(slot, nursery_call));
+}
+
+/* The rest of the zygote's life: for each command, a process. */
+static NURSED void breed(struct slot *slot)
+{
+	u32 ppid = slot->ppid;
+	u64 op[7];
+
+	announce(slot);
+	for (;;) {
+		long pid;
+
+		next_command(slot);
+		for (int i = 0; i < 7; i++)
+			op[i] = slot->ops[OP_CHILD][i];
+		pid = nursery_call(__NR_clone, CLONE_PARENT | 17, 0, 0, 0, 0, 0);
+		if (pid == 0)
+			grow_up(op, ppid);
+		slot->results[0] = pid;
+		announce(slot);
+	}
 }
 
 /* ---- the zygote's start */
@@ -263,10 +338,15 @@ static const struct sock_filter filter[] = {
 	BPF_STMT(BPF_LD | BPF_W | BPF_ABS, offsetof(struct seccomp_data, instruction_pointer) + 4),
 	IF(BPF_JEQ, STUB >> 32, 1, 0), RET(TRAP),
 	LOAD(instruction_pointer), IF(BPF_JGT, (u32)STUB, 1, 0), RET(TRAP), /* it is behind the instruction */
-	IF(BPF_JGT, (u32)(STUB + TEXT_SIZE), 0, 1), RET(TRAP),
+	IF(BPF_JGT, (u32)(STUB + TEXT_SIZE), 0, 8),
+	IF(BPF_JGT, (u32)(NURSERY + NURSERY_SIZE), 0, 1), RET(TRAP),
+	LOAD(nr), ALLOW(__NR_mmap), ALLOW(__NR_clone), RET(KILL_PROCESS), /* the nursery */
 	LOAD(nr),
 	ALLOW(__NR_rt_sigreturn), ALLOW(__NR_getppid), ALLOW(__NR_exit_group),
-	HOLD(__NR_mmap), HOLD(__NR_munmap), HOLD(__NR_mprotect), HOLD(__NR_clone),
+	HOLD(__NR_mmap), HOLD(__NR_mprotect), HOLD(__NR_clone),
+	IF(BPF_JEQ, __NR_munmap, 0, 10), /* munmap(NURSERY, NURSERY_SIZE) needs no order */
+	LOAD_ARG(0, 0), IF(BPF_JEQ, NURSERY, 0, 7), LOAD_ARG(0, 1), IF(BPF_JEQ, NURSERY >> 32, 0, 5),
+	LOAD_ARG(1, 0), IF(BPF_JEQ, NURSERY_SIZE, 0, 3), LOAD_ARG(1, 1), IF(BPF_JEQ, 0, 0, 1), RET(ALLOW), RET(USER_NOTIF),
 	IF(BPF_JEQ, __NR_futex, 0, 4), /* futex(addr, FUTEX_WAIT or FUTEX_WAKE, ...) */
 	LOAD_ARG(1, 0), IF(BPF_JGT, FUTEX_WAKE, 0, 1), RET(KILL_PROCESS), RET(ALLOW),
 	IF(BPF_JEQ, __NR_write, 0, 6), /* write(doorbell, addr, 8) */
@@ -352,6 +432,7 @@ HIDDEN __attribute__((used)) void zygote(void)
 	while (load(&slot->seen))
 		call4(__NR_futex, &slot->seen, FUTEX_WAIT, 1, 0);
 	trap_self();
+	breed(slot);
 }
 
 /* At the address the file was loaded at: build the final address space, then leave this one. */
@@ -363,7 +444,7 @@ HIDDEN __attribute__((used)) void boot(void)
 	call2(__NR_munmap, STUB, TOP - STUB);
 	call3(__NR_close_range, FD_IMAGE + 1, ~0U, 0);
 	/* PROT_READ|EXEC, MAP_PRIVATE|FIXED; PROT_READ|WRITE, MAP_PRIVATE|FIXED|ANONYMOUS; PROT_READ|WRITE, MAP_SHARED|FIXED */
-	if (call(__NR_mmap, STUB, TEXT_SIZE, 5, 0x12, FD_IMAGE, 0x1000) != STUB ||
+	if (call(__NR_mmap, STUB, TEXT_SIZE + NURSERY_SIZE, 5, 0x12, FD_IMAGE, 0x1000) != STUB ||
 	    call(__NR_mmap, PRIVATE, PRIVATE_SIZE, 3, 0x32, -1, 0) != PRIVATE ||
 	    call(__NR_mmap, SLOTS, SLOT_SIZE, 3, 0x11, FD_CONTEXTS, 0) != SLOTS)
 		die(5);

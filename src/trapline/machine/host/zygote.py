@@ -1,8 +1,8 @@
 """The zygote: the stub process that never runs user code, and from which every other is forked.
 
 In a nutshell: starting it spawns the stub's image, waits for its greeting (the seccomp listener, by SCM_RIGHTS, and the layout
-it was compiled with) and for its first trap. `order` has it clone itself; `fork` waits for the newborn, which maps its own
-region first. What lies between may take place while the kernel does other things: each held call is one step.
+it was compiled with) and for its one trap; then it goes on into the nursery (stub.c), where it clones itself for each command.
+`order` gives one, ahead of time; `fork` takes the process that came of it, which waits for its own first command.
 
 Invariants: the zygote is the only process that may clone processes; its children are this process's children (CLONE_PARENT), so
 they can be waited for, and die with it (PR_SET_PDEATHSIG, set anew by each, followed by a look at getppid(2)).
@@ -16,21 +16,26 @@ import errno
 import fcntl
 import os
 import resource
+import signal
 import struct
 import time
 from collections.abc import Callable
+from contextlib import suppress
 
+from trapline.abi.x86_64 import RIP
 from trapline.machine.host import _ring, layout
 from trapline.machine.host.contexts import Contexts, Slot, Template
 from trapline.machine.host.errors import HostRefuses, MachineUnavailable, StubDied
-from trapline.machine.host.layout import FENCE, NR_CLONE, NR_MMAP, Op
-from trapline.machine.host.notify import PATIENCE_NS, Held, Listener
+from trapline.machine.host.layout import NR_MMAP, Op
+from trapline.machine.host.notify import PATIENCE_NS, Listener
 from trapline.machine.host.process import Process
 
 IMAGE = os.path.join(os.path.dirname(__file__), "stub")
 _BOOT_S = 5.0
 _RESERVE = 16  #: descriptors that stubs leave to the rest of the kernel, which opens host files
-_CLONE: Op = (NR_CLONE, layout.CLONE_PROCESS, layout.PRIVATE_TOP, 0, 0, 0, 0)
+_LOOKS = 2000  #: at the zygote's slot, between two naps
+_NAP_S = 0.00005
+_UD2_BYTES = 2
 
 
 class Zygote:
@@ -38,151 +43,102 @@ class Zygote:
 
     def __init__(self, contexts: Contexts, ram_fd: int, doorbell: int, intruder: Callable[[int], None]) -> None:
         self._contexts = contexts
-        self._intruder = intruder
-        self._birth: Birth | None = None
+        self._region = 0  #: of the process that is being made; 0: none is
         contexts.halves[layout.PPID // 4] = os.getpid()
         pid, ours = _spawn(contexts.fd, ram_fd, doorbell)
         self.process = Process(pid, contexts, 0)
         try:
-            self.listener = Listener(_greeting(ours), self.take_in)
+            self.listener = Listener(_greeting(ours), intruder)
             self._slot = Slot(contexts, None, self.process, 0, 0)
             self._slot.tid = pid
-            self._await_first_trap()
+            self._await_stop()
+            self.template = Template(contexts)
+            self._enter_nursery()
         except BaseException:
             self.process.kill("it did not start")
             self.process.reap()
             raise
-        self.template = Template(contexts)
 
-    def _await_first_trap(self) -> None:
+    def _await_stop(self) -> None:
         deadline = time.monotonic() + _BOOT_S
-        while _ring.spin([self._slot.address], 2000) < 0:
+        while _ring.spin([self._slot.address], _LOOKS) < 0:
             if not self.process.alive() or time.monotonic() > deadline:
                 raise MachineUnavailable("the stub did not trap: SECCOMP_RET_TRAP or signals do not work here")
-            time.sleep(0.00005)
+            time.sleep(_NAP_S)
+
+    def _enter_nursery(self) -> None:
+        """Let it go on behind its trap, with all signals blocked: so does every process it makes, until it enters user code."""
+        self._contexts.words[(self.template.frame_at + layout.FRAME_MASK) // 8] = (1 << 64) - 1
+        self._slot.regs[RIP] += _UD2_BYTES
+        _ring.run(self._slot.address, 0, 0)
+        self._await_stop()
 
     # ---- births
 
     def order(self) -> None:
         """Have a process made ahead of time, unless one is under way or ready. Raises StubDied, HostRefuses."""
-        if self._birth is not None:
+        if self._region:
             return
         if not self.process.alive():
             raise StubDied("the zygote is dead: " + (self.process.reason or "killed from outside"))
-        _need_descriptor()
-        region = self._contexts.get()
+        self._region = self._contexts.get()
         own: Op = (
             NR_MMAP, layout.SLOTS, self._contexts.region_size, layout.PROT_READ | layout.PROT_WRITE,
-            layout.MAP_SHARED | layout.MAP_FIXED, layout.FD_CONTEXTS, region,
+            layout.MAP_SHARED | layout.MAP_FIXED, layout.FD_CONTEXTS, self._region,
         )  # fmt: skip
-        self._birth = Birth(region, own)
-        self._slot.set_op(0, _CLONE)
-        self._slot.set_op(1, FENCE)
         self._slot.set_op(layout.OP_CHILD, own)
-        _ring.perform(self._slot.address, 2)
+        _ring.run(self._slot.address, 0, 0)
 
     @property
     def expecting(self) -> bool:
         """A process was ordered that nobody has taken."""
-        return self._birth is not None
-
-    @property
-    def unborn(self) -> bool:
-        """A process is being made and not ready."""
-        birth = self._birth
-        return birth is not None and birth.process is None and birth.error is None
+        return self._region != 0
 
     def fork(self) -> Process:
         """A new stub process, waiting for its first command in its one slot. Raises StubDied, HostRefuses."""
         self.order()
-        birth = self._birth
-        assert birth is not None
         deadline_ns = time.monotonic_ns() + PATIENCE_NS
-        while birth.process is None and birth.error is None:
-            held = self.listener.receive(20)
-            if held is not None:
-                self.take_in(held)
-            elif not self.process.alive() or time.monotonic_ns() > deadline_ns:
+        while _ring.spin([self._slot.address], _LOOKS) < 0:
+            if not self.process.alive() or time.monotonic_ns() > deadline_ns:
                 self.process.kill("it did not fork")
-                birth.error = StubDied("the zygote does not answer")
-        self._birth = None
-        for held in birth.early:
-            self._intruder(held.tid)
-        if birth.process is None:
-            self._contexts.put(birth.region)
-            raise birth.error or StubDied("it was not born")
-        if not birth.process.alive():  # killed from outside while it waited
-            birth.process.reap()
+                raise StubDied("the zygote does not answer")
+            time.sleep(_NAP_S)
+        region, self._region = self._region, 0
+        process = self._adopt(self._slot.result(0), region)
+        process.add_slot(self.template).tid = process.pid
+        if not process.alive():  # killed from outside while it waited
+            process.reap()
             return self.fork()
-        return birth.process
+        return process
 
-    def take_in(self, held: Held) -> None:
-        """A held call that nobody waits for: a step of a birth, or an intruder's."""
-        birth = self._birth
-        if birth is None or birth.process is not None:
-            self._intruder(held.tid)
-        elif held.tid == self._slot.tid and held.op == (FENCE if birth.cloned else _CLONE) and not birth.pid:
-            self._step(birth, held)
-        elif not birth.pid:  # who the newborn is, is known once the zygote has reached its fence
-            birth.early.append(held)
-        elif held.tid == birth.pid and held.op == birth.own:
-            self._born(birth, held)
-        else:
-            self._intruder(held.tid)
-
-    def _step(self, birth: Birth, held: Held) -> None:
-        """The zygote is about to clone, or has done so."""
-        if not birth.cloned:
-            birth.cloned = True
-            self.listener.proceed(held)
-            return
-        pid = self._slot.result(0)
-        self.listener.proceed(held)
+    def _adopt(self, pid: int, region: int) -> Process:
+        """The process that the zygote made; its pidfd must leave the kernel the descriptors it needs. Raises HostRefuses."""
+        why = "too many open files; `ulimit -n` says how many there may be"
         if pid <= 0:
-            birth.error = HostRefuses(f"the host refuses another process: {os.strerror(-pid)}")
-            return
-        birth.pid = pid
-        early, birth.early = birth.early, []
-        for each in early:
-            self.take_in(each)
-
-    def _born(self, birth: Birth, held: Held) -> None:
-        """The newborn maps its region. It may have been killed meanwhile."""
-        try:
-            process = Process(held.tid, self._contexts, birth.region)
-        except OSError as error:
-            birth.error = StubDied(f"the newborn cannot be watched: {error.strerror}")
-            return
-        process.add_slot(self.template).tid = held.tid
-        self.listener.proceed(held)
-        birth.process = process
-
-
-class Birth:
-    """A process that is being made, or is ready; see `Zygote.order`."""
-
-    __slots__ = ("cloned", "early", "error", "own", "pid", "process", "region")
-
-    def __init__(self, region: int, own: Op) -> None:
-        self.region = region
-        self.own = own  #: how the newborn maps its region: its first call
-        self.cloned = False
-        self.pid = 0
-        self.early: list[Held] = []  #: calls held before the newborn's pid was known
-        self.error: StubDied | None = None
-        self.process: Process | None = None
+            why = os.strerror(-pid)
+        else:
+            try:
+                process = Process(pid, self._contexts, region)
+            except OSError as error:
+                if error.errno not in (errno.EMFILE, errno.ENFILE):
+                    why = f"it cannot be watched: {error.strerror}"
+                _end(pid)
+            else:
+                if process.pidfd < resource.getrlimit(resource.RLIMIT_NOFILE)[0] - _RESERVE:
+                    return process
+                process.kill(why)
+                process.reap()
+                region = 0
+        if region:
+            self._contexts.put(region)
+        raise HostRefuses(f"the host refuses another process: {why}")
 
 
-def _need_descriptor() -> None:
-    """A newborn costs a descriptor, its pidfd. Raises HostRefuses if only the kernel's own reserve is left."""
-    limit = resource.getrlimit(resource.RLIMIT_NOFILE)[0]
-    try:
-        lowest = os.eventfd(0, os.EFD_CLOEXEC)
-        os.close(lowest)
-    except OSError:
-        lowest = limit
-    if lowest >= limit - _RESERVE:
-        raise HostRefuses("the host refuses another process: too many open files; `ulimit -n` says how many there may be")
+def _end(pid: int) -> None:
+    """Undo the birth of a process that cannot be used."""
+    with suppress(ProcessLookupError, ChildProcessError):
+        os.kill(pid, signal.SIGKILL)
+        os.waitpid(pid, 0)
 
 
 def _spawn(contexts_fd: int, ram_fd: int, doorbell: int) -> tuple[int, _socket.socket]:

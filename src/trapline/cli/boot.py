@@ -1,28 +1,38 @@
-"""`trapline boot FILE`: a program on a whole RISC-V computer, with nothing between it and the hardware.
+"""`trapline boot`: a whole RISC-V computer, started from a bare-metal program, firmware or a kernel.
 
-The serial port is standard input and output. In a terminal every key goes to the guest, Ctrl-C too; Ctrl-A X ends the machine,
-Ctrl-A Ctrl-A sends one Ctrl-A.
+The serial port is standard input and output; `cli/terminal.py` says which keys stay with us. Host files are opened here, and
+only those that the command line names.
 """
 
 from __future__ import annotations
 
 import os
 import select
-import termios
 import time
-import tty
+from contextlib import nullcontext
 from typing import TYPE_CHECKING
 
 from trapline.cli import values
 from trapline.cli.main import FAILED, complain, say
-from trapline.cli.options import Option, UsageError, describe, parse
+from trapline.cli.options import Option, Parsed, UsageError, describe, parse
+from trapline.cli.terminal import HELP_TEXT, LIST, QUIT, RESET, STATUS, Ended, Keys, Raw
 
 if TYPE_CHECKING:
     from trapline.machine.riscv.board import Board
+    from trapline.machine.riscv.firmware import Files
 
 OPTIONS = (
+    Option("--bios", "FILE", "firmware, entered in M-mode; `default`: OpenSBI; `none` (default: OpenSBI with --kernel)"),
+    Option("--kernel", "FILE", "what the firmware starts in S-mode: a flat image (Linux: Image) or an ELF file"),
+    Option("--initrd", "FILE", "initial RAM disk of the kernel"),
+    Option("--append", "TEXT", "the kernel's command line"),
+    Option("--dtb", "FILE", "give the guest this device tree, not the board's own"),
+    Option("--dump-dtb", "FILE", "write the device tree to FILE and stop (dtc reads it)"),
     Option("--memory", "SIZE", "RAM of the board, at 0x80000000 (default: 128M)"),
     Option("--harts", "N", "hardware threads, which take turns (default: 1)"),
+    Option("--clock", "virtual|host", "while every hart waits: time jumps ahead, or passes (default: host in a terminal)"),
+    Option("--seed", "N|random", "of the guest's random numbers (default: 0, the same in every run)"),
+    Option("--no-reboot", "", "end with status 0 when the guest resets the board, instead of starting again"),
     Option("--tier", "native|reference", "how instructions are executed (default: native if llvmlite is installed)"),
     Option("--timeout", "TIME", "stop after TIME (10, 1.5s, 2m) and exit with 124"),
     Option("--stats", "", "say at the end what was executed, on stderr"),
@@ -33,21 +43,28 @@ def usage() -> str:
     """The help text."""
     return f"""\
 usage: trapline boot [OPTION]... FILE
+       trapline boot [OPTION]... --kernel IMAGE [--initrd FILE] [--append TEXT]
+       trapline boot [OPTION]... --bios FIRMWARE
 
-Runs FILE, a riscv64 ELF program linked for bare metal, in M-mode on a board
-laid out as QEMU's `virt`: RAM at 0x80000000, a 16550 at 0x10000000, ACLINT,
-PLIC, and a test finisher at 0x100000, whose verdict is the exit status.
+Starts a riscv64 computer laid out as QEMU's `virt`: RAM at 0x80000000, a
+16550 at 0x10000000, ACLINT, PLIC, a clock, and a test finisher at 0x100000,
+whose verdict is the exit status. FILE is an ELF program linked for bare metal,
+entered in M-mode. docs/riscv.md shows how to boot Linux.
 
 {describe(OPTIONS)}
 
-In a terminal, Ctrl-A X ends the machine.
+In a terminal, Ctrl-A X ends the machine; Ctrl-A H lists what else there is.
 
 exit status: the finisher's; 124 time-out; 125 trapline itself failed
 """
 
 TIMED_OUT, INTERRUPTED = 124, 130
 CHUNK = 2_000_000  #: units of virtual time between two looks at the terminal
-ESCAPE, QUIT = 1, b"xX"
+UNIT_NS = 1  #: of virtual time
+FIRMWARE = (
+    "/usr/lib/riscv64-linux-gnu/opensbi/generic/fw_dynamic.bin",
+    "/usr/share/qemu/opensbi-riscv64-generic-fw_dynamic.bin",
+)
 
 
 def main(words: list[str]) -> int:
@@ -55,32 +72,29 @@ def main(words: list[str]) -> int:
     parsed = parse(words, OPTIONS)
     if parsed.flag("--help"):
         return say(usage())
-    if len(parsed.rest) != 1:
-        raise UsageError("boot takes one file: write `trapline boot FILE`")
-    from trapline.machine.riscv.board import BadImage, Board
-    from trapline.machine.riscv.board import parse as parse_image
+    from trapline.machine.riscv.firmware import BadImage
 
-    memory = values.size("--memory", parsed.last("--memory", "128M"))
-    harts = values.number("--harts", parsed.last("--harts", "1"), 1, 64)
     timeout_s = values.duration_ns("--timeout", parsed.last("--timeout")) / 1e9 if parsed.flag("--timeout") else None
-    native = _native(parsed.last("--tier"))
-    path = parsed.rest[0]
-    try:
-        with open(path, "rb") as file:
-            program = parse_image(file.read())
-        board = Board(memory, harts, send=_write, native=native)
-    except OSError as error:
-        raise UsageError(f"{path}: {error.strerror}") from None
-    except BadImage as error:
-        raise UsageError(f"{path}: {error}") from None
+    files = _files(parsed)
+    board = _board(parsed)
+    path = parsed.rest[0] if parsed.rest else ""
     start = time.perf_counter()
     try:
-        board.load(program)
-        return _Session(board, timeout_s).run()
+        if parsed.flag("--dump-dtb"):
+            return _dump(parsed.last("--dump-dtb"), board.device_tree(files))
+        if path:
+            from trapline.machine.riscv.firmware import parse as program
+
+            board.load(program(_read(path)), files)
+        else:
+            board.boot(files)
+        return Session(board, parsed, timeout_s).run()
     except BadImage as error:
-        raise UsageError(f"{path}: {error}") from None
+        raise UsageError(f"{path}: {error}" if path else str(error)) from None
     except KeyboardInterrupt:
         return INTERRUPTED
+    except Ended as ended:
+        return 128 + ended.signo
     except BrokenPipeError:
         return 128 + 13
     except OSError as error:
@@ -89,7 +103,66 @@ def main(words: list[str]) -> int:
     finally:
         board.close()
         if parsed.flag("--stats"):
-            complain(_stats(board, time.perf_counter() - start))
+            complain(statistics(board, time.perf_counter() - start))
+
+
+# ---- what the command line asks for
+
+
+def _files(parsed: Parsed) -> Files:
+    """The contents of what is to be started. Raises UsageError."""
+    from trapline.machine.riscv.firmware import Files
+
+    if len(parsed.rest) > 1:
+        raise UsageError(f"boot takes one file, and options come before it: what is {parsed.rest[1]}?")
+    wanted = [name for name in ("--bios", "--kernel", "--initrd") if parsed.flag(name)]
+    if parsed.rest and wanted:
+        raise UsageError(f"{wanted[0]} and {parsed.rest[0]}: give a bare-metal program, or firmware and a kernel")
+    if parsed.flag("--initrd") and not parsed.flag("--kernel"):
+        raise UsageError("--initrd needs a kernel: add --kernel FILE")
+    if not parsed.rest and not wanted and not parsed.flag("--dump-dtb"):
+        raise UsageError("there is nothing to start: write `trapline boot FILE`, or give --kernel or --bios")
+    bios = parsed.last("--bios", "default" if parsed.flag("--kernel") else "none")
+    firmware = b"" if bios == "none" else _read(_firmware() if bios == "default" else bios)
+    given = [_read(parsed.last(name)) if parsed.flag(name) else b"" for name in ("--kernel", "--initrd", "--dtb")]
+    return Files(firmware, given[0], given[1], parsed.last("--append"), given[2])
+
+
+def _firmware() -> str:
+    for path in FIRMWARE:
+        if os.path.exists(path):
+            return path
+    raise UsageError("--bios default: OpenSBI is not installed: install Debian's opensbi, or give --bios FILE")
+
+
+def _read(path: str) -> bytes:
+    try:
+        with open(path, "rb") as file:
+            return file.read()
+    except OSError as error:
+        raise UsageError(f"{path}: {error.strerror}") from None
+
+
+def _board(parsed: Parsed) -> Board:
+    from trapline.machine.riscv.board import EPOCH_NS, Board
+
+    memory = values.size("--memory", parsed.last("--memory", "128M"))
+    harts = values.number("--harts", parsed.last("--harts", "1"), 1, 64)
+    seed = parsed.last("--seed", "0")
+    if seed != "random":
+        values.number("--seed", seed, 0, (1 << 64) - 1)
+    now_ns = time.time_ns() if _host_clock(parsed) else EPOCH_NS
+    return Board(
+        memory, harts, send=_write, native=_native(parsed.last("--tier")), now_ns=now_ns,
+        seed=os.urandom(32) if seed == "random" else seed.encode(),
+    )  # fmt: skip
+
+
+def _host_clock(parsed: Parsed) -> bool:
+    clock = parsed.last("--clock", "host" if os.isatty(0) else "virtual")
+    if clock not in ("virtual", "host"):
+        raise UsageError(f"--clock {clock}: write virtual or host")
+    return clock == "host"
 
 
 def _native(tier: str) -> bool:
@@ -106,13 +179,23 @@ def _native(tier: str) -> bool:
     return not lacking
 
 
+def _dump(path: str, blob: bytes) -> int:
+    try:
+        with open(path, "wb") as file:
+            file.write(blob)
+    except OSError as error:
+        raise UsageError(f"--dump-dtb {path}: {error.strerror}") from None
+    return 0
+
+
 def _write(data: bytes) -> None:
     view = memoryview(data)
     while view:
         view = view[os.write(1, view) :]
 
 
-def _stats(board: Board, seconds: float) -> str:
+def statistics(board: Board, seconds: float) -> str:
+    """One line about a run of `seconds`."""
     from trapline.machine.riscv import layout as at
 
     retired = sum(hart.cpu[at.INSTRET] for hart in board.harts.each)
@@ -122,86 +205,103 @@ def _stats(board: Board, seconds: float) -> str:
     return f"{retired} instructions in {seconds:.2f} s ({rate:.1f} MIPS), {traps} traps{regions}"
 
 
-class _Session:
-    """The machine's life, and the terminal's."""
+# ---- the run
 
-    def __init__(self, board: Board, timeout_s: float | None) -> None:
+
+class Session:
+    """The machine's life, and what standard input brings."""
+
+    def __init__(self, board: Board, parsed: Parsed, timeout_s: float | None) -> None:
         self._board = board
-        self._deadline = None if timeout_s is None else time.monotonic() + timeout_s
+        self._start = time.monotonic()
+        self._deadline = None if timeout_s is None else self._start + timeout_s
         self._stdin = 0  #: -1 when it has ended
         self._input = bytearray()
-        self._terminal = os.isatty(0)
-        self._escaped = False
+        self._keys = Keys() if os.isatty(0) else None
+        self._host_clock = _host_clock(parsed)
+        self._once = parsed.flag("--no-reboot")
         self._quit = False
 
     def run(self) -> int:
-        """The exit status."""
-        if not self._terminal:
+        """The exit status. Raises OSError of the standard streams, Ended."""
+        with Raw() if self._keys is not None else nullcontext():
             return self._loop()
-        found = termios.tcgetattr(0)
-        try:
-            tty.setraw(0, termios.TCSANOW)
-            attributes = termios.tcgetattr(0)
-            attributes[1] |= termios.OPOST | termios.ONLCR
-            termios.tcsetattr(0, termios.TCSANOW, attributes)
-            return self._loop()
-        finally:
-            termios.tcsetattr(0, termios.TCSANOW, found)
 
     def _loop(self) -> int:
-        from trapline.machine.riscv.devices.finisher import REBOOT
-        from trapline.machine.riscv.harts import HALTED, IDLE
+        from trapline.machine.riscv.harts import HALTED, IDLE, WAITS
 
         harts = self._board.harts
         while True:
-            ended = harts.run(CHUNK)
+            ended = harts.run(CHUNK, jump=not self._host_clock)
             if ended == HALTED:
-                assert harts.halt is not None
-                status = harts.halt.status
-                if status == REBOOT:
-                    raise UsageError("the program asked for a reset: there is no firmware to start it again")
-                return status
+                status = self._halted()
+                if status is not None:
+                    return status
             if self._deadline is not None and time.monotonic() >= self._deadline:
                 return TIMED_OUT
-            idle = ended == IDLE
-            if idle and self._stdin < 0 and not self._input:
+            if ended == IDLE and self._stdin < 0 and not self._input:
                 complain("every hart waits for an interrupt, and none can come: the machine has stopped")
                 return FAILED
-            self._look(wait=idle and not self._input)
+            if ended == WAITS and not self._input:
+                self._rest(harts.ahead())
+            else:
+                self._look(-1.0 if ended == IDLE and not self._input else 0.0)
             if self._quit:
                 return 0
             self._feed()
 
-    def _look(self, *, wait: bool) -> None:
-        """Take in what standard input has; when every hart sleeps, wait for it."""
+    def _halted(self) -> int | None:
+        """The exit status; None if the board starts again."""
+        from trapline.machine.riscv.devices.finisher import REBOOT
+
+        assert self._board.harts.halt is not None
+        status = self._board.harts.halt.status
+        if status != REBOOT:
+            return status
+        if self._once:
+            return 0
+        self._board.reset()
+        return None
+
+    def _rest(self, units: int) -> None:
+        """Every hart waits for a time that is `units` ahead: wait as long, or until something is typed."""
+        before = time.monotonic_ns()
+        self._look(units * UNIT_NS / 1e9)
+        passed = (time.monotonic_ns() - before) // UNIT_NS
+        self._board.harts.let_pass(min(units, passed) if self._input else units)
+
+    def _look(self, timeout_s: float) -> None:
+        """Take in what standard input has, waiting for it (less than 0: for ever), but not longer than the time-out."""
+        if self._deadline is not None:
+            left = max(0.0, self._deadline - time.monotonic())
+            timeout_s = left if timeout_s < 0 else min(timeout_s, left)
         if self._stdin < 0 or len(self._input) > 4096:
+            if timeout_s > 0:
+                time.sleep(timeout_s)
             return
-        timeout = 0.0
-        if wait:
-            timeout = -1.0 if self._deadline is None else max(0.0, self._deadline - time.monotonic())
-        ready, _, _ = select.select([self._stdin], [], [], None if timeout < 0 else timeout)
+        ready, _, _ = select.select([self._stdin], [], [], None if timeout_s < 0 else timeout_s)
         if not ready:
             return
         data = os.read(self._stdin, 4096)
         if not data:
             self._stdin = -1
-        self._input += self._keys(data) if self._terminal else data
+        if self._keys is None:
+            self._input += data
+            return
+        typed, commands = self._keys.split(data)
+        self._input += typed
+        for command in commands:
+            self._obey(command)
 
-    def _keys(self, data: bytes) -> bytes:
-        """What the guest gets of the keys pressed."""
-        out = bytearray()
-        for byte in data:
-            if self._escaped:
-                self._escaped = False
-                if byte in QUIT:
-                    self._quit = True
-                elif byte == ESCAPE:
-                    out.append(byte)
-            elif byte == ESCAPE:
-                self._escaped = True
-            else:
-                out.append(byte)
-        return bytes(out)
+    def _obey(self, command: str) -> None:
+        if command == QUIT:
+            self._quit = True
+        elif command == RESET:
+            self._board.reset()
+        elif command == STATUS:
+            complain(statistics(self._board, time.monotonic() - self._start))
+        elif command == LIST:
+            complain(HELP_TEXT)
 
     def _feed(self) -> None:
         """Give the serial port as much as it has room for."""

@@ -26,7 +26,7 @@ Runs unmodified Linux programs in hardware user mode, under a kernel written in
 Python.
 
   run      run a program; `trapline help run` lists the options
-  boot     run a bare-metal program on an emulated RISC-V computer
+  boot     run a RISC-V computer: a bare-metal program, firmware, Linux
   doctor   say what this host offers, which machine will run, what is missing
 """
 

@@ -1,83 +1,62 @@
-"""The board: harts, RAM and devices put together, laid out as QEMU's `virt`, and a program loaded into it.
+"""The board: harts, RAM and devices put together, laid out as QEMU's `virt`, and what it starts from.
 
-    0x0010_0000  finisher        0x0200_0000  ACLINT        0x0C00_0000  PLIC        0x1000_0000  UART (source 10)
-    0x8000_0000  RAM
-
-At reset every hart is in M-mode at the program's entry, with its number in a0 and zero in a1.
+At reset every hart is in M-mode at the ROM's first instruction, which `firmware.py` explains.
 """
 
 from __future__ import annotations
 
-import struct
-from collections.abc import Callable
-from dataclasses import dataclass
-from typing import TYPE_CHECKING
+import hashlib
+from collections.abc import Callable, Iterator
+from itertools import pairwise
+from typing import TYPE_CHECKING, Protocol
 
-from trapline.abi import elf
 from trapline.machine.ram import Ram
-from trapline.machine.riscv import layout as at
-from trapline.machine.riscv.bus import Bus
+from trapline.machine.riscv import devicetree, tree
+from trapline.machine.riscv.addresses import (
+    ACLINT,
+    FINISHER,
+    PLIC,
+    RAM_BASE,
+    ROM,
+    RTC,
+    RTC_SOURCE,
+    UART,
+    UART_SOURCE,
+    VIRTIO,
+    VIRTIO_STEP,
+)
+from trapline.machine.riscv.bus import Bus, Device
 from trapline.machine.riscv.devices.aclint import Aclint
 from trapline.machine.riscv.devices.finisher import Finisher
+from trapline.machine.riscv.devices.goldfish import GoldfishRtc
 from trapline.machine.riscv.devices.plic import Plic
+from trapline.machine.riscv.devices.rom import Rom
 from trapline.machine.riscv.devices.uart import Uart
+from trapline.machine.riscv.firmware import BadImage, Files, Plan, Program, plan, reset_code, tree_address
 from trapline.machine.riscv.hart import Hart
 from trapline.machine.riscv.harts import Harts
 
 if TYPE_CHECKING:
     from trapline.machine.riscv.jit.tiers import Tiers
 
-RAM_BASE = 0x8000_0000
-FINISHER, ACLINT, PLIC, UART = 0x10_0000, 0x200_0000, 0xC00_0000, 0x1000_0000
-UART_SOURCE = 10
+ROM_BYTES = 0xF000
 QUANTUM = 50_000  #: instructions of a hart's turn, the same in every tier, so that every tier gives the same run
-MAX_HEADERS = 256
-A0, A1 = 10, 11
+EPOCH_NS = 1_767_225_600 * 10**9  #: what the clock says at power-on if nobody says otherwise: 1 January 2026
 
 
-class BadImage(ValueError):
-    """The file is no program for this board; the text says why."""
-
-
-@dataclass(slots=True)
-class Program:
-    """What an ELF file asks to be put where: (physical address, bytes, length in memory)."""
-
-    entry: int
-    pieces: list[tuple[int, bytes, int]]
-
-
-def parse(data: bytes) -> Program:
-    """A statically linked riscv64 ELF executable, loaded at its physical addresses. Raises BadImage."""
-    if len(data) < elf.EHDR.size or data[:4] != elf.MAGIC:
-        raise BadImage("not an ELF file")
-    ident, kind, machine, _, entry, phoff, _, _, _, phentsize, phnum, _, _, _ = elf.EHDR.unpack_from(data)
-    if ident[4] != elf.ELFCLASS64 or ident[5] != elf.ELFDATA2LSB or machine != elf.EM_RISCV:
-        raise BadImage("not a program for 64-bit RISC-V")
-    if kind != elf.ET_EXEC or phentsize != elf.PHDR.size or not 0 < phnum <= MAX_HEADERS:
-        raise BadImage("not a statically linked executable")
-    try:
-        headers = [elf.PHDR.unpack_from(data, phoff + n * elf.PHDR.size) for n in range(phnum)]
-    except struct.error:
-        raise BadImage("its program headers are cut off") from None
-    pieces = []
-    for each, _, offset, _, paddr, filesz, memsz, _ in headers:
-        if each != elf.PT_LOAD or not memsz:
-            continue
-        if filesz > memsz or offset + filesz > len(data):
-            raise BadImage("a segment is cut off")
-        pieces.append((paddr, data[offset : offset + filesz], memsz))
-    if not pieces:
-        raise BadImage("it has nothing to load")
-    return Program(entry, pieces)
+class Resettable(Device, Protocol):
+    def reset(self) -> None:
+        """As at power-on."""
 
 
 class Board:
-    """`send(bytes)` gets what the serial port transmits. `native`: use the native tiers (needs llvmlite)."""
+    """`send(bytes)` gets what the serial port transmits. `native`: use the native tiers (needs llvmlite). `now_ns`: what the
+    clock says at first. `seed`: of the random numbers that the device tree hands out; the same seed, the same run."""
 
     def __init__(
-        self, memory_bytes: int, harts: int = 1, *, send: Callable[[bytes], object], native: bool = True
-    ) -> None:
+        self, memory_bytes: int, harts: int = 1, *, send: Callable[[bytes], object], native: bool = True,
+        now_ns: int = EPOCH_NS, seed: bytes = b"",
+    ) -> None:  # fmt: skip
         self.ram = Ram(memory_bytes)
         self.bus = Bus(self.ram, RAM_BASE)
         self.tiers: Tiers | None = None
@@ -88,32 +67,100 @@ class Board:
             self.tiers, make = native_harts(self.ram)
         self.harts = Harts(self.bus, harts, make=make, quantum=QUANTUM)
         self.plic = Plic(self.harts)
-        self.uart = Uart(send, self._uart_line)
+        self.uart = Uart(send, self.wire(UART_SOURCE))
+        self._seed = seed
+        self._resettable: list[Resettable] = []
+        self._virtio: list[int] = []
+        self.flash: list[Resettable] = []
+        self._pieces: list[tuple[int, bytes, int]] = []
+        self._rom = Rom(b"", ROM_BYTES)
+        self.bus.attach(ROM, self._rom)
         self.bus.attach(FINISHER, Finisher())
-        self.bus.attach(ACLINT, Aclint(self.harts))
-        self.bus.attach(PLIC, self.plic)
-        self.bus.attach(UART, self.uart)
+        for base, device in (
+            (ACLINT, Aclint(self.harts)), (PLIC, self.plic), (UART, self.uart),
+            (RTC, GoldfishRtc(self.harts, now_ns, self.wire(RTC_SOURCE))),
+        ):  # fmt: skip
+            self._attach(base, device)
 
-    def _uart_line(self, high: bool) -> None:
-        (self.plic.raise_line if high else self.plic.lower_line)(UART_SOURCE)
+    def _attach(self, base: int, device: Resettable) -> None:
+        self.bus.attach(base, device)
+        self._resettable.append(device)
 
-    def load(self, program: Program) -> None:
-        """Put a program into RAM and reset the harts to its entry. Raises BadImage if it does not fit."""
-        for paddr, data, length in program.pieces:
-            start = paddr - RAM_BASE
-            if start < 0 or start + length > self.ram.size:
-                end = RAM_BASE + self.ram.size
-                raise BadImage(
-                    f"a segment at [{paddr:#x}, {paddr + length:#x}) is outside RAM, [{RAM_BASE:#x}, {end:#x}): "
-                    "link it elsewhere, or give the board more memory"
-                )
-            self.ram.mem[start : start + len(data)] = data
-            self.ram.mem[start + len(data) : start + length] = bytes(length - len(data))
+    def wire(self, source: int) -> Callable[[bool], None]:
+        """An interrupt line to the PLIC."""
+
+        def drive(high: bool) -> None:
+            (self.plic.raise_line if high else self.plic.lower_line)(source)
+
+        return drive
+
+    # ---- the device tree, and starting
+
+    def virtio_slots(self) -> Iterator[tuple[int, int]]:
+        """(number, address) of those in use."""
+        return ((n, VIRTIO + n * VIRTIO_STEP) for n in self._virtio)
+
+    def device_tree(self, files: Files | None = None) -> bytes:
+        """The blob that a system started from `files` is given. Raises BadImage."""
+        files = files or Files()
+        return self._tree(files, plan(files, RAM_BASE, self.ram.size) if files.bios or files.kernel else None)
+
+    def _tree(self, files: Files, places: Plan | None) -> bytes:
+        try:
+            made = devicetree.parse(files.tree) if files.tree else tree.board_tree(self)
+        except devicetree.BadTree as error:
+            raise BadImage(f"--dtb: {error}") from None
+        seed = b"" if files.tree else hashlib.sha256(b"rng-seed" + self._seed).digest()
+        tree.choose(made, bootargs=files.append, initrd=places.initrd if places else None, seed=seed)
+        return devicetree.flatten(made)
+
+    def boot(self, files: Files) -> None:
+        """Put what is to be started into RAM and reset the board. Raises BadImage if something does not fit."""
+        places = plan(files, RAM_BASE, self.ram.size)
+        self._start(places.programs, places.start, places.next, self._tree(files, places))
+
+    def load(self, program: Program, files: Files | None = None) -> None:
+        """Put a bare-metal program into RAM and reset the board, to enter it. Raises BadImage if it does not fit.
+
+        Of `files` only the device tree and the command line count.
+        """
+        self._start([program], program.entry, 0, self._tree(files or Files(), None))
+
+    def _start(self, programs: list[Program], start: int, following: int, blob: bytes) -> None:
+        at = tree_address(len(blob), RAM_BASE, self.ram.size)
+        pieces = [piece for program in programs for piece in program.pieces]
+        pieces.append((at, blob, len(blob)))
+        _check(pieces, RAM_BASE + self.ram.size)
+        self._pieces = pieces
+        self._rom.data = reset_code(start, at, following)
+        self.reset()
+
+    def reset(self) -> None:
+        """Power-on: memory holds what was loaded and nothing else, devices and harts are as they start."""
+        self.ram.discard(0, self.ram.size)
+        for paddr, data, _ in self._pieces:
+            self.ram.mem[paddr - RAM_BASE : paddr - RAM_BASE + len(data)] = data
+        for device in self._resettable:
+            device.reset()
         for hart in self.harts.each:
-            hart.reset(program.entry)
-            hart.cpu[at.X + A0], hart.cpu[at.X + A1] = hart.cpu[at.HARTID], 0
+            hart.reset(ROM)
+        self.harts.halt = None
 
     def close(self) -> None:
         """Let memory and threads go. Idempotent."""
         if self.tiers is not None:
             self.tiers.close()
+
+
+def _check(pieces: list[tuple[int, bytes, int]], end: int) -> None:
+    """Raises BadImage for what is outside RAM, or where something else is."""
+    for paddr, _, length in pieces:
+        if paddr < RAM_BASE or paddr + length > end:
+            raise BadImage(
+                f"a segment at [{paddr:#x}, {paddr + length:#x}) is outside RAM, [{RAM_BASE:#x}, {end:#x}): "
+                "link it elsewhere, or give the board more memory"
+            )
+    ordered = sorted((paddr, paddr + length) for paddr, _, length in pieces)
+    for (_, before), (start, stop) in pairwise(ordered):
+        if start < before:
+            raise BadImage(f"something else is where [{start:#x}, {stop:#x}) should be loaded: give the board more memory")

@@ -67,6 +67,14 @@ class Bus:
         self._bases.insert(at, base)
         self._devices.insert(at, device)
 
+    def code_page(self, pa: int) -> bytes | None:
+        """The 4 KiB at `pa`, outside RAM, if instructions can be fetched there: a device with `code_page` decides."""
+        at = bisect_right(self._bases, pa) - 1
+        if at < 0 or pa + 4096 > self._bases[at] + self._devices[at].size:
+            return None
+        found = getattr(self._devices[at], "code_page", None)
+        return None if found is None else found(pa - self._bases[at])
+
     def in_ram(self, pa: int, size: int) -> bool:
         return self.ram_base <= pa and pa + size <= self.ram_end
 

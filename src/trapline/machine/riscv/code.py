@@ -106,7 +106,10 @@ def fetch(hart: Hart, pc: int) -> Page:
     if page is None:
         pa = hart.translate(pc, EXEC, 2)
         if not hart.bus.in_ram(pa & -4096, 4096):
-            raise Trap(CAUSES[EXEC, ACCESS], pc)
+            data = hart.bus.code_page(pa & -4096)
+            if data is None:
+                raise Trap(CAUSES[EXEC, ACCESS], pc)
+            return Page(data)  # read-only memory: executed one instruction at a time, and not remembered
         page = hart.code.page(pa)
         if hart.pmp.page(pa, hart.cpu[at.PRIV]) & EXEC:  # else only some of its bytes may be executed: ask again each time
             hart.pages[pc >> 12] = page

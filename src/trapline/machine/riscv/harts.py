@@ -23,7 +23,7 @@ from trapline.machine.riscv.hart import WAITING, Hart
 
 PER_TICK = 100  #: instructions per tick: 1 GHz harts and a 10 MHz clock
 QUANTUM = 1000  #: instructions of a hart's turn
-SPENT, IDLE, HALTED = 0, 1, 2  #: why `run` returned
+SPENT, IDLE, HALTED, WAITS = 0, 1, 2, 3  #: why `run` returned
 
 
 class Harts:
@@ -55,9 +55,9 @@ class Harts:
             spent = self._spent + (self.each[n].consumed() if self._running else 0)
         return (self.elapsed + spent) // PER_TICK
 
-    def run(self, budget: int) -> int:
+    def run(self, budget: int, *, jump: bool = True) -> int:
         """Let `budget` units of time pass, not counting time in which all wait for a deadline: SPENT, or less if all wait for
-        nothing (IDLE) or a device ended it (HALTED)."""
+        nothing (IDLE) or a device ended it (HALTED). Without `jump`, also if all wait for a deadline (WAITS)."""
         while budget > 0:
             span = min(budget, self._span())
             waiting = self._round(span)
@@ -67,12 +67,24 @@ class Harts:
                 ahead = self._next_deadline()
                 if ahead is None:
                     return IDLE
+                if not jump:
+                    self.let_pass(min(span, ahead - self.elapsed))
+                    return WAITS
                 self.elapsed = max(self.elapsed, ahead - span)
-            self.elapsed += span
+            self.let_pass(span)
             budget -= span
-            for each in self.advance:
-                each()
         return SPENT
+
+    def let_pass(self, units: int) -> None:
+        """Time passes, in which no hart runs."""
+        self.elapsed += units
+        for each in self.advance:
+            each()
+
+    def ahead(self) -> int:
+        """Units of time until the next deadline; 0 if there is none."""
+        deadline = self._next_deadline()
+        return 0 if deadline is None else deadline - self.elapsed
 
     def _round(self, span: int) -> bool:
         """Everybody's turn; whether all of them wait."""

@@ -27,6 +27,14 @@ class Aclint:
         harts.deadlines.append(self._deadline)
         harts.advance.append(self.update)
 
+    def reset(self) -> None:
+        """No timer is set, no software interrupt pending, and mtime starts from zero."""
+        self._compare = [NEVER] * len(self._harts.each)
+        self._offset = -self._harts.now()
+        for hart in self._harts.each:
+            hart.cpu[at.LINES] &= ~(1 << MSI)
+        self.update()
+
     def _mtime(self) -> int:
         return self._harts.now() + self._offset & NEVER
 

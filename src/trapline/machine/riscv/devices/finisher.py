@@ -19,7 +19,8 @@ class Finisher:
         return 0
 
     def write(self, offset: int, size: int, value: int) -> None:
-        words(offset, size)
+        if (offset, size) != (0, 2):  # firmware writes half-words, too
+            words(offset, size)
         if offset:
             return
         kind, code = value & 0xFFFF, value >> 16

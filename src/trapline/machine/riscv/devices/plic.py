@@ -27,12 +27,16 @@ class Plic:
     def __init__(self, harts: Harts) -> None:
         self._harts = harts
         self._contexts = 2 * len(harts.each)
-        self._priority = [0] * SOURCES
         self._lines = 0  #: sources whose wire is high
-        self._pending = 0
-        self._claimed = 0
+        self.reset()
+
+    def reset(self) -> None:
+        """Nothing is enabled, pending or claimed; the wires are as they are."""
+        self._priority = [0] * SOURCES
+        self._pending = self._claimed = 0
         self._enabled = [0] * self._contexts
         self._threshold = [0] * self._contexts
+        self._forward()
 
     # ---- the wires
 

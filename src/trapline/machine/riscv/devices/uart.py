@@ -29,6 +29,10 @@ class Uart:
     def __init__(self, send: Callable[[bytes], object], line: Callable[[bool], None]) -> None:
         self._send = send
         self._line = line
+        self.reset()
+
+    def reset(self) -> None:
+        """As at power-on: no input, no interrupts, no FIFOs."""
         self._input: deque[int] = deque()
         self._ier = self._lcr = self._mcr = self._scratch = 0
         self._fifo = False
@@ -36,17 +40,24 @@ class Uart:
         self._divisor = 0
         self._overrun = 0
         self._tx_pending = False  #: the transmitter became empty, and nobody has been told
+        self._polled = 0  #: reads of the line status since anything else was done: who only waits to send reads it once
+        self._line(False)
 
     # ---- the wire
 
     def room(self) -> int:
-        """How many bytes `receive` can take without losing any."""
+        """How many bytes `receive` can take without losing any: none before somebody listens, by interrupt or by polling."""
+        if not (self._ier & _RX_ENABLED or self._polled > 1):
+            return 0
+        return self._space()
+
+    def _space(self) -> int:
         return (FIFO if self._fifo else 1) - len(self._input)
 
     def receive(self, data: bytes) -> None:
         """Input arrives; what does not fit is lost, and the line status says so."""
         for byte in data:
-            if self.room() > 0:
+            if self._space() > 0:
                 self._input.append(byte)
             else:
                 self._overrun = _OVERRUN
@@ -67,6 +78,8 @@ class Uart:
 
     def read(self, offset: int, size: int) -> int:
         register = self._register(offset, size)
+        if register != LSR:
+            self._polled = 0
         if self._lcr & _DLAB and register < 2:
             return self._divisor >> 8 * register & 0xFF
         value = 0
@@ -86,6 +99,7 @@ class Uart:
         elif register == LSR:
             value = _TX_IDLE | (_DATA_READY if self._input else 0) | self._overrun
             self._overrun = 0
+            self._polled += 1
         elif register == MSR:
             value = 0xB0  # carrier, ready, clear to send
         else:
@@ -95,6 +109,7 @@ class Uart:
 
     def write(self, offset: int, size: int, value: int) -> None:
         register = self._register(offset, size)
+        self._polled = 0
         if self._lcr & _DLAB and register < 2:
             shift = 8 * register
             self._divisor = self._divisor & ~(0xFF << shift) | (value & 0xFF) << shift

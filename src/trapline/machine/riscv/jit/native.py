@@ -112,6 +112,8 @@ class NativeHart(Hart):
         self._ticks = iter(range(left - 1))  # a fetch that traps uses up an instruction
         pa = self.translate(pc, EXEC, 2)
         if not self.bus.in_ram(pa & -4096, 4096):
+            if self.bus.code_page(pa & -4096) is not None:
+                return False
             raise Trap(CAUSES[EXEC, ACCESS], pc)
         if not self.pmp.page(pa, self.cpu[layout.PRIV]) & EXEC:
             return False

@@ -1,0 +1,93 @@
+"""The terminal of `trapline boot`: raw while the machine runs, given back however it ends, with keys that stay with us.
+
+Every key goes to the guest, Ctrl-C too, but for Ctrl-A: X ends the machine, R resets it, S says what it has done, H lists
+these, and Ctrl-A itself sends one Ctrl-A. A stop and a continuation from outside (SIGTSTP, SIGCONT), SIGTERM and SIGHUP leave the
+terminal as it was found.
+"""
+
+from __future__ import annotations
+
+import os
+import signal
+import termios
+import tty
+from types import FrameType
+from typing import Any
+
+ESCAPE = 1
+QUIT, RESET, STATUS, LIST = "quit", "reset", "status", "help"
+_COMMANDS = {ord("x"): QUIT, ord("r"): RESET, ord("s"): STATUS, ord("h"): LIST, ord("?"): LIST}
+HELP_TEXT = "Ctrl-A X ends the machine, R resets it, S says what it has done, H lists this, Ctrl-A sends one Ctrl-A"
+
+
+class Keys:
+    """Splits what is typed into what the guest gets and what is meant for us."""
+
+    def __init__(self) -> None:
+        self._escaped = False
+
+    def split(self, data: bytes) -> tuple[bytes, list[str]]:
+        """(bytes for the guest, commands)."""
+        out, commands = bytearray(), []
+        for byte in data:
+            if self._escaped:
+                self._escaped = False
+                if byte == ESCAPE:
+                    out.append(byte)
+                elif (command := _COMMANDS.get(byte | 0x20, _COMMANDS.get(byte))) is not None:
+                    commands.append(command)
+            elif byte == ESCAPE:
+                self._escaped = True
+            else:
+                out.append(byte)
+        return bytes(out), commands
+
+
+class Ended(Exception):
+    """A signal asks us to end."""
+
+    def __init__(self, signo: int) -> None:
+        super().__init__(signo)
+        self.signo = signo
+
+
+class Raw:
+    """A context: the terminal at `fd` is raw within it. Raises Ended, within it, for SIGTERM and SIGHUP."""
+
+    def __init__(self, fd: int = 0) -> None:
+        self._fd = fd
+        self._found: list[Any] = []
+        self._handlers: dict[int, Any] = {}
+
+    def __enter__(self) -> None:
+        self._found = termios.tcgetattr(self._fd)
+        for signo, handler in (
+            (signal.SIGTERM, self._end), (signal.SIGHUP, self._end), (signal.SIGTSTP, self._stop),
+            (signal.SIGCONT, self._continue),
+        ):  # fmt: skip
+            self._handlers[signo] = signal.signal(signo, handler)
+        self._raw()
+
+    def __exit__(self, *exc: object) -> None:
+        for signo, handler in self._handlers.items():
+            signal.signal(signo, handler)
+        self._restore()
+
+    def _raw(self) -> None:
+        tty.setraw(self._fd, termios.TCSANOW)
+        attributes = termios.tcgetattr(self._fd)
+        attributes[1] |= termios.OPOST | termios.ONLCR
+        termios.tcsetattr(self._fd, termios.TCSANOW, attributes)
+
+    def _restore(self) -> None:
+        termios.tcsetattr(self._fd, termios.TCSANOW, self._found)
+
+    def _end(self, signo: int, frame: FrameType | None) -> None:
+        raise Ended(signo)
+
+    def _stop(self, signo: int, frame: FrameType | None) -> None:
+        self._restore()
+        os.kill(os.getpid(), signal.SIGSTOP)
+
+    def _continue(self, signo: int, frame: FrameType | None) -> None:
+        self._raw()

@@ -1,8 +1,8 @@
 """The terminal of `trapline boot`: raw while the machine runs, given back however it ends, with keys that stay with us.
 
 Every key goes to the guest, Ctrl-C too, but for Ctrl-A: X ends the machine, R resets it, S says what it has done, H lists
-these, and Ctrl-A itself sends one Ctrl-A. A stop and a continuation from outside (SIGTSTP, SIGCONT), SIGTERM and SIGHUP leave the
-terminal as it was found.
+these, and Ctrl-A itself sends one Ctrl-A. A stop and a continuation from outside (SIGTSTP, SIGCONT), SIGTERM and SIGHUP
+leave the terminal as it was found.
 """
 
 from __future__ import annotations

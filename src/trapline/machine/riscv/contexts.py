@@ -35,7 +35,6 @@ class Contexts(Integers):
 
     __slots__ = ("_arrays", "_decoded", "pages", "tlb_read", "tlb_write")
 
-    cpu: memoryview
     bytes_: memoryview  #: the CPU struct as bytes
     tlb_read: memoryview  #: of the context in force
     tlb_write: memoryview

@@ -3,12 +3,16 @@
 A CSR that is not in the table does not exist: using it is an illegal instruction, as is using one from too low a mode,
 writing a read-only one, and what `gates` forbid (counters that are not enabled, satp under mstatus.TVM, ...). Writes
 legalise their value (WARL): an unsupported field keeps its old value, a reserved bit stays zero.
+
+Like instructions, registers are written over an abstract machine `m`: the hart, whose values are ints, or an emitter
+of native code. Native tiers do by themselves what keeps to `m`'s vocabulary (see transitions.py), and leave the rest, what is
+written over `hart`, to the reference tier.
 """
 
 from __future__ import annotations
 
 from collections.abc import Callable
-from typing import TYPE_CHECKING, NamedTuple
+from typing import TYPE_CHECKING, Any, NamedTuple
 
 from trapline.machine.riscv import layout as at
 from trapline.machine.riscv import pmp
@@ -17,9 +21,9 @@ from trapline.machine.riscv import status as st
 if TYPE_CHECKING:
     from trapline.machine.riscv.hart import Hart
 
-Read = Callable[["Hart"], int]
-Write = Callable[["Hart", int], None]
-Gate = Callable[["Hart"], bool]
+Read = Callable[[Any], Any]
+Write = Callable[[Any, Any], None]
+Gate = Callable[[Any], Any]
 
 
 class Csr(NamedTuple):
@@ -29,6 +33,8 @@ class Csr(NamedTuple):
     read: Read
     write: Write | None  #: None: writes are legal and ignored
     gate: Gate | None  #: whether it may be used now, beyond its number's rule
+    base: Read | None  #: what setting and clearing bits starts from, if that is not what is read
+    quiet: bool  #: writing it cannot make an interrupt due
 
 
 TABLE: dict[int, Csr] = {}
@@ -44,22 +50,25 @@ def access(hart: Hart, number: int, how: str, value: int, *, read: bool, write: 
         raise hart.illegal()
     old = csr.read(hart) if read or how != "w" else 0
     if write and csr.write is not None:
-        base = hart.cpu[at.MIP] if csr.name in ("mip", "sip") else old  # lines that devices assert are not written back
+        base = old if csr.base is None else csr.base(hart)
         csr.write(hart, value if how == "w" else base | value if how == "s" else base & ~value)
     return old
 
 
-def _add(number: int, name: str, read: Read, write: Write | None = None, gate: Gate | None = None) -> None:
-    TABLE[number] = Csr(name, read, write, gate)
+def _add(
+    number: int, name: str, read: Read, write: Write | None = None, gate: Gate | None = None, *, base: Read | None = None,
+    quiet: bool = False,
+) -> None:  # fmt: skip
+    TABLE[number] = Csr(name, read, write, gate, base, quiet)
 
 
-def _word(number: int, name: str, index: int, mask: int = st.MASK) -> None:
+def _word(number: int, name: str, index: int, mask: int = st.MASK, *, quiet: bool = False) -> None:
     """A register that is one word of the CPU struct, of which `mask` can be written."""
 
-    def write(hart: Hart, value: int) -> None:
-        hart.cpu[index] = value & mask
+    def write(m: Any, value: Any) -> None:
+        m.set_word(index, value & mask)
 
-    _add(number, name, lambda hart: hart.cpu[index], write)
+    _add(number, name, lambda m: m.word(index), write, quiet=quiet)
 
 
 # ---- floating point
@@ -81,31 +90,27 @@ _add(0x003, "fcsr", lambda h: h.cpu[at.FRM] << 5 | h.cpu[at.FFLAGS], _write_fcsr
 # ---- status
 
 
-def _read_status(hart: Hart) -> int:
-    status: int = hart.cpu[at.MSTATUS]
-    return status | st.SD if status & st.FS == st.FS else status
+def _read_status(m: Any) -> Any:
+    status = m.word(at.MSTATUS)
+    return m.select(m.eq(status & st.FS, st.FS), status | st.SD, status)
 
 
-def _write_status(hart: Hart, value: int, mask: int) -> None:
-    old = hart.cpu[at.MSTATUS]
-    if value & st.MPP == 2 << st.MPP_SHIFT:  # there is no such mode
-        mask &= ~st.MPP
-    new = old & ~mask | value & mask
-    hart.cpu[at.MSTATUS] = new
-    changed = old ^ new
-    if changed & st.MXR:
-        hart.forget_pages()
-    if changed & (st.MPRV | st.SUM) or new & st.MPRV:
-        hart.select_context()
+def _write_status(m: Any, value: Any, mask: int) -> None:
+    old = m.word(at.MSTATUS)
+    no_such_mode = m.eq(value & st.MPP, 2 << st.MPP_SHIFT)
+    writable = m.select(no_such_mode, mask & ~st.MPP, mask)
+    new = old & ~writable | value & writable
+    m.set_word(at.MSTATUS, new)
+    m.status_changed(old ^ new)
 
 
 _add(0x300, "mstatus", _read_status, lambda h, v: _write_status(h, v, st.MSTATUS_WRITABLE))
 _SSTATUS_WRITABLE = st.SSTATUS & st.MSTATUS_WRITABLE
-_add(0x100, "sstatus", lambda h: _read_status(h) & st.SSTATUS, lambda h, v: _write_status(h, v, _SSTATUS_WRITABLE))
+_add(0x100, "sstatus", lambda m: _read_status(m) & st.SSTATUS, lambda h, v: _write_status(h, v, _SSTATUS_WRITABLE))
 _add(0x301, "misa", lambda h: st.MISA)
 for _number, _name in ((0xF11, "mvendorid"), (0xF12, "marchid"), (0xF13, "mimpid"), (0xF15, "mconfigptr")):
-    _add(_number, _name, lambda h: 0)
-_add(0xF14, "mhartid", lambda h: h.cpu[at.HARTID])
+    _add(_number, _name, lambda m: 0)
+_add(0xF14, "mhartid", lambda m: m.word(at.HARTID))
 
 # ---- traps
 
@@ -113,42 +118,47 @@ _DELEGABLE, _S_INTERRUPTS, _INTERRUPTS = 0xB3FF, st.SSIP | st.STIP | st.SEIP, 0x
 
 
 def _vector(index: int) -> Write:
-    def write(hart: Hart, value: int) -> None:
-        mode = value & 1 if value & 3 < 2 else hart.cpu[index] & 1
-        hart.cpu[index] = value & ~3 | mode
+    def write(m: Any, value: Any) -> None:
+        mode = m.select(m.ltu(value & 3, 2), value & 1, m.word(index) & 1)
+        m.set_word(index, value & ~3 | mode)
 
     return write
 
 
-def _write_mip(hart: Hart, value: int) -> None:
-    mask = _S_INTERRUPTS & ~(st.STIP if hart.cpu[at.MENVCFG] & st.STCE else 0)
-    hart.cpu[at.MIP] = value & mask
+def _write_mip(m: Any, value: Any) -> None:
+    timer = m.select(m.ne(m.word(at.MENVCFG) & st.STCE, 0), 0, st.STIP)
+    m.set_word(at.MIP, value & (timer | st.SSIP | st.SEIP))
 
 
-def _write_sip(hart: Hart, value: int) -> None:
-    mask = st.SSIP & hart.cpu[at.MIDELEG]
-    hart.cpu[at.MIP] = hart.cpu[at.MIP] & ~mask | value & mask
+def _write_sip(m: Any, value: Any) -> None:
+    mask = m.word(at.MIDELEG) & st.SSIP
+    m.set_word(at.MIP, m.word(at.MIP) & ~mask | value & mask)
 
 
-def _write_sie(hart: Hart, value: int) -> None:
-    mask = hart.cpu[at.MIDELEG]
-    hart.cpu[at.MIE] = hart.cpu[at.MIE] & ~mask | value & mask
+def _write_sie(m: Any, value: Any) -> None:
+    mask = m.word(at.MIDELEG)
+    m.set_word(at.MIE, m.word(at.MIE) & ~mask | value & mask)
+
+
+def _raised_by_software(m: Any) -> Any:
+    """Lines that devices assert are not written back."""
+    return m.word(at.MIP)
 
 
 _word(0x302, "medeleg", at.MEDELEG, _DELEGABLE)
 _word(0x303, "mideleg", at.MIDELEG, _S_INTERRUPTS)
 _word(0x304, "mie", at.MIE, _INTERRUPTS)
-_add(0x104, "sie", lambda h: h.cpu[at.MIE] & h.cpu[at.MIDELEG], _write_sie)
-_add(0x344, "mip", lambda h: h.interrupts(), _write_mip)
-_add(0x144, "sip", lambda h: h.interrupts() & h.cpu[at.MIDELEG], _write_sip)
-_add(0x305, "mtvec", lambda h: h.cpu[at.MTVEC], _vector(at.MTVEC))
-_add(0x105, "stvec", lambda h: h.cpu[at.STVEC], _vector(at.STVEC))
+_add(0x104, "sie", lambda m: m.word(at.MIE) & m.word(at.MIDELEG), _write_sie)
+_add(0x344, "mip", lambda m: m.interrupts(), _write_mip, base=_raised_by_software)
+_add(0x144, "sip", lambda m: m.interrupts() & m.word(at.MIDELEG), _write_sip, base=_raised_by_software)
+_add(0x305, "mtvec", lambda m: m.word(at.MTVEC), _vector(at.MTVEC), quiet=True)
+_add(0x105, "stvec", lambda m: m.word(at.STVEC), _vector(at.STVEC), quiet=True)
 for _number, _name, _index, _mask in (
     (0x340, "mscratch", at.MSCRATCH, st.MASK), (0x341, "mepc", at.MEPC, st.MASK - 1), (0x342, "mcause", at.MCAUSE, st.MASK),
     (0x343, "mtval", at.MTVAL, st.MASK), (0x140, "sscratch", at.SSCRATCH, st.MASK), (0x141, "sepc", at.SEPC, st.MASK - 1),
     (0x142, "scause", at.SCAUSE, st.MASK), (0x143, "stval", at.STVAL, st.MASK),
 ):  # fmt: skip
-    _word(_number, _name, _index, _mask)
+    _word(_number, _name, _index, _mask, quiet=True)
 
 # ---- environment, translation, protection
 
@@ -167,19 +177,20 @@ def _write_senvcfg(hart: Hart, value: int) -> None:
     hart.cpu[at.SENVCFG] = _environment(value, st.FIOM | st.CBIE | st.CBCFE | st.CBZE)
 
 
-def _write_satp(hart: Hart, value: int) -> None:
+def _write_satp(m: Any, value: Any) -> None:
     """An unsupported mode makes the whole write do nothing."""
-    if value >> st.MODE_SHIFT in (st.BARE, st.SV39_MODE, st.SV48_MODE, st.SV57_MODE):
-        hart.change_space(value)
+    mode = m.srl(value, st.MODE_SHIFT)
+    known = m.eq(mode, st.BARE) | (m.geu(mode, st.SV39_MODE) & m.geu(st.SV57_MODE, mode))
+    m.change_space(m.select(known, value, m.word(at.SATP)))
 
 
-def _not_trapped(hart: Hart) -> bool:
-    return hart.cpu[at.PRIV] != st.S or not hart.cpu[at.MSTATUS] & st.TVM
+def _not_trapped(m: Any) -> Any:
+    return m.ne(m.word(at.PRIV), st.S) | m.eq(m.word(at.MSTATUS) & st.TVM, 0)
 
 
-_add(0x30A, "menvcfg", lambda h: h.cpu[at.MENVCFG], _write_menvcfg)
-_add(0x10A, "senvcfg", lambda h: h.cpu[at.SENVCFG], _write_senvcfg)
-_add(0x180, "satp", lambda h: h.cpu[at.SATP], _write_satp, _not_trapped)
+_add(0x30A, "menvcfg", lambda m: m.word(at.MENVCFG), _write_menvcfg)
+_add(0x10A, "senvcfg", lambda m: m.word(at.SENVCFG), _write_senvcfg)
+_add(0x180, "satp", lambda m: m.word(at.SATP), _write_satp, _not_trapped, quiet=True)
 
 
 def _protection_changed(hart: Hart) -> None:
@@ -249,13 +260,15 @@ _add(0x747, "mseccfg", lambda h: h.cpu[at.MSECCFG], _write_mseccfg)
 # ---- counters: a running counter is a source plus an offset; an inhibited one is its offset
 
 
+def _events(hart: Hart, n: int) -> int:
+    """What counter n, which counts events, counts, since reset."""
+    tlb = hart.tlb
+    return (0, tlb.misses, tlb.hits, tlb.walk_steps, hart.traps_taken)[hart.cpu[at.HPMEVENT + n - 3]]
+
+
 def _source(hart: Hart, n: int) -> int:
     """What counter n counts, since reset; the CPI of this machine is 1."""
-    if n < 3:
-        return hart.instret()
-    event = hart.cpu[at.HPMEVENT + n - 3]
-    tlb = hart.tlb
-    return (0, tlb.misses, tlb.hits, tlb.walk_steps, hart.traps_taken)[event]
+    return hart.instret() if n < 3 else _events(hart, n)
 
 
 def _offset_at(n: int) -> int:
@@ -263,9 +276,12 @@ def _offset_at(n: int) -> int:
 
 
 def _counter(n: int) -> Read:
-    def read(hart: Hart) -> int:
-        offset: int = hart.cpu[_offset_at(n)]
-        return offset if hart.cpu[at.MCOUNTINHIBIT] >> n & 1 else (_source(hart, n) + offset) & st.MASK
+    """An inhibited counter is its offset."""
+    offset = _offset_at(n)
+
+    def read(m: Any) -> Any:
+        counted = m.instret() if n < 3 else _events(m, n)
+        return m.select(m.srl(m.word(at.MCOUNTINHIBIT), n) & 1, m.word(offset), counted + m.word(offset)) & st.MASK
 
     return read
 
@@ -288,9 +304,11 @@ def _write_inhibit(hart: Hart, value: int) -> None:
 def _enabled(n: int) -> Gate:
     """A counter's view for lower modes: mcounteren lets S-mode see it, scounteren too lets U-mode."""
 
-    def gate(hart: Hart) -> bool:
-        priv, cpu = hart.cpu[at.PRIV], hart.cpu
-        return bool((priv == st.M or cpu[at.MCOUNTEREN] >> n & 1) and (priv > st.U or cpu[at.SCOUNTEREN] >> n & 1))
+    def gate(m: Any) -> Any:
+        priv = m.word(at.PRIV)
+        supervisor = m.eq(priv, st.M) | m.eq(m.srl(m.word(at.MCOUNTEREN), n) & 1, 1)
+        user = m.ltu(st.U, priv) | m.eq(m.srl(m.word(at.SCOUNTEREN), n) & 1, 1)
+        return supervisor & user
 
     return gate
 
@@ -314,22 +332,23 @@ _declare_counter(2, "instret")
 for _n in range(3, 32):
     _declare_counter(_n, f"hpmcounter{_n}")
     _add(0x320 + _n, f"mhpmevent{_n}", lambda h, n=_n: h.cpu[at.HPMEVENT + n - 3], _hpm_event(_n))  # type: ignore[misc]
-_add(0xC01, "time", lambda h: h.now(), None, _enabled(1))
+_add(0xC01, "time", lambda m: m.now(), None, _enabled(1))
 _word(0x306, "mcounteren", at.MCOUNTEREN, 0xFFFF_FFFF)
 _word(0x106, "scounteren", at.SCOUNTEREN, 0xFFFF_FFFF)
 _add(0x320, "mcountinhibit", lambda h: h.cpu[at.MCOUNTINHIBIT], _write_inhibit)
 
 
-def _timer_on(hart: Hart) -> bool:
-    return hart.cpu[at.PRIV] == st.M or bool(hart.cpu[at.MENVCFG] & st.STCE and hart.cpu[at.MCOUNTEREN] & 2)
+def _timer_on(m: Any) -> Any:
+    lent = m.ne(m.word(at.MENVCFG) & st.STCE, 0) & m.ne(m.word(at.MCOUNTEREN) & 2, 0)
+    return m.eq(m.word(at.PRIV), st.M) | lent
 
 
-def _write_stimecmp(hart: Hart, value: int) -> None:
-    hart.cpu[at.STIMECMP] = value
-    hart.attention = True
+def _write_stimecmp(m: Any, value: Any) -> None:
+    m.set_word(at.STIMECMP, value)
+    m.call_attention()
 
 
-_add(0x14D, "stimecmp", lambda h: h.cpu[at.STIMECMP], _write_stimecmp, _timer_on)
+_add(0x14D, "stimecmp", lambda m: m.word(at.STIMECMP), _write_stimecmp, _timer_on)
 
 # ---- triggers (Sdtrig): what they do is in triggers.py
 

@@ -87,6 +87,10 @@ class Hart(Triggers, Floats):
         self.cpu[at.PRIV] = priv
         self.select_context()
 
+    def call_attention(self) -> None:
+        """End the run: a deadline has moved."""
+        self.attention = True
+
     def now(self) -> int:
         return self.time() if self.time is not None else self.instret()
 
@@ -121,8 +125,7 @@ class Hart(Triggers, Floats):
                     cpu[at.PC], cpu[at.RESERVED] = self.at, 0
                     cpu[at.TRAP_CAUSE], cpu[at.TRAP_VALUE] = raised.cause, raised.value & st.MASK
                     return TRAPPED
-                trap.take(self, raised.cause, raised.value & st.MASK, self.at)
-                self.next = cpu[at.PC]
+                trap.take(self, raised.cause, raised.value, self.at)
             except Halt:
                 self._count(0)
                 cpu[at.PC], cpu[at.RESERVED] = self.next & st.MASK, 0
@@ -194,7 +197,6 @@ class Hart(Triggers, Floats):
         if number < 0:
             return False
         trap.take(self, trap.INTERRUPT | number, 0, self.next)
-        self.next = self.cpu[at.PC]
         self.budget -= 1  # so that a handler that traps on entry, for ever, uses up its budget
         self._ticks = iter(range(self.budget))
         return True

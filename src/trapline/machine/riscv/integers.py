@@ -20,6 +20,7 @@ class Integers:
 
     __slots__ = ("at", "next", "xs")
 
+    cpu: memoryview  #: the CPU struct
     xs: memoryview  #: x0 to x31
     at: int  #: address of the instruction being executed
     next: int  #: address of the one to execute after it
@@ -32,6 +33,14 @@ class Integers:
     def w(self, n: int, value: int) -> None:
         if n:
             self.xs[n] = value & M64
+
+    # ---- words of the CPU struct
+
+    def word(self, n: int) -> int:
+        return self.cpu[n]
+
+    def set_word(self, n: int, value: int) -> None:
+        self.cpu[n] = value & M64
 
     # ---- integers
 

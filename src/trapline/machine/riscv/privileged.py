@@ -5,12 +5,14 @@ Each begins with who may use it; whoever may not gets an illegal-instruction exc
 
 from __future__ import annotations
 
+from collections.abc import Callable
 from typing import TYPE_CHECKING
 
 from trapline.machine.contract import READ, WRITE
 from trapline.machine.riscv import csr
 from trapline.machine.riscv import layout as at
 from trapline.machine.riscv import status as st
+from trapline.machine.riscv import transitions
 from trapline.machine.riscv.access import Access
 from trapline.machine.riscv.code import raw_at
 from trapline.machine.riscv.trap import ACCESS, BREAKPOINT, CAUSES, ECALL_U, ILLEGAL, Trap
@@ -59,6 +61,13 @@ class Privileged(Access):
         hart: Hart = self  # type: ignore[assignment]
         return csr.access(hart, number, how, value & st.MASK, read=read, write=write)
 
+    def status_changed(self, changed: int) -> None:
+        """These bits of mstatus have."""
+        if changed & st.MXR:
+            self.forget_pages()
+        if changed & (st.MPRV | st.SUM) or self.cpu[at.MSTATUS] & st.MPRV:
+            self.select_context()
+
     # ---- calls and returns
 
     def ecall(self) -> None:
@@ -69,27 +78,20 @@ class Privileged(Access):
 
     def mret(self) -> None:
         self._require(st.M)
-        cpu = self.cpu
-        status = cpu[at.MSTATUS]
-        to = (status & st.MPP) >> st.MPP_SHIFT
-        status = status & ~(st.MIE | st.MPP) | st.MPIE | (st.MIE if status & st.MPIE else 0)
-        cpu[at.MSTATUS] = status if to == st.M else status & ~st.MPRV
-        cpu[at.TCONTROL] |= st.MTE if cpu[at.TCONTROL] & st.MPTE else 0
-        self._return(cpu[at.MEPC], to)
+        transitions.return_from_machine(self)
 
     def sret(self) -> None:
         self._require(st.S, st.TSR)
-        cpu = self.cpu
-        status = cpu[at.MSTATUS]
-        to = st.S if status & st.SPP else st.U
-        status = status & ~(st.SIE | st.SPP | st.MPRV) | st.SPIE | (st.SIE if status & st.SPIE else 0)
-        cpu[at.MSTATUS] = status
-        self._return(cpu[at.SEPC], to)
+        transitions.return_from_supervisor(self)
 
-    def _return(self, pc: int, to: int) -> None:
-        self.next = pc
-        self.cpu[at.PRIV] = to
+    def arrive(self, pc: int, priv: int) -> None:
+        """Go on elsewhere, in another mode or the same."""
+        self.next = pc & st.MASK
+        self.cpu[at.PRIV] = priv
         self.select_context()
+
+    def either(self, condition: int, yes: Callable[[], None], no: Callable[[], None]) -> None:
+        (yes if condition else no)()
 
     # ---- waiting
 

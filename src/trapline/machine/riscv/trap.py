@@ -9,7 +9,7 @@ from typing import TYPE_CHECKING
 
 from trapline.machine.contract import EXEC, READ, WRITE
 from trapline.machine.riscv import layout as at
-from trapline.machine.riscv import status as st
+from trapline.machine.riscv import transitions
 
 if TYPE_CHECKING:
     from trapline.machine.riscv.hart import Hart
@@ -49,40 +49,12 @@ def pending(hart: Hart) -> int:
     Volume II, "Machine Interrupt (mip and mie) Registers".
     """
     cpu = hart.cpu
-    ready = hart.interrupts() & cpu[at.MIE]
-    if not ready:
+    if not cpu[at.MIE]:
         return -1
-    priv, status, delegated = cpu[at.PRIV], cpu[at.MSTATUS], cpu[at.MIDELEG]
-    enabled = 0
-    if priv < st.M or status & st.MIE:
-        enabled = ready & ~delegated
-    if not enabled and (priv < st.S or (priv == st.S and status & st.SIE)):
-        enabled = ready & delegated
-    return next((bit for bit in PRIORITY if enabled >> bit & 1), -1)
+    enabled = transitions.enabled(hart)
+    return next((bit for bit in PRIORITY if enabled >> bit & 1), -1) if enabled else -1
 
 
 def take(hart: Hart, cause: int, value: int, pc: int) -> None:
-    """Enter the handler of a trap whose instruction is at `pc`: in S-mode if delegated and from below M, else in M-mode."""
-    cpu = hart.cpu
-    priv = cpu[at.PRIV]
-    number = cause & 63
-    delegation = cpu[at.MIDELEG] if cause & INTERRUPT else cpu[at.MEDELEG]
-    status = cpu[at.MSTATUS]
-    if priv < st.M and delegation >> number & 1:
-        status = status & ~(st.SPIE | st.SPP) | (st.SPIE if status & st.SIE else 0) | (st.SPP if priv else 0)
-        cpu[at.MSTATUS] = status & ~st.SIE
-        cpu[at.SEPC], cpu[at.SCAUSE], cpu[at.STVAL] = pc, cause, value
-        vector, to = cpu[at.STVEC], st.S
-    else:
-        status = status & ~(st.MPIE | st.MPP) | (st.MPIE if status & st.MIE else 0) | priv << st.MPP_SHIFT
-        cpu[at.MSTATUS] = status & ~st.MIE
-        cpu[at.MEPC], cpu[at.MCAUSE], cpu[at.MTVAL] = pc, cause, value
-        vector, to = cpu[at.MTVEC], st.M
-    vectored = vector & 1 and cause & INTERRUPT
-    cpu[at.PC] = (vector & ~3) + (4 * number if vectored else 0) & st.MASK
-    if to == st.M:
-        control = cpu[at.TCONTROL]
-        cpu[at.TCONTROL] = st.MPTE if control & st.MTE else 0
-    cpu[at.RESERVED] = 0
-    cpu[at.TRAPS] += 1
-    hart.enter(to)
+    """Enter the handler of a trap whose instruction is at `pc`: `hart.next` is where."""
+    transitions.take(hart, cause & 63, value, pc, interrupt=bool(cause & INTERRUPT))

@@ -5,8 +5,8 @@ writing a read-only one, and what `gates` forbid (counters that are not enabled,
 legalise their value (WARL): an unsupported field keeps its old value, a reserved bit stays zero.
 
 Like instructions, registers are written over an abstract machine `m`: the hart, whose values are ints, or an emitter
-of native code. Native tiers do by themselves what keeps to `m`'s vocabulary (see transitions.py), and leave the rest, what is
-written over `hart`, to the reference tier.
+of native code. Native tiers do by themselves those that are declared `native`, because they keep to `m`'s vocabulary (see
+transitions.py) and never branch on a value; the rest, written over `hart`, is the reference tier's.
 """
 
 from __future__ import annotations
@@ -35,6 +35,7 @@ class Csr(NamedTuple):
     gate: Gate | None  #: whether it may be used now, beyond its number's rule
     base: Read | None  #: what setting and clearing bits starts from, if that is not what is read
     quiet: bool  #: writing it cannot make an interrupt due
+    native: bool  #: its functions keep to the abstract machine's vocabulary
 
 
 TABLE: dict[int, Csr] = {}
@@ -57,9 +58,9 @@ def access(hart: Hart, number: int, how: str, value: int, *, read: bool, write: 
 
 def _add(
     number: int, name: str, read: Read, write: Write | None = None, gate: Gate | None = None, *, base: Read | None = None,
-    quiet: bool = False,
+    quiet: bool = False, native: bool = False,
 ) -> None:  # fmt: skip
-    TABLE[number] = Csr(name, read, write, gate, base, quiet)
+    TABLE[number] = Csr(name, read, write, gate, base, quiet, native)
 
 
 def _word(number: int, name: str, index: int, mask: int = st.MASK, *, quiet: bool = False) -> None:
@@ -68,7 +69,7 @@ def _word(number: int, name: str, index: int, mask: int = st.MASK, *, quiet: boo
     def write(m: Any, value: Any) -> None:
         m.set_word(index, value & mask)
 
-    _add(number, name, lambda m: m.word(index), write, quiet=quiet)
+    _add(number, name, lambda m: m.word(index), write, quiet=quiet, native=True)
 
 
 # ---- floating point
@@ -104,13 +105,15 @@ def _write_status(m: Any, value: Any, mask: int) -> None:
     m.status_changed(old ^ new)
 
 
-_add(0x300, "mstatus", _read_status, lambda h, v: _write_status(h, v, st.MSTATUS_WRITABLE))
+_add(0x300, "mstatus", _read_status, lambda m, v: _write_status(m, v, st.MSTATUS_WRITABLE), native=True)
 _SSTATUS_WRITABLE = st.SSTATUS & st.MSTATUS_WRITABLE
-_add(0x100, "sstatus", lambda m: _read_status(m) & st.SSTATUS, lambda h, v: _write_status(h, v, _SSTATUS_WRITABLE))
-_add(0x301, "misa", lambda h: st.MISA)
+_add(
+    0x100, "sstatus", lambda m: _read_status(m) & st.SSTATUS, lambda m, v: _write_status(m, v, _SSTATUS_WRITABLE), native=True
+)
+_add(0x301, "misa", lambda m: st.MISA, native=True)
 for _number, _name in ((0xF11, "mvendorid"), (0xF12, "marchid"), (0xF13, "mimpid"), (0xF15, "mconfigptr")):
-    _add(_number, _name, lambda m: 0)
-_add(0xF14, "mhartid", lambda m: m.word(at.HARTID))
+    _add(_number, _name, lambda m: 0, native=True)
+_add(0xF14, "mhartid", lambda m: m.word(at.HARTID), native=True)
 
 # ---- traps
 
@@ -148,11 +151,11 @@ def _raised_by_software(m: Any) -> Any:
 _word(0x302, "medeleg", at.MEDELEG, _DELEGABLE)
 _word(0x303, "mideleg", at.MIDELEG, _S_INTERRUPTS)
 _word(0x304, "mie", at.MIE, _INTERRUPTS)
-_add(0x104, "sie", lambda m: m.word(at.MIE) & m.word(at.MIDELEG), _write_sie)
-_add(0x344, "mip", lambda m: m.interrupts(), _write_mip, base=_raised_by_software)
-_add(0x144, "sip", lambda m: m.interrupts() & m.word(at.MIDELEG), _write_sip, base=_raised_by_software)
-_add(0x305, "mtvec", lambda m: m.word(at.MTVEC), _vector(at.MTVEC), quiet=True)
-_add(0x105, "stvec", lambda m: m.word(at.STVEC), _vector(at.STVEC), quiet=True)
+_add(0x104, "sie", lambda m: m.word(at.MIE) & m.word(at.MIDELEG), _write_sie, native=True)
+_add(0x344, "mip", lambda m: m.interrupts(), _write_mip, base=_raised_by_software, native=True)
+_add(0x144, "sip", lambda m: m.interrupts() & m.word(at.MIDELEG), _write_sip, base=_raised_by_software, native=True)
+_add(0x305, "mtvec", lambda m: m.word(at.MTVEC), _vector(at.MTVEC), quiet=True, native=True)
+_add(0x105, "stvec", lambda m: m.word(at.STVEC), _vector(at.STVEC), quiet=True, native=True)
 for _number, _name, _index, _mask in (
     (0x340, "mscratch", at.MSCRATCH, st.MASK), (0x341, "mepc", at.MEPC, st.MASK - 1), (0x342, "mcause", at.MCAUSE, st.MASK),
     (0x343, "mtval", at.MTVAL, st.MASK), (0x140, "sscratch", at.SSCRATCH, st.MASK), (0x141, "sepc", at.SEPC, st.MASK - 1),
@@ -190,7 +193,7 @@ def _not_trapped(m: Any) -> Any:
 
 _add(0x30A, "menvcfg", lambda m: m.word(at.MENVCFG), _write_menvcfg)
 _add(0x10A, "senvcfg", lambda m: m.word(at.SENVCFG), _write_senvcfg)
-_add(0x180, "satp", lambda m: m.word(at.SATP), _write_satp, _not_trapped, quiet=True)
+_add(0x180, "satp", lambda m: m.word(at.SATP), _write_satp, _not_trapped, quiet=True, native=True)
 
 
 def _protection_changed(hart: Hart) -> None:
@@ -324,7 +327,7 @@ def _hpm_event(n: int) -> Write:
 
 def _declare_counter(n: int, name: str) -> None:
     _add(0xB00 + n, f"m{name}", _counter(n), lambda h, v: _set_counter(h, n, v))
-    _add(0xC00 + n, name, _counter(n), None, _enabled(n))
+    _add(0xC00 + n, name, _counter(n), None, _enabled(n), native=n < 3)
 
 
 _declare_counter(0, "cycle")
@@ -332,7 +335,7 @@ _declare_counter(2, "instret")
 for _n in range(3, 32):
     _declare_counter(_n, f"hpmcounter{_n}")
     _add(0x320 + _n, f"mhpmevent{_n}", lambda h, n=_n: h.cpu[at.HPMEVENT + n - 3], _hpm_event(_n))  # type: ignore[misc]
-_add(0xC01, "time", lambda m: m.now(), None, _enabled(1))
+_add(0xC01, "time", lambda m: m.now(), None, _enabled(1), native=True)
 _word(0x306, "mcounteren", at.MCOUNTEREN, 0xFFFF_FFFF)
 _word(0x106, "scounteren", at.SCOUNTEREN, 0xFFFF_FFFF)
 _add(0x320, "mcountinhibit", lambda h: h.cpu[at.MCOUNTINHIBIT], _write_inhibit)
@@ -348,7 +351,7 @@ def _write_stimecmp(m: Any, value: Any) -> None:
     m.call_attention()
 
 
-_add(0x14D, "stimecmp", lambda m: m.word(at.STIMECMP), _write_stimecmp, _timer_on)
+_add(0x14D, "stimecmp", lambda m: m.word(at.STIMECMP), _write_stimecmp, _timer_on, native=True)
 
 # ---- triggers (Sdtrig): what they do is in triggers.py
 

@@ -166,7 +166,7 @@ class Hart(Triggers, Floats):
     def _count(self, lost: int) -> None:
         """Take what was executed off the budget, and count it; `lost` instructions did not retire."""
         left = length_hint(self._ticks)
-        self.cpu[at.INSTRET] += self.budget - left - lost
+        self.set_word(at.INSTRET, self.cpu[at.INSTRET] + self.budget - left - lost)
         self.budget = left
         self._ticks = iter(range(left))
 
@@ -186,7 +186,7 @@ class Hart(Triggers, Floats):
     def instret(self) -> int:
         """Instructions retired before the one being executed."""
         taken = self.budget - length_hint(self._ticks)
-        return self.cpu[at.INSTRET] + (taken - 1 if taken else 0)
+        return self.cpu[at.INSTRET] + (taken - 1 if taken else 0) & st.MASK
 
     def _interrupted(self) -> bool:
         """Take an interrupt that is due."""

@@ -109,10 +109,12 @@ class Harts:
             left = span - self._spent
             piece = left if ahead is None else min(left, ahead - self.elapsed - self._spent)
             self._running = True
+            hart.cpu[at.TIME_ORIGIN] = self.elapsed + self._spent + piece
             try:
                 waiting = hart.run(piece) == WAITING
             finally:
                 self._running = False
+                hart.cpu[at.TIME_ORIGIN] = 0
             self._spent += piece if waiting else hart.consumed()
             if self._spent < span:
                 for each in self.advance:

@@ -62,10 +62,10 @@ FIELDS: tuple[tuple[str, int], ...] = (
     ("pmpcfg", PMP_ENTRIES), ("pmpaddr", PMP_ENTRIES),
     ("tselect", 1), ("tcontrol", 1), ("tdata1", TRIGGERS), ("tdata2", TRIGGERS),
     ("hpmcounter", COUNTERS), ("hpmevent", COUNTERS),
-    ("traps", 1),  # taken since the start
+    ("traps", 1),  # taken since the start, interrupts included
     ("hosted", 1),  # 1 if every trap ends the run, for a kernel outside the machine
     ("granted", 1),  # budget when `instret` was last brought up to date
-    ("time_origin", 1),  # units of virtual time, budget left included; 0 if time is not counted in instructions
+    ("time_origin", 1),  # virtual time plus the budget left, while that is what makes time; else 0
     ("user_window", 2), ("machine_window", 2),  # [start, end) of RAM where protection permits all: below M-mode, in M-mode
     # innermost translation caches
     ("tlb", 1), ("bank", 1), ("next_bank", 1), ("bank_satp", BANKS),  # context and bank in force; bank to reuse next

@@ -26,7 +26,9 @@ M64 = (1 << 64) - 1
 class Mmu(Contexts):
     """Part of the hart."""
 
-    __slots__ = ()
+    __slots__ = ("leaf_shift",)
+
+    leaf_shift: int  #: log2 of the bytes that the leaf of the last translation maps
 
     bus: Bus
     tlb: Tlb
@@ -46,17 +48,17 @@ class Mmu(Contexts):
         satp = self.cpu[at.SATP]
         dirty = True
         if priv == st.M or not satp >> st.MODE_SHIFT:
-            pa, shift = va, 12
+            pa, self.leaf_shift = va, 12
         else:
             leaf = self._leaf(va, access, priv, satp)
-            shift = leaf.shift
+            shift = self.leaf_shift = leaf.shift
             pa = leaf.pa | va & ((1 << shift) - 1)
             dirty = bool(leaf.entry & _D)
         if access & ~self.pmp.page(pa, priv):  # not all of the page is permitted: these bytes may be
             if not self.pmp.allows(pa, size, access, priv):
                 raise Trap(CAUSES[access, ACCESS], va)
         elif dirty or not access & WRITE:
-            self._remember(va, pa, access, shift)
+            self._remember(va, pa, access)
         return pa
 
     def _leaf(self, va: int, access: int, priv: int, satp: int) -> Leaf:
@@ -118,11 +120,11 @@ class Mmu(Contexts):
         self.bus.ram.words[leaf.at - self.bus.ram_base >> 3] = entry
         return leaf._replace(entry=entry)
 
-    def _remember(self, va: int, pa: int, access: int, shift: int) -> None:
+    def _remember(self, va: int, pa: int, access: int) -> None:
         """Put a permitted page into the innermost array of its kind of access, if it is plain RAM and has one."""
         bus, page = self.bus, va & -4096
         if access != EXEC and bus.in_ram(pa & -4096, 4096) and page not in self.watched:
-            self.enter_page(at.WRITE if access & WRITE else at.READ, page, pa - bus.ram_base - va, shift)
+            self.enter_page(at.WRITE if access & WRITE else at.READ, page, pa - bus.ram_base - va, self.leaf_shift)
 
     def shoot_down(self, va: int | None, asid: int | None) -> None:
         """sfence.vma: forget translations of an address, of an address space, of both, or all."""

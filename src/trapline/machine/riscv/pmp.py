@@ -8,6 +8,7 @@ Invariant: `regions` is in order of priority; the first that touches an access d
 
 from __future__ import annotations
 
+from itertools import pairwise
 from typing import NamedTuple
 
 from trapline.machine.contract import EXEC, READ, WRITE
@@ -77,6 +78,22 @@ class Pmp:
                 if start < end:
                     self.regions.append(Region(start, end, *rights(config, self._mml)))
         self._pages.clear()
+        for word, machine in ((at.USER_WINDOW, False), (at.MACHINE_WINDOW, True)):
+            cpu[word], cpu[word + 1] = self._window(machine)
+
+    def _window(self, machine: bool) -> tuple[int, int]:
+        """The longest [start, end) of RAM, in whole pages, where everything is permitted: for code that does not ask twice."""
+        start, end = self._cpu[at.RAM_BASE], self._cpu[at.RAM_BASE] + self._cpu[at.RAM_SIZE]
+        cuts = {bound & -_PAGE for each in self.regions for bound in (each.start, each.start + _PAGE - 1)}
+        cuts |= {bound & -_PAGE for each in self.regions for bound in (each.end, each.end + _PAGE - 1)}
+        bounds = [start, *sorted(cut for cut in cuts if start < cut < end), end]
+        best, here = (0, 0), start
+        for low, high in pairwise(bounds):
+            if self._page(low, machine) != ALL:
+                here = high
+            elif high - here > best[1] - best[0]:
+                best = here, high
+        return best
 
     def _default(self, machine: bool) -> int:
         """What is allowed where no region matches."""

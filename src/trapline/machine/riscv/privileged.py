@@ -9,10 +9,9 @@ from collections.abc import Callable
 from typing import TYPE_CHECKING
 
 from trapline.machine.contract import READ, WRITE
-from trapline.machine.riscv import csr
+from trapline.machine.riscv import csr, transitions
 from trapline.machine.riscv import layout as at
 from trapline.machine.riscv import status as st
-from trapline.machine.riscv import transitions
 from trapline.machine.riscv.access import Access
 from trapline.machine.riscv.code import raw_at
 from trapline.machine.riscv.trap import ACCESS, BREAKPOINT, CAUSES, ECALL_U, ILLEGAL, Trap

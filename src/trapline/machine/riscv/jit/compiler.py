@@ -107,12 +107,12 @@ class _Llvm:
 
 
 def _sources() -> str:
-    """A digest of the instruction definitions, of what lowers them, and of the layouts."""
+    """A digest of the instructions, of the registers and layouts, and of what lowers them."""
     here = os.path.dirname(__file__)
     above = os.path.dirname(here)
     digest = hashlib.sha256()
-    for directory, names in ((here, os.listdir(here)), (os.path.join(above, "isa"), None), (above, ["layout.py"])):
-        for name in sorted(os.listdir(directory) if names is None else names):
+    for directory in (here, os.path.join(above, "isa"), above):
+        for name in sorted(os.listdir(directory)):
             if name.endswith(".py"):
                 with open(os.path.join(directory, name), "rb") as file:
                     digest.update(file.read())

@@ -11,7 +11,7 @@ from trapline.machine.riscv.isa.declare import OPS, Field, Op
 from trapline.machine.riscv.jit import state as at
 from trapline.machine.riscv.jit.text import OWN, Code, Value
 
-_OFFSETS = {"imm": 8, "csr": 8, "rd": 12, "rs1": 13, "rs2": 14}  # what has both imm and csr is never executed natively
+_OFFSETS = {"imm": 8, "csr": 8, "rd": 12, "rs1": 13, "rs2": 14}  # beside a csr, imm is where rs1 would be
 
 
 def writes_x(op: Op) -> bool:
@@ -81,6 +81,8 @@ def _candidate(code: Code, op: Op) -> None:
     fields = {each.name: each for each in op.fields}
     for name, offset in _OFFSETS.items():
         if name in fields:
+            if name == "imm" and "csr" in fields:
+                offset = _OFFSETS["rs1"]
             value = _operand(code, fields[name])
             if name == "rd" and writes_x(op):
                 value = code.value(f"select i1 {code.let(f'icmp eq i64 {value.name}, 0')}, i64 {at.DUMMY}, i64 {value.name}")

@@ -9,6 +9,8 @@ changed anything.
 
 from __future__ import annotations
 
+from typing import Any
+
 from trapline.machine.riscv.jit import state as at
 from trapline.machine.riscv.jit.text import (
     GUEST,
@@ -86,7 +88,7 @@ class Emitter:
         self.step()
         code.place(go)
 
-    def unsupported(self, *_: object, **__: object) -> Value:
+    def unsupported(self, *_: Any, **__: Any) -> Any:
         raise Unsupported
 
     ecall = ebreak = mret = sret = wfi = wait_reservation = unsupported

@@ -6,19 +6,22 @@ An instruction's operands come from its record, its meaning from its definition.
 
 Invariants:
 - every handler takes one instruction off the budget before anything else, and leaves if there is none left;
-- what the tier does not do itself (most system instructions, misses, odd floating point) leaves with STEP, nothing changed.
+- what the tier does not do itself (devices, rare registers, odd floating point) leaves with STEP, nothing changed.
 """
 
 from __future__ import annotations
 
-from trapline.machine.riscv import layout
+from trapline.machine.contract import EXEC
 from trapline.machine.riscv import status as st
+from trapline.machine.riscv import transitions
 from trapline.machine.riscv.isa.declare import OPS, Op
 from trapline.machine.riscv.jit import state as at
+from trapline.machine.riscv.jit import system
+from trapline.machine.riscv.jit.context import routines
 from trapline.machine.riscv.jit.decoder import decoder
 from trapline.machine.riscv.jit.emit import context
 from trapline.machine.riscv.jit.floats import DECLARATIONS, FloatEmitter, unit
-from trapline.machine.riscv.jit.refill import refill
+from trapline.machine.riscv.jit.refill import ask, choose, refill, translate, trap
 from trapline.machine.riscv.jit.text import (
     ATTRIBUTES,
     HANDLER,
@@ -35,7 +38,7 @@ from trapline.machine.riscv.jit.text import (
     tail,
     text,
 )
-from trapline.machine.riscv.trap import ECALL_U
+from trapline.machine.riscv.trap import BREAKPOINT, CAUSES, ECALL_U, PAGE
 
 _HOT = "@hot@"  #: stands for the number of jumps that make a place hot, until the module is put together
 
@@ -61,13 +64,16 @@ class Fields:
         return value
 
 
-class Interpreted(FloatEmitter):
+class Interpreted(FloatEmitter, system.System):
     """Lowers one op to its handler."""
 
     def __init__(self, op: Op) -> None:
         super().__init__()
         self.op = op
         self._pc: Value | None = None
+        self._written: Value | None = None  #: what came of writing a register
+        self._ended = False  #: the instruction does not go on to the next one by itself
+        self.left = Value(self.code, "%left")
         code = self.code
         code.lines.append("entry:")
         code.line("%left = sub i64 %budget, 1")
@@ -87,6 +93,8 @@ class Interpreted(FloatEmitter):
             "imm": (8, "i32", "sext"), "csr": (8, "i32", "zext"), "rd": (12, "i8", "zext"), "rs1": (13, "i8", "zext"),
             "rs2": (14, "i8", "zext"), "rs3": (15, "i8", "zext"), "rm": (15, "i8", "zext"),
         }[name]  # fmt: skip
+        if name == "imm" and any(each.name == "csr" for each in self.op.fields):
+            offset, kind, how = 13, "i8", "zext"
         pointer = code.pointer(code.binary("add", Value(code, "%ip"), offset))
         value = code.value(f"{how} {kind} {code.let(f'load {kind}, ptr {pointer}{OWN}')} to i64")
         if name == "rs3":
@@ -122,53 +130,95 @@ class Interpreted(FloatEmitter):
 
     def miss(self, address: Operand, *, write: bool) -> None:
         self.code.line(f"store i64 {text(address)}, ptr {self.cpu(at.MISSED)}{OWN}")
-        tail(self.code, "@refill_write" if write else "@refill_read")
+        to = "@refill_atomic" if self.op.extension == "A" else "@refill_write" if write else "@refill_read"
+        tail(self.code, to)
+
+    # ---- the hart's own business
 
     def csr(self, number: Operand, how: str, value: Operand, *, read: bool, write: bool) -> Value:
-        """What trap handlers use all the time: scratch, epc, cause and tval, and reading status. Any other is a step."""
-        if any(each.name == "imm" for each in self.op.fields):
-            raise Unsupported
+        """`read` and `write` are not known here: whether the operand is x0, or 0, is seen when the instruction runs."""
         code = self.code
-        needed = self.srl(number, 8) & 3
-        self.step_if(code.let(f"icmp ult i64 {self._word(at.PRIV).name}, {needed.name}"))
-        machine = code.let(f"icmp ne i64 {code.binary('and', number, 0x200).name}, 0")
-        word, status, done = code.label(), code.label(), code.label()
-        plain = code.let(f"icmp eq i64 {code.binary('and', number, 0xDFC).name}, {0x140}")
-        code.line(f"br i1 {plain}, label %{word}, label %{status}{LIKELY}")
-        code.place(status)
-        reads = "false"
-        if how == "s":  # to set no bits
-            known = code.let(f"icmp eq i64 {code.binary('and', number, 0xDFF).name}, {0x100}")
-            reads = code.let(f"and i1 {known}, {code.let(f'icmp eq i64 {text(value)}, 0')}")
-        self.step_if(code.let(f"xor i1 {reads}, true"))
-        status_read = self._read_status(machine)
-        code.line(f"br label %{status}.end")
-        code.place(f"{status}.end")
-        code.line(f"br label %{done}")
-        code.place(word)
-        base = code.value(f"select i1 {machine}, i64 {8 * layout.MSCRATCH}, i64 {8 * layout.SSCRATCH}")
-        offset = base + code.binary("shl", code.binary("and", number, 3), 3)
-        pointer = code.let(f"getelementptr i8, ptr %cpu, i64 {offset.name}")
-        old = code.value(f"load i64, ptr {pointer}{OWN}")
-        new = value if how == "w" else old | value if how == "s" else old & ~value
-        epc = code.let(f"icmp eq i64 {code.binary('and', number, 3).name}, 1")
-        mask = code.value(f"select i1 {epc}, i64 -2, i64 -1")
-        code.line(f"store i64 {code.binary('and', new, mask).name}, ptr {pointer}{OWN}")
+        self.step_if(code.bit(self.ltu(self._word(at.PRIV), self.srl(number, 8) & 3)))
+        writes: Operand = 1
+        if how != "w":
+            immediate = any(each.name == "imm" for each in self.op.fields)
+            writes = self.ne(self.field("imm" if immediate else "rs1"), 0)
+            self.step_if(code.bit(self.geu(number, 0xC00) & writes))
+        else:
+            self.step_if(code.bit(self.geu(number, 0xC00)))
+        old, base = system.read(self, number)
+        before, do, done = code.label(), code.label(), code.label()
+        code.line(f"br label %{before}")
+        code.place(before)
+        code.line(f"br i1 {code.bit(writes)}, label %{do}, label %{done}")
+        code.place(do)
+        new = value if how == "w" else base | value if how == "s" else base & ~value
+        result = system.write(self, number, new)
+        after = code.label()
+        code.line(f"br label %{after}")
+        code.place(after)
         code.line(f"br label %{done}")
         code.place(done)
-        return code.value(f"phi i64 [ {status_read.name}, %{status}.end ], [ {old.name}, %{word} ]")
+        self._written = code.value(f"phi i64 [ {system.DONE}, %{before} ], [ {result.name}, %{after} ]")
+        return old
 
-    def _read_status(self, machine: str) -> Value:
-        """mstatus (the i1 `machine` set) or sstatus."""
+    def _require(self, priv: int, forbidden: int = 0) -> None:
+        """Step unless in this mode or above; and in S-mode, with this bit of mstatus clear."""
+        here = self._word(at.PRIV)
+        bad = self.ltu(here, priv)
+        if forbidden:
+            bad = bad | (self.eq(here, st.S) & self.ne(self._word(at.MSTATUS) & forbidden, 0))
+        self.step_if(self.code.bit(bad))
+
+    def _trap(self, cause: Operand, value: Operand) -> None:
+        trap(self.code, self.pc(), cause, value)
+        self._ended = True
+
+    def ecall(self) -> None:
+        self._trap(self._word(at.PRIV) + ECALL_U, 0)
+
+    def ebreak(self) -> None:
+        self._trap(BREAKPOINT, self.pc())
+
+    def mret(self) -> None:
+        self._require(st.M)
+        transitions.return_from_machine(self)
+
+    def sret(self) -> None:
+        self._require(st.S, st.TSR)
+        transitions.return_from_supervisor(self)
+
+    def arrive(self, pc: Value, priv: Operand) -> None:
         code = self.code
-        stored = self._word(at.MSTATUS)
-        dirty = code.let(f"icmp eq i64 {(stored & st.FS).name}, {st.FS}")
-        whole = code.value(f"select i1 {dirty}, i64 {(stored | st.SD).name}, i64 {stored.name}")
-        return code.value(f"select i1 {machine}, i64 {whole.name}, i64 {(whole & st.SSTATUS).name}")
+        self._set_word(at.PRIV, priv)
+        code.line("call void @select(ptr %cpu)")
+        due = code.value("call i64 @due(ptr %cpu, i64 %left)")
+        system.leave_if(code, code.bit(due), "@leave_look_at", pc.name, "%left")
+        tail(code, "@goto", pc.name, "%left")
+        self._ended = True
+
+    def fence_i(self) -> None:
+        self.code.line("call void @forget_all(ptr %cpu)")
+
+    def sfence_vma(self, address: Operand, asid: Operand, *, any_address: bool, any_asid: bool) -> None:
+        """Which of the two is x0 is seen when the instruction runs."""
+        self._require(st.S, st.TVM)
+        one_page, one_space = (self.ne(self.field(name), 0) for name in ("rs1", "rs2"))
+        page, how = address & -4096, one_page | self.sll(one_space, 1)
+        space = text(asid & st.ASID_MASK)
+        self.code.line(f"call void @forget(ptr %cpu, i64 {text(page)}, i64 {space}, i64 {how.name})")
+
+    def sinval(self, address: Operand, asid: Operand, *, any_address: bool, any_asid: bool) -> None:
+        self.sfence_vma(address, asid, any_address=any_address, any_asid=any_asid)
+
+    def sfence_order(self) -> None:
+        self._require(st.S)
 
     def finish(self) -> None:
         """What comes after the instruction."""
         code = self.code
+        if self._ended:
+            return
         if self.target is None:
             self._next()
             return
@@ -182,6 +232,10 @@ class Interpreted(FloatEmitter):
 
     def _next(self) -> None:
         following = self.code.binary("add", Value(self.code, "%ip"), self.op.length // 2 * at.RECORD)
+        if self._written is not None:
+            for result, leave in ((system.LOOK, "@leave_look"), (system.ATTENTION, "@leave_attention")):
+                condition = self.eq(self._written, result)
+                system.leave_if(self.code, self.code.bit(condition), leave, following.name, "%left")
         dispatch(self.code, following.name, "%left")
 
 
@@ -219,18 +273,14 @@ def _arrive(code: Code, ip: Value, budget: str, delta: str) -> None:
 def handler(op: Op) -> str:
     """The function of one op."""
     name = f"@op_{OPS.index(op)}"
-    if not op.system or op.extension == "Zicsr":
-        m = Interpreted(op)
-        try:
-            op.body(m, Fields(m, op))  # type: ignore[arg-type]  # its operands are values
-            m.finish()
-        except Unsupported:
-            pass
-        else:
-            return m.code.function(f"{HANDLER} {name}({PARAMETERS}) {ATTRIBUTES}")
-    code = Code()
-    tail(code, "@leave_ecall" if op.name == "ecall" else "@leave_step")
-    return code.function(f"{HANDLER} {name}({PARAMETERS}) {ATTRIBUTES}")
+    m = Interpreted(op)
+    try:
+        op.body(m, Fields(m, op))  # type: ignore[arg-type]  # its operands are values
+        m.finish()
+    except Unsupported:
+        m.code = Code()
+        m.step()
+    return m.code.function(f"{HANDLER} {name}({PARAMETERS}) {ATTRIBUTES}")
 
 
 def _leave(name: str, reason: int, *, pc_given: bool = False) -> str:
@@ -241,25 +291,6 @@ def _leave(name: str, reason: int, *, pc_given: bool = False) -> str:
         code.line(f"store i64 {value}, ptr {code.let(f'getelementptr i8, ptr %cpu, i64 {offset}')}{OWN}")
     code.line("ret void")
     return code.function(f"{HANDLER} @{name}({PARAMETERS}) {ATTRIBUTES} noinline cold")
-
-
-def _ecall() -> str:
-    """A call from user mode leaves by itself, described; any other, and one with no budget left, as everything does."""
-    code = Code()
-    priv = code.let(f"load i64, ptr {code.let(f'getelementptr i8, ptr %cpu, i64 {at.PRIV}')}{OWN}")
-    user, other, call, spent = (code.label() for _ in range(4))
-    code.line(f"br i1 {code.let(f'icmp eq i64 {priv}, 0')}, label %{user}, label %{other}{LIKELY}")
-    code.place(other)
-    tail(code, "@leave_step")
-    code.place(user)
-    code.line(f"br i1 {code.let('icmp sgt i64 %budget, 0')}, label %{call}, label %{spent}{LIKELY}")
-    code.place(spent)
-    tail(code, "@leave_budget")
-    code.place(call)
-    for offset, value in ((at.TRAP_CAUSE, ECALL_U), (at.TRAP_VALUE, 0), (at.RESERVED, 0)):
-        code.line(f"store i64 {value}, ptr {code.let(f'getelementptr i8, ptr %cpu, i64 {offset}')}{OWN}")
-    tail(code, "@leave_call")
-    return code.function(f"{HANDLER} @leave_ecall({PARAMETERS}) {ATTRIBUTES} noinline cold")
 
 
 def _goto(name: str, *, jump: bool) -> str:
@@ -273,7 +304,7 @@ def _goto(name: str, *, jump: bool) -> str:
     hit, miss = code.label(), code.label()
     code.line(f"br i1 {code.let(f'icmp eq i64 {tag}, {page.name}')}, label %{hit}, label %{miss}{LIKELY}")
     code.place(miss)
-    tail(code, "@leave_fetch")
+    tail(code, "@map_jump" if jump else "@map")
     code.place(hit)
     half = code.let(f"getelementptr i8, ptr {entry}, i64 8")
     base = code.value(f"load i64, ptr {half}{OWN}")
@@ -284,6 +315,68 @@ def _goto(name: str, *, jump: bool) -> str:
     else:
         dispatch(code, ip.name, "%budget", delta.name)
     return code.function(f"{HANDLER} @{name}({PARAMETERS}) {ATTRIBUTES}")
+
+
+def _map(name: str, goto: str) -> str:
+    """Map the page of the virtual address in %ip for execution, then go there: if its code page is known, and still right."""
+    code = Code()
+    code.lines.append("entry:")
+    spent, go = code.label(), code.label()
+    code.line(f"br i1 {code.let('icmp sgt i64 %budget, 0')}, label %{go}, label %{spent}")
+    code.place(spent)
+    tail(code, "@leave_budget_at")
+    code.place(go)
+    pc = Value(code, "%ip")
+    found, offset, shift = ask(code, pc, EXEC)
+    here, fault, give_up = choose(code, found)
+    code.place(fault)
+    trap(code, pc, CAUSES[EXEC, PAGE], pc)
+    code.place(here)
+    table = code.let(f"load ptr, ptr {code.let(f'getelementptr i8, ptr %cpu, i64 {at.CODE_TABLE}')}{OWN}")
+    word = code.let(f"getelementptr i64, ptr {table}, i64 {code.binary('lshr', offset, 12).name}")
+    base = code.value(f"load i64, ptr {word}{OWN}")
+    known, right = code.label(), code.label()
+    code.line(f"br i1 {code.let(f'icmp ne i64 {base.name}, 0')}, label %{known}, label %{give_up}")
+    code.place(known)
+    same = code.let(f"call i1 @same_code(ptr %ram, i64 {offset.name}, i64 {base.name})")
+    code.line(f"br i1 {same}, label %{right}, label %{give_up}{LIKELY}")
+    code.place(right)
+    page = pc & -4096
+    code.line(f"call void @fill(ptr %cpu, i64 {at.CODE}, i64 {page.name}, i64 {base.name}, i64 {shift.name})")
+    tail(code, goto)
+    code.place(give_up)
+    tail(code, "@leave_fetch")
+    return code.function(f"{HANDLER} @{name}({PARAMETERS}) {ATTRIBUTES} noinline cold")
+
+
+#: Whether a guest page, at an offset in RAM, still is what its code page was decoded from.
+SAME_CODE = """\
+define internal i1 @same_code(ptr %ram, i64 %offset, i64 %base) nounwind noinline {{
+  %page = getelementptr i8, ptr %ram, i64 %offset
+  %code = inttoptr i64 %base to ptr
+  %p.source = getelementptr i8, ptr %code, i64 {source}
+  %copy = load ptr, ptr %p.source
+  br label %each
+each:
+  %i = phi i64 [ 0, %0 ], [ %i.next, %next ]
+  %p.a = getelementptr i8, ptr %page, i64 %i
+  %p.b = getelementptr i8, ptr %copy, i64 %i
+  %a = load <16 x i64>, ptr %p.a, align 8
+  %b = load <16 x i64>, ptr %p.b, align 8
+  %x = xor <16 x i64> %a, %b
+  %any = call i64 @llvm.vector.reduce.or.v16i64(<16 x i64> %x)
+  %same = icmp eq i64 %any, 0
+  br i1 %same, label %next, label %done
+next:
+  %i.next = add i64 %i, 128
+  %more = icmp ult i64 %i.next, 4096
+  br i1 %more, label %each, label %done
+done:
+  %answer = phi i1 [ false, %each ], [ true, %next ]
+  ret i1 %answer
+}}
+declare i64 @llvm.vector.reduce.or.v16i64(<16 x i64>)
+"""
 
 
 def _page_end() -> str:
@@ -363,9 +456,13 @@ def module(hot: int = at.HOT) -> str:
     parts = [DECLARATIONS, unit(), run]
     parts += [
         _leave("leave_step", at.STEP), _leave("leave_budget", at.BUDGET), _leave("leave_hot", at.HOT_SPOT),
-        _leave("leave_call", at.ECALL), _ecall(), _leave("leave_fetch", at.FETCH, pc_given=True),
-        _goto("goto", jump=True), _goto("enter", jump=False), _page_end(), _undecoded(), decoder(),
-        refill(write=False), refill(write=True),
+        _leave("leave_look", at.LOOK), _leave("leave_attention", at.ATTENTION),
+        _leave("leave_trap", at.TRAP, pc_given=True), _leave("leave_fetch", at.FETCH, pc_given=True),
+        _leave("leave_budget_at", at.BUDGET, pc_given=True), _leave("leave_look_at", at.LOOK, pc_given=True),
+        _goto("goto", jump=True), _goto("enter", jump=False), _map("map_jump", "@goto"), _map("map", "@enter"),
+        SAME_CODE.format(source=at.SOURCE), _page_end(), _undecoded(), decoder(), routines(), translate(),
+        refill("refill_read", write=False), refill("refill_write", write=True),
+        refill("refill_atomic", write=True, faults=False), system.registers(), system.due(), system.trap(),
     ]  # fmt: skip
     parts += [handler(op) for op in OPS]
     return join(parts).replace(_HOT, str(hot))

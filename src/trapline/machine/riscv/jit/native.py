@@ -1,7 +1,7 @@
 """The native hart: the reference hart, with the interpreter and the regions doing the work.
 
 In a nutshell: `_execute` calls native code, which runs until it must leave, and deals with the reason: a page of code to map,
-one instruction for the reference tier, a hot place, a call to the kernel, or the end of the budget.
+one instruction for the reference tier, a hot place, a trap for the kernel, an interrupt, or the end of the budget.
 
 Hot path, measured: an `ecall` costs 0.5 µs here, of which 0.2 µs are ctypes.
 """
@@ -16,18 +16,17 @@ from typing import TYPE_CHECKING, Any
 from trapline.machine.contract import EXEC
 from trapline.machine.riscv import layout
 from trapline.machine.riscv import status as st
-from trapline.machine.riscv.code import decode_at, fetch, step
+from trapline.machine.riscv.code import Place, step
 from trapline.machine.riscv.hart import TRAPPED, Hart
 from trapline.machine.riscv.jit import state as at
-from trapline.machine.riscv.trap import ACCESS, CAUSES, ECALL_U, Trap
+from trapline.machine.riscv.trap import ACCESS, CAUSES, Trap
 
 if TYPE_CHECKING:
     from trapline.machine.ram import Ram
     from trapline.machine.riscv.jit.tiers import Tiers
 
 _PC, _BUDGET, _INSTRET = layout.PC, layout.BUDGET, layout.INSTRET
-_REASON, _ECALL = at.REASON_WORD, at.ECALL
-LARGEST = 30  #: log2 of the bytes of a leaf: taken where that is not known
+_REASON, _TRAP = at.REASON_WORD, at.TRAP
 
 
 class NativeHart(Hart):
@@ -44,10 +43,10 @@ class NativeHart(Hart):
         self.cpu[at.HANDLERS_WORD] = tiers.handlers_address
         self._native: Callable[[], None] = partial(tiers.run, ctypes.addressof(self._struct))
         self._entered = False
-        self.cpu[at.WALKER_WORD] = self.hosted
+        self.cpu[at.CODE_TABLE_WORD] = tiers.arena.table_address
 
     def run(self, budget: int) -> int:
-        """As the reference hart's; a call to the kernel is answered at once."""
+        """As the reference hart's; a trap for the kernel is answered at once."""
         if not self.hosted or self.watched:
             return super().run(budget)
         cpu = self.cpu
@@ -55,7 +54,7 @@ class NativeHart(Hart):
         self._native()
         left = cpu[_BUDGET]
         cpu[_INSTRET] += budget - left
-        if cpu[_REASON] == _ECALL:
+        if cpu[_REASON] == _TRAP:
             return TRAPPED
         self._entered = left > 0
         return super().run(left)
@@ -65,7 +64,7 @@ class NativeHart(Hart):
             super()._execute()
             return
         cpu = self.cpu
-        left = self.budget
+        left = cpu[layout.GRANTED] = self.budget
         cpu[_PC] = self.next & st.MASK
         while True:
             if self._entered:  # `run` was in native code already
@@ -78,18 +77,29 @@ class NativeHart(Hart):
             reason = cpu[at.REASON_WORD]
             if reason == at.HOT_SPOT:
                 self.tiers.heat(self, pc)
-            elif not left:
-                self._ticks = iter(range(0))
+                continue
+            self.adopt()
+            if not left or reason >= at.TRAP:
+                self._ticks = iter(range(left))
+                self._leave(reason, pc, left)
                 return
-            elif reason == at.ECALL:
-                self.at = pc
-                self._ticks = iter(range(left - 1))
-                raise Trap(ECALL_U, 0)
-            elif reason == at.STEP or not self._map(pc, left):
+            if cpu[at.STALE_WORD]:
+                self.tlb.flush()
+                cpu[at.STALE_WORD] = 0
+            if reason == at.STEP or not self._map(pc, left):
                 if self._step(left):
                     return
                 left -= 1
                 cpu[_PC] = self.next
+
+    def _leave(self, reason: int, pc: int, left: int) -> None:
+        """What the run loop must know of an exit that is not for an instruction. Raises Trap."""
+        if reason == at.ATTENTION:
+            self.attention = True
+        elif reason == at.TRAP and left:
+            self.at = pc
+            self._ticks = iter(range(left - 1))
+            raise Trap(self.cpu[layout.TRAP_CAUSE], self.cpu[layout.TRAP_VALUE])
 
     def walk_steps(self) -> int:
         return super().walk_steps() + self.cpu[at.WALKS_WORD]
@@ -99,12 +109,25 @@ class NativeHart(Hart):
         pc = self.at = self.next
         self._ticks = ticks = iter(range(left))
         next(ticks)
-        page = fetch(self, pc)
-        if pc >> 12 not in self.pages:  # protection ends within it
+        self.pages.clear()  # what was fetched from then may be mapped otherwise now
+        place = self._decoded_at(pc)
+        if place is None:
             return step(self)
-        run, i, length = page.places[pc >> 1 & 2047] or decode_at(self, pc, page)
+        run, i, length = place
         self.next = pc + length & st.MASK
         return bool(run(self, i))
+
+    def _decoded_at(self, pc: int) -> Place | None:
+        """The instruction at `pc` as native code has it; None if that has not all of it."""
+        slot = (self.cpu[layout.TLB] >> 3) + layout.CODE + (pc >> 12) % layout.FAST_ENTRIES * 2
+        page = self.tiers.arena.at(self.cpu[slot + 1]) if self.cpu[slot] == pc & -4096 else None
+        if page is None:
+            return None
+        offset = pc & 4095
+        raw = int.from_bytes(page.data[offset : offset + 4], "little")
+        if raw & 3 != 3:
+            return self.tiers.place(raw & 0xFFFF)
+        return self.tiers.place(raw) if offset <= 4092 else None
 
     def _map(self, pc: int, left: int) -> bool:
         """Let native code execute from the page of `pc`; False if only part of it may be executed. Raises Trap."""
@@ -118,7 +141,7 @@ class NativeHart(Hart):
         if not self.pmp.page(pa, self.cpu[layout.PRIV]) & EXEC:
             return False
         page = self.tiers.page(pa - self.bus.ram_base & -4096)
-        self.enter_page(layout.CODE, pc & -4096, page.base, LARGEST)
+        self.enter_page(layout.CODE, pc & -4096, page.base, self.leaf_shift)
         return True
 
 

@@ -37,7 +37,7 @@ class CodePage:
 class Arena:
     """The memory of all code pages, and who has which."""
 
-    def __init__(self, undecoded: int, page_end: int) -> None:
+    def __init__(self, undecoded: int, page_end: int, ram_pages: int) -> None:
         self._map = mmap.mmap(-1, (ARENA_PAGES + 1) * at.PAGE_BYTES, mmap.MAP_PRIVATE | mmap.MAP_ANONYMOUS)
         self._bytes = memoryview(self._map)
         self._words, self._counters = self._bytes.cast("Q"), self._bytes.cast("I")
@@ -50,6 +50,9 @@ class Arena:
         self._used = 0
         self._pages: dict[int, CodePage] = {}  #: by offset of the guest's page in RAM
         self._bases: dict[int, CodePage] = {}
+        self._table = mmap.mmap(-1, 8 * ram_pages)  # for native code: `base` by number of the guest's page
+        self._table_words = memoryview(self._table).cast("Q")
+        self.table_address = ctypes.addressof(ctypes.c_char.from_buffer(self._table))
         self.lock = threading.Lock()  #: held while records change: the compiler's thread installs regions
 
     def page(self, ram_offset: int, data: bytes) -> CodePage | None:
@@ -61,6 +64,7 @@ class Arena:
             offset = self._skip + self._used * at.PAGE_BYTES
             page = self._pages[ram_offset] = CodePage(self._start + self._used * at.PAGE_BYTES, offset)
             self._bases[page.base] = page
+            self._table_words[ram_offset >> 12] = page.base
             self._used += 1
         if page.data != data:
             self._forget(page, data)
@@ -113,6 +117,8 @@ class Arena:
         with self.lock:
             for page in self._pages.values():
                 page.generation += 1
+            for ram_offset in self._pages:
+                self._table_words[ram_offset >> 12] = 0
             self._pages.clear()
             self._bases.clear()
             self._used = 0

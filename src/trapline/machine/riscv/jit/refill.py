@@ -1,125 +1,225 @@
-"""A miss in the arrays of readable and writable pages, served natively: the Sv39 walk of user mode, as straight code.
+"""Misses of the translation arrays, served natively: the page walk, its permissions, the accessed and dirty bits.
 
-In a nutshell: where native code may walk (state.WALKER), follow the tables from satp; a leaf that permits the access, with its
-accessed (and, for a store, dirty) bit set, fills the array's entry, and the instruction is executed again. Everything else
-(faults, bits to set, gigapages, reserved fields, misaligned accesses) leaves to the reference tier, whose walk is the
-specification.
+In a nutshell: `translate` follows the tables from satp (Sv39, Sv48 or Sv57; or none). A leaf that permits the access fills
+the array's entry, and the instruction is executed again; what the manual calls a page fault is one, and its trap is taken;
+everything else (bits of Svnapot and Svpbmt, devices, protected memory, mstatus.MPRV, misaligned accesses) is left to the
+reference tier, whose walk is the specification.
 """
 
 from __future__ import annotations
 
+from trapline.machine.contract import EXEC, READ, WRITE
 from trapline.machine.paging.entry import SV39
+from trapline.machine.riscv import layout
+from trapline.machine.riscv import status as st
 from trapline.machine.riscv.jit import state as at
-from trapline.machine.riscv.jit.emit import context
+from trapline.machine.riscv.jit.emit import Emitter, context
 from trapline.machine.riscv.jit.text import (
     ATTRIBUTES,
     GUEST,
     HANDLER,
     OWN,
     PARAMETERS,
+    UNLIKELY,
     Code,
+    Operand,
     Value,
     dispatch,
     tail,
+    text,
 )
+from trapline.machine.riscv.trap import CAUSES, PAGE
 
 _V, _R, _W, _X, _U, _A, _D = 1, SV39.read, SV39.write, SV39.execute, SV39.user, SV39.accessed, SV39.dirty
-_SV39_SATP = 8
+#: What `translate` found.
+GIVE_UP, FAULT, FOUND = 0, 1, 2
+_FOUND = "{ i64, i64, i64 }"
 
 
-def refill(*, write: bool) -> str:
-    """The handler that serves a miss of a load (write: of a store) and executes the instruction again."""
-    return _Refill(write).function()
+class _Translate(Emitter):
+    """Lowers `translate(cpu, ram, va, access)`: (FOUND, offset in RAM of the page, log2 of what its leaf maps), or why not."""
 
+    def step(self) -> None:
+        self._return(GIVE_UP, 0, 0)
 
-class _Refill:
-    def __init__(self, write: bool) -> None:
-        self._code = Code()
-        self._write = write
-        self._address = self._load(at.MISSED)
+    def _return(self, found: int, offset: Operand, shift: Operand) -> None:
+        code = self.code
+        last = f"{_FOUND} undef"
+        for n, value in enumerate((found, offset, shift)):
+            last = f"{_FOUND} {code.let(f'insertvalue {last}, i64 {text(value)}, {n}')}"
+        code.line(f"ret {last}")
 
-    def _load(self, offset: int) -> Value:
-        pointer = self._code.let(f"getelementptr i8, ptr %cpu, i64 {offset}")
-        return self._code.value(f"load i64, ptr {pointer}{OWN}")
+    def _fault_if(self, condition: Value) -> None:
+        code = self.code
+        bad, go = code.label(), code.label()
+        code.line(f"br i1 {code.bit(condition)}, label %{bad}, label %{go}{UNLIKELY}")
+        code.place(bad)
+        self._return(FAULT, 0, 0)
+        code.place(go)
 
-    def _need(self, bit: str) -> None:
-        """Go on only where `bit` (an i1) is set."""
-        go = self._code.label()
-        self._code.line(f"br i1 {bit}, label %{go}, label %give_up")
-        self._code.place(go)
-
-    def _equal(self, a: Value, b: Value | int) -> str:
-        return self._code.let(f"icmp eq i64 {a.name}, {b.name if isinstance(b, Value) else b}")
+    def _give_up_if(self, condition: Value) -> None:
+        self.step_if(self.code.bit(condition))
 
     def function(self) -> str:
-        code, va = self._code, self._address
-        array = at.WRITE if self._write else at.READ
-        slot = ((self._shift(va, 8) & (at.TLB_PAGES - 1) << 4) + array).name
-        tag = code.let(f"getelementptr i8, ptr {context(code)}, i64 {slot}")
+        code = self.code
+        code.lines.append("entry:")
+        va, access = Value(code, "%va"), Value(code, "%access")
+        status, priv, satp = (self._word(offset) for offset in (at.MSTATUS, at.PRIV, at.SATP))
+        self._give_up_if(self.ne(status & st.MPRV, 0))
+        bare = self.eq(priv, st.M) | self.eq(self.srl(satp, st.MODE_SHIFT), st.BARE)
+        direct, tables = code.label(), code.label()
+        code.line(f"br i1 {code.bit(self.ne(bare, 0))}, label %{direct}, label %{tables}")
+        code.place(direct)
+        machine = self.eq(priv, st.M)
+        low, high = (
+            self.select(machine, self._word(8 * (layout.MACHINE_WINDOW + n)), self._word(8 * (layout.USER_WINDOW + n)))
+            for n in (0, 1)
+        )
         page = va & -4096
-        have = code.value(f"load i64, ptr {tag}{OWN}")
-        self._need(code.let(f"icmp ne i64 {have.name}, {page.name}"))  # else it is misaligned
-        self._need(code.let(f"icmp ne i64 {self._load(at.WALKER).name}, 0"))
-        satp = self._load(at.SATP)
-        self._need(self._equal(self._load(at.PRIV) | (self._shift(satp, 60) ^ _SV39_SATP), 0))
-        self._need(self._equal(self._shift(va, 38), 0))
-        root = code.binary("shl", satp & (1 << 44) - 1, 12)
-        entry = self._entry(root, self._shift(va, 30))
-        self._need(self._equal(entry & (_R | _W | _X), 0))
-        entry = self._entry(self._table(entry), self._shift(va, 21))
-        large, small, found = code.label(), code.label(), code.label()
-        is_leaf = code.let(f"icmp ne i64 {(entry & (_R | _W | _X)).name}, 0")
-        code.line(f"br i1 {is_leaf}, label %{large}, label %{small}")
-        code.place(large)
-        self._need(self._equal(self._table(entry) & (1 << 21) - 1, 0))
-        large_pa = self._table(entry) | (va & (1 << 21) - 4096)
-        from_large = code.label()
-        code.line(f"br label %{from_large}")
-        code.place(from_large)
-        code.line(f"br label %{found}")
-        code.place(small)
-        last = self._entry(self._table(entry), self._shift(va, 12))
-        small_pa = self._table(last)
-        from_small = code.label()
-        code.line(f"br label %{from_small}")
-        code.place(from_small)
-        code.line(f"br label %{found}")
-        code.place(found)
-        leaf = code.value(f"phi i64 [ {entry.name}, %{from_large} ], [ {last.name}, %{from_small} ]")
-        pa = code.value(f"phi i64 [ {large_pa.name}, %{from_large} ], [ {small_pa.name}, %{from_small} ]")
-        wanted = _U | _A | _R | (_W | _D if self._write else 0)
-        self._need(self._equal(leaf & wanted, wanted))
-        offset = self._in_ram(pa)
-        half = code.let(f"getelementptr i8, ptr {tag}, i64 8")
-        code.line(f"store i64 {page.name}, ptr {tag}{OWN}")
-        code.line(f"store i64 {(offset - page).name}, ptr {half}{OWN}")
-        dispatch(code, "%ip", "%budget")
-        code.place("give_up")
-        tail(code, "@leave_step")
-        name = "refill_write" if self._write else "refill_read"
-        return code.function(f"{HANDLER} @{name}({PARAMETERS}) {ATTRIBUTES} noinline cold")
+        self._give_up_if(self.ltu(page, low) | self.geu(page, high))
+        self._return(FOUND, page - self._word(at.RAM_BASE), 12)
+        code.place(tables)
+        self._walk(va, access, status, priv, satp)
+        return code.function(f"define internal {_FOUND} @translate(ptr %cpu, ptr %ram, i64 %va, i64 %access) nounwind noinline")
 
-    def _shift(self, value: Value, count: int) -> Value:
-        return self._code.binary("lshr", value, count)
+    def _walk(self, va: Value, access: Value, status: Value, priv: Value, satp: Value) -> None:
+        code = self.code
+        levels = self.srl(satp, st.MODE_SHIFT) - (st.SV39_MODE - 3)
+        width = levels * 9 + 12
+        above = self.sra(va, width - 1)
+        self._fault_if(self.ne(above, 0) & self.ne(above, -1))
+        root = self.sll(satp & st.PPN_MASK, 12)
+        top = width - 9
+        start, loop = code.label(), code.label()
+        code.line(f"br label %{start}")
+        code.place(start)
+        code.line(f"br label %{loop}")
+        code.place(loop)
+        table, shift, next_table, next_shift, descend = (code.fresh() for _ in range(5))
+        code.line(f"{table} = phi i64 [ {root.name}, %{start} ], [ {next_table}, %{descend[1:]} ]")
+        code.line(f"{shift} = phi i64 [ {top.name}, %{start} ], [ {next_shift}, %{descend[1:]} ]")
+        at_, entry = self._entry(Value(code, table), self.srl(va, Value(code, shift)))
+        leaf, pointer = code.label(), code.label()
+        is_leaf = self.ne(entry & (_R | _W | _X), 0)
+        code.line(f"br i1 {is_leaf.bit}, label %{leaf}, label %{pointer}")
+        code.place(pointer)
+        self._fault_if(self.ne(entry & (_A | _D | _U), 0) | self.eq(Value(code, shift), 12))
+        code.line(f"{next_table} = add i64 {self._address(entry).name}, 0")
+        code.line(f"{next_shift} = sub i64 {shift}, 9")
+        code.line(f"br label %{descend[1:]}")
+        code.place(descend[1:])
+        code.line(f"br label %{loop}")
+        code.place(leaf)
+        self._leaf(va, access, status, priv, at_, entry, Value(code, shift))
 
-    def _table(self, entry: Value) -> Value:
-        """The physical address in an entry."""
-        return self._code.binary("shl", self._shift(entry, 10) & (1 << 44) - 1, 12)
-
-    def _in_ram(self, pa: Value) -> Value:
-        """The offset in RAM of the page at `pa`."""
-        offset = pa - self._load(at.RAM_BASE)
-        self._need(self._code.let(f"icmp ult i64 {offset.name}, {self._load(at.RAM_SIZE).name}"))
-        return offset
-
-    def _entry(self, table: Value, index: Value) -> Value:
-        """A valid entry, without reserved or extension bits, of the table at a physical address."""
-        code = self._code
-        offset = self._in_ram(table) + code.binary("shl", index & 511, 3)
+    def _entry(self, table: Value, index: Value) -> tuple[Value, Value]:
+        """The offset in RAM of an entry of the table at a physical address, and the entry: valid, without extensions' bits."""
+        code = self.code
+        self._permitted(table)
+        offset = table - self._word(at.RAM_BASE) + self.sll(index & 511, 3)
         pointer = code.let(f"getelementptr i8, ptr %ram, i64 {offset.name}")
         entry = code.value(f"load i64, ptr {pointer}{GUEST}")
-        walks = code.let(f"getelementptr i8, ptr %cpu, i64 {at.WALKS}")
-        code.line(f"store i64 {(self._load(at.WALKS) + 1).name}, ptr {walks}{OWN}")
-        self._need(self._equal(entry & _V, _V))
-        self._need(self._equal(self._shift(entry, 54), 0))
-        return entry
+        self._set_word(at.WALKS, self._word(at.WALKS) + 1)
+        self._fault_if(self.eq(entry & _V, 0) | self.eq(entry & (_R | _W), _W))
+        self._give_up_if(self.ne(self.srl(entry, 54), 0))
+        return offset, entry
+
+    def _permitted(self, pa: Value) -> None:
+        """Give up unless protection leaves the page at `pa` to S- and U-mode."""
+        low, high = (self._word(8 * (layout.USER_WINDOW + n)) for n in (0, 1))
+        self._give_up_if(self.ltu(pa, low) | self.geu(pa, high))
+
+    def _address(self, entry: Value) -> Value:
+        """The physical address in an entry."""
+        return self.sll(self.srl(entry, 10) & (1 << 44) - 1, 12)
+
+    def _leaf(
+        self, va: Value, access: Value, status: Value, priv: Value, at_: Value, entry: Value, shift: Value
+    ) -> None:
+        code = self.code
+        within = self.sll(1, shift) - 1
+        start = self._address(entry)
+        self._fault_if(self.ne(start & within, 0))
+        user = self.ne(entry & _U, 0)
+        to_supervisor = self.eq(user, 0) | (self.ne(status & st.SUM, 0) & self.ne(access, EXEC))
+        mode = self.select(self.eq(priv, st.U), user, to_supervisor)
+        readable = self.ne(entry & _R, 0) | (self.ne(status & st.MXR, 0) & self.ne(entry & _X, 0))
+        permission = self.select(self.eq(access, WRITE), self.ne(entry & _W, 0), readable)
+        permission = self.select(self.eq(access, EXEC), self.ne(entry & _X, 0), permission)
+        self._fault_if(self.eq(mode & permission, 0))
+        pa = start | va & within & -4096
+        self._permitted(pa)
+        wanted = self.select(self.eq(access, WRITE), _A | _D, _A)
+        set_, done = code.label(), code.label()
+        missing = self.ne(entry & wanted, wanted)
+        code.line(f"br i1 {missing.bit}, label %{set_}, label %{done}{UNLIKELY}")
+        code.place(set_)
+        self._fault_if(self.eq(self._word(8 * layout.MENVCFG) & st.ADUE, 0))
+        pointer = code.let(f"getelementptr i8, ptr %ram, i64 {at_.name}")
+        code.line(f"store i64 {(entry | wanted).name}, ptr {pointer}{GUEST}")
+        code.line(f"br label %{done}")
+        code.place(done)
+        self._return(FOUND, pa - self._word(at.RAM_BASE), shift)
+
+
+def translate() -> str:
+    """The function `translate`."""
+    return _Translate().function()
+
+
+def ask(code: Code, va: Operand, access: int) -> tuple[Value, Value, Value]:
+    """Call it."""
+    found = code.let(f"call {_FOUND} @translate(ptr %cpu, ptr %ram, i64 {text(va)}, i64 {access})")
+    first, second, third = (code.value(f"extractvalue {_FOUND} {found}, {n}") for n in range(3))
+    return first, second, third
+
+
+def choose(code: Code, found: Value) -> tuple[str, str, str]:
+    """Branch on what was found: the labels of (found, fault, give up)."""
+    here, fault, give_up = code.label(), code.label(), code.label()
+    cases = f"i64 {FOUND}, label %{here} i64 {FAULT}, label %{fault}"
+    code.line(f"switch i64 {found.name}, label %{give_up} [ {cases} ]")
+    return here, fault, give_up
+
+
+def trap(code: Code, pc: Operand, cause: Operand, value: Operand, budget: str = "%budget") -> None:
+    """End the function: the instruction at `pc`, not yet taken off the budget, traps."""
+    for offset, word in ((at.TRAP_CAUSE, cause), (at.TRAP_VALUE, value)):
+        code.line(f"store i64 {text(word)}, ptr {code.let(f'getelementptr i8, ptr %cpu, i64 {offset}')}{OWN}")
+    tail(code, "@trap", text(pc), budget)
+
+
+def refill(name: str, *, write: bool, faults: bool = True) -> str:
+    """The handler that serves a miss of a load (write: of a store) and executes the instruction again.
+
+    faults: a page fault of it is a trap of the kind that its access says (an atomic's is not).
+    """
+    m = Emitter()
+    code = m.code
+    code.lines.append("entry:")
+    va = m._word(at.MISSED)
+    page = va & -4096
+    array = at.WRITE if write else at.READ
+    slot = (m.srl(va, 8) & (at.TLB_PAGES - 1) << 4) + array
+    tag = code.value(f"load i64, ptr {code.let(f'getelementptr i8, ptr {context(code)}, i64 {slot.name}')}{OWN}")
+    walk, leave = code.label(), code.label()
+    code.line(f"br i1 {m.eq(tag, page).bit}, label %{leave}, label %{walk}{UNLIKELY}")  # it is there: the access is misaligned
+    code.place(walk)
+    found, offset, shift = ask(code, va, WRITE if write else READ)
+    here, fault, give_up = choose(code, found)
+    code.place(here)
+    code.line(
+        f"call void @fill(ptr %cpu, i64 {array}, i64 {page.name}, i64 {(offset - page).name}, i64 {shift.name})"
+    )
+    dispatch(code, "%ip", "%budget")
+    code.place(fault)
+    if faults:
+        pc = code.value(f"add i64 {code.let('lshr i64 %ip, 3')}, %delta")
+        trap(code, pc, CAUSES[WRITE if write else READ, PAGE], va)
+    else:
+        code.line(f"br label %{leave}")
+    code.place(give_up)
+    code.line(f"br label %{leave}")
+    code.place(leave)
+    tail(code, "@leave_step")
+    return code.function(f"{HANDLER} @{name}({PARAMETERS}) {ATTRIBUTES} noinline cold")

@@ -24,8 +24,9 @@ DUMMY = layout.SINK - layout.X  #: not a register: where writes of x0 go, as an 
 
 HOT = 200  #: jumps to one place before a region is made of it
 
-# Why native code left (`REASON`). ECALL: a call from user mode, with budget left for it, described as a trap is.
-BUDGET, STEP, FETCH, HOT_SPOT, ECALL = 0, 1, 2, 3, 4
+# Why native code left (`REASON`). TRAP: a trap for the kernel outside, with budget left for it, described. LOOK: an interrupt
+# may have to be taken. ATTENTION: a deadline has moved.
+BUDGET, STEP, FETCH, HOT_SPOT, TRAP, LOOK, ATTENTION = 0, 1, 2, 3, 4, 5, 6
 
 _NATIVE = layout.NATIVE
 X, PC, F = 8 * layout.X, 8 * layout.PC, 8 * layout.F
@@ -36,12 +37,13 @@ TLB = 8 * layout.TLB  #: the byte offset of the context in force (see layout.py)
 READ, WRITE, CODE = 8 * layout.READ, 8 * layout.WRITE, 8 * layout.CODE
 #: Words of the CPU struct's native part.
 REASON_WORD, MXCSR_WORD, FP_WORD, HANDLERS_WORD = _NATIVE, _NATIVE + 1, _NATIVE + 2, _NATIVE + 3
-MISSED_WORD, WALKER_WORD, WALKS_WORD = _NATIVE + 4, _NATIVE + 5, _NATIVE + 6
+MISSED_WORD, STALE_WORD, WALKS_WORD, CODE_TABLE_WORD = _NATIVE + 4, _NATIVE + 5, _NATIVE + 6, _NATIVE + 7
 REASON, MXCSR = 8 * REASON_WORD, 8 * MXCSR_WORD
 FP_READY = 8 * FP_WORD  #: not 0: floating point may run natively (mstatus.FS is dirty, and the host has frm's rounding mode)
 HANDLERS = 8 * HANDLERS_WORD  #: address of the table of the interpreter's handlers
 MISSED = 8 * MISSED_WORD  #: the virtual address that an array had no entry for
-WALKER = 8 * WALKER_WORD  #: not 0: native code may walk the tables (user mode of a hosted hart)
+STALE = 8 * STALE_WORD  #: not 0: native code has executed an sfence.vma, which the reference tier's TLB must catch up with
+CODE_TABLE = 8 * CODE_TABLE_WORD  #: address of the table of code pages: one word for each page of RAM, 0 where there is none
 WALKS = 8 * WALKS_WORD  #: entries that native walks have read
 FFLAGS, MSTATUS = 8 * layout.FFLAGS, 8 * layout.MSTATUS
 TRAP_CAUSE, TRAP_VALUE = 8 * layout.TRAP_CAUSE, 8 * layout.TRAP_VALUE

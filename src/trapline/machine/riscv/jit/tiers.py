@@ -16,6 +16,7 @@ from typing import TYPE_CHECKING, Any, NamedTuple
 
 from trapline.machine.ram import Ram
 from trapline.machine.riscv import layout
+from trapline.machine.riscv.code import Place, place
 from trapline.machine.riscv.jit import state as at
 from trapline.machine.riscv.jit.compiler import Compiler, OutOfCode
 from trapline.machine.riscv.jit.pages import Arena, CodePage
@@ -25,6 +26,7 @@ if TYPE_CHECKING:
     from trapline.machine.riscv.jit.native import NativeHart
 
 MAX_REGIONS = 4096  #: ever compiled: their code stays in memory, even that of regions that could not be installed
+MAX_PLACES = 1 << 14  #: instructions remembered for the reference tier
 MAX_WAITING = 512  #: to be compiled; what becomes hot while so many wait stays with the interpreter
 
 
@@ -59,7 +61,8 @@ class Tiers:
         ctypes.CFUNCTYPE(None, ctypes.c_void_p)(fill)(ctypes.addressof(self._handlers))
         self.handlers_address = ctypes.addressof(self._handlers)
         self.run: Any = ctypes.CFUNCTYPE(None, ctypes.c_void_p)(run)
-        self.arena = Arena(undecoded, page_end)
+        self.arena = Arena(undecoded, page_end, ram.size >> 12)
+        self._places: dict[int, Place] = {}
         self.compiled = 0  #: regions installed
         self.loaded = 0  #: regions compiled, installed or not
         self._warm = max(1, hot // 4)  # jumps that make a place worth an entry of a region that holds it
@@ -80,6 +83,15 @@ class Tiers:
             page = self.arena.page(offset, data)
             assert page is not None
         return page
+
+    def place(self, raw: int) -> Place:
+        """How the reference tier executes these bits."""
+        found = self._places.get(raw)
+        if found is None:
+            if len(self._places) >= MAX_PLACES:
+                self._places.clear()
+            found = self._places[raw] = place(raw)
+        return found
 
     def heat(self, hart: NativeHart, pc: int) -> None:
         """A hot place: make a region of it."""

@@ -23,6 +23,7 @@ import support
 HERE = Path(__file__).parent
 SOURCES = sorted(HERE.glob("*/*.c"))
 #: what runs on the RISC-V machine by default: a few seconds each
+NOT_HERE = "skip everything: "  #: what a program says first that cannot be judged on this computer: how it is set up forbids it
 QUICK = frozenset(
     "riscv64/traps riscv64/frames exec/elf exec/image_static exec/image_dynamic files/stat files/splice ipc/epoll ipc/sysvsem "
     "memory/anonymous memory/cow memory/faults process/clone process/groups signals/handlers signals/restart system/misc "
@@ -70,7 +71,8 @@ def test_program(source: Path, uid: int, tmp_path: Path, no_process_left: None) 
     )
     failed = [line for line in got.text.splitlines() if not line.startswith(("ok ", "skip "))]
     assert not failed and got.status == 0, "\n".join(failed) + "\n" + got.tail()
-    assert got.stdout == expected.stdout, got.tail()
+    if not expected.text.startswith(NOT_HERE):
+        assert got.stdout == expected.stdout, got.tail()
 
 
 def natively(program: Path, uid: int, emulator: str = "") -> support.Result:

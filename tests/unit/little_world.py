@@ -15,6 +15,7 @@ import scripted
 
 from trapline.abi import x86_64 as x
 from trapline.abi.errno import EFAULT
+from trapline.abi.resource import RLIMIT_CORE
 from trapline.abi.syscalls import X86_64 as NUMBERS
 from trapline.kernel.core import Kernel
 from trapline.kernel.drivers.hostclock import VirtualClock
@@ -128,6 +129,7 @@ class World:
         group.actions = SignalActions()
         group.pending = Pending()
         group.rlimits = [(UNLIMITED, UNLIMITED)] * 16
+        group.rlimits[RLIMIT_CORE] = (0, UNLIMITED)
         self.kernel.groups[group.pid] = group
         return self.thread(group, FlatMemory(), uid, group.pid)
 

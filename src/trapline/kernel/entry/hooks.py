@@ -35,6 +35,12 @@ class KernelHooks(Hooks):
         """The task's group is exiting: the task ends here."""
         exits.exit_task(task, task.group.exit_status if task.group.exiting else task.exit_status)
 
+    def gather(self, task: Task) -> bool:
+        """The task's process dumps core: True while the task has to wait for others before it ends."""
+        from trapline.kernel.task.coredump.dump import gather
+
+        return gather(task)
+
     def bury(self, task: Task) -> None:
         """A dead task left its CPU: nothing refers to its context any more."""
         task.ctx.close()

@@ -167,6 +167,8 @@ class TrapLoop:
                 self.hooks.bury(task)
                 return False
             if task.work & WORK_EXIT:
+                if task.group.core is not None and self.hooks.gather(task):
+                    return False
                 self.hooks.exit(task)
                 self.hooks.bury(task)
                 return False
@@ -279,6 +281,7 @@ class Hooks:
     charge: Callable[[Task, int], None] | None = None  #: user time of a task, while a CPU-time timer is armed
     on_fault: Callable[[Task, Any], None] | None = None  #: while somebody observes faults
     deliver: Callable[[Task], None]
+    gather: Callable[[Task], bool]
     exit: Callable[[Task], None]
     bury: Callable[[Task], None]
     fault: Callable[[Task, tuple[int, int, int] | None], None]

@@ -19,7 +19,7 @@ from trapline.abi import seccomp as s
 from trapline.abi.errno import EACCES, EBUSY, EINVAL, ENOMEM, ENOSYS, ESRCH
 from trapline.abi.signal import SIGKILL, SIGSYS, SYS_SECCOMP
 from trapline.kernel.bpf import classic
-from trapline.kernel.task.exit import exit_group
+from trapline.kernel.task.signals.deliver import die
 from trapline.kernel.task.signals.send import SigInfo, force
 from trapline.kernel.task.task import WORK_EXIT
 
@@ -168,7 +168,7 @@ def guard(table: Table, number: int, thunk: Callable[[Any, array[int]], Any]) ->
             return thunk(task, regs)
         if rules.mode == s.SECCOMP_MODE_STRICT:
             if name not in STRICT_CALLS:
-                return _end(task, regs, SIGKILL, whole=False)
+                return _end(task, regs, SigInfo(SIGKILL), whole=False)
             return thunk(task, regs)
         result = rules.verdict(number, table.audit, task, lambda: table.arguments(regs))
         if result & s.SECCOMP_RET_ACTION_FULL == s.SECCOMP_RET_ALLOW:
@@ -184,10 +184,8 @@ def _act(task: Task, regs: array[int], table: Table, number: int, result: int, t
     if action == s.SECCOMP_RET_ERRNO:
         return -min(data, MAX_ERRNO)
     if action == s.SECCOMP_RET_TRAP:
-        arch = task.kernel.machine.arch
-        info = SigInfo(SIGSYS, SYS_SECCOMP, addr=regs[arch.pc], syscall=signed(number), arch=table.audit, errno=data)
-        force(task, info)
-        return regs[arch.ret]
+        force(task, _refusal(task, table, number, data))
+        return regs[task.kernel.machine.arch.ret]
     if action == s.SECCOMP_RET_TRACE:
         raise ENOSYS("nobody traces")
     if action == s.SECCOMP_RET_USER_NOTIF:
@@ -201,7 +199,7 @@ def _act(task: Task, regs: array[int], table: Table, number: int, result: int, t
         task.kernel.log_once(("seccomp", task.group.pid, number), f"{words}: allowed")
         return thunk(task, regs)
     task.kernel.log_once(("seccomp", task.tid), f"{words}: killed")
-    return _end(task, regs, SIGSYS, whole=action != s.SECCOMP_RET_KILL_THREAD)
+    return _end(task, regs, _refusal(task, table, number, data), whole=action != s.SECCOMP_RET_KILL_THREAD)
 
 
 async def _decided(
@@ -215,12 +213,18 @@ async def _decided(
     return result if isinstance(result, int) else await result
 
 
-def _end(task: Task, regs: array[int], signo: int, *, whole: bool) -> int:
-    """The thread, or the whole process, ends as if by `signo`."""
+def _refusal(task: Task, table: Table, number: int, data: int) -> SigInfo:
+    """The SIGSYS of a call that is refused."""
+    pc = task.ctx.regs[task.kernel.machine.arch.pc]
+    return SigInfo(SIGSYS, SYS_SECCOMP, addr=pc, syscall=signed(number), arch=table.audit, errno=data)
+
+
+def _end(task: Task, regs: array[int], info: SigInfo, *, whole: bool) -> int:
+    """The thread, or the whole process, ends as if by a signal."""
     if whole or len(task.group.tasks) == 1:
-        exit_group(task, signo)
+        die(task, info)
     else:
-        task.exit_status = signo
+        task.exit_status = info.signo
         task.work |= WORK_EXIT
     return regs[task.kernel.machine.arch.ret]
 

@@ -34,10 +34,7 @@ def sys_getrlimit(task: Task, resource: Resource, rlim: LimitOut) -> int:
 
 @syscall("setrlimit")
 def sys_setrlimit(task: Task, resource: Resource, rlim: Limit) -> int:
-    """setrlimit(2): set a resource limit.
-
-    Partial: RLIMIT_CORE is kept and reported only: nobody dumps core.
-    """
+    """setrlimit(2): set a resource limit."""
     if resource >= r.RLIM_NLIMITS:
         raise EINVAL
     _set(task, task.group, resource, r.RLIMIT.unpack(task.mm.read(rlim, 16)))

@@ -133,6 +133,7 @@ def _new_group(task: Task, pid: int, flags: int) -> ThreadGroup:
     group.rlimits = list(old.rlimits)
     group.exe = old.exe
     group.oom_score_adj = old.oom_score_adj
+    group.core_filter = old.core_filter
     return group
 
 

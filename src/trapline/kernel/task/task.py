@@ -13,6 +13,7 @@ from __future__ import annotations
 from collections.abc import Coroutine
 from typing import TYPE_CHECKING, Any
 
+from trapline.abi.core import DEFAULT_FILTER
 from trapline.kernel.sync.park import Waiter, WaitQueue
 
 if TYPE_CHECKING:
@@ -173,7 +174,8 @@ class ThreadGroup:
         "cminflt",
         "cnivcsw",
         "cnvcsw",
-        "core_dumped",
+        "core",
+        "core_filter",
         "creator",
         "cstime_ns",
         "cutime_ns",
@@ -237,7 +239,8 @@ class ThreadGroup:
         self.exiting = False  #: exit_group has begun
         self.zombie = False  #: every thread is gone; waits to be reaped
         self.exit_status = 0  #: as wait(2) encodes it
-        self.core_dumped = False
+        self.core: Any = None  #: task.coredump.dump.Dump while one is due
+        self.core_filter = DEFAULT_FILTER  #: /proc/PID/coredump_filter
         self.did_exec = False
         self.group_stop = 0  #: signal number while stopped, else 0
         self.stop_signal = 0

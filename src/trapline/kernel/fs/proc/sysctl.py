@@ -10,6 +10,7 @@ from collections.abc import Callable, Mapping
 from typing import TYPE_CHECKING, Any
 
 from trapline.abi.capability import CAP_LAST_CAP
+from trapline.abi.core import MAX_NAME
 from trapline.abi.errno import EINVAL
 from trapline.abi.ipc import (
     AIO_MAX_MAX,
@@ -107,6 +108,13 @@ def _boot_id(kernel: Any) -> bytes:
     return _uuid((seed * _ODD & (1 << 128) - 1).to_bytes(16, "little"))
 
 
+def _set_core_pattern(kernel: Any, text: bytes) -> None:
+    """Core dumps go to files only: no program, and no server, is told of one that died."""
+    if text[:1] in (b"|", b"@"):
+        raise EINVAL
+    kernel.core_pattern = text[: MAX_NAME - 1]
+
+
 def _aslr(kernel: Any) -> bytes:
     return b"2" if kernel.aslr else b"0"
 
@@ -129,8 +137,11 @@ TREE: Tree = {
     "kernel": {
         "arch": Value(lambda k: k.machine.arch.name.encode()),
         "cap_last_cap": fixed(CAP_LAST_CAP),
-        "core_pattern": fixed("core"),
-        "core_uses_pid": fixed(0),
+        "core_pattern": Value(lambda k: k.core_pattern, _set_core_pattern, 0o644),
+        "core_uses_pid": Value(
+            lambda kernel: b"%d" % kernel.core_uses_pid,
+            lambda kernel, text: setattr(kernel, "core_uses_pid", bool(_number(text, 0, 1))), 0o644,
+        ),
         "domainname": Value(lambda k: k.domainname, lambda k, text: _set_name(k, text, "domainname"), 0o644),
         "hostname": Value(lambda k: k.hostname, lambda k, text: _set_name(k, text, "hostname"), 0o644),
         "io_uring_disabled": fixed(2),

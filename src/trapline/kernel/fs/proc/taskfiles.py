@@ -6,7 +6,8 @@ from collections.abc import Callable
 from typing import Any
 
 from trapline.abi.capability import CAP_SYS_RESOURCE
-from trapline.abi.errno import EACCES, EINVAL, EPERM
+from trapline.abi.core import FILTER_MASK
+from trapline.abi.errno import EACCES, EINVAL, EPERM, ESRCH
 from trapline.kernel.fs.proc import mounts, taskmm, taskstat
 from trapline.kernel.fs.proc.base import TaskFile
 
@@ -49,6 +50,25 @@ def _set_oom_adj(task: Any, data: bytes) -> None:
     if value < task.group.oom_score_adj and caller is not None and not caller.creds.has_cap(CAP_SYS_RESOURCE):
         raise EACCES
     task.group.oom_score_adj = value
+
+
+def _core_filter(task: Any) -> bytes:
+    return b"%08x\n" % task.group.core_filter if task.mm is not None else b""
+
+
+def _set_core_filter(task: Any, data: bytes) -> None:
+    """The filter belongs to the memory: whoever shares it shares that."""
+    try:
+        value = int(data.strip(b"\0 \n"), 0)
+    except ValueError:
+        raise EINVAL from None
+    if not 0 <= value < 1 << 32:
+        raise EINVAL
+    if task.mm is None:
+        raise ESRCH
+    for each in task.kernel.tasks.values():
+        if each.mm is task.mm:
+            each.group.core_filter = value & FILTER_MASK
 
 
 def _integer(data: bytes) -> int:
@@ -170,6 +190,7 @@ BOTH: dict[bytes, File] = {
     b"wchan": File(0o444, fixed(b"0")),
 }
 WHOLE: dict[bytes, File] = BOTH | {
+    b"coredump_filter": File(0o644, _core_filter, store=_set_core_filter),
     b"io": File(0o400, taskstat.io, private=True),
     b"mountstats": File(0o400, mounts.mountstats),
     b"stat": File(0o444, _stat_whole),

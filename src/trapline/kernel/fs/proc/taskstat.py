@@ -138,7 +138,7 @@ def status(task: Any, whole: bool) -> bytes:
     ]  # fmt: skip
     lines = [each for each in head if each is not None]
     if task.mm is not None:
-        lines += _memory(task.mm)
+        lines += _memory(task.mm, task.group.core is not None)
     lines += _signals(task) + _rights(task)
     lines += [b"voluntary_ctxt_switches:\t%d" % task.nvcsw, b"nonvoluntary_ctxt_switches:\t%d" % task.nivcsw]
     return b"\n".join(lines) + b"\n"
@@ -151,7 +151,7 @@ def _fd_size(task: Any) -> int:
     return max(64, 1 << highest.bit_length())
 
 
-def _memory(mm: Any) -> list[bytes]:
+def _memory(mm: Any, dumping: bool) -> list[bytes]:
     text = (mm.end_code + 0xFFF >> 12) - (mm.start_code >> 12)
     huge = mapped_pages(mm.tables, list(mm.tables.blocks)) if mm.huge_pages else 0
     sizes = (
@@ -161,7 +161,7 @@ def _memory(mm: Any) -> list[bytes]:
         (b"VmLib", max(0, mm.exec_pages - text)), (b"VmPTE", mm.tables.table_pages), (b"VmSwap", 0), (b"HugetlbPages", huge),
     )  # fmt: skip
     lines = [b"%b:\t%8d kB" % (name, pages * _PAGE_KB) for name, pages in sizes]
-    return [*lines, b"CoreDumping:\t0", b"THP_enabled:\t1"]
+    return [*lines, b"CoreDumping:\t%d" % dumping, b"THP_enabled:\t1"]
 
 
 def _signals(task: Any) -> list[bytes]:

@@ -11,7 +11,9 @@ from __future__ import annotations
 
 from typing import TYPE_CHECKING
 
+from trapline.abi.resource import RLIMIT_CORE
 from trapline.abi.signal import (
+    CORE_SIGNALS,
     DEFAULT_IGNORED,
     SA_NODEFER,
     SA_RESETHAND,
@@ -58,7 +60,7 @@ def deliver(task: Task) -> None:
             _handle(task, info, action)
             return
         if action.handler == SIG_DFL and not DEFAULT_IGNORED & bit(info.signo):
-            _default(task, info.signo)
+            _default(task, info)
 
 
 def _nothing_left(task: Task) -> None:
@@ -69,15 +71,26 @@ def _nothing_left(task: Task) -> None:
     restore(task)
 
 
-def _default(task: Task, signo: int) -> None:
+def _default(task: Task, info: SigInfo) -> None:
     """The default action of a signal that is not ignored: stop, or die."""
+    signo = info.signo
     if STOP_SIGNALS & bit(signo):
         if signo == SIGSTOP or not stop.orphaned(task.group):
             stop.begin(task.group, signo)
         return
-    from trapline.kernel.task.exit import exit_group
+    die(task, info)
 
-    exit_group(task, signo)
+
+def die(task: Task, info: SigInfo) -> None:
+    """A signal ends the process of `task`; it may leave a core dump."""
+    if CORE_SIGNALS & bit(info.signo) and task.group.rlimits[RLIMIT_CORE][0]:
+        from trapline.kernel.task.coredump.dump import begin
+
+        begin(task, info)
+    else:
+        from trapline.kernel.task.exit import exit_group
+
+        exit_group(task, info.signo)
     task.work |= WORK_EXIT
 
 

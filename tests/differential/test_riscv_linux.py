@@ -1,0 +1,89 @@
+"""Linux on the board: OpenSBI and a riscv64 kernel boot to a shell, and print what they print on QEMU's `virt`.
+
+The kernel is not in the repository: `tools/build-linux` builds it (three minutes) where these tests look for it,
+~/.cache/trapline/linux, or the directory that $TRAPLINE_TEST_LINUX names.
+"""
+
+from __future__ import annotations
+
+import importlib.util
+import os
+import re
+import subprocess
+import sys
+from pathlib import Path
+
+import pytest
+from test_riscv_boot import boot
+
+import support
+
+BUILT = Path(os.environ.get("TRAPLINE_TEST_LINUX", Path.home() / ".cache/trapline/linux"))
+IMAGE, INITRD = BUILT / "Image", BUILT / "initramfs.cpio.gz"
+BIOS = Path("/usr/lib/riscv64-linux-gnu/opensbi/generic/fw_dynamic.bin")
+pytestmark = [
+    pytest.mark.skipif(not (os.access(IMAGE, os.R_OK) and os.access(INITRD, os.R_OK)), reason=f"no {IMAGE}: run tools/build-linux"),
+    pytest.mark.skipif(not BIOS.exists(), reason="not installed: opensbi"),
+    pytest.mark.skipif(importlib.util.find_spec("llvmlite") is None, reason="slow without llvmlite"),
+]
+FILES = ("--bios", str(BIOS), "--kernel", str(IMAGE), "--initrd", str(INITRD))
+
+#: Lines that tell of the emulator, of the time, or of the order of what happens at once.
+DIFFERS = re.compile(
+    r"Platform Name|Machine model|Boot HART|Domain0 Boot|in S-mode|Memory:|plic: |flash|Intel/Sharp|buffer write|MTD devices|"
+    r"rtc: setting|clocksource|sched_clock|workingset|9p: |Unpacking|Freeing|SLUB|mtd|hart\b|cacheinfo"
+)
+
+
+def linux(*options: str, run: str = "", stdin: bytes = b"", timeout_s: float = 120) -> subprocess.CompletedProcess[bytes]:
+    """Boot, and let init run commands (; between them), if any, and power off."""
+    append = "console=ttyS0" + (" run=" + run.replace(" ", "+") if run else "")
+    return boot("--timeout", str(timeout_s - 10), *FILES, *options, "--append", append, stdin=stdin, timeout_s=timeout_s)
+
+
+def lines(output: bytes) -> list[str]:
+    """What should be the same anywhere."""
+    text = output.decode(errors="replace").replace("\r", "")
+    stripped = (re.sub(r"^\[ *\d+\.\d+\] ", "", line) for line in text.splitlines())
+    return [line for line in stripped if line and not DIFFERS.search(line)]
+
+
+@pytest.mark.skipif(bool(support.have("qemu-system-riscv64")), reason="not installed: qemu-system-misc")
+@pytest.mark.parametrize("harts", [1, 3])
+def test_boot_log_is_qemus(harts: int) -> None:
+    commands = "uname;echo a word;ls /;sleep 0.2;sum /init;cat /proc/cmdline"
+    append = "console=ttyS0 run=" + commands.replace(" ", "+")
+    words = ["-machine", "virt", "-cpu", "rv64,h=false", "-smp", str(harts), "-m", "128", "-nographic", "-bios", str(BIOS)]
+    words += ["-kernel", str(IMAGE), "-initrd", str(INITRD), "-append", append]
+    theirs = subprocess.run(["qemu-system-riscv64", *words], stdin=subprocess.DEVNULL, capture_output=True, timeout=100, check=True)
+    ours = linux("--harts", str(harts), run=commands)
+    assert ours.returncode == 0 and ours.stderr == b"", ours
+    mine, others = lines(ours.stdout), lines(theirs.stdout)
+    assert len(mine) > 80 and "init: ready" in mine
+    assert mine == others
+
+
+def test_shell_on_the_serial_port_reads_standard_input() -> None:
+    got = linux(stdin=b"echo typed words\nuname\npoweroff\n")
+    assert got.returncode == 0 and b"typed words\r\n" in got.stdout and b"riscv64\r\n" in got.stdout, got
+
+
+def test_every_boot_is_the_same() -> None:
+    first, second = (linux("--stats", "--harts", "2", run="date;random") for _ in range(2))
+    count = [each.stderr.split(b" instructions")[0] for each in (first, second)]
+    assert first.stdout == second.stdout and count[0] == count[1]
+    assert b"Thu Jan  1 00:00:0" in first.stdout and b"2026\r\n" in first.stdout
+
+
+def test_reboot_starts_firmware_and_kernel_again() -> None:
+    command = [sys.executable, "-m", "trapline", "boot", "--timeout", "100", *FILES, "--append", "console=ttyS0 run=reboot"]
+    environment = {**os.environ, "PYTHONPATH": str(support.SRC)}
+    with subprocess.Popen(command, stdin=subprocess.DEVNULL, stdout=subprocess.PIPE, env=environment) as process:
+        assert process.stdout is not None
+        seen: list[str] = []
+        for line in process.stdout:
+            seen += [word for word in ("OpenSBI v", "init: ready", "Restarting system") if word.encode() in line]
+            if len(seen) == 5:
+                break
+        process.kill()
+    assert seen == ["OpenSBI v", "init: ready", "Restarting system", "OpenSBI v", "init: ready"]

@@ -72,6 +72,7 @@ class Interpreted(FloatEmitter, system.System):
         self.op = op
         self._pc: Value | None = None
         self._written: Value | None = None  #: what came of writing a register
+        self._refetch = False  #: what comes after the instruction must be looked up again
         self._ended = False  #: the instruction does not go on to the next one by itself
         self.left = Value(self.code, "%left")
         code = self.code
@@ -199,6 +200,7 @@ class Interpreted(FloatEmitter, system.System):
 
     def fence_i(self) -> None:
         self.code.line("call void @forget_all(ptr %cpu)")
+        self._refetch = True
 
     def sfence_vma(self, address: Operand, asid: Operand, *, any_address: bool, any_asid: bool) -> None:
         """Which of the two is x0 is seen when the instruction runs."""
@@ -207,6 +209,7 @@ class Interpreted(FloatEmitter, system.System):
         page, how = address & -4096, one_page | self.sll(one_space, 1)
         space = text(asid & st.ASID_MASK)
         self.code.line(f"call void @forget(ptr %cpu, i64 {text(page)}, i64 {space}, i64 {how.name})")
+        self._refetch = True
 
     def sinval(self, address: Operand, asid: Operand, *, any_address: bool, any_asid: bool) -> None:
         self.sfence_vma(address, asid, any_address=any_address, any_asid=any_asid)
@@ -231,12 +234,31 @@ class Interpreted(FloatEmitter, system.System):
         _transfer(code, self.target, self.pc(), "%left")
 
     def _next(self) -> None:
-        following = self.code.binary("add", Value(self.code, "%ip"), self.op.length // 2 * at.RECORD)
+        code = self.code
+        if self._refetch:
+            tail(code, "@enter", (self.pc() + self.op.length).name, "%left")  # type: ignore[union-attr]
+            return
+        following = code.binary("add", Value(code, "%ip"), self.op.length // 2 * at.RECORD)
         if self._written is not None:
-            for result, leave in ((system.LOOK, "@leave_look"), (system.ATTENTION, "@leave_attention")):
-                condition = self.eq(self._written, result)
-                system.leave_if(self.code, self.code.bit(condition), leave, following.name, "%left")
-        dispatch(self.code, following.name, "%left")
+            self._after_write(self._written, following)
+        dispatch(code, following.name, "%left")
+
+    def _after_write(self, result: Value, following: Value) -> None:
+        """Go on only if a register was written without further consequence."""
+        code = self.code
+        labels = {each: code.label() for each in (system.DONE, system.LOOK, system.ATTENTION, system.MOVED)}
+        other = code.label()
+        code.line(f"br i1 {self.eq(result, system.DONE).bit}, label %{labels[system.DONE]}, label %{other}{LIKELY}")
+        code.place(other)
+        cases = " ".join(f"i64 {each}, label %{label}" for each, label in labels.items())
+        code.line(f"switch i64 {result.name}, label %{labels[system.LOOK]} [ {cases} ]")
+        code.place(labels[system.LOOK])
+        tail(code, "@leave_look", following.name, "%left")
+        code.place(labels[system.ATTENTION])
+        tail(code, "@leave_attention", following.name, "%left")
+        code.place(labels[system.MOVED])
+        tail(code, "@enter", _pc(code, following.name).name, "%left")
+        code.place(labels[system.DONE])
 
 
 def _pc(code: Code, ip: str) -> Value:

@@ -32,7 +32,7 @@ _REASON, _TRAP = at.REASON_WORD, at.TRAP
 class NativeHart(Hart):
     """`tiers` are the machine's: several harts share what was compiled."""
 
-    __slots__ = ("_entered", "_native", "_struct", "tiers")
+    __slots__ = ("_entered", "_native", "_struct", "exits", "steps", "tiers")
 
     def __init__(self, *args: Any, tiers: Tiers, **kwargs: Any) -> None:
         super().__init__(*args, **kwargs)
@@ -43,6 +43,8 @@ class NativeHart(Hart):
         self.cpu[at.HANDLERS_WORD] = tiers.handlers_address
         self._native: Callable[[], None] = partial(tiers.run, ctypes.addressof(self._struct))
         self._entered = False
+        self.exits = [0] * len(at.REASONS)  #: from native code, by reason
+        self.steps: dict[str, int] = {}  #: instructions that the reference tier executed, by name
         self.cpu[at.CODE_TABLE_WORD] = tiers.arena.table_address
 
     def run(self, budget: int) -> int:
@@ -75,6 +77,7 @@ class NativeHart(Hart):
                 left = cpu[_BUDGET]
             pc = self.next = cpu[_PC]
             reason = cpu[at.REASON_WORD]
+            self.exits[reason] += 1
             if reason == at.HOT_SPOT:
                 self.tiers.heat(self, pc)
                 continue
@@ -112,10 +115,15 @@ class NativeHart(Hart):
         self.pages.clear()  # what was fetched from then may be mapped otherwise now
         place = self._decoded_at(pc)
         if place is None:
+            self._note("in two pages")
             return step(self)
         run, i, length = place
+        self._note("illegal" if i.__class__ is int else i.op.name)
         self.next = pc + length & st.MASK
         return bool(run(self, i))
+
+    def _note(self, name: str) -> None:
+        self.steps[name] = self.steps.get(name, 0) + 1
 
     def _decoded_at(self, pc: int) -> Place | None:
         """The instruction at `pc` as native code has it; None if that has not all of it."""

@@ -27,6 +27,7 @@ HOT = 200  #: jumps to one place before a region is made of it
 # Why native code left (`REASON`). TRAP: a trap for the kernel outside, with budget left for it, described. LOOK: an interrupt
 # may have to be taken. ATTENTION: a deadline has moved.
 BUDGET, STEP, FETCH, HOT_SPOT, TRAP, LOOK, ATTENTION = 0, 1, 2, 3, 4, 5, 6
+REASONS = ("budget", "step", "fetch", "hot", "trap", "interrupt", "deadline")  #: in words
 
 _NATIVE = layout.NATIVE
 X, PC, F = 8 * layout.X, 8 * layout.PC, 8 * layout.F

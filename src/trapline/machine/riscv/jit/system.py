@@ -2,7 +2,7 @@
 
     trap                    the instruction at the address in %ip traps, as TRAP_CAUSE and TRAP_VALUE say
     csr_read(cpu, number, left)           (value, what setting and clearing bits starts from, 1), or 0 in the last place: a step
-    csr_write(cpu, number, value, left)   a code: REFUSED (a step: nothing is changed), DONE, or why native code must be left
+    csr_write(cpu, number, value, left)   a code: REFUSED (a step: nothing is changed), DONE, or what must come next
     due(cpu, left)          whether an interrupt must be taken now
 
 `left` is the budget after the instruction, from which instret and time follow.
@@ -30,7 +30,7 @@ from trapline.machine.riscv.jit.text import (
     text,
 )
 
-REFUSED, DONE, LOOK, ATTENTION = 0, 1, 2, 3  #: codes of csr_write
+REFUSED, DONE, LOOK, ATTENTION, MOVED = 0, 1, 2, 3, 4  #: codes of csr_write; MOVED: code may be mapped otherwise now
 READ = "{ i64, i64, i64 }"
 
 
@@ -124,13 +124,17 @@ class _Write(System):
 
     def __init__(self) -> None:
         super().__init__()
-        self._attention = False
+        self._result = DONE
 
     def step(self) -> None:
         self.code.line(f"ret i64 {REFUSED}")
 
     def call_attention(self) -> None:
-        self._attention = True
+        self._result = ATTENTION
+
+    def change_space(self, satp: Value) -> None:
+        super().change_space(satp)
+        self._result = MOVED
 
     def lower(self, each: csr.Csr) -> None:
         self.left = Value(self.code, "%left")
@@ -138,10 +142,8 @@ class _Write(System):
             self.step_if(self.code.bit(self.eq(each.gate(self), 0)))
         if each.write is not None:
             each.write(self, Value(self.code, "%value"))
-        if self._attention:
-            self.code.line(f"ret i64 {ATTENTION}")
-        elif each.quiet or each.write is None:
-            self.code.line(f"ret i64 {DONE}")
+        if each.quiet or each.write is None or self._result != DONE:
+            self.code.line(f"ret i64 {self._result}")
         else:
             due = self.code.value("call i64 @due(ptr %cpu, i64 %left)")
             self.code.line(f"ret i64 {(due + DONE).name}")
@@ -245,7 +247,7 @@ def read(m: Emitter, number: Operand) -> tuple[Value, Value]:
 
 
 def write(m: Emitter, number: Operand, value: Operand) -> Value:
-    """Write a register: DONE, LOOK or ATTENTION; a step if it must be."""
+    """Write a register: what must come next; a step if it must be."""
     code = m.code
     done = code.value(f"call i64 @csr_write(ptr %cpu, i64 {text(number)}, i64 {text(value)}, i64 %left)")
     m.step_if(code.bit(m.eq(done, REFUSED)))

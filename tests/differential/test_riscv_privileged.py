@@ -27,9 +27,9 @@ from trapline.machine.riscv.isa.decode import encode
 
 pytest.importorskip("llvmlite")
 
-from trapline.machine.riscv.jit.native import NativeHart  # noqa: E402
-from trapline.machine.riscv.jit.state import REASONS  # noqa: E402
-from trapline.machine.riscv.jit.tiers import Tiers  # noqa: E402
+from trapline.machine.riscv.jit.native import NativeHart
+from trapline.machine.riscv.jit.state import REASONS
+from trapline.machine.riscv.jit.tiers import Tiers
 
 BASE, MEMORY = 0x8000_0000, 2 << 20
 CODE, M_HANDLER, S_HANDLER, DATA, TABLES = BASE, BASE + 0x8000, BASE + 0x9000, BASE + 0x10_0000, BASE + 0x18_0000

@@ -195,14 +195,16 @@ def _write(data: bytes) -> None:
 
 
 def statistics(board: Board, seconds: float) -> str:
-    """One line about a run of `seconds`."""
+    """What happened in a run of `seconds`; with native tiers, what they left, and why."""
     from trapline.machine.riscv import layout as at
 
     retired = sum(hart.cpu[at.INSTRET] for hart in board.harts.each)
     traps = sum(hart.traps_taken for hart in board.harts.each)
-    regions = f", {board.tiers.compiled} regions of hot code" if board.tiers is not None else ""
     rate = retired / seconds / 1e6 if seconds else 0.0
-    return f"{retired} instructions in {seconds:.2f} s ({rate:.1f} MIPS), {traps} traps{regions}"
+    line = f"{retired} instructions in {seconds:.2f} s ({rate:.1f} MIPS), {traps} traps"
+    if board.tiers is None:
+        return line
+    return f"{line}, {board.tiers.compiled} regions of hot code\n{board.tiers.account()}"
 
 
 # ---- the run

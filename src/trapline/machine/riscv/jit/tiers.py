@@ -10,6 +10,7 @@ from __future__ import annotations
 
 import ctypes
 import threading
+from collections import Counter
 from collections.abc import Sequence
 from functools import partial
 from typing import TYPE_CHECKING, Any, NamedTuple
@@ -92,6 +93,16 @@ class Tiers:
                 self._places.clear()
             found = self._places[raw] = place(raw)
         return found
+
+    def account(self) -> str:
+        """Why native code was left, and for which instructions, in words."""
+        exits = [(sum(hart.exits[n] for hart in self.harts), name) for n, name in enumerate(at.REASONS)]
+        steps: Counter[str] = Counter()
+        for hart in self.harts:
+            steps.update(hart.steps)
+        rows = [(count, name) for name, count in steps.most_common(12)]
+        parts = [", ".join(f"{name} {count}" for count, name in each if count) for each in (exits, rows)]
+        return f"native code was left for: {parts[0]}\nexecuted by the reference tier: {parts[1] or 'nothing'}"
 
     def heat(self, hart: NativeHart, pc: int) -> None:
         """A hot place: make a region of it."""

@@ -14,6 +14,7 @@ from trapline.abi.mount import MS_RDONLY
 if TYPE_CHECKING:
     from trapline.kernel.fs.dentry import Dentry
     from trapline.kernel.fs.inode import Inode
+    from trapline.kernel.fs.propagation import PeerGroup
     from trapline.kernel.fs.superblock import SuperBlock
 
 
@@ -22,7 +23,8 @@ class Mount:
     into it, and `expiring` is that count when MNT_EXPIRE of umount2(2) marked it."""
 
     __slots__ = (
-        "__weakref__", "expiring", "flags", "ident", "mountpoint", "parent", "root", "sb", "source", "unbindable", "visits",
+        "__weakref__", "expiring", "flags", "ident", "master", "mountpoint", "parent", "peers", "root", "sb", "source",
+        "unbindable", "visits",
     )  # fmt: skip
 
     def __init__(self, sb: SuperBlock, root: Dentry, source: bytes = b"none", flags: int = 0, ident: int = 0) -> None:
@@ -34,6 +36,8 @@ class Mount:
         self.visits = 0
         self.expiring = -1
         self.unbindable = False
+        self.peers: PeerGroup | None = None  #: whom it passes changes on to, and hears of theirs
+        self.master: PeerGroup | None = None  #: of whose changes it hears besides
         self.parent: Mount | None = None
         self.mountpoint: Dentry | None = None
 

@@ -9,6 +9,7 @@ from __future__ import annotations
 from typing import TYPE_CHECKING
 
 from trapline.abi.errno import EBUSY, EINVAL, ENOSPC
+from trapline.kernel.fs import propagation
 from trapline.kernel.fs.mount import Path
 
 if TYPE_CHECKING:
@@ -57,34 +58,64 @@ def copy(vfs: Vfs, source: Path, recursive: bool) -> Mount:
     below = [each for each in vfs.below(source.mount)[1:] if recursive and is_inside(each, source)]
     room_for(vfs, 1 + len(below))
     top = vfs.new_mount(source.mount.sb, source.mount.source, source.mount.flags, source.dentry)
+    propagation.same_type(top, source.mount)
     copies = {source.mount: top}
     for each in below:
         if each.unbindable or each.parent not in copies:
             continue
         assert each.parent is not None and each.mountpoint is not None
         copies[each] = vfs.new_mount(each.sb, each.source, each.flags, each.root)
+        propagation.same_type(copies[each], each)
         vfs.hang(copies[each], Path(copies[each.parent], each.mountpoint))
     vfs.detached[top] = None
     return top
 
 
 def attach(vfs: Vfs, mount: Mount, at: Path) -> None:
-    """Put a detached tree over the place `at`. ENOTDIR, ENOENT, EINVAL, ENOSPC."""
+    """Put a detached tree over the place `at`, or beneath what covers that. ENOTDIR, ENOENT, EINVAL, ENOSPC."""
     in_tree(vfs, at.mount)
     tree = vfs.below(mount)
-    room_for(vfs, len(tree))
-    vfs.mount(mount, at)
-    vfs.mounts += tree[1:]
+    room_for(vfs, len(tree) * (1 + len(propagation.receivers(at.mount))))
+    vfs.check_place(mount, at)
+    copies = _spread(vfs, tree, at, True)
+    propagation.hang_beneath(vfs, mount, at)
+    vfs.mounts += tree
+    _hang_copies(vfs, copies, at)
     vfs.detached.pop(mount, None)
 
 
 def move(vfs: Vfs, mount: Mount, to: Path) -> None:
-    """Take an attached mount to another place. EINVAL for the root or for a place inside itself."""
+    """Take an attached mount to another place, or beneath what covers that. EINVAL, ENOTDIR, ENOENT, ENOSPC."""
     in_tree(vfs, mount)
     in_tree(vfs, to.mount)
     vfs.check_place(mount, to)
+    tree = vfs.below(mount)
+    room_for(vfs, len(tree) * len(propagation.receivers(to.mount)))
+    copies = _spread(vfs, tree, to, False)
     vfs.detach(mount)
-    vfs.hang(mount, to)
+    propagation.hang_beneath(vfs, mount, to)
+    _hang_copies(vfs, copies, to)
+
+
+def check_bindable(tree: list[Mount], at: Path) -> None:
+    """EINVAL for an unbindable mount that would be copied, as it comes under a shared one."""
+    if at.mount.peers is not None and any(each.unbindable for each in tree):
+        raise EINVAL("unbindable, onto a shared mount")
+
+
+def _spread(vfs: Vfs, tree: list[Mount], at: Path, new: bool) -> list[tuple[Mount, Mount]]:
+    """Who else gets a tree that hangs at `at`: see `propagation.spread`. EINVAL for what cannot be copied."""
+    if at.mount.peers is None:
+        return []
+    check_bindable(tree, at)
+    return propagation.spread(vfs, tree, at, new)
+
+
+def _hang_copies(vfs: Vfs, copies: list[tuple[Mount, Mount]], at: Path) -> None:
+    propagation.hang(vfs, copies, at.dentry)
+    for copy, _ in copies:
+        if top_of(copy) is vfs.root.mount:
+            vfs.mounts += [each for each in vfs.below(copy) if each not in vfs.mounts]
 
 
 def dissolve(vfs: Vfs, mount: Mount) -> None:

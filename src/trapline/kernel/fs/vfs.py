@@ -32,6 +32,7 @@ from trapline.kernel.sync.park import WaitQueue
 if TYPE_CHECKING:
     from trapline.kernel.fs.inode import Inode
     from trapline.kernel.fs.permission import Creds
+    from trapline.kernel.fs.propagation import PeerGroup
     from trapline.machine.ram import Ram
 
 #: Makes an instance of a file system for mount(2): (vfs, source, options, task), where options are {b"size": b"1m", ...}.
@@ -52,6 +53,8 @@ class Vfs:
         self.changes = 0  #: how often the tree of mounts has changed
         self.changed = WaitQueue()  #: woken when it does
         self.detached: dict[Mount, None] = {}  #: the tops of trees that are not attached: see `tree`
+        self.peer_groups: dict[int, PeerGroup] = {}  #: by number: see `propagation`
+        self.next_peer_group = 1  #: no number below is free
         self._mounted: dict[tuple[Mount, Dentry], Mount] = {}
         self._factories: dict[bytes, Factory] = {}
         self._options: dict[bytes, frozenset[bytes]] = {}
@@ -156,10 +159,17 @@ class Vfs:
         self.changed.wake_all(POLLERR | POLLPRI)
 
     def umount(self, mount: Mount, *, lazy: bool = False) -> None:
-        """Remove a mount from the tree; raises EBUSY if something is mounted on it, unless lazy."""
+        """Remove a mount from the tree; raises EBUSY if something is mounted on it, unless lazy. Propagates."""
         tree = self.below(mount)
         if len(tree) > 1 and not lazy:
             raise EBUSY
+        if self.peer_groups:
+            from trapline.kernel.fs import propagation
+
+            tree = propagation.unmounted_with(self, tree)
+            propagation.keep_what_covers(self, tree)
+            for each in tree:
+                propagation.let_go(self, each)
         for each in reversed(tree):
             if each.parent is not None:
                 self.detach(each)
@@ -180,13 +190,18 @@ class Vfs:
 
     def below(self, mount: Mount) -> list[Mount]:
         """`mount` and what hangs below it, each after what it hangs on."""
-        below: dict[Mount | None, list[Mount]] = {}
-        for each in self._mounted.values():
-            below.setdefault(each.parent, []).append(each)
+        below = self.children()
         tree = [mount]
         for each in tree:
             tree += below.get(each, ())
         return tree
+
+    def children(self) -> dict[Mount | None, list[Mount]]:
+        """What hangs on each mount directly."""
+        found: dict[Mount | None, list[Mount]] = {}
+        for each in self._mounted.values():
+            found.setdefault(each.parent, []).append(each)
+        return found
 
     def sync(self) -> None:
         """Write every file system back."""
@@ -211,6 +226,10 @@ class Vfs:
             mount, dentry = covering, covering.root
             covering = self._mounted.get((mount, dentry)) if dentry.mounts else None
         return mount, dentry
+
+    def covering(self, path: Path) -> Mount | None:
+        """What is mounted at exactly that place."""
+        return self._mounted.get((path.mount, path.dentry))
 
     def crossed(self, path: Path) -> Path:
         if not path.dentry.mounts:

@@ -31,7 +31,7 @@ from trapline.abi.mount import (
     UMOUNT_NOFOLLOW,
 )
 from trapline.abi.stat import S_IFDIR, S_IFMT
-from trapline.kernel.fs import tree
+from trapline.kernel.fs import propagation, tree
 from trapline.kernel.fs.mount import Path as FsPath
 from trapline.kernel.syscalls.atpath import check_flags
 from trapline.kernel.syscalls.declare import Arg, Path, Str, UserPtr, syscall
@@ -78,9 +78,8 @@ def sys_mount(
 ) -> int:
     """mount(2): put a file system, or a part of the tree, over a directory; move or change a mount.
 
-    Partial: the types are those the kernel has (tmpfs, proc, sysfs, ...); nothing is ever read from a device. MS_SHARED is
-    refused with EINVAL: no mount passes its changes on, so each is private, or unbindable. MS_LAZYTIME, MS_SYNCHRONOUS and
-    MS_DIRSYNC have no disk to act on.
+    Partial: the types are those the kernel has (tmpfs, proc, sysfs, ...); nothing is ever read from a device. MS_LAZYTIME,
+    MS_SYNCHRONOUS and MS_DIRSYNC have no disk to act on.
     """
     kind = read_string(task, filesystemtype)
     name = read_string(task, source)
@@ -161,16 +160,10 @@ def _propagation(task: Task, at: FsPath, flags: int) -> int:
     if kinds & (kinds - 1) or flags & ~(PROPAGATION | MS_REC):
         raise EINVAL
     is_mounted(at)
-    set_propagation(tree.with_below(task.kernel.vfs, at.mount, bool(flags & MS_REC)), kinds)
+    vfs = task.kernel.vfs
+    for each in tree.with_below(vfs, at.mount, bool(flags & MS_REC)):
+        propagation.set_type(vfs, each, kinds)
     return 0
-
-
-def set_propagation(mounts: list[Mount], kind: int) -> None:
-    """MS_PRIVATE, MS_SLAVE (of nobody: the same) or MS_UNBINDABLE; MS_SHARED raises EINVAL."""
-    if kind == MS_SHARED:
-        raise EINVAL("mounts do not pass changes on")
-    for each in mounts:
-        each.unbindable = kind == MS_UNBINDABLE or (each.unbindable and kind == MS_SLAVE)
 
 
 def _bind(task: Task, name: bytes, at: FsPath, flags: int) -> int:
@@ -207,10 +200,14 @@ def move(task: Task, mount: Mount, at: FsPath) -> None:
     """MS_MOVE and move_mount(2) of an attached mount."""
     if mount.parent is None:
         raise EINVAL("the root stays where it is")
+    vfs = task.kernel.vfs
+    if mount.parent.peers is not None:
+        raise EINVAL("the peers of what it is mounted on would have to know")
     check_kind(mount, at)
+    tree.check_bindable(vfs.below(mount), at)
     if at.mount is mount or tree.is_inside(at.mount, FsPath(mount, mount.root)):
         raise ELOOP
-    tree.move(task.kernel.vfs, mount, at)
+    tree.move(vfs, mount, at)
 
 
 @syscall("umount2")
@@ -228,8 +225,10 @@ def sys_umount2(task: Task, target: Path, flags: UmountFlags) -> int:
         raise EINVAL
     if mount.parent is None:
         raise EBUSY if not flags & MNT_DETACH else EINVAL
-    if not flags & MNT_DETACH and _in_use(task, mount):
-        raise EBUSY
+    if not flags & MNT_DETACH:
+        affected = [mount, *propagation.would_go(vfs, mount)] if vfs.peer_groups else [mount]
+        if any(_in_use(task, each) for each in affected):
+            raise EBUSY
     if flags & MNT_EXPIRE and mount.expiring != mount.visits - 1:  # somebody but this walk was here since it was marked
         mount.expiring = mount.visits
         raise EAGAIN
@@ -265,6 +264,8 @@ def sys_pivot_root(task: Task, new_root: Path, put_old: Path) -> int:
     is_mounted(new)
     if old.dentry is not old.mount.root or old.mount.parent is not None or new.mount.parent is None:
         raise EINVAL
+    if old.mount.peers is not None or new.mount.parent.peers is not None:
+        raise EINVAL("peers would have to know")
     if put.mount is not new.mount and not tree.is_inside(put.mount, new):
         raise EINVAL
     vfs.pivot(new.mount, put)

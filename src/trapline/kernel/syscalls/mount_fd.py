@@ -19,7 +19,7 @@ from trapline.abi.fcntl import (
     O_CLOEXEC,
     O_PATH,
 )
-from trapline.kernel.fs import configuring, tree
+from trapline.kernel.fs import configuring, propagation, tree
 from trapline.kernel.fs.configuring import Configuration
 from trapline.kernel.fs.file import PathFile
 from trapline.kernel.fs.mount import Path as FsPath
@@ -33,7 +33,6 @@ from trapline.kernel.syscalls.mount import (
     move,
     reconfigure,
     set_flags,
-    set_propagation,
     writing,
 )
 
@@ -116,19 +115,23 @@ def _detached(task: Task, mount: Mount) -> File:
 def sys_move_mount(
     task: Task, from_dirfd: DirFd, from_pathname: Path, to_dirfd: DirFd, to_pathname: Path, flags: MoveFlags
 ) -> int:
-    """move_mount(2): attach a detached tree, or move a mount.
-
-    Partial: MOVE_MOUNT_SET_GROUP and MOVE_MOUNT_BENEATH fail with EINVAL: there are no peer groups, and one place has one
-    visible mount.
-    """
+    """move_mount(2): attach a detached tree, or move a mount; or give a mount the peers of another."""
     _may_mount(task)
     check_flags(flags, m.MOVE_MOUNT_ALL)
-    if flags & (m.MOVE_MOUNT_SET_GROUP | m.MOVE_MOUNT_BENEATH):
+    special = flags & (m.MOVE_MOUNT_SET_GROUP | m.MOVE_MOUNT_BENEATH)
+    if special == m.MOVE_MOUNT_SET_GROUP | m.MOVE_MOUNT_BENEATH:
         raise EINVAL
     source = _place(task, from_dirfd, from_pathname, _at_flags(flags))
     to = _place(task, to_dirfd, to_pathname, _at_flags(flags >> 4))
     mount, vfs = source.mount, task.kernel.vfs
     is_mounted(source)
+    if special:
+        is_mounted(to)
+    if special == m.MOVE_MOUNT_SET_GROUP:
+        propagation.set_group(to.mount, mount)
+        return 0
+    if special == m.MOVE_MOUNT_BENEATH:
+        to = propagation.check_beneath(vfs, mount, to.mount)
     if mount in vfs.detached:
         check_kind(mount, to)
         tree.attach(vfs, mount, to)
@@ -276,7 +279,7 @@ def sys_mount_setattr(
 ) -> int:
     """mount_setattr(2): change the attributes of a mount, or of a tree of mounts.
 
-    Partial: MOUNT_ATTR_IDMAP fails with EINVAL (there is one user namespace), and MS_SHARED as in mount(2).
+    Partial: MOUNT_ATTR_IDMAP fails with EINVAL: there is one user namespace.
     """
     check_flags(flags, AT_EMPTY_PATH | m.AT_RECURSIVE | AT_SYMLINK_NOFOLLOW | AT_NO_AUTOMOUNT)
     if usize > _ATTR_MAX:
@@ -287,18 +290,18 @@ def sys_mount_setattr(
     raw = task.mm.read(uattr, usize)
     if any(raw[_ATTR.size :]):
         raise E2BIG
-    wanted, cleared, propagation, userns = _ATTR.unpack_from(raw)
-    if not wanted and not cleared and not propagation:
+    wanted, cleared, kind, userns = _ATTR.unpack_from(raw)
+    if not wanted and not cleared and not kind:
         return 0
-    _check_attributes(task, wanted, cleared, propagation, userns)
+    _check_attributes(task, wanted, cleared, kind, userns)
     at = _place(task, dirfd, pathname, flags)
     is_mounted(at)
     mounts = tree.with_below(task.kernel.vfs, at.mount, bool(flags & m.AT_RECURSIVE))
     if wanted & m.MOUNT_ATTR_RDONLY:
         tree.check_writers(mounts, writing(task))
-    if propagation:
-        set_propagation(mounts, propagation)
     for each in mounts:
+        if kind:
+            propagation.set_type(task.kernel.vfs, each, kind)
         kept = each.flags & ~_bits(cleared) | _bits(wanted)
         if cleared & m.MOUNT_ATTR_ATIME:
             kept = kept & ~(m.MS_NOATIME | m.MS_RELATIME | m.MS_STRICTATIME) | _ATIMES[wanted & m.MOUNT_ATTR_ATIME]
@@ -306,9 +309,9 @@ def sys_mount_setattr(
     return 0
 
 
-def _check_attributes(task: Task, wanted: int, cleared: int, propagation: int, userns: int) -> None:
+def _check_attributes(task: Task, wanted: int, cleared: int, kind: int, userns: int) -> None:
     """EINVAL for what makes no sense; EBADF for the descriptor of no user namespace."""
-    if propagation & ~PROPAGATION or propagation & (propagation - 1):
+    if kind & ~PROPAGATION or kind & (kind - 1):
         raise EINVAL
     check_flags(wanted | cleared, _FOR_MOUNT | m.MOUNT_ATTR_IDMAP)
     if cleared & m.MOUNT_ATTR_ATIME:

@@ -14,6 +14,7 @@ from trapline.kernel.fs.synthetic import SynthOpenFile
 if TYPE_CHECKING:
     from trapline.kernel.fs.file import File
     from trapline.kernel.fs.mount import Mount
+    from trapline.kernel.fs.propagation import PeerGroup
     from trapline.kernel.fs.vfs import Vfs
     from trapline.kernel.sync.park import WaitQueue
 
@@ -93,11 +94,29 @@ def mountinfo(task: Any) -> bytes:
             b"%d %d %d:%d %b %b %b%b - %b %b %b%b\n"
             % (
                 mount.ident, parent, major(sb.dev), minor(sb.dev), escape(_inner_root(mount)), escape(name),
-                _options(mount.flags), b" unbindable" if mount.unbindable else b"", sb.fstype, escape(mount.source),
+                _options(mount.flags), _groups(mount, task), sb.fstype, escape(mount.source),
                 b"ro" if sb.read_only else b"rw", sb.options,
             )
         )  # fmt: skip
     return b"".join(lines)
+
+
+def _groups(mount: Mount, task: Any) -> bytes:
+    """The optional fields: shared:N, master:N, propagate_from:N, unbindable."""
+    text = b" shared:%d" % mount.peers.ident if mount.peers is not None else b""
+    master = mount.master
+    if master is not None:
+        text += b" master:%d" % master.ident
+        nearest: PeerGroup | None = master
+        while nearest is not None and not any(_visible(each, task) for each in nearest.members):
+            nearest = nearest.members[0].master
+        if nearest is not None and nearest is not master:
+            text += b" propagate_from:%d" % nearest.ident
+    return text + b" unbindable" if mount.unbindable else text
+
+
+def _visible(mount: Mount, task: Any) -> bool:
+    return not Path(mount, mount.root).text(task.fs.root)[1]
 
 
 def _inner_root(mount: Mount) -> bytes:

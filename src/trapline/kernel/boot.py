@@ -239,6 +239,7 @@ def _compose(kernel: System, config: Config) -> None:
     announce_chardevs(DRIVERS)
     vfs.register_filesystem(b"devtmpfs", make_devfs)
     vfs.register_filesystem(b"hugetlbfs", _make_hugetlbfs, frozenset(b"size nr_inodes mode uid gid pagesize".split()))
+    vfs.register_filesystem(b"devpts", pts.make_devpts, pts.OPTIONS)
     mount_dev(vfs, vfs.at_root(b"/dev"), pts.devpts(kernel, vfs))
     mqueues = filesystem(kernel.ipc)
     vfs.register_filesystem(b"mqueue", lambda vfs, source, options, task: mqueues)

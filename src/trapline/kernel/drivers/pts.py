@@ -5,12 +5,13 @@ Invariant: an index is in `Ptys.ttys` while its terminal exists; its slave devic
 
 from __future__ import annotations
 
-from typing import TYPE_CHECKING, Any
-from weakref import WeakKeyDictionary
+from typing import TYPE_CHECKING, Any, NamedTuple
+from weakref import WeakKeyDictionary, WeakSet
 
-from trapline.abi.errno import ENOENT, ENOSPC
+from trapline.abi.errno import EINVAL, ENODEV, ENOENT, ENOSPC
 from trapline.abi.stat import S_IFCHR, makedev
 from trapline.kernel.fs.inode import REVALIDATE, Entry, Inode
+from trapline.kernel.fs.mount import Path
 from trapline.kernel.fs.superblock import SuperBlock
 from trapline.kernel.fs.synthetic import SynthDir, SynthNode
 
@@ -24,25 +25,49 @@ SLAVE_MAJOR = 136
 TTY_GROUP = 5
 DEVPTS_MAGIC = 0x1CD1
 
+#: The options of mount(2).
+OPTIONS = frozenset(b"uid gid mode ptmxmode max newinstance".split())
+
 _ptys: WeakKeyDictionary[Any, Ptys] = WeakKeyDictionary()
+_others: WeakKeyDictionary[Any, WeakSet[Ptys]] = WeakKeyDictionary()
+
+
+class Owner(NamedTuple):
+    """Whose the slaves of an instance are (None: who opens the master), with which permissions, and how many there may be."""
+
+    uid: int | None = None
+    gid: int | None = None
+    mode: int = 0o600
+    max: int = 1 << 20
+
+    def shown(self, ptmx_mode: int) -> bytes:
+        """The options as /proc/mounts has them."""
+        text = b",uid=%d" % self.uid if self.uid is not None else b""
+        text += b",gid=%d" % self.gid if self.gid is not None else b""
+        text += b",mode=%03o,ptmxmode=%03o" % (self.mode, ptmx_mode)
+        return text + (b",max=%d" % self.max if self.max < 1 << 20 else b"")
 
 
 class Ptys:
-    """The pseudo-terminals of one kernel; index 0 may be its console."""
+    """The pseudo-terminals of one instance; index 0 of the kernel's first may be its console."""
 
-    def __init__(self) -> None:
+    def __init__(self, owner: Owner | None = None) -> None:
+        self.owner = owner or Owner(gid=TTY_GROUP, mode=0o620)
         self.ttys: dict[int, Tty] = {}
         self.inodes: dict[int, Inode] = {}
-        self.sb: SuperBlock | None = None
+        self.sb: DevPts | None = None
+        self.creator_gid = 0  #: of the pair that is being made
 
     def allocate(self, kernel: Any, creds: Any) -> Pty:
         """A new pair; its slave belongs to `creds`."""
         from trapline.kernel.drivers.pty import Pty
 
-        index = next(n for n in range(MAX_PTYS + 1) if n not in self.ttys)
-        if index == MAX_PTYS:
+        most = min(MAX_PTYS, self.owner.max)
+        index = next(n for n in range(most + 1) if n not in self.ttys)
+        if index == most or sum(len(each.ttys) for each in instances_of(kernel)) >= MAX_PTYS:
             raise ENOSPC
         tty = Pty(kernel, index)
+        self.creator_gid = creds.fsgid if creds is not None else 0
         self.add(index, tty, kernel.vfs, creds.fsuid if creds is not None else 0)
         return tty
 
@@ -50,7 +75,10 @@ class Ptys:
         self.ttys[index] = tty
         if self.sb is None:
             self.sb = DevPts(vfs, self)
-        self.inodes[index] = SynthNode(self.sb, S_IFCHR | 0o620, uid, TTY_GROUP, rdev=makedev(SLAVE_MAJOR, index))
+        owner = self.owner
+        uid = owner.uid if owner.uid is not None else uid
+        gid = owner.gid if owner.gid is not None else self.creator_gid
+        self.inodes[index] = SynthNode(self.sb, S_IFCHR | owner.mode, uid, gid, rdev=makedev(SLAVE_MAJOR, index))
 
     def inode(self, index: int) -> Inode:
         inode = self.inodes.get(index)
@@ -64,14 +92,15 @@ class Ptys:
 
 
 class DevPts(SuperBlock):
-    """The file system of type devpts: one instance per kernel."""
+    """An instance of the file system of type devpts. Each mount(2) makes one, with pairs of its own."""
 
-    __slots__ = ()
+    __slots__ = ("ptys",)
 
-    def __init__(self, vfs: Vfs, ptys: Ptys) -> None:
+    def __init__(self, vfs: Vfs, ptys: Ptys, ptmx_mode: int = 0o666) -> None:
         super().__init__(vfs, b"devpts", DEVPTS_MAGIC)
-        self.options = b",gid=5,mode=620,ptmxmode=666"
-        self.root = PtsDirectory(self, ptys)
+        self.ptys = ptys
+        self.options = ptys.owner.shown(ptmx_mode)
+        self.root = PtsDirectory(self, ptys, ptmx_mode)
 
 
 class PtsDirectory(SynthDir):
@@ -81,8 +110,8 @@ class PtsDirectory(SynthDir):
 
     volatile = REVALIDATE
 
-    def __init__(self, sb: SuperBlock, ptys: Ptys) -> None:
-        super().__init__(sb, {b"ptmx": SynthNode(sb, S_IFCHR | 0o666, rdev=makedev(5, 2))}, 0o755)
+    def __init__(self, sb: SuperBlock, ptys: Ptys, ptmx_mode: int) -> None:
+        super().__init__(sb, {b"ptmx": SynthNode(sb, S_IFCHR | ptmx_mode, rdev=makedev(5, 2))}, 0o755)
         self.ptys = ptys
 
     def lookup(self, name: bytes) -> Inode:
@@ -107,8 +136,52 @@ def ptys_of(kernel: Any) -> Ptys:
     return ptys
 
 
+def instances_of(kernel: Any) -> list[Ptys]:
+    """The kernel's first instance, and all others that live."""
+    return [ptys_of(kernel), *_others.get(kernel, ())]
+
+
+def make_devpts(vfs: Vfs, source: bytes, options: dict[bytes, bytes], task: Any) -> SuperBlock:
+    """mount(2) of type devpts: an instance of its own. EINVAL for a bad value."""
+    numbers: dict[str, int] = {}
+    for name, value in options.items():
+        base = 8 if name in (b"mode", b"ptmxmode") else 10
+        if name == b"newinstance":
+            continue  # every instance is new
+        if not value.isdigit() or len(value) > 10 or (base == 8 and value.strip(b"01234567")):
+            raise EINVAL(f"Bad value for '{name.decode()}'")
+        numbers[name.decode()] = int(value, base)
+    ptmx_mode = numbers.pop("ptmxmode", 0) & 0o777
+    if "mode" in numbers:
+        numbers["mode"] &= 0o777
+    if numbers.get("max", 0) > 1 << 20:
+        raise EINVAL("max")
+    ptys = Ptys(Owner(**numbers))
+    ptys.sb = DevPts(vfs, ptys, ptmx_mode)
+    _others.setdefault(task.kernel, WeakSet()).add(ptys)
+    return ptys.sb
+
+
+def of_ptmx(kernel: Any, inode: Inode, path: Path | None) -> tuple[Ptys, Path | None]:
+    """Which instance a ptmx stands for, and its top: its own, or what is mounted at `pts` beside it. ENOENT, ENODEV."""
+    if path is None:
+        return ptys_of(kernel), None
+    if isinstance(inode.sb, DevPts):
+        return inode.sb.ptys, Path(path.mount, path.mount.root)
+    vfs, beside = kernel.vfs, path.parent()
+    top = vfs.resolve(beside, beside, b"pts")
+    if not isinstance(top.inode.sb, DevPts):
+        raise ENODEV("no devpts beside it")
+    return top.inode.sb.ptys, top
+
+
+def of_slave(kernel: Any, inode: Inode) -> Ptys:
+    """The instance that a slave's node is of."""
+    return inode.sb.ptys if isinstance(inode.sb, DevPts) else ptys_of(kernel)
+
+
 def devpts(kernel: Any, vfs: Vfs) -> SuperBlock:
-    """The devpts instance of `kernel`."""
+    """The first devpts instance of `kernel`."""
     ptys = ptys_of(kernel)
     if ptys.sb is None:
         ptys.sb = DevPts(vfs, ptys)

@@ -17,7 +17,7 @@ from trapline.abi.errno import EINVAL, EIO, ENOENT, ENOTTY, ENXIO
 from trapline.abi.fcntl import O_ACCMODE, O_CLOEXEC, O_NOCTTY, O_NONBLOCK
 from trapline.abi.poll import POLL_IN, POLL_OUT, POLLHUP, POLLPRI
 from trapline.abi.stat import makedev, minor
-from trapline.kernel.drivers.pts import SLAVE_MAJOR, Ptys, ptys_of
+from trapline.kernel.drivers.pts import SLAVE_MAJOR, Ptys, of_ptmx, of_slave
 from trapline.kernel.drivers.tty import Tty, TtyFile
 from trapline.kernel.drivers.tty_ioctl import tty_ioctl
 from trapline.kernel.drivers.tty_ldisc import LineDiscipline
@@ -165,13 +165,14 @@ class Pty(Tty):
 class MasterFile(SpecialFile):
     """The open master: what a terminal emulator holds."""
 
-    __slots__ = ("ptys", "tty")
+    __slots__ = ("ptys", "top", "tty")
 
     nowait = False
 
     def __init__(self, ptys: Ptys, tty: Pty, inode: Inode, flags: int, path: Path | None) -> None:
         super().__init__(inode, flags, path)
         self.ptys = ptys
+        self.top: Path | None = None  #: of the instance, where the slave's name is
         self.tty = tty
 
     def try_read(self, count: int) -> bytes | None:
@@ -261,7 +262,7 @@ class MasterFile(SpecialFile):
             raise EINVAL
         inode = self.ptys.inode(tty.index)
         try:
-            path = task.kernel.vfs.at_root(tty.name)
+            path = task.kernel.vfs.resolve(self.top, self.top, b"%d" % tty.index) if self.top is not None else None
         except ENOENT:
             path = None
         slave = TtyFile(tty, inode, flags & ~O_CLOEXEC, path, task)
@@ -277,13 +278,15 @@ def open_ptmx(inode: Inode, path: Path, flags: int, task: Any) -> MasterFile:
     """/dev/ptmx: every open makes a new pair."""
     if task is None:
         raise ENXIO
-    ptys = ptys_of(task.kernel)
-    return MasterFile(ptys, ptys.allocate(task.kernel, task.creds), inode, flags, path)
+    ptys, top = of_ptmx(task.kernel, inode, path)
+    master = MasterFile(ptys, ptys.allocate(task.kernel, task.creds), inode, flags, path)
+    master.top = top
+    return master
 
 
 def open_slave(inode: Inode, path: Path, flags: int, task: Any) -> TtyFile:
     """/dev/pts/N."""
-    tty = ptys_of(task.kernel).ttys.get(minor(inode.rdev)) if task is not None else None
+    tty = of_slave(task.kernel, inode).ttys.get(minor(inode.rdev)) if task is not None else None
     if tty is None:
         raise ENXIO
     return TtyFile(tty, inode, flags, path, task)

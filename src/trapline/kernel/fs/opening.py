@@ -138,7 +138,12 @@ def _open_existing(path: Path, flags: int, creds: Creds | None, task: Any) -> Fi
 
 def _finish(path: Path, flags: int, task: Any) -> File | Coroutine[Any, Any, File]:
     inode = path.inode
-    file = inode.open(path, flags & ~_ONCE, task)
+    if inode.mode & S_IFMT == S_IFCHR:  # a terminal must know of O_NOCTTY; nobody else does
+        file = inode.open(path, flags & ~_ONCE | flags & O_NOCTTY, task)
+        if not isinstance(file, Coroutine):
+            file.flags &= ~O_NOCTTY
+    else:
+        file = inode.open(path, flags & ~_ONCE, task)
     notify.path_event(path, notify.IN_OPEN)
     return file
 

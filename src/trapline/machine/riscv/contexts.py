@@ -21,7 +21,7 @@ if TYPE_CHECKING:
 
 _NO_PAGES = (0, st.MASK, 0)  #: fills, low, high of an empty context
 _EMPTY_CONTEXT = (
-    at.EMPTY.to_bytes(8, "little") * at.FILLS + struct.pack("<3Q", *_NO_PAGES) + bytes(8 * at.LOGGED)
+    at.EMPTY.to_bytes(8, "little") * at.FILLS + struct.pack("<3Q", *_NO_PAGES) + bytes(8 * (at.CONTEXT_WORDS - at.LOG))
 )
 _BYTES = 8 * at.CONTEXT_WORDS
 _START = 8 * at.FIRST_CONTEXT
@@ -118,6 +118,7 @@ class Contexts(Integers):
     def _clear(self, n: int) -> None:
         cpu, place = self.cpu, _PLACES[n]
         self._decoded[n].clear()
+        cpu[place + at.KNOWN] = 0
         fills = cpu[place + at.FILLS]
         if fills > at.LOGGED:
             start = _START + n * _BYTES
@@ -132,6 +133,7 @@ class Contexts(Integers):
         if cpu[place + at.LOW] <= page <= cpu[place + at.HIGH]:  # it may be a part of a larger one
             self._clear(n)
             return
+        cpu[place + at.KNOWN] = 0
         self._decoded[n].pop(page >> 12, None)
         slot = place + (page >> 12 & _MASK) * 2
         for array in (at.READ, at.WRITE, at.CODE):

@@ -77,6 +77,7 @@ class _Llvm:
     def __init__(self) -> None:
         import llvmlite.binding as llvm
 
+        llvm.set_option("trapline", "-disable-lsr")  # it trades one register's arithmetic for another's, and costs time
         llvm.initialize_native_target()
         llvm.initialize_native_asmprinter()
         self._llvm = llvm

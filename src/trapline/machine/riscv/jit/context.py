@@ -20,6 +20,8 @@ _BANK = layout.CONTEXTS_OF_BANK * _CONTEXT
 
 _TEXT = """\
 define internal void @clear(ptr %context) nounwind noinline {{
+  %p.known = getelementptr i8, ptr %context, i64 {known}
+  store i64 0, ptr %p.known
   %p.fills = getelementptr i8, ptr %context, i64 {fills}
   %p.low = getelementptr i8, ptr %context, i64 {low}
   %p.high = getelementptr i8, ptr %context, i64 {high}
@@ -156,6 +158,8 @@ whole:
   call void @clear(ptr %context)
   ret void
 one:
+  %p.known = getelementptr i8, ptr %context, i64 {known}
+  store i64 0, ptr %p.known
   %number = lshr i64 %page, 8
   %slot = and i64 %number, {slots}
   br label %each
@@ -269,6 +273,7 @@ def routines() -> str:
     """The functions."""
     return _TEXT.format(
         fills=8 * layout.FILLS, low=8 * layout.LOW, high=8 * layout.HIGH, log=8 * layout.LOG, logged=layout.LOGGED,
+        known=8 * layout.KNOWN,
         empty=layout.EMPTY, empties=", ".join([f"i64 {layout.EMPTY}"] * 8), context=_CONTEXT, of_bank=_BANK, first=_FIRST,
         end=_FIRST + layout.CONTEXTS * _CONTEXT, machine=_FIRST + layout.MACHINE_CONTEXT * _CONTEXT,
         borrowed=_FIRST + layout.BORROWED * _CONTEXT, banks=_FIRST + layout.FIRST_OF_BANKS * _CONTEXT,

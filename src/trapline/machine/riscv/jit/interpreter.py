@@ -38,8 +38,10 @@ from trapline.machine.riscv.jit.text import (
     tail,
     text,
 )
+from trapline.machine.riscv.jit.window import reset, window
 from trapline.machine.riscv.trap import BREAKPOINT, CAUSES, ECALL_U, PAGE
 
+HELPERS = ["window_read", "window_write", "windows_reset"]  #: functions that regions call
 _HOT = "@hot@"  #: stands for the number of jumps that make a place hot, until the module is put together
 
 
@@ -465,7 +467,8 @@ define void @handlers(ptr %out) nounwind {{
 
 def handler_names() -> list[str]:
     """The functions whose addresses the table of handlers holds, in its order."""
-    return [f"op_{i}" for i in range(len(OPS))] + ["leave_step", "goto", "leave_budget", "leave_hot", "undecoded", "page_end"]
+    names = [f"op_{i}" for i in range(len(OPS))]
+    return [*names, "leave_step", "goto", "leave_budget", "leave_hot", "undecoded", "page_end", *HELPERS]
 
 
 def module(hot: int = at.HOT) -> str:
@@ -483,6 +486,7 @@ def module(hot: int = at.HOT) -> str:
         _leave("leave_budget_at", at.BUDGET, pc_given=True), _leave("leave_look_at", at.LOOK, pc_given=True),
         _goto("goto", jump=True), _goto("enter", jump=False), _map("map_jump", "@goto"), _map("map", "@enter"),
         SAME_CODE.format(source=at.SOURCE), _page_end(), _undecoded(), decoder(), routines(), translate(),
+        window(write=False), window(write=True), reset(),
         refill("refill_read", write=False), refill("refill_write", write=True),
         refill("refill_atomic", write=True, faults=False), system.registers(), system.due(), system.trap(),
     ]  # fmt: skip

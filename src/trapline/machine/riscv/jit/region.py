@@ -17,10 +17,13 @@ from __future__ import annotations
 from collections.abc import Mapping, Sequence
 
 from trapline.machine.riscv.isa.declare import OPS, Instruction, Op
+from trapline.machine.riscv.jit import access, groups, loops
 from trapline.machine.riscv.jit import state as at
+from trapline.machine.riscv.jit.access import Windowed
 from trapline.machine.riscv.jit.emit import context
-from trapline.machine.riscv.jit.floats import DECLARATIONS, FloatEmitter
+from trapline.machine.riscv.jit.floats import DECLARATIONS
 from trapline.machine.riscv.jit.interpreter import handler_names
+from trapline.machine.riscv.jit.loops import Loop
 from trapline.machine.riscv.jit.shape import Block, Shape
 from trapline.machine.riscv.jit.text import (
     ATTRIBUTES,
@@ -42,7 +45,7 @@ _GOTO = _INDEX["goto"]
 _OP_INDEX: dict[int, int] = {id(op): index for index, op in enumerate(OPS)}
 
 
-class Region(FloatEmitter):
+class Region(Windowed):
     """Lowers the blocks of one shape. `bases`: code page by virtual page address. `entries`: blocks that it is entered at."""
 
     def __init__(self, shape: Shape, bases: Mapping[int, int], entries: Sequence[int]) -> None:
@@ -55,6 +58,9 @@ class Region(FloatEmitter):
         self._pc = 0
         self._op: Op | None = None
         self._give_back = 0
+        self._loops = loops.find(shape.blocks)
+        self._loop: Loop | None = None  #: whose chunk is being lowered
+        self._headers = {loop.header: loop for loop in self._loops}
         self.needs_fp = any(i.op.fp for block in shape.blocks.values() for _, i in block.body)
 
     # ---- registers
@@ -104,7 +110,8 @@ class Region(FloatEmitter):
         self._leave(_GOTO, target, budget)
 
     def _budget(self) -> Value:
-        return self.code.value("load i64, ptr %budget.now")
+        now = self.code.value("load i64, ptr %budget.now")
+        return now if self._loop is None else now + self.code.value("load i64, ptr %budget.chunk")
 
     def step(self) -> None:
         assert self._op is not None
@@ -115,15 +122,29 @@ class Region(FloatEmitter):
     def _label(self, pc: int) -> str:
         return f"b{pc:x}"
 
+    def _chunk_label(self, pc: int) -> str:
+        return f"c{pc:x}"
+
     def _go(self, pc: int) -> None:
         """End the block: go on at the known address `pc`."""
-        if pc in self._shape.blocks:
-            self.code.line(f"br label %{self._label(pc)}")
+        loop = self._loop
+        if loop is not None and pc in loop.blocks:
+            self.code.line(f"br label %{self._chunk_label(pc)}")
+        elif pc in self._shape.blocks:
+            if loop is not None:
+                self.code.line(f"store i64 {self._budget().name}, ptr %budget.now")
+            back = self._headers.get(pc)
+            again = loop is None and back is not None and self._start in back.blocks
+            self.code.line(f"br label %{'p' if again else ''}{self._label(pc)}")
         else:
             self._leave_to(pc, self._budget())
 
     def _block(self, block: Block) -> None:
         code = self.code
+        self._start = block.start
+        if self._loop is not None:
+            self._block_of_chunk(block, self._loop)
+            return
         code.place(self._label(block.start))
         before = self._budget()
         count = len(block.body)
@@ -134,7 +155,50 @@ class Region(FloatEmitter):
         self._leave_at(block.start, block.body[0][1].op, before)
         code.place(go)
         code.line(f"store i64 {left.name}, ptr %budget.now")
+        self._body(block)
+
+    def _block_of_chunk(self, block: Block, loop: Loop) -> None:
+        """A block of a chunk: leave for its other form when the chunk's budget is used up."""
+        code = self.code
+        code.place(self._chunk_label(block.start))
+        before = code.value("load i64, ptr %budget.chunk")
+        left = code.binary("sub", before, len(block.body))
+        short, go = code.label(), code.label()
+        code.line(f"br i1 {code.let(f'icmp slt i64 {left.name}, 0')}, label %{short}, label %{go}{UNLIKELY}")
+        code.place(short)
+        code.line(f"store i64 {self._budget().name}, ptr %budget.now")
+        code.line(f"br label %{self._label(block.start)}")
+        code.place(go)
+        code.line(f"store i64 {left.name}, ptr %budget.chunk")
+        self._body(block)
+
+    def _chunk(self, loop: Loop) -> None:
+        """The second form of a loop, and before it, what decides whether it may be entered."""
+        code = self.code
+        header = self._label(loop.header)
+        code.place("p" + header)
+        before = self._budget()
+        size = loop.rounds * loop.shortest
+        left = code.binary("sub", before, size)
+        go = code.label()
+        code.line(f"br i1 {code.let(f'icmp slt i64 {left.name}, 0')}, label %{header}, label %{go}{UNLIKELY}")
+        code.place(go)
+        self._hosts = self.reaches(loop.reaches, loop.rounds, header)
+        code.line(f"store i64 {left.name}, ptr %budget.now")
+        code.line(f"store i64 {size}, ptr %budget.chunk")
+        code.line(f"br label %{self._chunk_label(loop.header)}")
+        self._loop = loop
+        for block in loop.blocks.values():
+            self._block(block)
+        self._loop = None
+
+    def _body(self, block: Block) -> None:
+        count, loop = len(block.body), self._loop
+        accesses = groups.find(block.body)
         for position, (pc, i) in enumerate(block.body):
+            self.access = accesses.get(position)
+            sure = None if loop is None else loop.accesses.get(pc)
+            self.sure = "" if sure is None else self._hosts[sure]
             self._pc, self._op, self._give_back = pc, i.op, count - position
             self.target, self.taken = None, ""
             if not self._lower(i):
@@ -180,6 +244,8 @@ class Region(FloatEmitter):
     def function(self) -> str:
         for block in self._shape.blocks.values():
             self._block(block)
+        for loop in self._loops:
+            self._chunk(loop)
         blocks = self.code.lines
         self.code.lines = []
         self._entry()
@@ -192,8 +258,9 @@ class Region(FloatEmitter):
         code, entries = self.code, self._entries
         code.lines.append("entry:")
         names = sorted(self._read | self._written)
-        for name in [*names, "budget.now", "out.handler", "out.ip", "out.left", "out.delta"]:
+        for name in [*names, "budget.now", "budget.chunk", "out.handler", "out.ip", "out.left", "out.delta"]:
             code.line(f"%{name} = alloca i64")
+        self.declare_windows()
         code.line(f"%arrays = getelementptr i8, ptr {context(code)}, i64 0")
         pc = code.value(f"add i64 {code.let('lshr i64 %ip, 3')}, %delta")
         wrong = "false"
@@ -214,6 +281,7 @@ class Region(FloatEmitter):
         code.place(go)
         for name in names:
             code.line(f"store i64 {code.let(f'load i64, ptr {self._home(name)}{OWN}')}, ptr %{name}")
+        self.take_windows()
         code.line("store i64 %budget, ptr %budget.now")
         self._switch(pc.name, "other", {entry: self._label(entry) for entry in entries})
         self._refuse()
@@ -250,6 +318,9 @@ class Region(FloatEmitter):
         """Where a register is in the CPU struct."""
         return self.cpu((at.X if name[0] == "x" else at.F) + 8 * int(name[1:]))
 
+    def helper(self, name: str) -> str:
+        return self._handler(str(_INDEX[name]))
+
     def _handler(self, index: str) -> str:
         table = self.code.let(f"load ptr, ptr {self.cpu(at.HANDLERS)}{OWN}")
         entry = self.code.let(f"getelementptr ptr, ptr {table}, i64 {index}")
@@ -258,4 +329,4 @@ class Region(FloatEmitter):
 
 def module(shape: Shape, bases: Mapping[int, int], entries: Sequence[int]) -> str:
     """A module with the one function `region`."""
-    return join([DECLARATIONS, Region(shape, bases, entries).function()])
+    return join([DECLARATIONS, access.DECLARATIONS, Region(shape, bases, entries).function()])

@@ -44,6 +44,15 @@ class Shape(NamedTuple):
     whole: bool  #: no limit has cut it off
 
 
+def successors(block: Block) -> list[int]:
+    """Where the last instruction of a block leads; nothing, if it is an indirect jump."""
+    pc, i = block.body[-1]
+    after = [] if block.after is None else [block.after]
+    if i.op.name in BRANCHES or i.op.name in JUMPS:
+        return [pc + i.imm & MASK64, *after]
+    return after
+
+
 def discover(entry: int, page: Page, known: Known) -> Shape:
     """The region around `entry`."""
     return _Search(entry, page, known).shape()

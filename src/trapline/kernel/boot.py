@@ -239,6 +239,10 @@ def _compose(kernel: System, config: Config) -> None:
     announce_chardevs(DRIVERS)
     vfs.register_filesystem(b"devtmpfs", make_devfs)
     vfs.register_filesystem(b"hugetlbfs", _make_hugetlbfs, frozenset(b"size nr_inodes mode uid gid pagesize".split()))
+    vfs.register_filesystem(
+        b"overlay", _make_overlay,
+        frozenset(b"lowerdir upperdir workdir redirect_dir index xino metacopy nfs_export default_permissions".split()),
+    )  # fmt: skip
     vfs.register_filesystem(b"devpts", pts.make_devpts, pts.OPTIONS)
     mount_dev(vfs, vfs.at_root(b"/dev"), pts.devpts(kernel, vfs))
     mqueues = filesystem(kernel.ipc)
@@ -263,6 +267,13 @@ def _make_hugetlbfs(vfs: Any, source: bytes, options: dict[bytes, bytes], task: 
     from trapline.kernel.fs.hugetlbfs import make_hugetlbfs
 
     return make_hugetlbfs(vfs, source, options, task)
+
+
+def _make_overlay(vfs: Any, source: bytes, options: dict[bytes, bytes], task: Any) -> Any:
+    """Imported with the first mount of one."""
+    from trapline.kernel.fs.union import make_overlay
+
+    return make_overlay(vfs, source, options, task)
 
 
 def _open_fifo(inode: Any, path: Any, flags: int, task: Any) -> Any:

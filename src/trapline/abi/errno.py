@@ -1,9 +1,11 @@
 """errno numbers, names and messages, and one exception class for each (`raise ENOENT`, `raise EINVAL("why")`).
 
-Numbers and texts: errno(3), asm-generic/errno-base.h and errno.h.
+A class is made when its name is first asked for. Numbers and texts: errno(3), asm-generic/errno-base.h and errno.h.
 """
 
 from __future__ import annotations
+
+from typing import TYPE_CHECKING
 
 
 class Errno(Exception):
@@ -18,277 +20,296 @@ class Errno(Exception):
         return f"{self.name} ({self.text})" + (f": {why}" if why else "")
 
 
-_TABLE = (
-    (1, "EPERM", "Operation not permitted"),
-    (2, "ENOENT", "No such file or directory"),
-    (3, "ESRCH", "No such process"),
-    (4, "EINTR", "Interrupted system call"),
-    (5, "EIO", "Input/output error"),
-    (6, "ENXIO", "No such device or address"),
-    (7, "E2BIG", "Argument list too long"),
-    (8, "ENOEXEC", "Exec format error"),
-    (9, "EBADF", "Bad file descriptor"),
-    (10, "ECHILD", "No child processes"),
-    (11, "EAGAIN", "Resource temporarily unavailable"),
-    (12, "ENOMEM", "Cannot allocate memory"),
-    (13, "EACCES", "Permission denied"),
-    (14, "EFAULT", "Bad address"),
-    (15, "ENOTBLK", "Block device required"),
-    (16, "EBUSY", "Device or resource busy"),
-    (17, "EEXIST", "File exists"),
-    (18, "EXDEV", "Invalid cross-device link"),
-    (19, "ENODEV", "No such device"),
-    (20, "ENOTDIR", "Not a directory"),
-    (21, "EISDIR", "Is a directory"),
-    (22, "EINVAL", "Invalid argument"),
-    (23, "ENFILE", "Too many open files in system"),
-    (24, "EMFILE", "Too many open files"),
-    (25, "ENOTTY", "Inappropriate ioctl for device"),
-    (26, "ETXTBSY", "Text file busy"),
-    (27, "EFBIG", "File too large"),
-    (28, "ENOSPC", "No space left on device"),
-    (29, "ESPIPE", "Illegal seek"),
-    (30, "EROFS", "Read-only file system"),
-    (31, "EMLINK", "Too many links"),
-    (32, "EPIPE", "Broken pipe"),
-    (33, "EDOM", "Numerical argument out of domain"),
-    (34, "ERANGE", "Numerical result out of range"),
-    (35, "EDEADLOCK", "Resource deadlock avoided"),
-    (36, "ENAMETOOLONG", "File name too long"),
-    (37, "ENOLCK", "No locks available"),
-    (38, "ENOSYS", "Function not implemented"),
-    (39, "ENOTEMPTY", "Directory not empty"),
-    (40, "ELOOP", "Too many levels of symbolic links"),
-    (42, "ENOMSG", "No message of desired type"),
-    (43, "EIDRM", "Identifier removed"),
-    (44, "ECHRNG", "Channel number out of range"),
-    (45, "EL2NSYNC", "Level 2 not synchronized"),
-    (46, "EL3HLT", "Level 3 halted"),
-    (47, "EL3RST", "Level 3 reset"),
-    (48, "ELNRNG", "Link number out of range"),
-    (49, "EUNATCH", "Protocol driver not attached"),
-    (50, "ENOCSI", "No CSI structure available"),
-    (51, "EL2HLT", "Level 2 halted"),
-    (52, "EBADE", "Invalid exchange"),
-    (53, "EBADR", "Invalid request descriptor"),
-    (54, "EXFULL", "Exchange full"),
-    (55, "ENOANO", "No anode"),
-    (56, "EBADRQC", "Invalid request code"),
-    (57, "EBADSLT", "Invalid slot"),
-    (59, "EBFONT", "Bad font file format"),
-    (60, "ENOSTR", "Device not a stream"),
-    (61, "ENODATA", "No data available"),
-    (62, "ETIME", "Timer expired"),
-    (63, "ENOSR", "Out of streams resources"),
-    (64, "ENONET", "Machine is not on the network"),
-    (65, "ENOPKG", "Package not installed"),
-    (66, "EREMOTE", "Object is remote"),
-    (67, "ENOLINK", "Link has been severed"),
-    (68, "EADV", "Advertise error"),
-    (69, "ESRMNT", "Srmount error"),
-    (70, "ECOMM", "Communication error on send"),
-    (71, "EPROTO", "Protocol error"),
-    (72, "EMULTIHOP", "Multihop attempted"),
-    (73, "EDOTDOT", "RFS specific error"),
-    (74, "EBADMSG", "Bad message"),
-    (75, "EOVERFLOW", "Value too large for defined data type"),
-    (76, "ENOTUNIQ", "Name not unique on network"),
-    (77, "EBADFD", "File descriptor in bad state"),
-    (78, "EREMCHG", "Remote address changed"),
-    (79, "ELIBACC", "Can not access a needed shared library"),
-    (80, "ELIBBAD", "Accessing a corrupted shared library"),
-    (81, "ELIBSCN", ".lib section in a.out corrupted"),
-    (82, "ELIBMAX", "Attempting to link in too many shared libraries"),
-    (83, "ELIBEXEC", "Cannot exec a shared library directly"),
-    (84, "EILSEQ", "Invalid or incomplete multibyte or wide character"),
-    (85, "ERESTART", "Interrupted system call should be restarted"),
-    (86, "ESTRPIPE", "Streams pipe error"),
-    (87, "EUSERS", "Too many users"),
-    (88, "ENOTSOCK", "Socket operation on non-socket"),
-    (89, "EDESTADDRREQ", "Destination address required"),
-    (90, "EMSGSIZE", "Message too long"),
-    (91, "EPROTOTYPE", "Protocol wrong type for socket"),
-    (92, "ENOPROTOOPT", "Protocol not available"),
-    (93, "EPROTONOSUPPORT", "Protocol not supported"),
-    (94, "ESOCKTNOSUPPORT", "Socket type not supported"),
-    (95, "ENOTSUP", "Operation not supported"),
-    (96, "EPFNOSUPPORT", "Protocol family not supported"),
-    (97, "EAFNOSUPPORT", "Address family not supported by protocol"),
-    (98, "EADDRINUSE", "Address already in use"),
-    (99, "EADDRNOTAVAIL", "Cannot assign requested address"),
-    (100, "ENETDOWN", "Network is down"),
-    (101, "ENETUNREACH", "Network is unreachable"),
-    (102, "ENETRESET", "Network dropped connection on reset"),
-    (103, "ECONNABORTED", "Software caused connection abort"),
-    (104, "ECONNRESET", "Connection reset by peer"),
-    (105, "ENOBUFS", "No buffer space available"),
-    (106, "EISCONN", "Transport endpoint is already connected"),
-    (107, "ENOTCONN", "Transport endpoint is not connected"),
-    (108, "ESHUTDOWN", "Cannot send after transport endpoint shutdown"),
-    (109, "ETOOMANYREFS", "Too many references: cannot splice"),
-    (110, "ETIMEDOUT", "Connection timed out"),
-    (111, "ECONNREFUSED", "Connection refused"),
-    (112, "EHOSTDOWN", "Host is down"),
-    (113, "EHOSTUNREACH", "No route to host"),
-    (114, "EALREADY", "Operation already in progress"),
-    (115, "EINPROGRESS", "Operation now in progress"),
-    (116, "ESTALE", "Stale file handle"),
-    (117, "EUCLEAN", "Structure needs cleaning"),
-    (118, "ENOTNAM", "Not a XENIX named type file"),
-    (119, "ENAVAIL", "No XENIX semaphores available"),
-    (120, "EISNAM", "Is a named type file"),
-    (121, "EREMOTEIO", "Remote I/O error"),
-    (122, "EDQUOT", "Disk quota exceeded"),
-    (123, "ENOMEDIUM", "No medium found"),
-    (124, "EMEDIUMTYPE", "Wrong medium type"),
-    (125, "ECANCELED", "Operation canceled"),
-    (126, "ENOKEY", "Required key not available"),
-    (127, "EKEYEXPIRED", "Key has expired"),
-    (128, "EKEYREVOKED", "Key has been revoked"),
-    (129, "EKEYREJECTED", "Key was rejected by service"),
-    (130, "EOWNERDEAD", "Owner died"),
-    (131, "ENOTRECOVERABLE", "State not recoverable"),
-    (132, "ERFKILL", "Operation not possible due to RF-kill"),
-)
+TEXTS: dict[str, tuple[int, str]] = {
+    "EPERM": (1, "Operation not permitted"),
+    "ENOENT": (2, "No such file or directory"),
+    "ESRCH": (3, "No such process"),
+    "EINTR": (4, "Interrupted system call"),
+    "EIO": (5, "Input/output error"),
+    "ENXIO": (6, "No such device or address"),
+    "E2BIG": (7, "Argument list too long"),
+    "ENOEXEC": (8, "Exec format error"),
+    "EBADF": (9, "Bad file descriptor"),
+    "ECHILD": (10, "No child processes"),
+    "EAGAIN": (11, "Resource temporarily unavailable"),
+    "ENOMEM": (12, "Cannot allocate memory"),
+    "EACCES": (13, "Permission denied"),
+    "EFAULT": (14, "Bad address"),
+    "ENOTBLK": (15, "Block device required"),
+    "EBUSY": (16, "Device or resource busy"),
+    "EEXIST": (17, "File exists"),
+    "EXDEV": (18, "Invalid cross-device link"),
+    "ENODEV": (19, "No such device"),
+    "ENOTDIR": (20, "Not a directory"),
+    "EISDIR": (21, "Is a directory"),
+    "EINVAL": (22, "Invalid argument"),
+    "ENFILE": (23, "Too many open files in system"),
+    "EMFILE": (24, "Too many open files"),
+    "ENOTTY": (25, "Inappropriate ioctl for device"),
+    "ETXTBSY": (26, "Text file busy"),
+    "EFBIG": (27, "File too large"),
+    "ENOSPC": (28, "No space left on device"),
+    "ESPIPE": (29, "Illegal seek"),
+    "EROFS": (30, "Read-only file system"),
+    "EMLINK": (31, "Too many links"),
+    "EPIPE": (32, "Broken pipe"),
+    "EDOM": (33, "Numerical argument out of domain"),
+    "ERANGE": (34, "Numerical result out of range"),
+    "EDEADLOCK": (35, "Resource deadlock avoided"),
+    "ENAMETOOLONG": (36, "File name too long"),
+    "ENOLCK": (37, "No locks available"),
+    "ENOSYS": (38, "Function not implemented"),
+    "ENOTEMPTY": (39, "Directory not empty"),
+    "ELOOP": (40, "Too many levels of symbolic links"),
+    "ENOMSG": (42, "No message of desired type"),
+    "EIDRM": (43, "Identifier removed"),
+    "ECHRNG": (44, "Channel number out of range"),
+    "EL2NSYNC": (45, "Level 2 not synchronized"),
+    "EL3HLT": (46, "Level 3 halted"),
+    "EL3RST": (47, "Level 3 reset"),
+    "ELNRNG": (48, "Link number out of range"),
+    "EUNATCH": (49, "Protocol driver not attached"),
+    "ENOCSI": (50, "No CSI structure available"),
+    "EL2HLT": (51, "Level 2 halted"),
+    "EBADE": (52, "Invalid exchange"),
+    "EBADR": (53, "Invalid request descriptor"),
+    "EXFULL": (54, "Exchange full"),
+    "ENOANO": (55, "No anode"),
+    "EBADRQC": (56, "Invalid request code"),
+    "EBADSLT": (57, "Invalid slot"),
+    "EBFONT": (59, "Bad font file format"),
+    "ENOSTR": (60, "Device not a stream"),
+    "ENODATA": (61, "No data available"),
+    "ETIME": (62, "Timer expired"),
+    "ENOSR": (63, "Out of streams resources"),
+    "ENONET": (64, "Machine is not on the network"),
+    "ENOPKG": (65, "Package not installed"),
+    "EREMOTE": (66, "Object is remote"),
+    "ENOLINK": (67, "Link has been severed"),
+    "EADV": (68, "Advertise error"),
+    "ESRMNT": (69, "Srmount error"),
+    "ECOMM": (70, "Communication error on send"),
+    "EPROTO": (71, "Protocol error"),
+    "EMULTIHOP": (72, "Multihop attempted"),
+    "EDOTDOT": (73, "RFS specific error"),
+    "EBADMSG": (74, "Bad message"),
+    "EOVERFLOW": (75, "Value too large for defined data type"),
+    "ENOTUNIQ": (76, "Name not unique on network"),
+    "EBADFD": (77, "File descriptor in bad state"),
+    "EREMCHG": (78, "Remote address changed"),
+    "ELIBACC": (79, "Can not access a needed shared library"),
+    "ELIBBAD": (80, "Accessing a corrupted shared library"),
+    "ELIBSCN": (81, ".lib section in a.out corrupted"),
+    "ELIBMAX": (82, "Attempting to link in too many shared libraries"),
+    "ELIBEXEC": (83, "Cannot exec a shared library directly"),
+    "EILSEQ": (84, "Invalid or incomplete multibyte or wide character"),
+    "ERESTART": (85, "Interrupted system call should be restarted"),
+    "ESTRPIPE": (86, "Streams pipe error"),
+    "EUSERS": (87, "Too many users"),
+    "ENOTSOCK": (88, "Socket operation on non-socket"),
+    "EDESTADDRREQ": (89, "Destination address required"),
+    "EMSGSIZE": (90, "Message too long"),
+    "EPROTOTYPE": (91, "Protocol wrong type for socket"),
+    "ENOPROTOOPT": (92, "Protocol not available"),
+    "EPROTONOSUPPORT": (93, "Protocol not supported"),
+    "ESOCKTNOSUPPORT": (94, "Socket type not supported"),
+    "ENOTSUP": (95, "Operation not supported"),
+    "EPFNOSUPPORT": (96, "Protocol family not supported"),
+    "EAFNOSUPPORT": (97, "Address family not supported by protocol"),
+    "EADDRINUSE": (98, "Address already in use"),
+    "EADDRNOTAVAIL": (99, "Cannot assign requested address"),
+    "ENETDOWN": (100, "Network is down"),
+    "ENETUNREACH": (101, "Network is unreachable"),
+    "ENETRESET": (102, "Network dropped connection on reset"),
+    "ECONNABORTED": (103, "Software caused connection abort"),
+    "ECONNRESET": (104, "Connection reset by peer"),
+    "ENOBUFS": (105, "No buffer space available"),
+    "EISCONN": (106, "Transport endpoint is already connected"),
+    "ENOTCONN": (107, "Transport endpoint is not connected"),
+    "ESHUTDOWN": (108, "Cannot send after transport endpoint shutdown"),
+    "ETOOMANYREFS": (109, "Too many references: cannot splice"),
+    "ETIMEDOUT": (110, "Connection timed out"),
+    "ECONNREFUSED": (111, "Connection refused"),
+    "EHOSTDOWN": (112, "Host is down"),
+    "EHOSTUNREACH": (113, "No route to host"),
+    "EALREADY": (114, "Operation already in progress"),
+    "EINPROGRESS": (115, "Operation now in progress"),
+    "ESTALE": (116, "Stale file handle"),
+    "EUCLEAN": (117, "Structure needs cleaning"),
+    "ENOTNAM": (118, "Not a XENIX named type file"),
+    "ENAVAIL": (119, "No XENIX semaphores available"),
+    "EISNAM": (120, "Is a named type file"),
+    "EREMOTEIO": (121, "Remote I/O error"),
+    "EDQUOT": (122, "Disk quota exceeded"),
+    "ENOMEDIUM": (123, "No medium found"),
+    "EMEDIUMTYPE": (124, "Wrong medium type"),
+    "ECANCELED": (125, "Operation canceled"),
+    "ENOKEY": (126, "Required key not available"),
+    "EKEYEXPIRED": (127, "Key has expired"),
+    "EKEYREVOKED": (128, "Key has been revoked"),
+    "EKEYREJECTED": (129, "Key was rejected by service"),
+    "EOWNERDEAD": (130, "Owner died"),
+    "ENOTRECOVERABLE": (131, "State not recoverable"),
+    "ERFKILL": (132, "Operation not possible due to RF-kill"),
+}
+_NAMES = {number: name for name, (number, _) in TEXTS.items()}
+ALIASES = {"EWOULDBLOCK": "EAGAIN", "EOPNOTSUPP": "ENOTSUP"}
+
+if TYPE_CHECKING:
+    EPERM: type[Errno]
+    ENOENT: type[Errno]
+    ESRCH: type[Errno]
+    EINTR: type[Errno]
+    EIO: type[Errno]
+    ENXIO: type[Errno]
+    E2BIG: type[Errno]
+    ENOEXEC: type[Errno]
+    EBADF: type[Errno]
+    ECHILD: type[Errno]
+    EAGAIN: type[Errno]
+    ENOMEM: type[Errno]
+    EACCES: type[Errno]
+    EFAULT: type[Errno]
+    ENOTBLK: type[Errno]
+    EBUSY: type[Errno]
+    EEXIST: type[Errno]
+    EXDEV: type[Errno]
+    ENODEV: type[Errno]
+    ENOTDIR: type[Errno]
+    EISDIR: type[Errno]
+    EINVAL: type[Errno]
+    ENFILE: type[Errno]
+    EMFILE: type[Errno]
+    ENOTTY: type[Errno]
+    ETXTBSY: type[Errno]
+    EFBIG: type[Errno]
+    ENOSPC: type[Errno]
+    ESPIPE: type[Errno]
+    EROFS: type[Errno]
+    EMLINK: type[Errno]
+    EPIPE: type[Errno]
+    EDOM: type[Errno]
+    ERANGE: type[Errno]
+    EDEADLOCK: type[Errno]
+    ENAMETOOLONG: type[Errno]
+    ENOLCK: type[Errno]
+    ENOSYS: type[Errno]
+    ENOTEMPTY: type[Errno]
+    ELOOP: type[Errno]
+    ENOMSG: type[Errno]
+    EIDRM: type[Errno]
+    ECHRNG: type[Errno]
+    EL2NSYNC: type[Errno]
+    EL3HLT: type[Errno]
+    EL3RST: type[Errno]
+    ELNRNG: type[Errno]
+    EUNATCH: type[Errno]
+    ENOCSI: type[Errno]
+    EL2HLT: type[Errno]
+    EBADE: type[Errno]
+    EBADR: type[Errno]
+    EXFULL: type[Errno]
+    ENOANO: type[Errno]
+    EBADRQC: type[Errno]
+    EBADSLT: type[Errno]
+    EBFONT: type[Errno]
+    ENOSTR: type[Errno]
+    ENODATA: type[Errno]
+    ETIME: type[Errno]
+    ENOSR: type[Errno]
+    ENONET: type[Errno]
+    ENOPKG: type[Errno]
+    EREMOTE: type[Errno]
+    ENOLINK: type[Errno]
+    EADV: type[Errno]
+    ESRMNT: type[Errno]
+    ECOMM: type[Errno]
+    EPROTO: type[Errno]
+    EMULTIHOP: type[Errno]
+    EDOTDOT: type[Errno]
+    EBADMSG: type[Errno]
+    EOVERFLOW: type[Errno]
+    ENOTUNIQ: type[Errno]
+    EBADFD: type[Errno]
+    EREMCHG: type[Errno]
+    ELIBACC: type[Errno]
+    ELIBBAD: type[Errno]
+    ELIBSCN: type[Errno]
+    ELIBMAX: type[Errno]
+    ELIBEXEC: type[Errno]
+    EILSEQ: type[Errno]
+    ERESTART: type[Errno]
+    ESTRPIPE: type[Errno]
+    EUSERS: type[Errno]
+    ENOTSOCK: type[Errno]
+    EDESTADDRREQ: type[Errno]
+    EMSGSIZE: type[Errno]
+    EPROTOTYPE: type[Errno]
+    ENOPROTOOPT: type[Errno]
+    EPROTONOSUPPORT: type[Errno]
+    ESOCKTNOSUPPORT: type[Errno]
+    ENOTSUP: type[Errno]
+    EPFNOSUPPORT: type[Errno]
+    EAFNOSUPPORT: type[Errno]
+    EADDRINUSE: type[Errno]
+    EADDRNOTAVAIL: type[Errno]
+    ENETDOWN: type[Errno]
+    ENETUNREACH: type[Errno]
+    ENETRESET: type[Errno]
+    ECONNABORTED: type[Errno]
+    ECONNRESET: type[Errno]
+    ENOBUFS: type[Errno]
+    EISCONN: type[Errno]
+    ENOTCONN: type[Errno]
+    ESHUTDOWN: type[Errno]
+    ETOOMANYREFS: type[Errno]
+    ETIMEDOUT: type[Errno]
+    ECONNREFUSED: type[Errno]
+    EHOSTDOWN: type[Errno]
+    EHOSTUNREACH: type[Errno]
+    EALREADY: type[Errno]
+    EINPROGRESS: type[Errno]
+    ESTALE: type[Errno]
+    EUCLEAN: type[Errno]
+    ENOTNAM: type[Errno]
+    ENAVAIL: type[Errno]
+    EISNAM: type[Errno]
+    EREMOTEIO: type[Errno]
+    EDQUOT: type[Errno]
+    ENOMEDIUM: type[Errno]
+    EMEDIUMTYPE: type[Errno]
+    ECANCELED: type[Errno]
+    ENOKEY: type[Errno]
+    EKEYEXPIRED: type[Errno]
+    EKEYREVOKED: type[Errno]
+    EKEYREJECTED: type[Errno]
+    EOWNERDEAD: type[Errno]
+    ENOTRECOVERABLE: type[Errno]
+    ERFKILL: type[Errno]
+    EWOULDBLOCK: type[Errno]
+    EOPNOTSUPP: type[Errno]
+else:
+
+    def __getattr__(name: str) -> type[Errno]:
+        """The class `name`, asked for the first time."""
+        known = ALIASES.get(name, name)
+        if known not in TEXTS:
+            raise AttributeError(f"module {__name__!r} has no attribute {name!r}")
+        globals()[name] = found = _class(known)
+        return found
 
 
+def _class(name: str) -> type[Errno]:
+    """The one class of that name."""
+    found: type[Errno] | None = globals().get(name)
+    if found is None:
+        number, text = TEXTS[name]
+        found = type(name, (Errno,), {"number": number, "name": name, "text": text, "__slots__": ()})
+        globals()[name] = found
+    return found
 
-def _make(number: int, name: str, text: str) -> type[Errno]:
-    return type(name, (Errno,), {"number": number, "name": name, "text": text, "__slots__": ()})
 
-
-BY_NUMBER: dict[int, type[Errno]] = {number: _make(number, name, text) for number, name, text in _TABLE}
-BY_NAME: dict[str, type[Errno]] = {each.name: each for each in BY_NUMBER.values()}
-
-EPERM = BY_NUMBER[1]
-ENOENT = BY_NUMBER[2]
-ESRCH = BY_NUMBER[3]
-EINTR = BY_NUMBER[4]
-EIO = BY_NUMBER[5]
-ENXIO = BY_NUMBER[6]
-E2BIG = BY_NUMBER[7]
-ENOEXEC = BY_NUMBER[8]
-EBADF = BY_NUMBER[9]
-ECHILD = BY_NUMBER[10]
-EAGAIN = BY_NUMBER[11]
-ENOMEM = BY_NUMBER[12]
-EACCES = BY_NUMBER[13]
-EFAULT = BY_NUMBER[14]
-ENOTBLK = BY_NUMBER[15]
-EBUSY = BY_NUMBER[16]
-EEXIST = BY_NUMBER[17]
-EXDEV = BY_NUMBER[18]
-ENODEV = BY_NUMBER[19]
-ENOTDIR = BY_NUMBER[20]
-EISDIR = BY_NUMBER[21]
-EINVAL = BY_NUMBER[22]
-ENFILE = BY_NUMBER[23]
-EMFILE = BY_NUMBER[24]
-ENOTTY = BY_NUMBER[25]
-ETXTBSY = BY_NUMBER[26]
-EFBIG = BY_NUMBER[27]
-ENOSPC = BY_NUMBER[28]
-ESPIPE = BY_NUMBER[29]
-EROFS = BY_NUMBER[30]
-EMLINK = BY_NUMBER[31]
-EPIPE = BY_NUMBER[32]
-EDOM = BY_NUMBER[33]
-ERANGE = BY_NUMBER[34]
-EDEADLOCK = BY_NUMBER[35]
-ENAMETOOLONG = BY_NUMBER[36]
-ENOLCK = BY_NUMBER[37]
-ENOSYS = BY_NUMBER[38]
-ENOTEMPTY = BY_NUMBER[39]
-ELOOP = BY_NUMBER[40]
-ENOMSG = BY_NUMBER[42]
-EIDRM = BY_NUMBER[43]
-ECHRNG = BY_NUMBER[44]
-EL2NSYNC = BY_NUMBER[45]
-EL3HLT = BY_NUMBER[46]
-EL3RST = BY_NUMBER[47]
-ELNRNG = BY_NUMBER[48]
-EUNATCH = BY_NUMBER[49]
-ENOCSI = BY_NUMBER[50]
-EL2HLT = BY_NUMBER[51]
-EBADE = BY_NUMBER[52]
-EBADR = BY_NUMBER[53]
-EXFULL = BY_NUMBER[54]
-ENOANO = BY_NUMBER[55]
-EBADRQC = BY_NUMBER[56]
-EBADSLT = BY_NUMBER[57]
-EBFONT = BY_NUMBER[59]
-ENOSTR = BY_NUMBER[60]
-ENODATA = BY_NUMBER[61]
-ETIME = BY_NUMBER[62]
-ENOSR = BY_NUMBER[63]
-ENONET = BY_NUMBER[64]
-ENOPKG = BY_NUMBER[65]
-EREMOTE = BY_NUMBER[66]
-ENOLINK = BY_NUMBER[67]
-EADV = BY_NUMBER[68]
-ESRMNT = BY_NUMBER[69]
-ECOMM = BY_NUMBER[70]
-EPROTO = BY_NUMBER[71]
-EMULTIHOP = BY_NUMBER[72]
-EDOTDOT = BY_NUMBER[73]
-EBADMSG = BY_NUMBER[74]
-EOVERFLOW = BY_NUMBER[75]
-ENOTUNIQ = BY_NUMBER[76]
-EBADFD = BY_NUMBER[77]
-EREMCHG = BY_NUMBER[78]
-ELIBACC = BY_NUMBER[79]
-ELIBBAD = BY_NUMBER[80]
-ELIBSCN = BY_NUMBER[81]
-ELIBMAX = BY_NUMBER[82]
-ELIBEXEC = BY_NUMBER[83]
-EILSEQ = BY_NUMBER[84]
-ERESTART = BY_NUMBER[85]
-ESTRPIPE = BY_NUMBER[86]
-EUSERS = BY_NUMBER[87]
-ENOTSOCK = BY_NUMBER[88]
-EDESTADDRREQ = BY_NUMBER[89]
-EMSGSIZE = BY_NUMBER[90]
-EPROTOTYPE = BY_NUMBER[91]
-ENOPROTOOPT = BY_NUMBER[92]
-EPROTONOSUPPORT = BY_NUMBER[93]
-ESOCKTNOSUPPORT = BY_NUMBER[94]
-ENOTSUP = BY_NUMBER[95]
-EPFNOSUPPORT = BY_NUMBER[96]
-EAFNOSUPPORT = BY_NUMBER[97]
-EADDRINUSE = BY_NUMBER[98]
-EADDRNOTAVAIL = BY_NUMBER[99]
-ENETDOWN = BY_NUMBER[100]
-ENETUNREACH = BY_NUMBER[101]
-ENETRESET = BY_NUMBER[102]
-ECONNABORTED = BY_NUMBER[103]
-ECONNRESET = BY_NUMBER[104]
-ENOBUFS = BY_NUMBER[105]
-EISCONN = BY_NUMBER[106]
-ENOTCONN = BY_NUMBER[107]
-ESHUTDOWN = BY_NUMBER[108]
-ETOOMANYREFS = BY_NUMBER[109]
-ETIMEDOUT = BY_NUMBER[110]
-ECONNREFUSED = BY_NUMBER[111]
-EHOSTDOWN = BY_NUMBER[112]
-EHOSTUNREACH = BY_NUMBER[113]
-EALREADY = BY_NUMBER[114]
-EINPROGRESS = BY_NUMBER[115]
-ESTALE = BY_NUMBER[116]
-EUCLEAN = BY_NUMBER[117]
-ENOTNAM = BY_NUMBER[118]
-ENAVAIL = BY_NUMBER[119]
-EISNAM = BY_NUMBER[120]
-EREMOTEIO = BY_NUMBER[121]
-EDQUOT = BY_NUMBER[122]
-ENOMEDIUM = BY_NUMBER[123]
-EMEDIUMTYPE = BY_NUMBER[124]
-ECANCELED = BY_NUMBER[125]
-ENOKEY = BY_NUMBER[126]
-EKEYEXPIRED = BY_NUMBER[127]
-EKEYREVOKED = BY_NUMBER[128]
-EKEYREJECTED = BY_NUMBER[129]
-EOWNERDEAD = BY_NUMBER[130]
-ENOTRECOVERABLE = BY_NUMBER[131]
-ERFKILL = BY_NUMBER[132]
-EWOULDBLOCK = EAGAIN
-EOPNOTSUPP = ENOTSUP
+def of_number(number: int) -> type[Errno] | None:
+    """The class of an errno; None: there is no such number."""
+    name = _NAMES.get(number)
+    return None if name is None else _class(name)

@@ -13,7 +13,7 @@ from trapline.cli.options import UsageError
 
 FAILED = 125  #: our own failure, as env(1) and timeout(1) have it
 SIGINT = 2
-YOUNG = 20_000  #: objects made before the youngest are looked through for garbage; Python's 700 costs 4 ms of a start
+YOUNG = 30_000  #: objects made before the youngest are looked through for garbage: more than a start makes
 
 USAGE = """\
 usage: trapline run [OPTION]... [--] PROGRAM [ARGUMENT]...

@@ -423,5 +423,5 @@ def signal_set(mask: int) -> str:
 
 def error_text(number: int) -> str:
     """"ENOENT (No such file or directory)"."""
-    known = errno.BY_NUMBER.get(number)
+    known = errno.of_number(number)
     return f"{ERRORS.get(number, known.name)} ({known.text})" if known is not None else f"{number}"

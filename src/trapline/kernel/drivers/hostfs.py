@@ -18,7 +18,7 @@ import resource
 from typing import TYPE_CHECKING, Any
 from weakref import WeakValueDictionary
 
-from trapline.abi.errno import BY_NUMBER, EIO, ENAMETOOLONG, ENOENT, EROFS, ESTALE, Errno
+from trapline.abi.errno import EIO, ENAMETOOLONG, ENOENT, EROFS, ESTALE, Errno, of_number
 from trapline.abi.mount import EXT4_MAGIC
 from trapline.abi.stat import S_IFDIR, S_IFLNK, S_IFMT, S_IFREG
 from trapline.kernel.fs.file import DirectoryFile, File, open_regular
@@ -37,7 +37,7 @@ _PATH_FLAGS = os.O_PATH | os.O_NOFOLLOW | os.O_CLOEXEC
 
 def errno_of(error: OSError) -> Errno:
     """The host's errno as ours; EIO where there is none."""
-    return BY_NUMBER.get(error.errno or 0, EIO)(error.strerror or "")
+    return (of_number(error.errno or 0) or EIO)(error.strerror or "")
 
 
 class Descriptors:

@@ -18,7 +18,7 @@ import stat
 import struct
 from typing import TYPE_CHECKING
 
-from trapline.abi.errno import BY_NUMBER, EIO, EPIPE, ESPIPE, Errno
+from trapline.abi.errno import EIO, EPIPE, ESPIPE, Errno, of_number
 from trapline.abi.ioctl import FIONREAD
 from trapline.abi.poll import EPOLLET, POLL_ALWAYS, POLL_IN, POLL_OUT, POLLERR, POLLHUP, POLLIN, POLLOUT
 from trapline.abi.stat import makedev
@@ -36,7 +36,7 @@ _DEVICES = {makedev(major, minor): b"/dev/" + name for name, _, major, minor in 
 
 def errno_of(error: OSError) -> Errno:
     """The guest's errno for a failed host call."""
-    return BY_NUMBER.get(error.errno or 0, EIO)(f"host: {error.strerror}")
+    return (of_number(error.errno or 0) or EIO)(f"host: {error.strerror}")
 
 
 class HostIo:

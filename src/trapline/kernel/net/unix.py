@@ -15,7 +15,6 @@ from typing import Any
 from weakref import WeakKeyDictionary
 
 from trapline.abi.errno import (
-    BY_NUMBER,
     ECONNREFUSED,
     ECONNRESET,
     EINVAL,
@@ -28,6 +27,8 @@ from trapline.abi.errno import (
     EPERM,
     EPIPE,
     EPROTOTYPE,
+    Errno,
+    of_number,
 )
 from trapline.abi.fcntl import O_RDWR
 from trapline.abi.ioctl import SIOCINQ, SIOCOUTQ
@@ -306,7 +307,7 @@ class UnixSocket(SpecialFile):
     def _check_error(self) -> None:
         if self.error:
             number, self.error = self.error, 0
-            raise BY_NUMBER[number]
+            raise of_number(number) or Errno
 
     # ---- receiving
 

@@ -62,7 +62,7 @@ def _scan(node: ast.AST, found: list[Use]) -> None:
             _scan(each, found)
         return
     if isinstance(node, ast.Import):
-        found.extend(Use(a.name, node.lineno) for a in node.names if a.name.partition(".")[0] in HOST_MODULES)
+        found.extend(Use(a.name, node.lineno) for a in node.names if _reaches_host(a.name))
     elif isinstance(node, ast.ImportFrom) and not node.level:
         found.extend(_from(node))
     elif isinstance(node, ast.Attribute):
@@ -71,6 +71,12 @@ def _scan(node: ast.AST, found: list[Use]) -> None:
         found.append(Use(node.id, node.lineno))
     for child in ast.iter_child_nodes(node):
         _scan(child, found)
+
+
+def _reaches_host(module: str) -> bool:
+    """`_socket` does as `socket` does."""
+    top = module.partition(".")[0]
+    return top in HOST_MODULES or top.lstrip("_") in HOST_MODULES
 
 
 def _from(node: ast.ImportFrom) -> list[Use]:
@@ -82,7 +88,7 @@ def _from(node: ast.ImportFrom) -> list[Use]:
         return [Use(f"os.path.{each}", node.lineno) for each in names if each not in PURE_PATH]
     if module == "sys":
         return [Use(f"sys.{each}", node.lineno) for each in names if each in STREAMS]
-    if module.partition(".")[0] in HOST_MODULES:
+    if _reaches_host(module):
         return [Use(module, node.lineno) for each in names if (module, each) not in PURE_IMPORTS][:1]
     return []
 

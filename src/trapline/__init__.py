@@ -6,7 +6,7 @@ They are loaded when first used, so that `import trapline` costs nothing.
 
 from __future__ import annotations
 
-from typing import TYPE_CHECKING
+from trapline.typed import TYPE_CHECKING
 
 if TYPE_CHECKING:
     from trapline.api import (

@@ -8,7 +8,7 @@ from __future__ import annotations
 
 from collections.abc import Callable, Mapping
 from struct import Struct
-from typing import NamedTuple
+from trapline.typed import NamedTuple
 
 from trapline.abi import elf, signal
 from trapline.abi.ipc import SEMID_DS, SEMID_DS_GENERIC

@@ -5,7 +5,7 @@ A class is made when its name is first asked for. Numbers and texts: errno(3), a
 
 from __future__ import annotations
 
-from typing import TYPE_CHECKING
+from trapline.typed import TYPE_CHECKING
 
 
 class Errno(Exception):

@@ -10,7 +10,7 @@ import os
 import select
 import time
 from contextlib import nullcontext
-from typing import TYPE_CHECKING
+from trapline.typed import TYPE_CHECKING
 
 from trapline.cli import values
 from trapline.cli.main import FAILED, complain, say

@@ -7,7 +7,6 @@ import os
 import sys
 from collections.abc import Sequence
 from contextlib import suppress
-from typing import NoReturn
 
 from trapline.cli.options import UsageError
 
@@ -60,7 +59,7 @@ def plug_streams() -> None:
     os.close(fd)
 
 
-def command() -> NoReturn:
+def command() -> None:
     """The process `trapline`: `main`, then the end at once, for Python's own end would take 9 ms to take memory apart."""
     gc.set_threshold(YOUNG)
     code = main()

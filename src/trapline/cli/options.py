@@ -8,7 +8,7 @@ from __future__ import annotations
 
 from collections.abc import Sequence
 from itertools import pairwise
-from typing import NamedTuple
+from trapline.typed import NamedTuple
 
 WIDTH = 80
 _INDENT = 26

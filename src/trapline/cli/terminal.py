@@ -11,8 +11,8 @@ import os
 import signal
 import termios
 import tty
+from trapline.typed import Any
 from types import FrameType
-from typing import Any
 
 ESCAPE = 1
 QUIT, RESET, STATUS, LIST = "quit", "reset", "status", "help"

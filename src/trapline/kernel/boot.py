@@ -7,7 +7,7 @@ until the first process is gone; `close` ends everything that is left and writes
 from __future__ import annotations
 
 from collections.abc import Mapping, Sequence
-from typing import TYPE_CHECKING, Any
+from trapline.typed import TYPE_CHECKING, Any
 
 from trapline.abi.errno import Errno
 from trapline.abi.mount import MS_NODEV, MS_NOEXEC, MS_NOSUID

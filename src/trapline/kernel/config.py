@@ -6,7 +6,7 @@ Paths of the host are `str`; names that the guest sees are bytes. Nothing here i
 from __future__ import annotations
 
 from collections.abc import Callable, Mapping, Sequence
-from typing import TYPE_CHECKING, Any, NamedTuple
+from trapline.typed import TYPE_CHECKING, Any, NamedTuple
 
 if TYPE_CHECKING:
     from trapline.machine.contract import Machine

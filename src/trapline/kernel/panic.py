@@ -8,7 +8,7 @@ Invariant: after a panic a kernel may only be closed.
 
 from __future__ import annotations
 
-from typing import TYPE_CHECKING
+from trapline.typed import TYPE_CHECKING
 
 from trapline.machine.contract import FAULT, SYSCALL
 

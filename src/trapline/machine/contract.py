@@ -17,7 +17,7 @@ from __future__ import annotations
 
 from array import array
 from collections.abc import Callable, Sequence
-from typing import Any, NamedTuple, Protocol
+from trapline.typed import Any, NamedTuple, Protocol
 
 from trapline.machine.paging.entry import Format
 from trapline.machine.ram import Ram

@@ -6,7 +6,7 @@ Sizes that are not given are chosen from what the host has: guest RAM is sparse,
 from __future__ import annotations
 
 import os
-from typing import TYPE_CHECKING
+from trapline.typed import TYPE_CHECKING
 
 from trapline.machine.ram import Ram
 

@@ -5,7 +5,7 @@ Reads of zeros are served from one constant, so their size costs the kernel no m
 
 from __future__ import annotations
 
-from typing import TYPE_CHECKING, Any
+from trapline.typed import TYPE_CHECKING, Any
 
 from trapline.abi.errno import EINVAL, ENODEV, ENOSPC, ENOTTY, EPERM
 from trapline.abi.fcntl import SEEK_CUR, SEEK_SET

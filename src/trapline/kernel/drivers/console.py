@@ -9,7 +9,7 @@ Invariant: host terminals get their modes back when the console is closed.
 
 from __future__ import annotations
 
-from typing import TYPE_CHECKING, Any
+from trapline.typed import TYPE_CHECKING, Any
 
 from trapline.abi.errno import ENXIO, Errno
 from trapline.abi.fcntl import O_RDONLY, O_RDWR, O_WRONLY

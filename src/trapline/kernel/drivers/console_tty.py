@@ -5,7 +5,7 @@ Partial: a read with VMIN above 1 may return fewer characters.
 
 from __future__ import annotations
 
-from typing import TYPE_CHECKING, Any
+from trapline.typed import TYPE_CHECKING, Any
 
 from trapline.abi import termios as t
 from trapline.abi.poll import POLL_IN, POLL_OUT, POLLHUP

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Callable
-from typing import Any
+from trapline.typed import Any
 
 _senders: list[Callable[[Any, int, int], None]] = []
 

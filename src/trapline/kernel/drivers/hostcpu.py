@@ -6,7 +6,7 @@ Only the fields in FIELDS are passed on, from the first CPU the host lists.
 
 from __future__ import annotations
 
-from typing import TYPE_CHECKING
+from trapline.typed import TYPE_CHECKING
 
 if TYPE_CHECKING:
     from trapline.machine.contract import Arch

@@ -15,7 +15,7 @@ from __future__ import annotations
 
 import os
 import resource
-from typing import TYPE_CHECKING, Any
+from trapline.typed import TYPE_CHECKING, Any
 from weakref import WeakValueDictionary
 
 from trapline.abi.errno import EIO, ENAMETOOLONG, ENOENT, EROFS, ESTALE, Errno, of_number

@@ -13,7 +13,7 @@ A file of the host's that has them loses them before anything is written to it.
 from __future__ import annotations
 
 import os
-from typing import TYPE_CHECKING, Any
+from trapline.typed import TYPE_CHECKING, Any
 
 from trapline.abi.errno import EINVAL, ENFILE, ENOSPC, ENOTSUP, EPERM, EROFS, Errno
 from trapline.abi.fcntl import O_ACCMODE, O_RDONLY

@@ -14,7 +14,7 @@ import os
 import tarfile
 from collections.abc import Callable, Iterator
 from io import BytesIO, RawIOBase
-from typing import TYPE_CHECKING, Any
+from trapline.typed import TYPE_CHECKING, Any
 
 from trapline.abi.stat import S_IFBLK, S_IFCHR, S_IFDIR, S_IFIFO, S_IFLNK, S_IFMT, S_IFREG, major, minor
 from trapline.kernel.fs.layer import OPAQUE, OPAQUE_NAME, WHITEOUT_PREFIX, Change, changes

@@ -16,7 +16,7 @@ import os
 import select
 import stat
 import struct
-from typing import TYPE_CHECKING
+from trapline.typed import TYPE_CHECKING
 
 from trapline.abi.errno import EIO, EPIPE, ESPIPE, Errno, of_number
 from trapline.abi.ioctl import FIONREAD

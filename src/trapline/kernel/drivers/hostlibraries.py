@@ -7,7 +7,7 @@ architecture has them.
 from __future__ import annotations
 
 import os
-from typing import NamedTuple
+from trapline.typed import NamedTuple
 
 
 class Libraries(NamedTuple):

@@ -7,13 +7,13 @@ loop. Only the main thread of a Python process can install handlers; elsewhere n
 
 from __future__ import annotations
 
+import _signal as signal  # type: ignore[import-not-found]  # the part of signal that needs no enum
 import os
-import signal
 from collections.abc import Callable
+from trapline.typed import Any
 from types import FrameType
-from typing import Any
 
-FORWARDED = (
+FORWARDED: tuple[int, ...] = (
     signal.SIGINT, signal.SIGQUIT, signal.SIGTSTP, signal.SIGWINCH, signal.SIGTERM, signal.SIGHUP,
     signal.SIGUSR1, signal.SIGUSR2, signal.SIGCONT,
 )  # fmt: skip
@@ -29,7 +29,7 @@ class HostSignals:
 
     def install(self) -> None:
         for signo in FORWARDED:
-            if signal.getsignal(signo) is not signal.SIG_IGN:
+            if signal.getsignal(signo) != signal.SIG_IGN:
                 try:
                     self._previous[signo] = signal.signal(signo, self._note)
                 except ValueError:  # not the main thread

@@ -10,7 +10,7 @@ import fcntl
 import os
 import signal
 import struct
-from typing import TYPE_CHECKING
+from trapline.typed import TYPE_CHECKING
 
 from trapline.abi import ioctl as c
 from trapline.abi.termios import EXTPROC, TCOON, TERMIOS, WINSIZE

@@ -5,7 +5,7 @@ Invariant: an index is in `Ptys.ttys` while its terminal exists; its slave devic
 
 from __future__ import annotations
 
-from typing import TYPE_CHECKING, Any, NamedTuple
+from trapline.typed import TYPE_CHECKING, Any, NamedTuple
 from weakref import WeakKeyDictionary, WeakSet
 
 from trapline.abi.errno import EINVAL, ENODEV, ENOENT, ENOSPC

@@ -7,7 +7,7 @@ guest it looks like a pipe, unless the host's descriptor is something else.
 from __future__ import annotations
 
 from collections.abc import Callable
-from typing import TYPE_CHECKING, Any
+from trapline.typed import TYPE_CHECKING, Any
 
 from trapline.abi.errno import EACCES, EBADF, ENOTTY, ESPIPE
 from trapline.abi.fcntl import O_ACCMODE, O_RDONLY, O_WRONLY

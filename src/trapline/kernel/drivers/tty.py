@@ -8,7 +8,7 @@ Invariants: `session` is 0 or the session whose controlling terminal this is; `p
 
 from __future__ import annotations
 
-from typing import TYPE_CHECKING, Any
+from trapline.typed import TYPE_CHECKING, Any
 
 from trapline.abi.errno import EBUSY, EIO, ENXIO, EPERM
 from trapline.abi.fcntl import O_NOCTTY

@@ -7,7 +7,7 @@ Partial: breaks, drains and line speeds are accepted and have no line to act on.
 
 from __future__ import annotations
 
-from typing import TYPE_CHECKING, Any
+from trapline.typed import TYPE_CHECKING, Any
 
 from trapline.abi import ioctl as c
 from trapline.abi.errno import EINVAL, EIO, ENOTTY, EPERM, ESRCH

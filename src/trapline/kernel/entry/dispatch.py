@@ -9,7 +9,7 @@ becomes of the call is decided by signal delivery), or a coroutine that ends in 
 from __future__ import annotations
 
 from collections.abc import Callable
-from typing import TYPE_CHECKING, Any
+from trapline.typed import TYPE_CHECKING, Any
 
 from trapline.abi.errno import EINTR, ENOMEM, Errno
 from trapline.kernel.entry.table import Table, i386_table, native_table

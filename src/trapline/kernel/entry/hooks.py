@@ -5,7 +5,7 @@ Signals are imported with the first of them.
 
 from __future__ import annotations
 
-from typing import TYPE_CHECKING
+from trapline.typed import TYPE_CHECKING
 
 from trapline.kernel.entry.loop import Hooks
 from trapline.kernel.task import exit as exits

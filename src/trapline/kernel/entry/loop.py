@@ -14,7 +14,7 @@ Invariants:
 from __future__ import annotations
 
 from collections.abc import Callable
-from typing import TYPE_CHECKING, Any
+from trapline.typed import TYPE_CHECKING, Any
 
 from trapline.kernel.entry.dispatch import Dispatcher
 from trapline.kernel.mm.errors import OutOfMemory

@@ -9,7 +9,7 @@ from __future__ import annotations
 
 from array import array
 from collections.abc import Callable, Mapping
-from typing import Any
+from trapline.typed import Any
 
 from trapline.abi import syscalls as numbers
 from trapline.abi.arch import ABIS

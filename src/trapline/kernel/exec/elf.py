@@ -6,7 +6,7 @@ can be mapped without further checks of its arithmetic.
 
 from __future__ import annotations
 
-from typing import TYPE_CHECKING, NamedTuple
+from trapline.typed import TYPE_CHECKING, NamedTuple
 
 from trapline.abi import elf, riscv64
 from trapline.abi.arch import ABIS

@@ -9,7 +9,7 @@ from __future__ import annotations
 
 from collections.abc import Callable
 from contextlib import suppress
-from typing import TYPE_CHECKING, NamedTuple
+from trapline.typed import TYPE_CHECKING, NamedTuple
 
 from trapline.abi import elf, riscv64
 from trapline.abi.errno import EACCES, ELIBBAD, ELOOP, ENOENT, ENOEXEC, ETXTBSY, Errno

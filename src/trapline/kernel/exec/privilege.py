@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from typing import TYPE_CHECKING
+from trapline.typed import TYPE_CHECKING
 
 from trapline.abi.mount import MS_NOSUID
 from trapline.abi.stat import S_ISGID, S_ISUID, S_IXGRP

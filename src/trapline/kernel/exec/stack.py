@@ -7,7 +7,7 @@ random bytes, padding, the auxiliary vector, envp, argv, argc (16-byte aligned).
 from __future__ import annotations
 
 import struct
-from typing import TYPE_CHECKING
+from trapline.typed import TYPE_CHECKING
 
 from trapline.abi import elf
 from trapline.abi.errno import E2BIG

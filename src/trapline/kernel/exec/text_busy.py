@@ -5,7 +5,7 @@ The open file that execve(2) made holds the denial; it goes with the last addres
 
 from __future__ import annotations
 
-from typing import TYPE_CHECKING
+from trapline.typed import TYPE_CHECKING
 
 if TYPE_CHECKING:
     from trapline.kernel.fs.file import File

@@ -7,7 +7,7 @@ one in use. What went wrong is told by read(2), a message at a time.
 from __future__ import annotations
 
 from collections import deque
-from typing import TYPE_CHECKING, Any
+from trapline.typed import TYPE_CHECKING, Any
 
 from trapline.abi.errno import EBUSY, EINVAL, EMSGSIZE, ENODATA, Errno
 from trapline.abi.fcntl import O_RDWR

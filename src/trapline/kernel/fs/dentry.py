@@ -11,7 +11,7 @@ Invariants:
 from __future__ import annotations
 
 import sys
-from typing import TYPE_CHECKING
+from trapline.typed import TYPE_CHECKING
 
 from trapline.kernel.fs.inode import REVALIDATE
 

@@ -6,7 +6,7 @@ free descriptor is below `_lowest`.
 
 from __future__ import annotations
 
-from typing import TYPE_CHECKING
+from trapline.typed import TYPE_CHECKING
 
 from trapline.abi.errno import EBADF, EINVAL, EMFILE, ENFILE, ENOMEM
 from trapline.abi.fcntl import O_PATH

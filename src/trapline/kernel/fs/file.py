@@ -9,7 +9,7 @@ Invariant: `refs` counts the descriptors (and mappings, and kernel users) that h
 from __future__ import annotations
 
 from collections.abc import Callable, Coroutine
-from typing import TYPE_CHECKING, Any
+from trapline.typed import TYPE_CHECKING, Any
 
 from trapline.abi.errno import EBADF, EFBIG, EINVAL, EISDIR, ENOMEM, ENOTDIR, ENOTTY, ENXIO, EPERM, ESPIPE
 from trapline.abi.fcntl import (

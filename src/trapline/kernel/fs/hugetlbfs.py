@@ -6,7 +6,7 @@ a quota of pages, which count from when they are promised.
 
 from __future__ import annotations
 
-from typing import TYPE_CHECKING, Any
+from trapline.typed import TYPE_CHECKING, Any
 from weakref import WeakKeyDictionary
 
 from trapline.abi.errno import EINVAL, ENOSPC, ENOTSUP

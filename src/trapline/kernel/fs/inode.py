@@ -10,7 +10,7 @@ Invariant: `mode` holds the type bits, and the type never changes.
 from __future__ import annotations
 
 from collections.abc import Callable, Coroutine
-from typing import TYPE_CHECKING, Any
+from trapline.typed import TYPE_CHECKING, Any
 
 from trapline.abi.errno import EINVAL, ENOTDIR, ENOTSUP, ENXIO, EPERM, ETXTBSY
 from trapline.abi.stat import S_IFDIR, S_IFMT, S_ISGID

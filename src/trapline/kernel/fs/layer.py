@@ -6,7 +6,7 @@ A directory that was renamed has no lower directory at its new place, so everyth
 from __future__ import annotations
 
 from collections.abc import Iterator
-from typing import NamedTuple
+from trapline.typed import NamedTuple
 
 from trapline.abi.errno import ENOENT
 from trapline.abi.stat import S_IFDIR, S_IFMT

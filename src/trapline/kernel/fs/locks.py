@@ -10,7 +10,7 @@ Invariants:
 
 from __future__ import annotations
 
-from typing import TYPE_CHECKING, Any
+from trapline.typed import TYPE_CHECKING, Any
 
 from trapline.abi.errno import EDEADLOCK, ENOLCK
 from trapline.abi.fcntl import F_UNLCK, F_WRLCK, LOCK_EX

@@ -7,7 +7,7 @@ Invariants:
 
 from __future__ import annotations
 
-from typing import TYPE_CHECKING, Any
+from trapline.typed import TYPE_CHECKING, Any
 
 from trapline.abi.errno import ENOENT, ENOTEMPTY
 from trapline.abi.fcntl import RENAME_EXCHANGE, RENAME_WHITEOUT

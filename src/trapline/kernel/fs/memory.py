@@ -5,7 +5,7 @@ Invariant: `charged` pages of a file are counted in its file system's `used_page
 
 from __future__ import annotations
 
-from typing import TYPE_CHECKING, Any
+from trapline.typed import TYPE_CHECKING, Any
 from weakref import ref
 
 from trapline.abi.errno import (

@@ -7,7 +7,7 @@ that before permissions.
 
 from __future__ import annotations
 
-from typing import TYPE_CHECKING
+from trapline.typed import TYPE_CHECKING
 
 from trapline.abi.capability import CAP_FSETID, CAP_MKNOD
 from trapline.abi.errno import (

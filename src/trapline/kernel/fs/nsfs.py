@@ -5,7 +5,7 @@ The inode numbers are those of Linux's first namespaces, so that programs which 
 
 from __future__ import annotations
 
-from typing import TYPE_CHECKING, Any, NamedTuple
+from trapline.typed import TYPE_CHECKING, Any, NamedTuple
 from weakref import WeakKeyDictionary
 
 from trapline.abi.errno import EINVAL, ENOTTY, EPERM

@@ -6,7 +6,7 @@ Order: decode the flags, find (or make) the inode, check it against the flags, t
 from __future__ import annotations
 
 from collections.abc import Coroutine
-from typing import TYPE_CHECKING, Any
+from trapline.typed import TYPE_CHECKING, Any
 
 from trapline.abi.errno import EACCES, EEXIST, EINVAL, EISDIR, ELOOP, ENOENT, ENOTDIR, EPERM, ETXTBSY
 from trapline.abi.fcntl import (

@@ -14,7 +14,7 @@ Invariants:
 from __future__ import annotations
 
 from itertools import count
-from typing import TYPE_CHECKING, Any
+from trapline.typed import TYPE_CHECKING, Any
 from weakref import WeakValueDictionary
 
 from trapline.abi.errno import ENOENT, ENXIO

@@ -11,7 +11,7 @@ Invariant: the walk never leaves `root` upwards, whatever the text of the links.
 
 from __future__ import annotations
 
-from typing import TYPE_CHECKING, Any, NamedTuple
+from trapline.typed import TYPE_CHECKING, Any, NamedTuple
 
 from trapline.abi.errno import EACCES, EAGAIN, ELOOP, ENAMETOOLONG, ENOENT, ENOTDIR, EXDEV
 from trapline.abi.fcntl import (

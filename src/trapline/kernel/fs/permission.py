@@ -5,7 +5,7 @@ Each check raises its errno, or returns.
 
 from __future__ import annotations
 
-from typing import TYPE_CHECKING, Protocol
+from trapline.typed import TYPE_CHECKING, Protocol
 
 from trapline.abi.capability import (
     CAP_CHOWN,

@@ -12,7 +12,7 @@ Invariants:
 
 from __future__ import annotations
 
-from typing import TYPE_CHECKING
+from trapline.typed import TYPE_CHECKING
 
 from trapline.abi.errno import EINVAL
 from trapline.abi.mount import MS_SHARED, MS_SLAVE, MS_UNBINDABLE

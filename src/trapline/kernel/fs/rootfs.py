@@ -20,7 +20,7 @@ Nothing is read from the host before a program asks for it, but for a handful of
 from __future__ import annotations
 
 from collections.abc import Callable, Iterable, Mapping
-from typing import TYPE_CHECKING, Any, NamedTuple
+from trapline.typed import TYPE_CHECKING, Any, NamedTuple
 
 from trapline.abi.errno import ENOENT, ENOTDIR, Errno
 from trapline.abi.mount import MS_NODEV, MS_NOSUID, MS_RDONLY, MS_RELATIME, TMPFS_MAGIC

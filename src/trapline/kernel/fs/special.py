@@ -6,7 +6,7 @@ becomes of bytes that user memory did not take) is asked here, once they have an
 
 from __future__ import annotations
 
-from typing import TYPE_CHECKING, Any
+from trapline.typed import TYPE_CHECKING, Any
 
 from trapline.abi.errno import EAGAIN
 from trapline.kernel.fs.file import File

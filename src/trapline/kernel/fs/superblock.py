@@ -6,7 +6,7 @@ A file system implementation subclasses it, or uses it as it is. `vfs` may be No
 from __future__ import annotations
 
 from itertools import count
-from typing import TYPE_CHECKING, NamedTuple
+from trapline.typed import TYPE_CHECKING, NamedTuple
 
 from trapline.abi.errno import EINVAL
 from trapline.abi.stat import makedev

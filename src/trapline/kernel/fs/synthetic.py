@@ -6,7 +6,7 @@ proc, sys, dev and the lower layer of the default root are built from these.
 from __future__ import annotations
 
 from collections.abc import Callable, Mapping
-from typing import TYPE_CHECKING, Any
+from trapline.typed import TYPE_CHECKING, Any
 
 from trapline.abi.errno import EINVAL, ENOENT, ENOMEM
 from trapline.abi.fcntl import SEEK_CUR, SEEK_END, SEEK_SET

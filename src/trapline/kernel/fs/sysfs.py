@@ -6,7 +6,7 @@ The tree is fixed when it is first used. What can be written is about huge pages
 from __future__ import annotations
 
 from collections.abc import Callable, Mapping
-from typing import TYPE_CHECKING, Any, NamedTuple
+from trapline.typed import TYPE_CHECKING, Any, NamedTuple
 
 from trapline.abi.errno import EINVAL
 from trapline.abi.mount import MS_NODEV, MS_NOEXEC, MS_NOSUID, MS_RELATIME, SYSFS_MAGIC

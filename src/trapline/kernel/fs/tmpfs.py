@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from struct import pack
-from typing import TYPE_CHECKING, Any
+from trapline.typed import TYPE_CHECKING, Any
 from weakref import WeakValueDictionary
 
 from trapline.abi.errno import EINVAL

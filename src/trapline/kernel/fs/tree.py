@@ -6,7 +6,7 @@ goes with the descriptor that stands for it, unless move_mount(2) attached it be
 
 from __future__ import annotations
 
-from typing import TYPE_CHECKING
+from trapline.typed import TYPE_CHECKING
 
 from trapline.abi.errno import EBUSY, EINVAL, ENOSPC
 from trapline.kernel.fs import propagation

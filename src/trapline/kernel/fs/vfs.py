@@ -12,7 +12,7 @@ from __future__ import annotations
 from collections.abc import Callable
 from contextlib import suppress
 from itertools import count
-from typing import TYPE_CHECKING, Any
+from trapline.typed import TYPE_CHECKING, Any
 
 from trapline.abi.errno import EBUSY, EEXIST, EINVAL, ENODEV, ENOENT, ENOTDIR
 from trapline.abi.fcntl import AT_EMPTY_PATH, AT_FDCWD, AT_SYMLINK_NOFOLLOW, O_CREAT, O_WRONLY

@@ -11,7 +11,7 @@ Invariants:
 
 from __future__ import annotations
 
-from typing import TYPE_CHECKING, Any
+from trapline.typed import TYPE_CHECKING, Any
 
 from trapline.abi import aio
 from trapline.abi.errno import EAGAIN, EINVAL, ENOMEM, Errno

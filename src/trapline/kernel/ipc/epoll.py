@@ -12,7 +12,7 @@ Invariants:
 from __future__ import annotations
 
 from collections import deque
-from typing import TYPE_CHECKING, Any
+from trapline.typed import TYPE_CHECKING, Any
 
 from trapline.abi.errno import EEXIST, EINVAL, ELOOP, ENOENT, ENOSPC, EPERM
 from trapline.abi.poll import (

@@ -5,7 +5,7 @@ Invariant: 0 <= `count` <= MAX.
 
 from __future__ import annotations
 
-from typing import Any
+from trapline.typed import Any
 
 from trapline.abi.errno import EINVAL
 from trapline.abi.poll import POLL_IN, POLL_OUT

@@ -10,7 +10,7 @@ Invariants:
 from __future__ import annotations
 
 from collections import deque
-from typing import TYPE_CHECKING, Any
+from trapline.typed import TYPE_CHECKING, Any
 from weakref import WeakKeyDictionary
 
 from trapline.abi.errno import EEXIST, EINVAL, EMFILE, ENOSPC, ENOTTY

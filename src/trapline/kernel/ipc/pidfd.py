@@ -6,7 +6,7 @@ reaped but its last status.
 
 from __future__ import annotations
 
-from typing import TYPE_CHECKING, Any
+from trapline.typed import TYPE_CHECKING, Any
 
 from trapline.abi.errno import EBADF, ESPIPE
 from trapline.abi.poll import POLL_IN

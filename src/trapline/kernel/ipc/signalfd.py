@@ -6,7 +6,7 @@ Readiness for epoll(7) is that of the process that made it (Linux: of the one th
 
 from __future__ import annotations
 
-from typing import TYPE_CHECKING, Any
+from trapline.typed import TYPE_CHECKING, Any
 
 from trapline.abi.errno import EINVAL
 from trapline.abi.event import SIGNALFD_SIGINFO

@@ -9,7 +9,7 @@ exactly while `next_ns` is set and has not passed.
 
 from __future__ import annotations
 
-from typing import Any
+from trapline.typed import Any
 from weakref import WeakSet
 
 from trapline.abi.errno import ECANCELED, EINVAL, ENOTTY, EPERM

@@ -10,7 +10,7 @@ from __future__ import annotations
 
 from bisect import bisect_left, bisect_right
 from contextlib import suppress
-from typing import TYPE_CHECKING, Any, Protocol
+from trapline.typed import TYPE_CHECKING, Any, Protocol
 
 from trapline.abi.errno import Errno
 from trapline.abi.mman import VM_LOCKED, VM_MAYWRITE, VM_SHARED

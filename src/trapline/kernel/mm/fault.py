@@ -12,7 +12,7 @@ Invariants:
 from __future__ import annotations
 
 from contextlib import suppress
-from typing import TYPE_CHECKING
+from trapline.typed import TYPE_CHECKING
 
 from trapline.abi.errno import Errno
 from trapline.abi.mman import PROT_EXEC, VM_HUGEPAGE, VM_HUGETLB, VM_NOHUGEPAGE, VM_RAND_READ, VM_SHARED

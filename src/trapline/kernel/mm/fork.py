@@ -8,7 +8,7 @@ Measured budget: 150 µs for a shell (40 areas, 300 present pages).
 from __future__ import annotations
 
 from collections.abc import Iterator
-from typing import TYPE_CHECKING
+from trapline.typed import TYPE_CHECKING
 
 from trapline.abi.errno import ENOMEM
 from trapline.abi.mman import (

@@ -5,7 +5,7 @@ Nothing is ever swapped out here, so locking means populating and counting.
 
 from __future__ import annotations
 
-from typing import TYPE_CHECKING
+from trapline.typed import TYPE_CHECKING
 
 from trapline.abi.errno import EINVAL, ENOMEM, EPERM
 from trapline.abi.mman import (

@@ -7,7 +7,7 @@ nothing, except that MAP_FIXED may have unmapped what was there, as on Linux.
 from __future__ import annotations
 
 from bisect import bisect_left
-from typing import TYPE_CHECKING
+from trapline.typed import TYPE_CHECKING
 
 from trapline.abi.errno import EACCES, EAGAIN, EEXIST, EINVAL, ENODEV, ENOMEM, EOPNOTSUPP, EOVERFLOW, EPERM
 from trapline.abi.fcntl import F_SEAL_FUTURE_WRITE, F_SEAL_WRITE

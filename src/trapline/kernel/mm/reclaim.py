@@ -6,7 +6,7 @@ Caches are tried in the order in which they last filled a page: the longest idle
 
 from __future__ import annotations
 
-from typing import TYPE_CHECKING
+from trapline.typed import TYPE_CHECKING
 
 if TYPE_CHECKING:
     from trapline.kernel.mm.page_cache import PageCache

@@ -9,7 +9,7 @@ Measured budget: 0.3 µs for a remembered page.
 from __future__ import annotations
 
 from collections.abc import Iterator
-from typing import TYPE_CHECKING
+from trapline.typed import TYPE_CHECKING
 
 from trapline.abi.errno import EFAULT, EINVAL, ENAMETOOLONG
 from trapline.abi.mman import IOV_MAX, IOVEC, MAX_RW_COUNT

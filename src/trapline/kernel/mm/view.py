@@ -6,7 +6,7 @@ Every line is read from the page tables themselves, as a machine would walk them
 from __future__ import annotations
 
 from collections.abc import Iterator
-from typing import TYPE_CHECKING, NamedTuple
+from trapline.typed import TYPE_CHECKING, NamedTuple
 
 from trapline.machine.paging.entry import PAGE_SHIFT, PAGE_SIZE, Format
 from trapline.machine.paging.walk import Run, leaves, runs, steps

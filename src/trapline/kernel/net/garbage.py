@@ -5,7 +5,7 @@ A socket whose every reference is in flight is alive only if a message that some
 
 from __future__ import annotations
 
-from typing import Any
+from trapline.typed import Any
 
 from trapline.kernel.net.message import Flights
 from trapline.kernel.net.unix import UnixSocket

@@ -5,7 +5,7 @@ unix(7), cmsg(3). Files in flight hold a reference each; whoever drops a message
 
 from __future__ import annotations
 
-from typing import TYPE_CHECKING, Any
+from trapline.typed import TYPE_CHECKING, Any
 from weakref import WeakKeyDictionary
 
 from trapline.abi.errno import EINVAL, EMFILE, EPERM, ESRCH, ETOOMANYREFS

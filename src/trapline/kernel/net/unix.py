@@ -11,7 +11,7 @@ Invariants:
 from __future__ import annotations
 
 from collections import deque
-from typing import Any
+from trapline.typed import Any
 from weakref import WeakKeyDictionary
 
 from trapline.abi.errno import (

@@ -6,7 +6,7 @@ socket bound to it.
 
 from __future__ import annotations
 
-from typing import TYPE_CHECKING, Any
+from trapline.typed import TYPE_CHECKING, Any
 from weakref import WeakKeyDictionary
 
 from trapline.abi.errno import EADDRINUSE, ECONNREFUSED, EEXIST, EINVAL, EPROTOTYPE

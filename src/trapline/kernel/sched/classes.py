@@ -7,7 +7,7 @@ every trap.
 from __future__ import annotations
 
 from collections.abc import Callable, Iterable
-from typing import TYPE_CHECKING
+from trapline.typed import TYPE_CHECKING
 
 from trapline.abi.sched import SCHED_RR
 from trapline.kernel.sched.entity import NICE_0_WEIGHT, Entity

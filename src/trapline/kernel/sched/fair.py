@@ -8,7 +8,7 @@ others do not wait for it.
 from __future__ import annotations
 
 import heapq
-from typing import TYPE_CHECKING
+from trapline.typed import TYPE_CHECKING
 
 from trapline.abi.sched import SCHED_IDLE
 

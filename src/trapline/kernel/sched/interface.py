@@ -6,7 +6,7 @@ Invariant: a task is in at most one queue, and never while it is on a CPU.
 from __future__ import annotations
 
 from collections.abc import Iterable
-from typing import TYPE_CHECKING, Protocol
+from trapline.typed import TYPE_CHECKING, Protocol
 
 if TYPE_CHECKING:
     from trapline.kernel.sched.entity import Entity

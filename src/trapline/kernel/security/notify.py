@@ -9,7 +9,7 @@ Invariant: `requests` are exactly those whose task still sleeps; one is *sent* o
 from __future__ import annotations
 
 from collections.abc import Coroutine
-from typing import TYPE_CHECKING, Any, NamedTuple
+from trapline.typed import TYPE_CHECKING, Any, NamedTuple
 
 from trapline.abi import seccomp as s
 from trapline.abi.errno import EBADF, EFAULT, EINPROGRESS, EINVAL, ENOENT, ENOSYS

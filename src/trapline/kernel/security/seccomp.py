@@ -13,7 +13,7 @@ from __future__ import annotations
 
 from array import array
 from collections.abc import Callable, Sequence
-from typing import TYPE_CHECKING, Any
+from trapline.typed import TYPE_CHECKING, Any
 
 from trapline.abi import seccomp as s
 from trapline.abi.errno import EACCES, EBUSY, EINVAL, ENOMEM, ENOSYS, ESRCH

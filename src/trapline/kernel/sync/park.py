@@ -16,7 +16,7 @@ from __future__ import annotations
 import types
 from collections import deque
 from collections.abc import Callable, Generator, Iterable
-from typing import Any, Protocol
+from trapline.typed import Any, Protocol
 
 from trapline.kernel.sync.timers import Timers
 

@@ -6,7 +6,7 @@ wait in the ring when io_submit(2) returns. Only IOCB_CMD_POLL stays in flight.
 
 from __future__ import annotations
 
-from typing import TYPE_CHECKING, Annotated, NamedTuple
+from trapline.typed import TYPE_CHECKING, Annotated, NamedTuple
 
 from trapline.abi import aio
 from trapline.abi.errno import EAGAIN, EBADF, EFAULT, EINPROGRESS, EINTR, EINVAL, EOPNOTSUPP, ESPIPE, Errno

@@ -5,7 +5,7 @@ Invariant: an open file with O_ASYNC has one listener on its queues, which goes 
 
 from __future__ import annotations
 
-from typing import TYPE_CHECKING, Any
+from trapline.typed import TYPE_CHECKING, Any
 
 from trapline.abi.errno import EAGAIN
 from trapline.abi.poll import POLLERR, POLLHUP, POLLIN, POLLOUT, POLLPRI

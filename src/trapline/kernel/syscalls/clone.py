@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import struct
 from contextlib import suppress
-from typing import TYPE_CHECKING, Annotated
+from trapline.typed import TYPE_CHECKING, Annotated
 
 from trapline.abi import sched as c
 from trapline.abi.capability import CAP_CHECKPOINT_RESTORE, CAP_SYS_ADMIN

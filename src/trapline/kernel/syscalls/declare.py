@@ -17,7 +17,7 @@ argument type is `Annotated[int, Arg(width, show)]`: its C width and sign, and h
 from __future__ import annotations
 
 from collections.abc import Callable, Coroutine
-from typing import Annotated, Any, NamedTuple, TypeVar
+from trapline.typed import Annotated, Any, NamedTuple, TypeVar
 
 from trapline.abi.errno import Errno
 

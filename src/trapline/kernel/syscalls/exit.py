@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from typing import TYPE_CHECKING
+from trapline.typed import TYPE_CHECKING
 
 from trapline.kernel.syscalls.declare import Int, syscall
 from trapline.kernel.task import exit as exits

@@ -2,13 +2,12 @@
 
 from __future__ import annotations
 
-from typing import TYPE_CHECKING, Annotated, Any
+from trapline.typed import TYPE_CHECKING, Annotated, Any
 
 from trapline.abi import fcntl as f
 from trapline.abi.errno import EAGAIN, EBADF, EBUSY, EINVAL, EPERM, ESRCH
 from trapline.abi.rw import CLOSE_RANGE_CLOEXEC, CLOSE_RANGE_UNSHARE, F_OWNER_PGRP, F_OWNER_PID, F_OWNER_TID
 from trapline.kernel.fs.locks import locks_of
-from trapline.kernel.ipc.pipe import PipeFile
 from trapline.kernel.syscalls.async_io import set_async
 from trapline.kernel.syscalls.declare import Arg, Fd, Result, UInt, syscall
 from trapline.kernel.syscalls.record_locks import get_lock, set_lock
@@ -247,12 +246,16 @@ def _setlease(task: Task, fd: int, file: File, arg: int) -> int:
 
 
 def _setpipe_sz(task: Task, fd: int, file: File, arg: int) -> int:
+    from trapline.kernel.ipc.pipe import PipeFile
+
     if not isinstance(file, PipeFile):
         raise EBADF
     return file.pipe.resize(arg & 0xFFFFFFFF)
 
 
 def _getpipe_sz(task: Task, fd: int, file: File, arg: int) -> int:
+    from trapline.kernel.ipc.pipe import PipeFile
+
     if not isinstance(file, PipeFile):
         raise EBADF
     return file.pipe.capacity

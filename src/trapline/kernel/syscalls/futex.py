@@ -6,7 +6,7 @@ Waking a word that nobody waits for is the common call: it is decided before any
 from __future__ import annotations
 
 from collections.abc import Callable, Hashable
-from typing import TYPE_CHECKING, Annotated
+from trapline.typed import TYPE_CHECKING, Annotated
 
 from trapline.abi import futex as f
 from trapline.abi.errno import EINVAL, ENOSYS

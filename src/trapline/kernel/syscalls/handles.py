@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from struct import Struct
-from typing import TYPE_CHECKING, Annotated
+from trapline.typed import TYPE_CHECKING, Annotated
 
 from trapline.abi.capability import CAP_DAC_READ_SEARCH
 from trapline.abi.errno import EINVAL, ENOTSUP, EOVERFLOW, EPERM, ESTALE

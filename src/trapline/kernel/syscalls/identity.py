@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import struct
-from typing import TYPE_CHECKING, Annotated
+from trapline.typed import TYPE_CHECKING, Annotated
 
 from trapline.abi.capability import CAP_SETGID, CAP_SETPCAP, CAP_SETUID
 from trapline.abi.errno import EACCES, EINVAL, EPERM, ESRCH

@@ -6,7 +6,7 @@ than it asked for, and reports EFAULT only if nothing was transferred at all.
 
 from __future__ import annotations
 
-from typing import Any
+from trapline.typed import Any
 
 from trapline.abi.errno import EFAULT
 from trapline.abi.rw import MAX_RW_COUNT

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from typing import TYPE_CHECKING, Annotated, Any
+from trapline.typed import TYPE_CHECKING, Annotated, Any
 
 from trapline.abi import kcmp as k
 from trapline.abi.errno import EINVAL, ENOENT, EPERM, ESRCH

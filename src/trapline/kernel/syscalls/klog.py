@@ -5,7 +5,7 @@ Two readers share it: one takes lines as they come (SYSLOG_ACTION_READ), the oth
 
 from __future__ import annotations
 
-from typing import TYPE_CHECKING, Annotated
+from trapline.typed import TYPE_CHECKING, Annotated
 
 from trapline.abi.capability import CAP_SYS_ADMIN, CAP_SYSLOG
 from trapline.abi.errno import EINVAL, EPERM

@@ -6,7 +6,7 @@ A thread that traps has passed one. So the running threads concerned are kicked,
 from __future__ import annotations
 
 from collections.abc import Callable
-from typing import TYPE_CHECKING, Annotated
+from trapline.typed import TYPE_CHECKING, Annotated
 
 from trapline.abi.errno import EINVAL, EPERM
 from trapline.abi.mman import (

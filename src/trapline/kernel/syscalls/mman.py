@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Coroutine
-from typing import TYPE_CHECKING, Annotated, Any
+from trapline.typed import TYPE_CHECKING, Annotated, Any
 
 from trapline.abi.capability import CAP_IPC_LOCK
 from trapline.abi.errno import EINVAL, ENODEV, ENOMEM, ENOSPC, ENOSYS

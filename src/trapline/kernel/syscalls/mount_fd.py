@@ -6,7 +6,7 @@ A detached tree goes with the descriptor that stands for it, unless it was attac
 from __future__ import annotations
 
 from struct import Struct
-from typing import TYPE_CHECKING, Annotated
+from trapline.typed import TYPE_CHECKING, Annotated
 
 from trapline.abi import mount as m
 from trapline.abi.capability import CAP_SYS_ADMIN

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from typing import TYPE_CHECKING, Annotated
+from trapline.typed import TYPE_CHECKING, Annotated
 
 from trapline.abi import sched as c
 from trapline.abi.capability import CAP_SYS_ADMIN, CAP_SYS_CHROOT

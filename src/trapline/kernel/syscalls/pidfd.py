@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from typing import TYPE_CHECKING, Annotated
+from trapline.typed import TYPE_CHECKING, Annotated
 
 from trapline.abi.errno import EBADF, EINVAL, EPERM, ESRCH
 from trapline.abi.fcntl import O_NONBLOCK, O_RDWR

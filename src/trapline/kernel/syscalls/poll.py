@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Callable
-from typing import TYPE_CHECKING, Annotated, Any
+from trapline.typed import TYPE_CHECKING, Annotated, Any
 
 from trapline.abi.errno import EBADF, EFAULT, EINTR, EINVAL
 from trapline.abi.poll import (

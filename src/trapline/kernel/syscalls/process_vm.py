@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Coroutine
-from typing import TYPE_CHECKING, Any
+from trapline.typed import TYPE_CHECKING, Any
 
 from trapline.abi.capability import CAP_SYS_PTRACE
 from trapline.abi.errno import EFAULT, EINVAL, EPERM, ESRCH

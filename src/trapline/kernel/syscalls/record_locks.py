@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Coroutine
-from typing import TYPE_CHECKING, Any
+from trapline.typed import TYPE_CHECKING, Any
 
 from trapline.abi.errno import EAGAIN, EBADF, EINVAL, EOVERFLOW
 from trapline.abi.fcntl import F_RDLCK, F_UNLCK, F_WRLCK, FLOCK, SEEK_CUR, SEEK_END, SEEK_SET

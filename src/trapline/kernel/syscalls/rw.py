@@ -6,7 +6,7 @@ The two hot calls have a fast path of their own, for a file that is ready and on
 
 from __future__ import annotations
 
-from typing import TYPE_CHECKING, Annotated
+from trapline.typed import TYPE_CHECKING, Annotated
 
 from trapline.abi.errno import EBADF, EFAULT, EINVAL, EOPNOTSUPP, EPIPE
 from trapline.abi.rw import MAX_RW_COUNT, RWF_APPEND, RWF_DSYNC, RWF_NOWAIT, RWF_SUPPORTED, RWF_SYNC

@@ -7,7 +7,7 @@ everybody else gets a turn, and a signal ends it with what was done.
 from __future__ import annotations
 
 from collections.abc import Coroutine
-from typing import TYPE_CHECKING, Annotated, Any
+from trapline.typed import TYPE_CHECKING, Annotated, Any
 
 from trapline.abi.errno import EAGAIN, EBADF, EINVAL, EISDIR, EOVERFLOW, ESPIPE, Errno
 from trapline.abi.fcntl import O_APPEND, O_NONBLOCK, SEEK_CUR, SEEK_SET

@@ -5,7 +5,7 @@ Data and options are in `socket_send`, `socket_receive` and `socket_options`.
 
 from __future__ import annotations
 
-from typing import TYPE_CHECKING, Annotated
+from trapline.typed import TYPE_CHECKING, Annotated
 
 from trapline.abi import socket as s
 from trapline.abi.errno import (

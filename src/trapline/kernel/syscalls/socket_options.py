@@ -5,7 +5,7 @@ Options that have no effect on UNIX sockets are remembered and read back, as Lin
 
 from __future__ import annotations
 
-from typing import TYPE_CHECKING, Annotated
+from trapline.typed import TYPE_CHECKING, Annotated
 
 from trapline.abi import socket as s
 from trapline.abi.errno import EDOM, EINVAL, ENODATA, ENOPROTOOPT, EOPNOTSUPP, EPERM, ERANGE

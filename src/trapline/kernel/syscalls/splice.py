@@ -5,7 +5,7 @@ Bytes leave their source only once their destination has taken them: a pipe is p
 
 from __future__ import annotations
 
-from typing import TYPE_CHECKING, Annotated
+from trapline.typed import TYPE_CHECKING, Annotated
 
 from trapline.abi.errno import EAGAIN, EBADF, EFAULT, EINVAL, EPIPE, ESPIPE
 from trapline.abi.fcntl import O_APPEND, O_DIRECT, O_NONBLOCK, SEEK_CUR

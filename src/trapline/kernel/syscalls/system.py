@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import struct
-from typing import TYPE_CHECKING, Annotated
+from trapline.typed import TYPE_CHECKING, Annotated
 
 from trapline.abi.capability import CAP_SYS_ADMIN, CAP_SYS_PACCT
 from trapline.abi.errno import EINVAL, ENOSYS, EPERM

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from typing import TYPE_CHECKING, Annotated
+from trapline.typed import TYPE_CHECKING, Annotated
 
 from trapline.abi import prctl as p
 from trapline.abi.errno import EBUSY, EFAULT, EINVAL, ENODEV, EPERM, ESRCH

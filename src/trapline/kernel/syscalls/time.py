@@ -6,7 +6,7 @@ The clocks are the host's (or made up, when runs must repeat): they can be read 
 from __future__ import annotations
 
 from collections.abc import Callable
-from typing import TYPE_CHECKING, Annotated
+from trapline.typed import TYPE_CHECKING, Annotated
 
 from trapline.abi import time as t
 from trapline.abi.errno import EINVAL, ENOTSUP, EPERM

@@ -12,7 +12,7 @@ Invariants:
 from __future__ import annotations
 
 from collections.abc import Coroutine
-from typing import TYPE_CHECKING, Any
+from trapline.typed import TYPE_CHECKING, Any
 
 from trapline.abi.errno import EAGAIN, EFAULT, EFBIG, EINTR, EPIPE, Errno
 from trapline.abi.fcntl import O_APPEND, O_NONBLOCK

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from typing import TYPE_CHECKING, Annotated
+from trapline.typed import TYPE_CHECKING, Annotated
 
 from trapline.abi.capability import CAP_SETFCAP, CAP_SYS_ADMIN
 from trapline.abi.errno import E2BIG, EINVAL, ENODATA, ENOTSUP, EPERM, ERANGE

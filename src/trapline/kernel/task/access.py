@@ -5,7 +5,7 @@ Reading (kcmp(2)) and attaching (pidfd_getfd(2)) ask the same here: they differ 
 
 from __future__ import annotations
 
-from typing import TYPE_CHECKING
+from trapline.typed import TYPE_CHECKING
 
 from trapline.abi.capability import CAP_SYS_PTRACE
 

@@ -8,7 +8,7 @@ while the process does not run. An alarm that is not set costs nothing.
 from __future__ import annotations
 
 from collections.abc import Callable
-from typing import TYPE_CHECKING
+from trapline.typed import TYPE_CHECKING
 
 from trapline.abi.time import CLOCK_MONOTONIC, TIME_MAX_NS
 

@@ -6,7 +6,7 @@ may fail comes first.
 
 from __future__ import annotations
 
-from typing import TYPE_CHECKING, Any, NamedTuple
+from trapline.typed import TYPE_CHECKING, Any, NamedTuple
 
 from trapline.abi import sched as c
 from trapline.abi.errno import EAGAIN, EINVAL, EPERM

@@ -7,7 +7,7 @@ alarms of both live beside the process's interval timers and go with them.
 from __future__ import annotations
 
 from collections.abc import Callable
-from typing import TYPE_CHECKING
+from trapline.typed import TYPE_CHECKING
 
 from trapline.abi.resource import RLIM_INFINITY, RLIMIT_CPU, RLIMIT_RTTIME
 from trapline.abi.signal import SI_KERNEL, SIGKILL, SIGXCPU

@@ -6,7 +6,7 @@ Times are what has been charged so far, plus, for a thread that is in user mode 
 from __future__ import annotations
 
 from collections.abc import Callable
-from typing import TYPE_CHECKING
+from trapline.typed import TYPE_CHECKING
 
 from trapline.abi.errno import EINVAL
 from trapline.abi.time import (

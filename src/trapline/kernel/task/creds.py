@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from typing import NamedTuple
+from trapline.typed import NamedTuple
 
 from trapline.abi.capability import (
     CAP_CHOWN,

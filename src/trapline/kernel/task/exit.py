@@ -12,7 +12,7 @@ Invariants:
 from __future__ import annotations
 
 from contextlib import suppress
-from typing import TYPE_CHECKING
+from trapline.typed import TYPE_CHECKING
 
 from trapline.abi.errno import EAGAIN, Errno
 from trapline.abi.signal import CLD_DUMPED, CLD_EXITED, CLD_KILLED, NSIG, SI_USER, SIGCHLD, SIGCONT, SIGHUP

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from typing import TYPE_CHECKING
+from trapline.typed import TYPE_CHECKING
 
 from trapline.abi import ioprio as i
 from trapline.abi.sched import SCHED_FIFO, SCHED_IDLE, SCHED_RR

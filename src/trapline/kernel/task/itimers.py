@@ -6,7 +6,7 @@ when it goes off, so that a short interval cannot drown the kernel: signals that
 
 from __future__ import annotations
 
-from typing import TYPE_CHECKING
+from trapline.typed import TYPE_CHECKING
 
 from trapline.abi.errno import EAGAIN
 from trapline.abi.signal import SI_KERNEL, SIGALRM, SIGPROF, SIGVTALRM

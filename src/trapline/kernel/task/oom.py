@@ -6,7 +6,7 @@ As Linux does (oom_badness in mm/oom_kill.c): the process with the largest resid
 
 from __future__ import annotations
 
-from typing import TYPE_CHECKING
+from trapline.typed import TYPE_CHECKING
 
 from trapline.kernel.task import exit as exits
 from trapline.machine.paging.entry import PAGE_SIZE

@@ -7,7 +7,7 @@ passed meanwhile are the overrun. `group.posix_timers` is None until one is made
 from __future__ import annotations
 
 from collections.abc import Callable
-from typing import TYPE_CHECKING
+from trapline.typed import TYPE_CHECKING
 
 from trapline.abi.errno import EAGAIN
 from trapline.abi.signal import SI_TIMER, SIGEV_NONE, SIGEV_THREAD_ID

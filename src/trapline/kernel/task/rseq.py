@@ -11,7 +11,7 @@ on inside a critical section: it goes to the section's abort handler. Whatever c
 from __future__ import annotations
 
 import struct
-from typing import TYPE_CHECKING
+from trapline.typed import TYPE_CHECKING
 
 from trapline.abi.errno import Errno
 from trapline.abi.signal import SI_KERNEL, SIGSEGV

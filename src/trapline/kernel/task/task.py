@@ -11,7 +11,7 @@ Invariants:
 from __future__ import annotations
 
 from collections.abc import Coroutine
-from typing import TYPE_CHECKING, Any
+from trapline.typed import TYPE_CHECKING, Any
 
 from trapline.abi.core import DEFAULT_FILTER
 from trapline.kernel.sync.park import Waiter, WaitQueue

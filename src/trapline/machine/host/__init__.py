@@ -15,7 +15,7 @@ Invariants:
 - when `flush` returns, no thread of the space can reach the old frames, whatever it wrote in its slots.
 """
 
-from typing import TYPE_CHECKING
+from trapline.typed import TYPE_CHECKING
 
 from trapline.machine.host.errors import MachineUnavailable
 

@@ -8,7 +8,7 @@ from __future__ import annotations
 import os
 import struct
 import sys
-from typing import NamedTuple
+from trapline.typed import NamedTuple
 
 _HWCAP2, _FSGSBASE = 26, 2
 _MIN_KERNEL = (5, 9)

@@ -6,7 +6,7 @@ is that of a new program. General registers are always the copy in `regs`.
 
 from __future__ import annotations
 
-from typing import TYPE_CHECKING
+from trapline.typed import TYPE_CHECKING
 
 from trapline.abi.x86_64 import CSGSFS, EFLAGS, IF, NREGS, USER32_CS, USER_CS, USER_DS
 from trapline.machine.contract import Context

@@ -9,7 +9,7 @@ from __future__ import annotations
 
 import mmap
 import os
-from typing import TYPE_CHECKING
+from trapline.typed import TYPE_CHECKING
 
 from trapline.machine.host import _ring
 from trapline.machine.host.errors import StubDied

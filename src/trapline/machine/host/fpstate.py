@@ -7,7 +7,7 @@ Source: asm/sigcontext.h of Linux (`struct _fpx_sw_bytes`) and the AMD64 Archite
 from __future__ import annotations
 
 from struct import Struct
-from typing import Final
+from trapline.typed import Final
 
 FCW, MXCSR, MXCSR_MASK, SW_BYTES, HEADER = 0, 24, 28, 464, 512
 LEGACY_SIZE: Final = 512

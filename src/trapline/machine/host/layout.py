@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from typing import Final
+from trapline.typed import Final
 
 VERSION: Final = 2
 STUB: Final = 0x7FFF_FF00_0000  #: first address that is not the guest's

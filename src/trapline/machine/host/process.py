@@ -6,10 +6,10 @@ any more; a process is reaped exactly once, and its region is free from then on.
 
 from __future__ import annotations
 
+import _signal  # type: ignore[import-not-found]  # the part of signal that needs no enum
 import os
 import select
-import signal
-from typing import TYPE_CHECKING
+from trapline.typed import TYPE_CHECKING
 
 from trapline.machine.host.contexts import Contexts, Slot, Template
 from trapline.machine.host.layout import SLOT_SIZE
@@ -60,7 +60,7 @@ class Process:
         if self.dead or self.reaped:
             return
         try:
-            signal.pidfd_send_signal(self.pidfd, signal.SIGKILL)
+            _signal.pidfd_send_signal(self.pidfd, _signal.SIGKILL)
         except ProcessLookupError:
             self.dead = True
             return
@@ -108,6 +108,8 @@ class Process:
 def _obituary(got: os.waitid_result) -> str:
     if got.si_code == os.CLD_EXITED:
         return f"its host process exited with status {got.si_status}"
+    import signal
+
     try:
         name = signal.Signals(got.si_status).name
     except ValueError:

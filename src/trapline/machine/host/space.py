@@ -13,7 +13,7 @@ Invariants:
 from __future__ import annotations
 
 import time
-from typing import TYPE_CHECKING
+from trapline.typed import TYPE_CHECKING
 
 from trapline.machine.contract import NoRoom
 from trapline.machine.host import _ring

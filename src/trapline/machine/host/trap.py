@@ -7,7 +7,7 @@ does not emulate the vsyscall page reports an execute fault there; it is passed 
 
 from __future__ import annotations
 
-from typing import Final
+from trapline.typed import Final
 
 from trapline.abi.x86_64 import CR2, ERR, GP, PF, PF_FETCH, PF_PRESENT, PF_USER, PF_WRITE, TRAPNO, XM
 from trapline.machine.contract import (

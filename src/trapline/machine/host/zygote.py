@@ -10,13 +10,13 @@ they can be waited for, and die with it (PR_SET_PDEATHSIG, set anew by each, fol
 
 from __future__ import annotations
 
+import _signal as signal  # type: ignore[import-not-found]  # the part of signal that needs no enum
 import _socket
 import array
 import errno
 import fcntl
 import os
 import resource
-import signal
 import struct
 import time
 from collections.abc import Callable

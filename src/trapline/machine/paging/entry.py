@@ -7,7 +7,7 @@ Fields"; The RISC-V Instruction Set Manual, volume II, "Sv39: Page-Based 39-bit 
 
 from __future__ import annotations
 
-from typing import NamedTuple
+from trapline.typed import NamedTuple
 
 PAGE_SHIFT = 12
 PAGE_SIZE = 1 << PAGE_SHIFT

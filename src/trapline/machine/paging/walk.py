@@ -6,7 +6,7 @@
 from __future__ import annotations
 
 from collections.abc import Iterator
-from typing import NamedTuple
+from trapline.typed import NamedTuple
 
 from trapline.machine.paging.entry import PAGE_SHIFT, Format
 

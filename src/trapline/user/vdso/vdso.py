@@ -13,7 +13,7 @@ Invariants:
 from __future__ import annotations
 
 import os
-from typing import TYPE_CHECKING
+from trapline.typed import TYPE_CHECKING
 
 from trapline.abi.mman import PROT_EXEC, PROT_READ
 from trapline.abi.time import (

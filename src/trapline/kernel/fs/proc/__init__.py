@@ -6,7 +6,7 @@ tree, whose contents are imported when a program first looks into it.
 
 from __future__ import annotations
 
-from typing import TYPE_CHECKING, Any
+from trapline.typed import TYPE_CHECKING, Any
 
 from trapline.abi.mount import MS_NODEV, MS_NOEXEC, MS_NOSUID, MS_RELATIME
 from trapline.kernel.fs.inode import VOLATILE, Entry, Inode

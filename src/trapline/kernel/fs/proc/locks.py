@@ -5,7 +5,7 @@ Locks are found through the files that processes have open: nobody else can hold
 
 from __future__ import annotations
 
-from typing import TYPE_CHECKING, Any
+from trapline.typed import TYPE_CHECKING, Any
 
 from trapline.abi.fcntl import F_RDLCK, LOCK_EX
 from trapline.abi.stat import major, minor

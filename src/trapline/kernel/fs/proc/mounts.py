@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from typing import TYPE_CHECKING, Any
+from trapline.typed import TYPE_CHECKING, Any
 
 from trapline.abi import mount as m
 from trapline.abi.poll import POLL_IN, POLLERR, POLLPRI

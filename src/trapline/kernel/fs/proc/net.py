@@ -5,7 +5,7 @@ The other families are absent, so their tables have a head and no rows.
 
 from __future__ import annotations
 
-from typing import Any
+from trapline.typed import Any
 
 from trapline.kernel.net.unix import CONNECTED, LISTENING, sockets_of
 

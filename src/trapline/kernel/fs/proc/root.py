@@ -5,7 +5,7 @@ What those files say is imported when the first of them is looked up: most progr
 
 from __future__ import annotations
 
-from typing import Any
+from trapline.typed import Any
 
 from trapline.abi.errno import ENOENT
 from trapline.kernel.fs.inode import Entry, Inode

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Callable
-from typing import Any
+from trapline.typed import Any
 
 from trapline.kernel.fs.inode import Inode
 from trapline.kernel.fs.proc import net, sysctl, system

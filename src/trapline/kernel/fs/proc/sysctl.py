@@ -7,7 +7,7 @@ is accepted and forgotten.
 from __future__ import annotations
 
 from collections.abc import Callable, Mapping
-from typing import TYPE_CHECKING, Any
+from trapline.typed import TYPE_CHECKING, Any
 
 from trapline.abi.capability import CAP_LAST_CAP
 from trapline.abi.core import MAX_NAME

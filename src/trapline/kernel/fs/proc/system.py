@@ -7,7 +7,7 @@ from __future__ import annotations
 
 from collections.abc import Callable
 from math import exp
-from typing import Any
+from trapline.typed import Any
 from weakref import WeakKeyDictionary
 
 from trapline.kernel import uts

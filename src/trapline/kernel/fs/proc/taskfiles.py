@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Callable
-from typing import Any
+from trapline.typed import Any
 
 from trapline.abi.capability import CAP_SYS_RESOURCE
 from trapline.abi.core import FILTER_MASK

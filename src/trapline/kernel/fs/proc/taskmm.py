@@ -6,7 +6,7 @@ What `smaps` and `pagemap` say is read from the page tables, not from counters.
 from __future__ import annotations
 
 from struct import pack
-from typing import TYPE_CHECKING, Any
+from trapline.typed import TYPE_CHECKING, Any
 
 from trapline.abi import mman as m
 from trapline.abi.capability import CAP_SYS_ADMIN

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from typing import Any
+from trapline.typed import Any
 
 from trapline.abi.errno import ENOENT
 from trapline.kernel.fs import nsfs

@@ -6,7 +6,7 @@ summed for a process.
 
 from __future__ import annotations
 
-from typing import Any
+from trapline.typed import Any
 
 from trapline.kernel.fs.proc.base import may_inspect, queued_signals, ticks
 from trapline.kernel.mm.hugetlb import mapped_pages

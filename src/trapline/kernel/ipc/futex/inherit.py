@@ -15,7 +15,7 @@ from __future__ import annotations
 from bisect import bisect_left, insort
 from collections.abc import Hashable
 from operator import attrgetter
-from typing import TYPE_CHECKING
+from trapline.typed import TYPE_CHECKING
 
 from trapline.abi.errno import EDEADLOCK
 from trapline.abi.sched import DEFAULT_PRIO, MAX_PRIO

@@ -7,7 +7,7 @@ any surprise ends it, as the kernel's documentation (robust-futex-ABI) allows.
 from __future__ import annotations
 
 from contextlib import suppress
-from typing import TYPE_CHECKING
+from trapline.typed import TYPE_CHECKING
 
 from trapline.abi.errno import EINVAL, Errno
 from trapline.abi.futex import (

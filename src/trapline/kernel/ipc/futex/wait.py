@@ -7,7 +7,7 @@ restart_syscall(2), to the same deadline.
 from __future__ import annotations
 
 from collections.abc import Coroutine, Hashable
-from typing import TYPE_CHECKING, Any
+from trapline.typed import TYPE_CHECKING, Any
 
 from trapline.abi.errno import EAGAIN, ETIMEDOUT
 from trapline.kernel.ipc.futex.queue import Entry, check_value, dequeue, enqueue, key_of

@@ -7,7 +7,7 @@ something removed does not soon name something else.
 from __future__ import annotations
 
 from collections.abc import Callable
-from typing import TYPE_CHECKING, Any, Generic, TypeVar
+from trapline.typed import TYPE_CHECKING, Any, Generic, TypeVar
 
 from trapline.abi import ipc
 from trapline.abi.capability import CAP_IPC_OWNER, CAP_SYS_ADMIN

@@ -6,7 +6,7 @@ queue is full, and are served in order.
 
 from __future__ import annotations
 
-from typing import TYPE_CHECKING, Any, NamedTuple
+from trapline.typed import TYPE_CHECKING, Any, NamedTuple
 
 from trapline.abi import ipc
 from trapline.abi.errno import E2BIG, EAGAIN, EIDRM, EINVAL, ENOMSG, Errno

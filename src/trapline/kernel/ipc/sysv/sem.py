@@ -11,7 +11,7 @@ Invariants:
 from __future__ import annotations
 
 from array import array
-from typing import TYPE_CHECKING, Any, NamedTuple
+from trapline.typed import TYPE_CHECKING, Any, NamedTuple
 
 from trapline.abi import ipc
 from trapline.abi.errno import E2BIG, EAGAIN, EFBIG, EIDRM, EINTR, EINVAL, ENOMEM, ENOSPC, ERANGE, Errno

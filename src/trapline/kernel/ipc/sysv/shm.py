@@ -8,7 +8,7 @@ Invariant: a segment with SHM_DEST in its mode has no key, and goes with its las
 
 from __future__ import annotations
 
-from typing import TYPE_CHECKING, Any
+from trapline.typed import TYPE_CHECKING, Any
 
 from trapline.abi import ipc
 from trapline.abi.capability import CAP_IPC_LOCK

@@ -6,7 +6,7 @@ when its last user is gone.
 
 from __future__ import annotations
 
-from typing import TYPE_CHECKING, Any
+from trapline.typed import TYPE_CHECKING, Any
 
 from trapline.abi.errno import ERANGE
 from trapline.abi.ipc import SEMAEM, SEMVMX

@@ -10,7 +10,7 @@ Invariant: `group.core` is set from `begin` until the file is written; the threa
 from __future__ import annotations
 
 from contextlib import suppress
-from typing import TYPE_CHECKING
+from trapline.typed import TYPE_CHECKING
 
 from trapline.abi import core as c
 from trapline.abi import elf

@@ -7,7 +7,7 @@ protections do not matter.
 from __future__ import annotations
 
 from collections.abc import Iterator
-from typing import TYPE_CHECKING
+from trapline.typed import TYPE_CHECKING
 
 from trapline.abi import core as c
 from trapline.abi import elf

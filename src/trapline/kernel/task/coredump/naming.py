@@ -5,7 +5,7 @@ Patterns that begin with a pipe are never set (fs/proc/sysctl.py).
 
 from __future__ import annotations
 
-from typing import TYPE_CHECKING
+from trapline.typed import TYPE_CHECKING
 
 from trapline.abi.resource import RLIMIT_CORE
 

@@ -5,7 +5,7 @@ Their order is Linux's: the thread that took the signal first, with what is the 
 
 from __future__ import annotations
 
-from typing import TYPE_CHECKING
+from trapline.typed import TYPE_CHECKING
 
 from trapline.abi import core as c
 from trapline.abi import riscv64

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Callable
-from typing import TYPE_CHECKING, NamedTuple
+from trapline.typed import TYPE_CHECKING, NamedTuple
 
 from trapline.kernel.task.signals import frame_riscv64, frame_x86_64, trap_riscv64, trap_x86_64
 

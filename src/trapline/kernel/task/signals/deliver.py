@@ -9,7 +9,7 @@ is pending.
 
 from __future__ import annotations
 
-from typing import TYPE_CHECKING
+from trapline.typed import TYPE_CHECKING
 
 from trapline.abi.resource import RLIMIT_CORE
 from trapline.abi.signal import (

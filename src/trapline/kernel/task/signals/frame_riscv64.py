@@ -12,7 +12,7 @@ be zero, or the process dies of SIGSEGV, as on Linux.
 from __future__ import annotations
 
 from array import array
-from typing import TYPE_CHECKING
+from trapline.typed import TYPE_CHECKING
 
 from trapline.abi import riscv64 as r
 from trapline.abi.errno import Errno

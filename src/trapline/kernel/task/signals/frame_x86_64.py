@@ -15,7 +15,7 @@ from __future__ import annotations
 
 from array import array
 from struct import Struct
-from typing import TYPE_CHECKING
+from trapline.typed import TYPE_CHECKING
 
 from trapline.abi import x86_64 as x
 from trapline.abi.errno import Errno

@@ -5,7 +5,7 @@ Invariant: WORK_SIGNAL is set in `task.work` when a signal is pending that the t
 
 from __future__ import annotations
 
-from typing import TYPE_CHECKING
+from trapline.typed import TYPE_CHECKING
 
 from trapline.abi.signal import UNBLOCKABLE
 from trapline.kernel.sync.park import SIGNALLED

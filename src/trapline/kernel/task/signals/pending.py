@@ -8,7 +8,7 @@ Invariants:
 
 from __future__ import annotations
 
-from typing import TYPE_CHECKING
+from trapline.typed import TYPE_CHECKING
 
 from trapline.abi.signal import SIGRTMIN, SYNCHRONOUS
 from trapline.kernel.task.signals.siginfo import SigInfo

@@ -6,7 +6,7 @@ handler runs (`with_handler`), or none does (`without_handler`).
 
 from __future__ import annotations
 
-from typing import TYPE_CHECKING
+from trapline.typed import TYPE_CHECKING
 
 from trapline.abi.signal import SA_RESTART
 from trapline.abi.syscalls import I386

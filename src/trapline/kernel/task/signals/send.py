@@ -6,7 +6,7 @@ hearing of). Permission is the caller's business: `may_signal`.
 
 from __future__ import annotations
 
-from typing import TYPE_CHECKING
+from trapline.typed import TYPE_CHECKING
 
 from trapline.abi.errno import EAGAIN
 from trapline.abi.signal import (

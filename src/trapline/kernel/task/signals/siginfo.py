@@ -6,7 +6,7 @@ has it: positive codes below SI_KERNEL are per signal, all others mean the same 
 
 from __future__ import annotations
 
-from typing import Any, NamedTuple
+from trapline.typed import Any, NamedTuple
 
 from trapline.abi import signal as s
 from trapline.abi.signal import SI_KERNEL, SI_SIGIO, SI_TIMER, SI_USER

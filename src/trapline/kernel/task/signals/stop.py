@@ -7,7 +7,7 @@ that signal once the stop is complete; `group.wait_event` is what wait4(2) has y
 
 from __future__ import annotations
 
-from typing import TYPE_CHECKING
+from trapline.typed import TYPE_CHECKING
 
 from trapline.abi.signal import (
     CLD_CONTINUED,

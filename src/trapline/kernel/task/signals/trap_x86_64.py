@@ -7,7 +7,7 @@ Architecture Programmer's Manual, volume 2, "Vectors".
 
 from __future__ import annotations
 
-from typing import TYPE_CHECKING
+from trapline.typed import TYPE_CHECKING
 
 from trapline.abi import signal as s
 from trapline.abi import x86_64 as x

@@ -9,8 +9,8 @@ from __future__ import annotations
 import os
 import select
 import time
-from contextlib import nullcontext
-from trapline.typed import TYPE_CHECKING
+from contextlib import ExitStack, nullcontext
+from trapline.typed import TYPE_CHECKING, Protocol
 
 from trapline.cli import values
 from trapline.cli.main import FAILED, complain, say
@@ -28,6 +28,9 @@ OPTIONS = (
     Option("--append", "TEXT", "the kernel's command line"),
     Option("--dtb", "FILE", "give the guest this device tree, not the board's own"),
     Option("--dump-dtb", "FILE", "write the device tree to FILE and stop (dtc reads it)"),
+    Option("--drive", "FILE[,ro][,overlay=FILE]", "a disk (virtio); with an overlay, FILE is not changed", many=True),
+    Option("--rng", "", "a source of random numbers (virtio), which follow from --seed"),
+    Option("--console", "serial|virtio", "what standard input reaches; both print (default: serial)"),
     Option("--memory", "SIZE", "RAM of the board, at 0x80000000 (default: 128M)"),
     Option("--harts", "N", "hardware threads, which take turns (default: 1)"),
     Option("--clock", "virtual|host", "while every hart waits: time jumps ahead, or passes (default: host in a terminal)"),
@@ -58,6 +61,14 @@ In a terminal, Ctrl-A X ends the machine; Ctrl-A H lists what else there is.
 exit status: the finisher's; 124 time-out; 125 trapline itself failed
 """
 
+class Port(Protocol):
+    """What takes input for the guest."""
+
+    def room(self) -> int: ...
+
+    def receive(self, data: bytes) -> None: ...
+
+
 TIMED_OUT, INTERRUPTED = 124, 130
 CHUNK = 2_000_000  #: units of virtual time between two looks at the terminal
 UNIT_NS = 1  #: of virtual time
@@ -72,12 +83,20 @@ def main(words: list[str]) -> int:
     parsed = parse(words, OPTIONS)
     if parsed.flag("--help"):
         return say(usage())
-    from trapline.machine.riscv.firmware import BadImage
-
     timeout_s = values.duration_ns("--timeout", parsed.last("--timeout")) / 1e9 if parsed.flag("--timeout") else None
     files = _files(parsed)
-    board = _board(parsed)
     path = parsed.rest[0] if parsed.rest else ""
+    with ExitStack() as opened:
+        board = _board(parsed)
+        opened.callback(board.close)
+        port = _devices(board, parsed, opened)
+        return _run(board, port, parsed, files, path, timeout_s)
+
+
+def _run(board: Board, port: Port, parsed: Parsed, files: Files, path: str, timeout_s: float | None) -> int:
+    """Start the board, and let it run to its end; the exit status."""
+    from trapline.machine.riscv.firmware import BadImage
+
     start = time.perf_counter()
     try:
         if parsed.flag("--dump-dtb"):
@@ -88,7 +107,7 @@ def main(words: list[str]) -> int:
             board.load(program(_read(path)), files)
         else:
             board.boot(files)
-        return Session(board, parsed, timeout_s).run()
+        return Session(board, port, parsed, timeout_s).run()
     except BadImage as error:
         raise UsageError(f"{path}: {error}" if path else str(error)) from None
     except KeyboardInterrupt:
@@ -101,7 +120,6 @@ def main(words: list[str]) -> int:
         complain(f"standard input or output: {error.strerror}")
         return FAILED
     finally:
-        board.close()
         if parsed.flag("--stats"):
             complain(statistics(board, time.perf_counter() - start))
 
@@ -156,6 +174,41 @@ def _board(parsed: Parsed) -> Board:
         memory, harts, send=_write, native=_native(parsed.last("--tier")), now_ns=now_ns,
         seed=os.urandom(32) if seed == "random" else seed.encode(),
     )  # fmt: skip
+
+
+def _devices(board: Board, parsed: Parsed, opened: ExitStack) -> Port:
+    """Put what the command line asks for into the board's slots; the port that standard input reaches. Raises UsageError."""
+    from trapline.cli.disks import drive
+    from trapline.machine.riscv.devices.virtio.block import Block
+    from trapline.machine.riscv.devices.virtio.console import Console
+    from trapline.machine.riscv.devices.virtio.entropy import Entropy, Stream
+
+    which = parsed.last("--console", "serial")
+    if which not in ("serial", "virtio"):
+        raise UsageError(f"--console {which}: write serial or virtio")
+    port: Port = board.uart
+    try:
+        for n, text in enumerate(parsed.all("--drive")):
+            storage = drive(text)
+            opened.callback(storage.close)
+            board.add(Block(storage, f"drive{n}"))
+        if parsed.flag("--rng"):
+            board.add(Entropy(Stream(board.seed)))
+        if which == "virtio":
+            port = console = Console(_write, *_window())
+            board.add(console)
+    except ValueError as error:
+        raise UsageError(f"too many devices: {error}") from None
+    return port
+
+
+def _window() -> tuple[int, int]:
+    """Columns and rows of the terminal; zeros if there is none."""
+    try:
+        size = os.get_terminal_size(0)
+    except OSError:
+        return 0, 0
+    return size.columns, size.lines
 
 
 def _host_clock(parsed: Parsed) -> bool:
@@ -213,8 +266,8 @@ def statistics(board: Board, seconds: float) -> str:
 class Session:
     """The machine's life, and what standard input brings."""
 
-    def __init__(self, board: Board, parsed: Parsed, timeout_s: float | None) -> None:
-        self._board = board
+    def __init__(self, board: Board, port: Port, parsed: Parsed, timeout_s: float | None) -> None:
+        self._board, self._port = board, port
         self._start = time.monotonic()
         self._deadline = None if timeout_s is None else self._start + timeout_s
         self._stdin = 0  #: -1 when it has ended
@@ -306,8 +359,8 @@ class Session:
             complain(HELP_TEXT)
 
     def _feed(self) -> None:
-        """Give the serial port as much as it has room for."""
-        room = self._board.uart.room()
-        if room > 0 and self._input:
-            self._board.uart.receive(bytes(self._input[:room]))
+        """Give the port as much as it has room for."""
+        room = self._port.room() if self._input else 0
+        if room > 0:
+            self._port.receive(bytes(self._input[:room]))
             del self._input[:room]

@@ -23,6 +23,8 @@ from trapline.machine.riscv.addresses import (
     UART,
     UART_SOURCE,
     VIRTIO,
+    VIRTIO_SLOTS,
+    VIRTIO_SOURCE,
     VIRTIO_STEP,
 )
 from trapline.machine.riscv.bus import Bus, Device
@@ -32,6 +34,7 @@ from trapline.machine.riscv.devices.goldfish import GoldfishRtc
 from trapline.machine.riscv.devices.plic import Plic
 from trapline.machine.riscv.devices.rom import Rom
 from trapline.machine.riscv.devices.uart import Uart
+from trapline.machine.riscv.devices.virtio.transport import Function, Transport
 from trapline.machine.riscv.firmware import BadImage, Files, Plan, Program, plan, reset_code, tree_address
 from trapline.machine.riscv.hart import Hart
 from trapline.machine.riscv.harts import Harts
@@ -68,7 +71,7 @@ class Board:
         self.harts = Harts(self.bus, harts, make=make, quantum=QUANTUM)
         self.plic = Plic(self.harts)
         self.uart = Uart(send, self.wire(UART_SOURCE))
-        self._seed = seed
+        self.seed = seed
         self._resettable: list[Resettable] = []
         self._virtio: list[int] = []
         self.flash: list[Resettable] = []
@@ -85,6 +88,16 @@ class Board:
     def _attach(self, base: int, device: Resettable) -> None:
         self.bus.attach(base, device)
         self._resettable.append(device)
+
+    def add(self, function: Function) -> Transport:
+        """A virtio device in the next free slot. Raises ValueError if there is none."""
+        slot = len(self._virtio)
+        if slot == VIRTIO_SLOTS:
+            raise ValueError(f"the board has {VIRTIO_SLOTS} slots for virtio devices")
+        transport = Transport(self.bus, self.harts, function, self.wire(VIRTIO_SOURCE + slot))
+        self._attach(VIRTIO + slot * VIRTIO_STEP, transport)
+        self._virtio.append(slot)
+        return transport
 
     def wire(self, source: int) -> Callable[[bool], None]:
         """An interrupt line to the PLIC."""
@@ -110,7 +123,7 @@ class Board:
             made = devicetree.parse(files.tree) if files.tree else tree.board_tree(self)
         except devicetree.BadTree as error:
             raise BadImage(f"--dtb: {error}") from None
-        seed = b"" if files.tree else hashlib.sha256(b"rng-seed" + self._seed).digest()
+        seed = b"" if files.tree else hashlib.sha256(b"rng-seed" + self.seed).digest()
         tree.choose(made, bootargs=files.append, initrd=places.initrd if places else None, seed=seed)
         return devicetree.flatten(made)
 

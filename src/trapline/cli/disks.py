@@ -1,0 +1,134 @@
+"""Host files as disks and flash chips: `--drive FILE[,ro][,overlay=FILE]`, `--flash FILE[,ro]`.
+
+Only what the command line names is opened. A file that is written to is locked, so that two machines do not share it by
+accident.
+"""
+
+from __future__ import annotations
+
+import fcntl
+import os
+from contextlib import ExitStack
+
+from trapline.cli.options import UsageError
+from trapline.machine.riscv.devices.overlay import Overlay
+from trapline.machine.riscv.devices.storage import Storage, StorageError
+
+_ZEROS = memoryview(bytes(1 << 20))
+SECTOR = 512
+
+
+class HostFile:
+    """A host file or block device. `grows`: it may get longer, and reads as zeros behind its end. Raises OSError."""
+
+    def __init__(self, path: str, *, read_only: bool, grows: bool = False) -> None:
+        flags = os.O_RDONLY if read_only else os.O_RDWR | (os.O_CREAT if grows else 0)
+        self._fd = os.open(path, flags | os.O_CLOEXEC | os.O_NOCTTY, 0o666)
+        self.read_only = read_only
+        try:
+            fcntl.flock(self._fd, (fcntl.LOCK_SH if read_only else fcntl.LOCK_EX) | fcntl.LOCK_NB)
+            self.size = os.lseek(self._fd, 0, os.SEEK_END)
+        except BaseException:
+            os.close(self._fd)
+            raise
+
+    def read_into(self, offset: int, view: memoryview) -> None:
+        try:
+            while len(view):
+                done = os.preadv(self._fd, [view], offset)
+                if not done:  # behind the end of a file that grows, or that somebody has cut off
+                    view[:] = bytes(len(view))
+                    return
+                offset, view = offset + done, view[done:]
+        except OSError as error:
+            raise StorageError(error.strerror) from None
+
+    def write_from(self, offset: int, view: memoryview) -> None:
+        try:
+            while len(view):
+                done = os.pwrite(self._fd, view, offset)
+                offset, view = offset + done, view[done:]
+        except OSError as error:
+            raise StorageError(error.strerror) from None
+
+    def zero(self, offset: int, length: int) -> None:
+        """Writes zeros where the file has data, and leaves its holes alone."""
+        end = offset + length
+        while offset < end:
+            try:
+                start = os.lseek(self._fd, offset, os.SEEK_DATA)
+                stop = os.lseek(self._fd, start, os.SEEK_HOLE)
+            except OSError:  # no data from there on; or a device, which has no holes
+                start, stop = self._without_holes(offset, end)
+            for at in range(min(start, end), min(stop, end), len(_ZEROS)):
+                self.write_from(at, _ZEROS[: min(stop, end) - at])
+            offset = stop
+
+    def _without_holes(self, offset: int, end: int) -> tuple[int, int]:
+        """What to clear of a range in which no data was found: all of it on a device, nothing in a file."""
+        try:
+            os.lseek(self._fd, 0, os.SEEK_HOLE)
+        except OSError:
+            return offset, end
+        return end, end
+
+    def flush(self) -> None:
+        try:
+            os.fdatasync(self._fd)
+        except OSError as error:
+            raise StorageError(error.strerror) from None
+
+    def close(self) -> None:
+        os.close(self._fd)
+
+
+def drive(text: str) -> Storage:
+    """The disk that `--drive` asks for. Raises UsageError."""
+    path, _, rest = text.partition(",")
+    read_only, overlay = False, ""
+    for each in rest.split(",") if rest else ():
+        name, _, value = each.partition("=")
+        if each == "ro":
+            read_only = True
+        elif name == "overlay" and value:
+            overlay = value
+        else:
+            raise UsageError(f"--drive {text}: write --drive FILE[,ro][,overlay=FILE]")
+    if read_only and overlay:
+        raise UsageError(f"--drive {text}: ro and overlay= exclude each other: a disk with an overlay is never written to")
+    with ExitStack() as opened:
+        base = _open("--drive", path, read_only=read_only or bool(overlay))
+        opened.callback(base.close)
+        if base.size % SECTOR or not base.size:
+            raise UsageError(f"--drive {path}: its size, {base.size} bytes, is no multiple of {SECTOR}: use truncate(1)")
+        disk: Storage = base
+        if overlay:
+            top = _open("--drive overlay", overlay, read_only=False, grows=True)
+            opened.callback(top.close)
+            try:
+                disk = Overlay(base, top)
+            except StorageError as error:
+                raise UsageError(f"--drive overlay={overlay}: {error}") from None
+        opened.pop_all()
+        return disk
+
+
+def flash(text: str, most: int) -> Storage:
+    """The contents of a flash bank of at most `most` bytes. Raises UsageError."""
+    path, comma, mode = text.partition(",")
+    if comma and mode != "ro":
+        raise UsageError(f"--flash {text}: write --flash FILE[,ro]")
+    found = _open("--flash", path, read_only=mode == "ro")
+    if found.size != most:
+        found.close()
+        raise UsageError(f"--flash {path}: {found.size} bytes: a bank has {most}: truncate -s {most >> 20}M makes it fit")
+    return found
+
+
+def _open(option: str, path: str, *, read_only: bool, grows: bool = False) -> HostFile:
+    try:
+        return HostFile(path, read_only=read_only, grows=grows)
+    except BlockingIOError:
+        raise UsageError(f"{option} {path}: another machine is using it") from None
+    except OSError as error:
+        raise UsageError(f"{option} {path}: {error.strerror}") from None

@@ -75,6 +75,25 @@ def test_every_boot_is_the_same() -> None:
     assert b"Thu Jan  1 00:00:0" in first.stdout and b"2026\r\n" in first.stdout
 
 
+def test_disk_and_random_numbers(tmp_path: Path) -> None:
+    """What one boot has written, another one reads; an overlay takes what a third one writes."""
+    image, overlay = tmp_path / "disk", tmp_path / "overlay"
+    image.write_bytes(bytes(8 << 20))
+    got = linux("--drive", str(image), "--rng", run="fill /dev/vda 1000000;sum /dev/vda;cat /sys/block/vda/serial;echo;random /dev/hwrng")
+    total = re.search(rb"8388608 bytes, sum ([0-9a-f]+)\r\n", got.stdout)
+    assert got.returncode == 0 and total and b"drive0\r\n" in got.stdout and re.search(rb"\n[0-9a-f]{32}\r\n", got.stdout), got
+    written = image.read_bytes()
+    assert written[:65536] == bytes((n * 7 + (n >> 8)) & 255 for n in range(65536)) and not any(written[1 << 20 :])
+    again = linux("--drive", f"{image},overlay={overlay}", run="sum /dev/vda;fill /dev/vda 3000000;sum /dev/vda")
+    sums = re.findall(rb"8388608 bytes, sum ([0-9a-f]+)", again.stdout)
+    assert sums[0] == total[1] != sums[1] and image.read_bytes() == written, again
+
+
+def test_virtio_console_is_a_terminal() -> None:
+    got = boot("--timeout", "100", *FILES, "--console", "virtio", "--append", "console=hvc0", stdin=b"uname\npoweroff\n", timeout_s=120)
+    assert got.returncode == 0 and b"riscv64\r\n" in got.stdout, got
+
+
 def test_reboot_starts_firmware_and_kernel_again() -> None:
     command = [sys.executable, "-m", "trapline", "boot", "--timeout", "100", *FILES, "--append", "console=ttyS0 run=reboot"]
     environment = {**os.environ, "PYTHONPATH": str(support.SRC)}

@@ -37,7 +37,7 @@ class Overlay:
         if top.size:
             self._open()
         else:
-            top.write_from(0, memoryview(_HEADER.pack(MAGIC, BLOCK, 0, base.size)))
+            top.write_from(0, memoryview(_HEADER.pack(MAGIC, BLOCK, 0, base.size).ljust(_MAP, b"\0")))
 
     def _open(self) -> None:
         header = bytearray(_HEADER.size)

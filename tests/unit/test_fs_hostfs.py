@@ -9,8 +9,19 @@ from typing import Any
 import pytest
 from fs_world import World, call, names, read, write
 
-from trapline.abi.errno import EEXIST, ENOENT, ENOTEMPTY, ENXIO, EPERM, EROFS, ESTALE, Errno
-from trapline.abi.fcntl import AT_FDCWD, O_APPEND, O_CREAT, O_NONBLOCK, O_RDONLY, O_RDWR, O_TRUNC, O_WRONLY
+from trapline.abi.errno import EEXIST, ENODATA, ENOENT, ENOTEMPTY, ENOTSUP, ENXIO, EPERM, EROFS, ESTALE, Errno
+from trapline.abi.fcntl import (
+    AT_FDCWD,
+    O_APPEND,
+    O_CREAT,
+    O_NONBLOCK,
+    O_RDONLY,
+    O_RDWR,
+    O_TRUNC,
+    O_WRONLY,
+    SEEK_DATA,
+    SEEK_HOLE,
+)
 from trapline.kernel.drivers.hostfs import Descriptors, HostFs
 from trapline.kernel.fs import namei
 from trapline.kernel.ipc import pipe  # noqa: F401 - opens FIFOs
@@ -179,6 +190,43 @@ def test_a_very_deep_tree_ends_with_an_errno(tree: HostPath, monkeypatch: pytest
 # ---- read-write
 
 
+def test_holes_of_the_host_are_holes(tree: HostPath) -> None:
+    with (tree / "sparse").open("wb") as file:
+        file.seek(1 << 20)
+        file.write(b"x" * 4096)
+        file.truncate(3 << 20)
+        holes = os.lseek(file.fileno(), 0, os.SEEK_DATA) == 1 << 20
+    if not holes:
+        pytest.skip("the host's file system does not tell of holes")
+    world = Bound(tree)
+    file = world.vfs.open(world.task(), AT_FDCWD, b"/h/sparse", O_RDONLY)
+    file.try_pread(4096, 0)  # what was read is no data for that
+    assert [file.seek(at, SEEK_DATA) for at in (0, 1 << 20, (1 << 20) + 5)] == [1 << 20, 1 << 20, (1 << 20) + 5]
+    assert [file.seek(at, SEEK_HOLE) for at in (0, 1 << 20)] == [0, (1 << 20) + 4096]
+    with pytest.raises(ENXIO):
+        file.seek(2 << 20, SEEK_DATA)
+
+
+def _marked(path: HostPath) -> None:
+    try:
+        os.setxattr(path, b"user.mark", b"1")
+    except OSError:
+        pytest.skip("the host's file system has no user attributes here")
+
+
+def test_user_attributes_of_the_host_are_seen_and_no_others(tree: HostPath) -> None:
+    _marked(tree / "big")
+    inode = Bound(tree).vfs.at_root(b"/h/big").inode
+    assert inode.listxattr() == [b"user.mark"] and inode.getxattr(b"user.mark") == b"1"
+    with pytest.raises(ENODATA):
+        inode.getxattr(b"user.none")
+    for name in (b"security.capability", b"trusted.x"):
+        with pytest.raises(ENOTSUP):
+            inode.getxattr(name)
+    with pytest.raises(ENOTSUP):
+        inode.setxattr(b"user.mark", b"2", 0)
+
+
 @pytest.fixture
 def rw(tree: HostPath) -> Bound:
     return Bound(tree, read_only=False)
@@ -196,6 +244,17 @@ def test_writes_reach_the_host_at_once(rw: Bound, tree: HostPath) -> None:
     assert (tree / "new").read_bytes() == b""
     call(sys_truncate, task, b"/h/big", 3)
     assert (tree / "big").read_bytes() == bytes(range(3))
+
+
+def test_user_attributes_reach_the_host(rw: Bound, tree: HostPath) -> None:
+    _marked(tree / "big")
+    inode = rw.vfs.at_root(b"/h/big").inode
+    inode.setxattr(b"user.new", b"value", 0)
+    assert os.getxattr(tree / "big", b"user.new") == b"value"
+    inode.removexattr(b"user.mark")
+    assert os.listxattr(tree / "big") == ["user.new"]
+    with pytest.raises(ENOTSUP):
+        inode.setxattr(b"security.capability", b"", 0)
 
 
 def test_changes_of_the_host_are_seen(rw: Bound, tree: HostPath) -> None:

@@ -105,6 +105,27 @@ static void classic(void)
     CHECK("gone", access("a/f", F_OK) < 0);
 }
 
+/* What fallocate(2) promises counts at once, beyond the end of the file too. */
+static void allocated(void)
+{
+    struct statvfs vst;
+    struct stat st;
+    mount("none", "a", "tmpfs", 0, "size=64m");
+    int fd = new_file("a/f", "");
+    statvfs("a", &vst);
+    long before = vst.f_bfree;
+    CHECK_EQ("40 MiB", fallocate(fd, 0, 0, 40 << 20), 0);
+    CHECK("are taken", statvfs("a", &vst) == 0 && before - (long)vst.f_bfree == 10240 && fstat(fd, &st) == 0 && st.st_blocks == 81920);
+    CHECK_EQ("8 MiB beyond the end", fallocate(fd, FALLOC_FL_KEEP_SIZE, 40 << 20, 8 << 20), 0);
+    CHECK("are taken", statvfs("a", &vst) == 0 && before - (long)vst.f_bfree == 12288 && fstat(fd, &st) == 0 && st.st_size == 40 << 20);
+    CHECK_ERRNO("more than there is", fallocate(fd, 0, 0, 80 << 20), ENOSPC);
+    CHECK("takes nothing", statvfs("a", &vst) == 0 && before - (long)vst.f_bfree == 12288);
+    CHECK_EQ("what was promised is there", pwrite(fd, "x", 1, (48 << 20) - 1), 1);
+    CHECK_EQ("shorter", ftruncate(fd, PAGE), 0);
+    CHECK("gives it back", statvfs("a", &vst) == 0 && before - (long)vst.f_bfree == 1);
+    close(fd), umount2("a", 0);
+}
+
 static void configured(void)
 {
     CHECK_ERRNO("fsopen: no such type", fsopen_("nosuchfs", 0), ENODEV);
@@ -209,6 +230,7 @@ int main(void)
         mount("none", "/", NULL, MS_REC | MS_PRIVATE, NULL);
         watched();
         classic();
+        allocated();
         configured();
         trees();
         chmod(".", 0755);

@@ -18,7 +18,7 @@ import resource
 from trapline.typed import TYPE_CHECKING, Any
 from weakref import WeakValueDictionary
 
-from trapline.abi.errno import EIO, ENAMETOOLONG, ENOENT, EROFS, ESTALE, Errno, of_number
+from trapline.abi.errno import EIO, ENAMETOOLONG, ENOENT, ENOTSUP, ENXIO, EROFS, ESTALE, Errno, of_number
 from trapline.abi.mount import EXT4_MAGIC
 from trapline.abi.stat import S_IFDIR, S_IFLNK, S_IFMT, S_IFREG
 from trapline.kernel.fs.file import DirectoryFile, File, open_regular
@@ -27,6 +27,8 @@ from trapline.kernel.fs.superblock import StatFs, SuperBlock
 from trapline.kernel.mm.page_cache import PageCache
 
 if TYPE_CHECKING:
+    from collections.abc import Callable
+
     from trapline.kernel.fs.mount import Path
     from trapline.kernel.fs.vfs import Vfs
 
@@ -191,6 +193,36 @@ class HostInode(Inode):
         return fd
 
 
+    def handle(self) -> int:
+        """A new host descriptor of this very file, whatever its type."""
+        return self.open_host(os.O_PATH)
+
+    # ---- extended attributes: user.* alone; what others mean to the host is not shown
+
+    def on_host(self, act: Callable[[bytes], Any]) -> Any:
+        """`act` on a name that is this very file's."""
+        try:
+            fd = self.handle()
+            try:
+                return act(b"/proc/self/fd/%d" % fd)
+            finally:
+                os.close(fd)
+        except OSError as error:
+            raise errno_of(error) from error
+
+    def getxattr(self, name: bytes) -> bytes:
+        if not name.startswith(b"user."):
+            raise ENOTSUP
+        value: bytes = self.on_host(lambda path: os.getxattr(path, name))
+        return value
+
+    def listxattr(self) -> list[bytes]:
+        if self.mode & S_IFMT not in (S_IFREG, S_IFDIR):
+            return []
+        names = [os.fsencode(name) for name in self.on_host(os.listxattr)]
+        return [name for name in names if name.startswith(b"user.")]
+
+
 class HostDir(HostInode):
     """A directory. `listing` keeps the entries of a read-only one."""
 
@@ -316,6 +348,14 @@ class HostFile(HostInode):
                 done += count
         except (OSError, Errno) as error:
             raise EIO(str(error)) from error
+
+    def seek_behind(self, offset: int, hole: bool) -> int | None:
+        try:
+            return os.lseek(self.fd(), offset, os.SEEK_HOLE if hole else os.SEEK_DATA)
+        except OSError as error:
+            if error.errno == ENXIO.number:
+                return None
+            return super().seek_behind(offset, hole)  # a file system that does not know
 
     def open(self, path: Path, flags: int, task: Any) -> File:
         if flags & 3:

@@ -85,9 +85,17 @@ class _Writable(HostInode):
         except OSError as error:
             raise errno_of(error) from error
 
-    def handle(self) -> int:
-        """A new host descriptor of this very file, whatever its type."""
-        return self.open_host(os.O_PATH)
+    def setxattr(self, name: bytes, value: bytes, flags: int) -> None:
+        if not name.startswith(b"user."):
+            raise ENOTSUP
+        self.on_host(lambda path: os.setxattr(path, name, value, flags))
+        self.refresh()
+
+    def removexattr(self, name: bytes) -> None:
+        if not name.startswith(b"user."):
+            raise ENOTSUP
+        self.on_host(lambda path: os.removexattr(path, name))
+        self.refresh()
 
     def _apply(self, handle: bytes, mode: int | None, uid: int | None, gid: int | None) -> None:
         """chmod and chown through a descriptor's link in proc, which names this very file."""

@@ -185,8 +185,8 @@ def _member(path: bytes, inode: Inode, first: dict[Inode, str]) -> tarfile.TarIn
         info.size = cache.size if cache is not None else 0
     elif kind in (S_IFCHR, S_IFBLK):
         info.devmajor, info.devminor = major(inode.rdev), minor(inode.rdev)
-    if isinstance(inode, MemInode) and inode.xattrs:
-        info.pax_headers = {"SCHILY.xattr." + _text(name): _text(value) for name, value in inode.xattrs.items()}
+    if isinstance(inode, MemInode) and (names := inode.listxattr()):
+        info.pax_headers = {"SCHILY.xattr." + _text(name): _text(inode.getxattr(name)) for name in names}
     return info
 
 

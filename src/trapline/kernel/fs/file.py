@@ -300,7 +300,7 @@ class RegularFile(File):
         elif whence in (SEEK_DATA, SEEK_HOLE):
             if not 0 <= offset < cache.size:
                 raise ENXIO
-            offset = _next_data(cache, offset) if whence == SEEK_DATA else _next_hole(cache, offset)
+            offset = _next_data(self.inode, cache, offset) if whence == SEEK_DATA else _next_hole(self.inode, cache, offset)
         elif whence != SEEK_SET:
             raise EINVAL
         if not 0 <= offset <= MAX_FILE_SIZE:
@@ -331,23 +331,42 @@ def open_regular(inode: Inode, flags: int, path: Path) -> RegularFile:
     return (StrictFile if path.mount.flags & MS_STRICTATIME else RegularFile)(inode, flags, path)
 
 
-def _next_data(cache: PageCache, offset: int) -> int:
-    """Where data begins at or after `offset`. What is behind a cache counts as data. ENXIO."""
-    index = offset >> PAGE_SHIFT
-    if offset < cache.backed or index in cache.pages:
+def _only_here(cache: PageCache, index: int) -> bool:
+    """A page's data is in the cache, and not behind it."""
+    return index in cache.pages and (index in cache.dirty or index << PAGE_SHIFT >= cache.backed)
+
+
+def _next_data(inode: Inode, cache: PageCache, offset: int) -> int:
+    """Where data begins at or after `offset`. ENXIO."""
+    index, backed = offset >> PAGE_SHIFT, cache.backed
+    if _only_here(cache, index):
         return offset
-    later = min((each for each in cache.pages if each > index), default=MAX_FILE_SIZE)
-    if later << PAGE_SHIFT >= cache.size:
+    behind = inode.seek_behind(offset, False) if offset < backed else None
+    if behind == offset:
+        return offset
+    pages = cache.dirty if backed > offset else cache.pages
+    later = min((each for each in pages if each > index and _only_here(cache, each)), default=MAX_FILE_SIZE) << PAGE_SHIFT
+    if backed > offset:
+        beyond = (backed + PAGE_MASK) >> PAGE_SHIFT
+        later = min(later, min((each for each in cache.pages if each >= beyond), default=MAX_FILE_SIZE) << PAGE_SHIFT)
+    if behind is not None and behind < min(later, backed):
+        return behind
+    if later >= cache.size:
         raise ENXIO
-    return later << PAGE_SHIFT
+    return later
 
 
-def _next_hole(cache: PageCache, offset: int) -> int:
+def _next_hole(inode: Inode, cache: PageCache, offset: int) -> int:
     """Where a hole begins at or after `offset`: there is one at the end of every file."""
-    index = max(offset >> PAGE_SHIFT, (cache.backed + PAGE_MASK) >> PAGE_SHIFT)
-    while index in cache.pages:
-        index += 1
-    return min(max(offset, index << PAGE_SHIFT), cache.size)
+    while offset < cache.size:
+        if _only_here(cache, offset >> PAGE_SHIFT):
+            offset = (offset | PAGE_MASK) + 1
+            continue
+        behind = inode.seek_behind(offset, True) if offset < cache.backed else offset
+        if behind is None or behind == offset:
+            break
+        offset = behind
+    return min(offset, cache.size)
 
 
 def _closed(inode: Inode) -> None:

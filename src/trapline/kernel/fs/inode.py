@@ -179,6 +179,12 @@ class Inode:
         if len(data) < len(into):
             into[len(data) :] = bytes(len(into) - len(data))
 
+    def seek_behind(self, offset: int, hole: bool) -> int | None:
+        """Where, from `offset` on, what is behind the page cache has data (None: nowhere), or a hole. All of it is data, unless
+        the file system knows better."""
+        cache = self.page_cache
+        return offset if not hole or cache is None else max(offset, cache.backed)
+
     def fsync(self) -> None:
         """Write back."""
 

@@ -39,7 +39,6 @@ if TYPE_CHECKING:
     from trapline.kernel.fs.mount import Path
     from trapline.kernel.fs.vfs import Vfs
 
-MAX_RESERVED = 4096  #: pages that one fallocate(2) fills; the kernel does nothing else meanwhile
 MAX_XATTR_BYTES = 16 << 20  #: names and values, per file system
 XATTR_OVERHEAD = 128  #: what one costs besides
 
@@ -241,14 +240,12 @@ class MemFile(MemInode):
         self.changing()
         if end > cache.size and not mode & FALLOC_FL_KEEP_SIZE:
             self.truncate(end)
-        self._reserve(cache, first, min(last, first + MAX_RESERVED, (cache.size + 4095) >> 12))
+        self._reserve(cache, first, last)
 
     def _reserve(self, cache: PageCache, first: int, last: int) -> None:
         """Give the holes in pages [first, last) frames."""
         try:
-            for index in range(max(first, (cache.backed + 4095) >> 12), last):
-                if not cache.resident(index):
-                    cache.frame(index, write=True)
+            cache.reserve(max(first, (cache.backed + 4095) >> 12), last)
         except OutOfFrames:
             raise ENOSPC("out of memory") from None
         finally:

@@ -13,17 +13,18 @@ Invariants:
 
 from __future__ import annotations
 
+from contextlib import suppress
 from itertools import count
 from trapline.typed import TYPE_CHECKING, Any
 from weakref import WeakValueDictionary
 
-from trapline.abi.errno import ENOENT, ENXIO
+from trapline.abi.errno import ENOENT, ENXIO, Errno
 from trapline.abi.fcntl import O_ACCMODE, O_RDONLY
 from trapline.abi.mount import OVERLAYFS_MAGIC
 from trapline.abi.stat import S_IFDIR, S_IFLNK, S_IFMT, S_IFREG
 from trapline.kernel.fs.file import File, open_regular
 from trapline.kernel.fs.memdir import MemDir
-from trapline.kernel.fs.memory import MemFile, MemInode, MemLink, MemNode, MemorySuperBlock
+from trapline.kernel.fs.memory import XATTR_OVERHEAD, MemFile, MemInode, MemLink, MemNode, MemorySuperBlock
 from trapline.kernel.mm.page_cache import PageCache
 
 if TYPE_CHECKING:
@@ -95,8 +96,27 @@ class Layered(MemInode):
         self.mtime_ns = lower.mtime_ns
         self.ctime_ns = lower.ctime_ns
         self.btime_ns = lower.btime_ns
-        if isinstance(lower, MemInode) and lower.xattrs:
-            self.xattrs = dict(lower.xattrs)
+
+    def _read_xattrs(self) -> None:
+        """Have the lower file's attributes, as the inode begins with them; looked at when somebody asks."""
+        if self.xattrs is None:
+            lower = self.lower
+            with suppress(Errno):
+                self.xattrs = {name: lower.getxattr(name) for name in lower.listxattr()}
+            self.xattrs = self.xattrs or {}
+            self.sb.xattr_bytes += sum(XATTR_OVERHEAD + len(name) + len(value) for name, value in self.xattrs.items())
+
+    def getxattr(self, name: bytes) -> bytes:
+        self._read_xattrs()
+        return super().getxattr(name)
+
+    def setxattr(self, name: bytes, value: bytes, flags: int) -> None:
+        self._read_xattrs()
+        super().setxattr(name, value, flags)
+
+    def listxattr(self) -> list[bytes]:
+        self._read_xattrs()
+        return super().listxattr()
 
     def changing(self) -> None:
         """The inode becomes upper, if it is not yet."""
@@ -225,6 +245,9 @@ class OverlayFile(Layered, MemFile):
     def allocate(self, mode: int, offset: int, length: int) -> None:
         self.copy_up()
         super().allocate(mode, offset, length)
+
+    def seek_behind(self, offset: int, hole: bool) -> int | None:
+        return self.lower.seek_behind(offset, hole)
 
     def blocks(self) -> int:
         return super().blocks() if self.own else self.lower.blocks()

@@ -13,7 +13,7 @@ Invariants:
 from __future__ import annotations
 
 from contextlib import suppress
-from typing import TYPE_CHECKING, Any
+from trapline.typed import TYPE_CHECKING, Any
 from weakref import WeakValueDictionary
 
 from trapline.abi.errno import (
@@ -259,6 +259,9 @@ class UnionFile(UnionInode):
 
     def load(self, offset: int, into: memoryview) -> None:
         self.real.load(offset, into)
+
+    def seek_behind(self, offset: int, hole: bool) -> int | None:
+        return self.real.seek_behind(offset, hole)
 
 
 class UnionLink(UnionInode):

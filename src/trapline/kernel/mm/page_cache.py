@@ -20,7 +20,7 @@ from trapline.kernel.mm import reclaim
 from trapline.kernel.mm.errors import OutOfFrames
 from trapline.kernel.mm.leaves import mapped
 from trapline.machine.paging.entry import PAGE_MASK, PAGE_SHIFT, PAGE_SIZE
-from trapline.machine.ram import Ram
+from trapline.machine.ram import BLOCK_ORDER, Ram
 
 if TYPE_CHECKING:
     from trapline.kernel.mm.area import Area
@@ -171,6 +171,31 @@ class PageCache:
                     return pfn + index - first
         pfn = self.pages[index] = self._frames.alloc()
         return pfn
+
+    def reserve(self, first: int, last: int) -> None:
+        """Give every page in [first, last) that is absent a frame of zeros, beyond the end of the file too. Raises OutOfFrames;
+        then nothing has changed."""
+        pages = self.pages
+        made: dict[int, int] = {}
+        index = first
+        try:
+            while index < last:
+                if index in pages:
+                    index += 1
+                    continue
+                order = min((index & -index or last).bit_length(), (last - index).bit_length(), BLOCK_ORDER + 1) - 1
+                while order and not pages.keys().isdisjoint(range(index, index + (1 << order))):
+                    order -= 1
+                pfn = self._frames.alloc(order)
+                made.update(zip(range(index, index + (1 << order)), range(pfn, pfn + (1 << order)), strict=True))
+                index += 1 << order
+        except OutOfFrames:
+            for pfn in made.values():
+                self._frames.put(pfn)
+            raise
+        pages.update(made)
+        if self.fill is not None:
+            self.dirty.update(made)
 
     # ---- read and write
 

@@ -119,10 +119,7 @@ def sys_fallocate(task: Task, fd: Fd, mode: FallocMode, offset: Off, len: Off) -
 
 @syscall("lseek")
 def sys_lseek(task: Task, fd: Fd, offset: Off, whence: Whence) -> int:
-    """lseek(2): move the position of an open file.
-
-    Partial: SEEK_DATA and SEEK_HOLE see what comes from a file of the host as data, with one hole at its end.
-    """
+    """lseek(2): move the position of an open file."""
     if whence > 4:
         task.files.get(fd)
         raise EINVAL

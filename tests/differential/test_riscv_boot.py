@@ -23,7 +23,7 @@ FLAGS = (
     "-O2", "-Wall", "-static", "-nostdlib", "-ffreestanding", "-fno-builtin", "-fno-pic", "-mcmodel=medany",
     "-Wl,--build-id=none", "-Wl,--no-warn-rwx-segments", f"-Wl,-T,{HERE / 'boot.ld'}",
 )  # fmt: skip
-TIERS = ("reference", "native") if importlib.util.find_spec("llvmlite") else ("reference",)
+TIERS = ("reference", "interpreter", "baseline", "native") if importlib.util.find_spec("llvmlite") else ("reference",)
 
 pytestmark = pytest.mark.skipif(bool(support.have(CC)), reason=str(support.have(CC)))
 
@@ -169,7 +169,7 @@ def test_time_out(tmp_path: Path) -> None:
         (["/etc/passwd"], "not an ELF file"),
         (["/bin/true"], "not a program for 64-bit RISC-V"),
         (["--harts", "0", "x"], "must be from 1 to 64"),
-        (["--tier", "warp", "x"], "write native or reference"),
+        (["--tier", "warp", "x"], "write native, baseline, interpreter or reference"),
         ([], "write `trapline boot FILE`"),
     ],
 )

@@ -70,7 +70,7 @@ def world(make: Callable[..., Hart] | None = None) -> World:
     ram = Ram(MEMORY)
     bus = Bus(ram, BASE)
     if make is None:
-        make = partial(NativeHart, tiers=Tiers(ram, background=False, hot=8))
+        make = partial(NativeHart, tiers=Tiers(ram, background=False, hot=8, warm=3))
     harts = Harts(bus, 1, make=make, quantum=5000)
     hart = harts.each[0]
     hart.reset(BASE)

@@ -1,4 +1,4 @@
-"""The tiers of the RISC-V machine agree: reference = interpreter = regions, to the bit, after every budget.
+"""The tiers of the RISC-V machine agree: reference = interpreter = baseline = regions, to the bit, after every budget.
 
 Random programs of every instruction that is not the hart's own business run on a reference hart and on native ones, in pieces of
 random budgets; registers, flags, memory, counters and traps are compared after each piece.
@@ -20,6 +20,7 @@ from trapline.machine.riscv.code import Code
 from trapline.machine.riscv.hart import TRAPPED, Hart
 from trapline.machine.riscv.isa.declare import OPS, Op
 from trapline.machine.riscv.isa.decode import encode, length
+from trapline.machine.riscv.jit import baseline as bl
 from trapline.machine.riscv.jit.native import NativeHart
 from trapline.machine.riscv.trap import BREAKPOINT, ECALL_M, ILLEGAL
 
@@ -108,12 +109,17 @@ def prepare(hart: Hart, text: bytes, seed: int) -> None:
     ram.mem[CODE : CODE + len(text)] = text
     ram.mem[DATA : DATA + 0x10000] = rng.randbytes(0x10000)
 
+#: How many jumps make a place warm (worth baseline code) and hot (worth a region).
+TIERS = {
+    "interpreter": {"warm": 0, "hot": 0}, "baseline": {"warm": 2, "hot": 0}, "regions": {"warm": 0, "hot": 3}, "all": {"warm": 2, "hot": 5},
+}  # fmt: skip
+
 
 @pytest.fixture(scope="module")
 def harts() -> Iterator[tuple[Hart, dict[str, NativeHart]]]:
-    """One reference hart, and a native one that never makes regions, and one that makes them at once; each has its own RAM."""
-    rams = [Ram(SIZE) for _ in range(3)]
-    tiers = {"interpreter": Tiers(rams[1], background=False, hot=0), "regions": Tiers(rams[2], background=False, hot=3)}
+    """One reference hart, and native ones for each tier, which makes its code at once, and for all; each has its own RAM."""
+    rams = [Ram(SIZE) for _ in range(1 + len(TIERS))]
+    tiers = {name: Tiers(ram, background=False, **how) for (name, how), ram in zip(TIERS.items(), rams[1:], strict=True)}
     reference = Hart(Bus(rams[0]), Code(Bus(rams[0])), hosted=True)
     native = {
         name: NativeHart(Bus(ram), Code(Bus(ram)), hosted=True, tiers=each)
@@ -162,8 +168,13 @@ def test_random_programs(harts: tuple[Hart, dict[str, NativeHart]], seed: int) -
                     each.cpu[at.PC] = pc + length(each.bus.read(pc, 2))
 
 
-def test_regions_are_made(harts: tuple[Hart, dict[str, NativeHart]]) -> None:
-    """The comparison above means something only if both tiers ran."""
+def blocks(hart: NativeHart) -> int:
+    """Blocks of baseline code made so far."""
+    return hart.tiers.baseline.blocks if hart.tiers.baseline is not None else 0
+
+
+def test_each_tier_makes_its_code(harts: tuple[Hart, dict[str, NativeHart]]) -> None:
+    """The comparison above means something only if all tiers ran."""
     _, native = harts
     text = encode("addi", rd=5, rs1=5, imm=1).to_bytes(4, "little")
     text += encode("addi", rd=COUNTER, rs1=COUNTER, imm=-1).to_bytes(4, "little")
@@ -171,9 +182,10 @@ def test_regions_are_made(harts: tuple[Hart, dict[str, NativeHart]]) -> None:
     text += encode("ecall").to_bytes(4, "little")
     for name, hart in native.items():
         prepare(hart, text, 1)
-        before = hart.tiers.compiled
+        before = hart.tiers.compiled, blocks(hart)
         assert hart.run(1000) == TRAPPED
-        assert hart.tiers.compiled == before + (name == "regions")
+        assert hart.tiers.compiled == before[0] + (name in ("regions", "all"))
+        assert blocks(hart) == before[1] + (name in ("baseline", "all"))
         assert hart.cpu[at.X + COUNTER] == 0
 
 
@@ -290,3 +302,72 @@ def test_one_register_leads_to_two_pages(harts: tuple[Hart, dict[str, NativeHart
             assert snapshot(reference) == snapshot(hart)
         assert hart.cpu[at.X + COUNTER] == 0
         assert reference.bus.ram.mem[DATA : DATA + 0x10000] == hart.bus.ram.mem[DATA : DATA + 0x10000]
+
+
+@pytest.mark.parametrize("name", TIERS)
+def test_a_program_that_rewrites_itself(harts: tuple[Hart, dict[str, NativeHart]], name: str) -> None:
+    """A loop that changes an instruction of its own, behind fence.i: every round executes what the round before wrote."""
+    reference, hart = harts[0], harts[1][name]
+    text = assemble(
+        encode("lw", rd=6, rs1=8, imm=0),  # the instruction to change,
+        encode("addi", rd=7, rs1=0, imm=1),
+        encode("slli", rd=7, rs1=7, imm=20),
+        encode("add", rd=6, rs1=6, rs2=7),  # with 1 more in its immediate,
+        encode("sw", rs1=8, rs2=6, imm=0),
+        encode("fence.i"),
+        encode("addi", rd=5, rs1=5, imm=1),  # is this one
+        encode("addi", rd=COUNTER, rs1=COUNTER, imm=-1),
+        encode("bne", rs1=COUNTER, rs2=0, imm=-32),
+        encode("ecall"),
+    )
+    for each in (reference, hart):
+        prepare(each, text, 3)
+        each.cpu[at.X + 5], each.cpu[at.X + 8], each.cpu[at.X + COUNTER] = 0, CODE + 24, 30
+    for budget in (13, 1, 100, 1000):
+        assert reference.run(budget) == hart.run(budget)
+        assert snapshot(reference) == snapshot(hart)
+    assert hart.cpu[at.X + 5] == sum(range(2, 32)) and hart.cpu[at.X + COUNTER] == 0
+
+
+def test_blocks_that_find_no_room_are_made_when_there_is_some(harts: tuple[Hart, dict[str, NativeHart]]) -> None:
+    """Baseline code has a bound; when it is reached, everything is forgotten as the next page of code is mapped."""
+    reference, hart = harts[0], harts[1]["baseline"]
+    baseline = hart.tiers.baseline
+    assert baseline is not None
+    loop = (encode("addi", rd=COUNTER, rs1=COUNTER, imm=-1), encode("bne", rs1=COUNTER, rs2=0, imm=-4))
+    context = baseline._context
+    context[bl.LIMIT], kept = context[bl.CURSOR], context[bl.LIMIT]
+    for made, text in ((0, assemble(*loop, encode("ecall"))), (1, assemble(encode("addi"), *loop, encode("ecall")))):
+        before = baseline.blocks
+        for each in (reference, hart):
+            prepare(each, text, 3)
+        assert reference.run(1000) == hart.run(1000) == TRAPPED
+        assert snapshot(reference) == snapshot(hart)
+        assert baseline.blocks == before + made and baseline.full is not bool(made)
+        context[bl.LIMIT] = kept
+
+
+def test_what_stencils_leave_is_exact(harts: tuple[Hart, dict[str, NativeHart]]) -> None:
+    """Ways out of the middle of a block, and jumps within it, with every budget."""
+    reference, hart = harts[0], harts[1]["baseline"]
+    text = assemble(
+        encode("addi", rd=5, rs1=5, imm=1),
+        encode("beq", rs1=5, rs2=6, imm=8),  # forward, within the block
+        encode("addi", rd=7, rs1=7, imm=3),
+        encode("add", rd=10, rs1=10, rs2=7),
+        encode("lw", rd=11, rs1=8, imm=2),  # misaligned
+        encode("jal", rd=0, imm=8),
+        encode("addi", rd=7, rs1=7, imm=5),
+        encode("addi", rd=COUNTER, rs1=COUNTER, imm=-1),
+        encode("bne", rs1=COUNTER, rs2=0, imm=-32),
+        encode("ecall"),
+    )
+    for budget in range(1, 24):
+        for each in (reference, hart):
+            prepare(each, text, 3)
+            each.cpu[at.X + 5], each.cpu[at.X + 6] = 0, 6
+        ended = -1
+        while ended != TRAPPED:
+            ended = reference.run(budget)
+            assert hart.run(budget) == ended
+            assert snapshot(reference) == snapshot(hart)

@@ -36,7 +36,7 @@ OPTIONS = (
     Option("--clock", "virtual|host", "while every hart waits: time jumps ahead, or passes (default: host in a terminal)"),
     Option("--seed", "N|random", "of the guest's random numbers (default: 0, the same in every run)"),
     Option("--no-reboot", "", "end with status 0 when the guest resets the board, instead of starting again"),
-    Option("--tier", "native|reference", "how instructions are executed (default: native if llvmlite is installed)"),
+    Option("--tier", "TIER", "reference, or up to native, baseline or interpreter (default: native, if llvmlite is there)"),
     Option("--timeout", "TIME", "stop after TIME (10, 1.5s, 2m) and exit with 124"),
     Option("--stats", "", "say at the end what was executed, on stderr"),
     Option("--help", "", "this text"),
@@ -166,12 +166,13 @@ def _board(parsed: Parsed) -> Board:
 
     memory = values.size("--memory", parsed.last("--memory", "128M"))
     harts = values.number("--harts", parsed.last("--harts", "1"), 1, 64)
+    tier = parsed.last("--tier")
     seed = parsed.last("--seed", "0")
     if seed != "random":
         values.number("--seed", seed, 0, (1 << 64) - 1)
     now_ns = time.time_ns() if _host_clock(parsed) else EPOCH_NS
     return Board(
-        memory, harts, send=_write, native=_native(parsed.last("--tier")), now_ns=now_ns,
+        memory, harts, send=_write, native=_native(tier), tier=tier or "native", now_ns=now_ns,
         seed=os.urandom(32) if seed == "random" else seed.encode(),
     )  # fmt: skip
 
@@ -220,15 +221,15 @@ def _host_clock(parsed: Parsed) -> bool:
 
 def _native(tier: str) -> bool:
     """Whether to use the native tiers."""
-    if tier not in ("", "native", "reference"):
-        raise UsageError(f"--tier {tier}: write native or reference")
+    if tier not in ("", "native", "baseline", "interpreter", "reference"):
+        raise UsageError(f"--tier {tier}: write native, baseline, interpreter or reference")
     if tier == "reference":
         return False
     from trapline.machine.riscv.jit import available
 
     lacking = available.why_not()
-    if lacking and tier == "native":
-        raise UsageError(f"--tier native: {lacking}")
+    if lacking and tier:
+        raise UsageError(f"--tier {tier}: {lacking}")
     return not lacking
 
 
@@ -257,7 +258,7 @@ def statistics(board: Board, seconds: float) -> str:
     line = f"{retired} instructions in {seconds:.2f} s ({rate:.1f} MIPS), {traps} traps"
     if board.tiers is None:
         return line
-    return f"{line}, {board.tiers.compiled} regions of hot code\n{board.tiers.account()}"
+    return f"{line}, {board.tiers.summary()}\n{board.tiers.account()}"
 
 
 # ---- the run

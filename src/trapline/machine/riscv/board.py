@@ -57,7 +57,7 @@ class Board:
     clock says at first. `seed`: of the random numbers that the device tree hands out; the same seed, the same run."""
 
     def __init__(
-        self, memory_bytes: int, harts: int = 1, *, send: Callable[[bytes], object], native: bool = True,
+        self, memory_bytes: int, harts: int = 1, *, send: Callable[[bytes], object], native: bool = True, tier: str = "native",
         now_ns: int = EPOCH_NS, seed: bytes = b"",
     ) -> None:  # fmt: skip
         self.ram = Ram(memory_bytes)
@@ -67,7 +67,7 @@ class Board:
         if native:
             from trapline.machine.riscv.jit.native import native_harts
 
-            self.tiers, make = native_harts(self.ram)
+            self.tiers, make = native_harts(self.ram, tier)
         self.harts = Harts(self.bus, harts, make=make, quantum=QUANTUM)
         self.plic = Plic(self.harts)
         self.uart = Uart(send, self.wire(UART_SOURCE))

@@ -9,12 +9,15 @@ from __future__ import annotations
 
 import hashlib
 import os
+import struct
 import threading
 from collections.abc import Callable
 from contextlib import suppress
+from functools import partial
 from typing import Any
 
 from trapline.machine.riscv.jit import available
+from trapline.machine.riscv.jit.baseline import Table
 from trapline.machine.riscv.jit.cache import Cache, default_directory
 from trapline.machine.riscv.jit.memory import CodeMemory
 from trapline.machine.riscv.jit.objects import Image, link, unpack
@@ -51,15 +54,31 @@ class Compiler:
         self.cache.keep(key, image.pack())
         return image
 
+    def stencils(self, warm: int, hot: int) -> Table:
+        """The table of the baseline tier, for so many jumps that make a place warm and hot."""
+        key = self.key("stencils", warm, hot)
+        data = self.cache.get(key)
+        if data is not None:
+            with suppress(ValueError, struct.error):
+                return Table(data)
+        from trapline.machine.riscv.jit.stencil_table import build
+
+        data = build(partial(self._library().assembled, level=2), warm, hot)
+        self.cache.keep(key, data)
+        return Table(data)
+
     def region(self, text: str) -> Image:
         """The image of a region: SSA form, fewer blocks, code generation. (Combining instructions gains nothing.)"""
         return link(self._compile(text, 1, passes=True))
 
     def _compile(self, text: str, level: int, *, passes: bool) -> bytes:
+        return self._library().compile(text, level, passes=passes)
+
+    def _library(self) -> _Llvm:
         with self._lock:
             if self._llvm is None:
                 self._llvm = _Llvm()
-        return self._llvm.compile(text, level, passes=passes)
+        return self._llvm
 
     # ---- from an image to addresses
 
@@ -90,10 +109,19 @@ class _Llvm:
             cpu=self._cpu, features=self._features, opt=level, codemodel="small", reloc=reloc, jit=True
         )
 
-    def compile(self, text: str, level: int, *, passes: bool, reloc: str = "pic") -> bytes:
+    def assembled(self, text: str, edit: Callable[[str], str], level: int) -> bytes:
+        """The object file of a module whose assembly text `edit` has gone over; external symbols may be constants."""
+        llvm = self._llvm
+        llvm.initialize_native_asmparser()
+        assembly = edit(self._machine(level, "static").emit_assembly(llvm.parse_assembly(text)))
+        lines = "".join(f'module asm "{_escaped(line)}"\n' for line in assembly.splitlines())
+        found: bytes = self._machine(level, "static").emit_object(llvm.parse_assembly(lines))
+        return found
+
+    def compile(self, text: str, level: int, *, passes: bool) -> bytes:
         """The object file of a module."""
         llvm = self._llvm
-        machine = self._machine(level, reloc)
+        machine = self._machine(level, "pic")
         module = llvm.parse_assembly(text)
         if passes:
             builder = llvm.create_pass_builder(machine, llvm.create_pipeline_tuning_options(speed_level=1))
@@ -105,6 +133,10 @@ class _Llvm:
                     manager.run(function, builder)
         found: bytes = machine.emit_object(module)
         return found
+
+
+def _escaped(line: str) -> str:
+    return line.replace("\\", "\\5C").replace('"', "\\22").replace("\t", " ")
 
 
 def _sources() -> str:

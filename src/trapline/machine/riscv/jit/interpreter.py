@@ -22,6 +22,7 @@ from trapline.machine.riscv.jit.decoder import decoder
 from trapline.machine.riscv.jit.emit import context
 from trapline.machine.riscv.jit.floats import DECLARATIONS, FloatEmitter, unit
 from trapline.machine.riscv.jit.refill import ask, choose, refill, translate, trap
+from trapline.machine.riscv.jit.stitcher import handlers, stitcher
 from trapline.machine.riscv.jit.text import (
     ATTRIBUTES,
     HANDLER,
@@ -42,7 +43,6 @@ from trapline.machine.riscv.jit.window import reset, window
 from trapline.machine.riscv.trap import BREAKPOINT, CAUSES, ECALL_U, PAGE
 
 HELPERS = ["window_read", "window_write", "windows_reset"]  #: functions that regions call
-_HOT = "@hot@"  #: stands for the number of jumps that make a place hot, until the module is put together
 
 
 class Fields:
@@ -280,17 +280,18 @@ def _transfer(code: Code, target: Operand, pc: Operand, budget: str) -> None:
 
 
 def _arrive(code: Code, ip: Value, budget: str, delta: str) -> None:
-    """Execute the record at `ip`, which a jump led to; leave when that has become hot."""
+    """Execute the record at `ip`, which a jump led to; see to it that it is translated when it has become warm, or hot."""
     offset = code.binary("and", code.binary("lshr", ip, 2), 0x1FFC)
     page = code.binary("and", ip, -at.PAGE_BYTES)
     counter = code.pointer(code.binary("add", code.binary("add", page, offset), at.COUNTERS))
     count = code.let(f"add i32 {code.let(f'load i32, ptr {counter}{OWN}')}, 1")
     code.line(f"store i32 {count}, ptr {counter}{OWN}")
-    hot, go = code.label(), code.label()
-    code.line(f"br i1 {code.let(f'icmp eq i32 {count}, {_HOT}')}, label %{hot}, label %{go}{UNLIKELY}")
-    code.place(hot)
-    tail(code, "@leave_hot", ip.name, budget, delta)
-    code.place(go)
+    for threshold, where in ((at.TRANSLATE, "bake"), (at.HOT_JUMPS, "leave_hot")):
+        reached, go = code.label(), code.label()
+        code.line(f"br i1 {code.let(f'icmp eq i32 {count}, {threshold}')}, label %{reached}, label %{go}{UNLIKELY}")
+        code.place(reached)
+        tail(code, f"@{where}", ip.name, budget, delta)
+        code.place(go)
     dispatch(code, ip.name, budget, delta)
 
 
@@ -471,8 +472,8 @@ def handler_names() -> list[str]:
     return [*names, "leave_step", "goto", "leave_budget", "leave_hot", "undecoded", "page_end", *HELPERS]
 
 
-def module(hot: int = at.HOT) -> str:
-    """The whole interpreter. `hot`: how many jumps make a place hot."""
+def module(hot: int = at.HOT, warm: int = at.WARM) -> str:
+    """The whole interpreter. `hot`, `warm`: how many jumps make a place so; 0: none do."""
     table = "\n".join(
         f"  %p{i} = getelementptr ptr, ptr %out, i64 {i}\n  store ptr @{name}, ptr %p{i}"
         for i, name in enumerate(handler_names())
@@ -489,6 +490,7 @@ def module(hot: int = at.HOT) -> str:
         window(write=False), window(write=True), reset(),
         refill("refill_read", write=False), refill("refill_write", write=True),
         refill("refill_atomic", write=True, faults=False), system.registers(), system.due(), system.trap(),
+        stitcher(), handlers(),
     ]  # fmt: skip
     parts += [handler(op) for op in OPS]
-    return join(parts).replace(_HOT, str(hot))
+    return join(parts).replace(at.HOT_JUMPS, str(hot)).replace(at.TRANSLATE, str(warm))

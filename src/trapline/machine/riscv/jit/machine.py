@@ -22,7 +22,7 @@ class NativeMachine(RiscvMachine):
         return NativeHart(self.bus, self.code, hartid=hartid, time=host_ticks, hosted=True, tiers=self.tiers)
 
     def tier(self) -> str:
-        return f"native tiers: LLVM interpreter, and {self.tiers.compiled} regions of hot code"
+        return f"native tiers: LLVM interpreter, {self.tiers.summary()}"
 
     def close(self) -> None:
         super().close()

@@ -41,6 +41,7 @@ class NativeHart(Hart):
         self._struct = (ctypes.c_char * len(self.struct)).from_buffer(self.struct)
         self.cpu[layout.RAM_HOST] = tiers.ram_address
         self.cpu[at.HANDLERS_WORD] = tiers.handlers_address
+        self.cpu[at.STITCHER_WORD] = tiers.baseline.address if tiers.baseline is not None else 0
         self._native: Callable[[], None] = partial(tiers.run, ctypes.addressof(self._struct))
         self._entered = False
         self.exits = [0] * len(at.REASONS)  #: from native code, by reason
@@ -153,9 +154,10 @@ class NativeHart(Hart):
         return True
 
 
-def native_harts(ram: Ram) -> tuple[Tiers, Callable[..., NativeHart]]:
-    """The tiers of a new machine, and what makes its harts."""
-    from trapline.machine.riscv.jit.tiers import Tiers
+def native_harts(ram: Ram, tier: str = "native") -> tuple[Tiers, Callable[..., NativeHart]]:
+    """The tiers of a new machine, up to `tier` (a name of tiers.LADDER), and what makes its harts."""
+    from trapline.machine.riscv.jit.tiers import LADDER, Tiers
 
-    tiers = Tiers(ram)
+    hot, warm = LADDER[tier]
+    tiers = Tiers(ram, hot=hot, warm=warm)
     return tiers, partial(NativeHart, tiers=tiers)

@@ -48,6 +48,7 @@ class Arena:
         record = undecoded.to_bytes(8, "little") + bytes(8)
         self._fresh = record * at.HALFWORDS + page_end.to_bytes(8, "little") + bytes(8)
         self._used = 0
+        self._touched = 0  # the end of the last code page that ever held something
         self._pages: dict[int, CodePage] = {}  #: by offset of the guest's page in RAM
         self._bases: dict[int, CodePage] = {}
         self._table = mmap.mmap(-1, 8 * ram_pages)  # for native code: `base` by number of the guest's page
@@ -98,6 +99,9 @@ class Arena:
             self._bytes[at_page : at_page + len(self._fresh)] = self._fresh
             self._words[at_page + at.SOURCE >> 3] = page.base + _COPY
             self._bytes[at_page + at.COUNTERS : at_page + _COPY] = bytes(_COPY - at.COUNTERS)
+            if at_page < self._touched:
+                self._bytes[at_page + at.PLAIN : at_page + at.PLAIN + 8 * at.HALFWORDS] = bytes(8 * at.HALFWORDS)
+            self._touched = max(self._touched, at_page + at.PAGE_BYTES)
             self._bytes[at_page + _COPY : at_page + _COPY + len(data)] = data
 
     def install(self, entries: list[tuple[CodePage, int]], address: int, made_from: list[tuple[CodePage, int]]) -> bool:

@@ -4,6 +4,7 @@ A *code page* is the decoded form of one page of guest code: 64 KiB of the arena
     0x0000  2048 records of 16 bytes, one for each half-word of the page, and one more that goes on in the next page
     0x8010  the host address of the page's bytes
     0x8800  2048 counters of 32 bits: how often a jump led to the record
+    0xb800  2048 handlers: the interpreter's for the record, where baseline code has taken its place; else 0
 A *record* is { handler: 8 bytes, imm: i32, rd, rs1, rs2: u8, rs3 | rm << 5: u8 }. An instruction is executed by jumping to the
 handler with the record's address. Records start as `undecoded`, whose handler decodes; a hot record's handler is a region.
 
@@ -18,11 +19,15 @@ PAGE_BYTES = 0x10000
 RECORD = 16
 SOURCE = 0x8010
 COUNTERS = 0x8800
+PLAIN = 0xB800
 HALFWORDS = 2048
 TLB_PAGES = layout.FAST_ENTRIES
 DUMMY = layout.SINK - layout.X  #: not a register: where writes of x0 go, as an index from x
 
-HOT = 200  #: jumps to one place before a region is made of it
+HOT = 2000  #: jumps to one place before a region is made of it
+WARM = 10  #: jumps to one place before baseline code is made of it
+# What stands for the two in text, until a module is put together.
+HOT_JUMPS, TRANSLATE = "$hot$", "$warm$"
 
 # Why native code left (`REASON`). TRAP: a trap for the kernel outside, with budget left for it, described. LOOK: an interrupt
 # may have to be taken. ATTENTION: a deadline has moved.
@@ -46,6 +51,8 @@ MISSED = 8 * MISSED_WORD  #: the virtual address that an array had no entry for
 STALE = 8 * STALE_WORD  #: not 0: native code has executed an sfence.vma, which the reference tier's TLB must catch up with
 CODE_TABLE = 8 * CODE_TABLE_WORD  #: address of the table of code pages: one word for each page of RAM, 0 where there is none
 WALKS = 8 * WALKS_WORD  #: entries that native walks have read
+STITCHER_WORD = _NATIVE + 40
+STITCHER = 8 * STITCHER_WORD  #: address of what the baseline tier works with; 0: there is none
 FFLAGS, MSTATUS = 8 * layout.FFLAGS, 8 * layout.MSTATUS
 TRAP_CAUSE, TRAP_VALUE = 8 * layout.TRAP_CAUSE, 8 * layout.TRAP_VALUE
 SATP, PRIV, RAM_SIZE = 8 * layout.SATP, 8 * layout.PRIV, 8 * layout.RAM_SIZE

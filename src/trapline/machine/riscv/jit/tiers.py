@@ -1,4 +1,4 @@
-"""The tiers of one machine: the interpreter, loaded once; code pages; and regions, made in the background of what is hot.
+"""The tiers of one machine: the interpreter, loaded once; code pages; baseline code; and regions, made of what is hot.
 
 A place becomes hot when jumps have led to it often (state.HOT). Its region is compiled on a thread of its own (LLVM does not
 hold Python's lock), and installed when it is ready; until then the interpreter goes on, and counts: of the places that wait,
@@ -19,6 +19,7 @@ from trapline.machine.ram import Ram
 from trapline.machine.riscv import layout
 from trapline.machine.riscv.code import Place, place
 from trapline.machine.riscv.jit import state as at
+from trapline.machine.riscv.jit.baseline import Baseline
 from trapline.machine.riscv.jit.compiler import Compiler, OutOfCode
 from trapline.machine.riscv.jit.pages import Arena, CodePage
 from trapline.machine.riscv.jit.shape import Shape, discover
@@ -31,10 +32,13 @@ MAX_PLACES = 1 << 14  #: instructions remembered for the reference tier
 MAX_WAITING = 512  #: to be compiled; what becomes hot while so many wait stays with the interpreter
 
 
-def _interpreter(hot: int) -> str:
+def _interpreter(hot: int, warm: int) -> str:
     from trapline.machine.riscv.jit import interpreter
 
-    return interpreter.module(hot)
+    return interpreter.module(hot, warm)
+
+#: How far code may climb, by name: `hot` and `warm` of `Tiers`.
+LADDER = {"native": (at.HOT, at.WARM), "baseline": (0, at.WARM), "interpreter": (0, 0)}
 
 
 class Spot(NamedTuple):
@@ -48,15 +52,16 @@ class Spot(NamedTuple):
 
 
 class Tiers:
-    """`background`: compile regions on a thread; else at once, as tests do. `hot`: jumps that make a place hot, 0 for none."""
+    """`background`: compile regions on a thread; else at once, as tests do. `hot`, `warm`: jumps that make a
+    place worth a region, and baseline code; 0: no number does."""
 
-    def __init__(self, ram: Ram, *, background: bool = True, hot: int = at.HOT) -> None:
+    def __init__(self, ram: Ram, *, background: bool = True, hot: int = at.HOT, warm: int = at.WARM) -> None:
         self._ram = ram
         self.harts: list[NativeHart] = []  #: all that execute from the arena
         self._anchor = ctypes.c_char.from_buffer(ram.mem)  # keeps the mapping, and tells where it is
         self.ram_address = ctypes.addressof(self._anchor)
         self._compiler = Compiler()
-        image = self._compiler.interpreter(partial(_interpreter, hot), "interpreter", hot)
+        image = self._compiler.interpreter(partial(_interpreter, hot, warm), "interpreter", hot, warm)
         run, fill, undecoded, page_end = self._compiler.load(image, "run", "handlers", "undecoded", "page_end")
         self._handlers = (ctypes.c_uint64 * len(image.symbols))()  # of which it fills as many as handlers have numbers
         ctypes.CFUNCTYPE(None, ctypes.c_void_p)(fill)(ctypes.addressof(self._handlers))
@@ -64,6 +69,10 @@ class Tiers:
         self.run: Any = ctypes.CFUNCTYPE(None, ctypes.c_void_p)(run)
         self.arena = Arena(undecoded, page_end, ram.size >> 12)
         self._places: dict[int, Place] = {}
+        self.baseline: Baseline | None = None
+        if warm:
+            start = run - image.symbols["run"]
+            self.baseline = Baseline(self._compiler.stencils(warm, hot), self._compiler.memory, image, start)
         self.compiled = 0  #: regions installed
         self.loaded = 0  #: regions compiled, installed or not
         self._warm = max(1, hot // 4)  # jumps that make a place worth an entry of a region that holds it
@@ -76,14 +85,22 @@ class Tiers:
     def page(self, offset: int) -> CodePage:
         """The code page of the guest page at `offset` in RAM."""
         data = self._ram.mem[offset : offset + 4096].tobytes()
-        page = self.arena.page(offset, data)
+        page = None
+        if self.baseline is None or not self.baseline.full:
+            page = self.arena.page(offset, data)
         if page is None:
-            self.arena.reset()
-            for each in self.harts:
-                each.forget_pages()
+            self._forget()
             page = self.arena.page(offset, data)
             assert page is not None
         return page
+
+    def _forget(self) -> None:
+        """Start again: the arena or the memory for baseline code is full."""
+        self.arena.reset()
+        for each in self.harts:
+            each.forget_pages()
+        if self.baseline is not None:
+            self.baseline.forget()
 
     def place(self, raw: int) -> Place:
         """How the reference tier executes these bits."""
@@ -93,6 +110,11 @@ class Tiers:
                 self._places.clear()
             found = self._places[raw] = place(raw)
         return found
+
+    def summary(self) -> str:
+        """What was made of warm and hot code, in words."""
+        blocks = f"{self.baseline.blocks} blocks of warm code, " if self.baseline is not None else ""
+        return f"{blocks}{self.compiled} regions of hot code"
 
     def account(self) -> str:
         """Why native code was left, and for which instructions, in words."""

@@ -2,14 +2,18 @@
 
 from __future__ import annotations
 
+from types import SimpleNamespace
 from typing import Any
 
 import ipc_world
+import pytest
 from ipc_world import BASE, WAITS, IpcWorld, errno
 
 from trapline.abi import fcntl as f
+from trapline.abi.errno import EAGAIN
 from trapline.abi.fcntl import FLOCK
 from trapline.abi.signal import SIGIO
+from trapline.kernel.fs import leases
 from trapline.kernel.fs.locks import END, InodeLocks, RecordLock
 
 world, task = ipc_world.world, ipc_world.task  # fixtures
@@ -223,3 +227,30 @@ def test_generic_ioctls(world: IpcWorld, task: Any) -> None:
     assert world.call(task, "ioctl", fd, 0x5421, task.mm.put(b"\1\0\0\0")) == 0
     assert task.files.get(fd).flags & f.O_NONBLOCK
     assert world.call(task, "ioctl", fd, 0x5401, BASE) == errno("ENOTTY")
+
+
+# ---- leases
+
+
+def test_holders_of_leases_are_given_their_time_and_no_more(world: IpcWorld, task: Any) -> None:
+    clock = SimpleNamespace(now=0)
+    kernel = SimpleNamespace(clock=SimpleNamespace(monotonic_ns=lambda: clock.now), lease_break_time_s=2)
+    who: Any = SimpleNamespace(kernel=kernel, group=task.group, creds=task.creds)
+    file = task.files.get(world.open(task, b"/leased", f.O_RDONLY | f.O_CREAT))
+    told: list[int] = []
+    assert leases.take(who, file, f.F_WRLCK, lambda: told.append(clock.now))
+    assert leases.must_wait(who, file.inode, f.O_RDONLY) and told == [0] and leases.look(who, file) == f.F_RDLCK
+    clock.now = 2_000_000_000
+    assert not leases.must_wait(who, file.inode, f.O_RDONLY), "reduced for it"
+    assert leases.must_wait(who, file.inode, f.O_WRONLY) and len(told) == 2
+    clock.now = 3_999_999_999
+    with pytest.raises(EAGAIN):
+        leases.must_wait(who, file.inode, f.O_WRONLY | f.O_NONBLOCK)
+    clock.now += 1
+    assert not leases.must_wait(who, file.inode, f.O_WRONLY) and leases.look(who, file) == f.F_UNLCK
+    kernel.lease_break_time_s = 0
+    assert leases.take(who, file, f.F_RDLCK, lambda: None) and leases.must_wait(who, file.inode, f.O_RDWR)
+    clock.now = 1 << 62
+    assert leases.must_wait(who, file.inode, f.O_RDWR), "no limit"
+    file.put()
+    assert not file.inode.locks.leases

@@ -36,6 +36,7 @@ class Kernel:
     vdso: Any  #: user.vdso.Vdso, or None when there is none
     core_pattern = b"core"  #: what core dumps are called
     core_uses_pid = False
+    lease_break_time_s = 45  #: what holders of leases are given to part with them; 0: for ever
     ctrl_alt_del = 0  #: what reboot(2) said that the keys do: 1: restart at once, 0: tell init
     first: ThreadGroup | None = None  #: the first program, which stands for us in the eyes of who started us
     on_stop: Callable[[ThreadGroup], None] | None = None  #: told of every process that has stopped

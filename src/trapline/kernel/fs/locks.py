@@ -1,4 +1,4 @@
-"""Advisory locks: fcntl(2) record locks (of processes and of open files) and flock(2) locks, per inode.
+"""Advisory locks: fcntl(2) record locks (of processes and of open files) and flock(2) locks, per inode; beside them, leases.
 
 An owner is what a lock belongs to: the descriptor table of a process for classic record locks, the open file for open
 file description locks. Ranges are [start, end] with the last byte included; `END` is the end of every file.
@@ -20,6 +20,7 @@ if TYPE_CHECKING:
     from trapline.kernel.fs.fdtable import FdTable
     from trapline.kernel.fs.file import File
     from trapline.kernel.fs.inode import Inode
+    from trapline.kernel.fs.leases import Lease
 
 END = (1 << 63) - 1
 MAX_LOCKS = 8192  #: record locks on one inode; beyond, ENOLCK
@@ -44,11 +45,13 @@ class RecordLock:
 class InodeLocks:
     """All locks on one inode."""
 
-    __slots__ = ("flocks", "queue", "records")
+    __slots__ = ("flocks", "leases", "notices", "queue", "records")
 
     def __init__(self) -> None:
         self.records: list[RecordLock] = []
         self.flocks: dict[File, int] = {}  #: LOCK_SH or LOCK_EX by open file
+        self.leases: dict[File, Lease] = {}
+        self.notices: dict[tuple[Any, File], Any] = {}  #: of F_NOTIFY, by descriptor table and open directory
         self.queue = WaitQueue()  #: woken whenever a lock goes away or becomes weaker
 
     # ---- what the descriptor table and the open file call
@@ -56,12 +59,23 @@ class InodeLocks:
     def on_close(self, files: FdTable, file: File) -> None:
         """A descriptor was closed: the process loses its record locks on the file (fcntl(2))."""
         self._drop(files)
+        if self.notices and (files, file) in self.notices:
+            self.notices[files, file].close()
 
     def on_release(self, file: File) -> None:
         """The last descriptor of an open file was closed: its own locks go."""
         self._drop(file)
+        self.drop_lease(file)
         if self.flocks.pop(file, 0):
             self.queue.wake_all()
+
+    def drop_lease(self, file: File) -> bool:
+        """The lease of an open file ends; False if it had none."""
+        if self.leases.pop(file, None) is None:
+            return False
+        file.owner, file.owner_signal = None, 0  # generic_setlease of fs/locks.c: nobody is told of it any more
+        self.queue.wake_all()
+        return True
 
     def _drop(self, owner: object) -> None:
         kept = [each for each in self.records if each.owner is not owner]

@@ -125,6 +125,11 @@ def _open_existing(path: Path, flags: int, creds: Creds | None, task: Any) -> Fi
     may_access(path, creds, mask)
     if flags & O_NOATIME and not owner_or(inode, creds):
         raise EPERM
+    if inode.locks is not None and inode.locks.leases and task is not None:
+        from trapline.kernel.fs import leases
+
+        if leases.must_wait(task, inode, flags):
+            return _open_unleased(path, flags, creds, task)
     if kind == S_IFREG and mask & MAY_WRITE:
         if inode.writers < 0:
             raise ETXTBSY
@@ -134,6 +139,15 @@ def _open_existing(path: Path, flags: int, creds: Creds | None, task: Any) -> Fi
             inode.setattr(size=0, mode=mode_after_write(inode, creds))
             notify.path_event(path, notify.IN_MODIFY)
     return _finish(path, flags, task)
+
+
+async def _open_unleased(path: Path, flags: int, creds: Creds | None, task: Any) -> File:
+    """Wait for leases to be given up, then look at the file again."""
+    from trapline.kernel.fs import leases
+
+    await leases.wait(task, path.inode, flags)
+    found = _open_existing(path, flags, creds, task)
+    return await found if isinstance(found, Coroutine) else found
 
 
 def _finish(path: Path, flags: int, task: Any) -> File | Coroutine[Any, Any, File]:

@@ -60,6 +60,21 @@ class Watch:
         self.wd = wd
         self.mask = mask
 
+    def happened(self, mask: int, name: bytes, cookie: int, unlinked: bool) -> None:
+        """As `InodeWatches.notify`, for this watch."""
+        instance = self.instance
+        if unlinked and self.mask & IN_EXCL_UNLINK:
+            return
+        if mask & (self.mask | IN_UNMOUNT) & (IN_ALL_EVENTS | IN_UNMOUNT):
+            if not name and not mask & IN_DELETE_SELF and self.inode.mode & S_IFMT == S_IFDIR:
+                mask |= IN_ISDIR
+            instance.add_event(self.wd, mask, cookie, name)
+            if self.mask & IN_ONESHOT:
+                instance.remove(self)
+                return
+        if mask & SELF and not name and instance.watches.get(self.wd) is self:
+            instance.remove(self)
+
 
 class InodeWatches:
     """Who watches one inode: what `Inode.watches` holds."""
@@ -67,24 +82,13 @@ class InodeWatches:
     __slots__ = ("watches",)
 
     def __init__(self) -> None:
-        self.watches: list[Watch] = []
+        self.watches: list[Any] = []  #: Watch, and of F_NOTIFY syscalls.directory_notify.Notice
 
     def notify(self, mask: int, name: bytes, cookie: int, unlinked: bool = False) -> None:
         """Something happened: IN_* bits, the entry's name for an event in a directory, the cookie of a rename. `unlinked`:
         the entry is gone, and the event came through a file that is still open."""
         for watch in tuple(self.watches):
-            instance = watch.instance
-            if unlinked and watch.mask & IN_EXCL_UNLINK:
-                continue
-            if mask & (watch.mask | IN_UNMOUNT) & (IN_ALL_EVENTS | IN_UNMOUNT):
-                if not name and not mask & IN_DELETE_SELF and watch.inode.mode & S_IFMT == S_IFDIR:
-                    mask |= IN_ISDIR
-                instance.add_event(watch.wd, mask, cookie, name)
-                if watch.mask & IN_ONESHOT:
-                    instance.remove(watch)
-                    continue
-            if mask & SELF and not name and watch in self.watches:
-                instance.remove(watch)
+            watch.happened(mask, name, cookie, unlinked)
 
 
 class Inotify(AnonFile):
@@ -113,9 +117,9 @@ class Inotify(AnonFile):
         if inode.watches is None:
             inode.watches = InodeWatches()
         inode.sb.watched.add(inode)
-        watches: list[Watch] = inode.watches.watches
+        watches: list[Any] = inode.watches.watches
         for each in watches:
-            if each.instance is self:
+            if isinstance(each, Watch) and each.instance is self:
                 if mask & IN_MASK_CREATE:
                     raise EEXIST
                 each.mask = each.mask | mask if mask & IN_MASK_ADD else mask

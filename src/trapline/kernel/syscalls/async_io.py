@@ -8,7 +8,7 @@ from __future__ import annotations
 from trapline.typed import TYPE_CHECKING, Any
 
 from trapline.abi.errno import EAGAIN
-from trapline.abi.poll import POLLERR, POLLHUP, POLLIN, POLLOUT, POLLPRI
+from trapline.abi.poll import POLL_IN, POLLERR, POLLHUP, POLLIN, POLLMSG, POLLOUT, POLLPRI
 from trapline.abi.rw import F_OWNER_PGRP, F_OWNER_TID
 from trapline.abi.signal import SI_KERNEL, SIGIO
 from trapline.kernel.sync.park import Listener
@@ -18,7 +18,8 @@ if TYPE_CHECKING:
     from trapline.kernel.fs.file import File
     from trapline.kernel.task.task import Task
 
-POLL_IN_CODE, POLL_OUT_CODE, POLL_ERR_CODE, POLL_PRI_CODE, POLL_HUP_CODE = 1, 2, 4, 5, 6
+POLL_IN_CODE, POLL_OUT_CODE, POLL_MSG_CODE, POLL_ERR_CODE, POLL_PRI_CODE, POLL_HUP_CODE = 1, 2, 3, 4, 5, 6
+MSG_BAND = POLL_IN | POLLMSG  #: of a file's state: leases, directories
 _CODES = (
     (POLLHUP, POLL_HUP_CODE), (POLLERR, POLL_ERR_CODE), (POLLIN, POLL_IN_CODE), (POLLPRI, POLL_PRI_CODE),
     (POLLOUT, POLL_OUT_CODE),
@@ -37,31 +38,38 @@ class _Source:
         self.listener = Listener(self.woken, file.poll_queues())
 
     def woken(self, events: int) -> None:
-        owner = self.file.owner
-        if owner is None:
+        if self.file.owner is None:
             return
         events = events or self.file.poll()
         code = next((code for bit, code in _CODES if events & bit), POLL_IN_CODE)
-        signo = self.file.owner_signal
-        info = SigInfo(signo, code, band=events, fd=self.fd) if signo else SigInfo(SIGIO, SI_KERNEL)
-        for target in self._targets(owner):
-            try:
-                if owner[0] == F_OWNER_TID:
-                    send_to_task(target, info)
-                else:
-                    send_to_group(target, info)
-            except EAGAIN:  # the queue of real-time signals is full: fcntl(2) says SIGIO is sent instead
-                send_to_group(target if owner[0] != F_OWNER_TID else target.group, SigInfo(SIGIO, SI_KERNEL))
+        tell_owner(self.kernel, self.file, self.fd, code, events)
 
-    def _targets(self, owner: tuple[int, int, int, int]) -> list[Any]:
-        kind, number, uid, euid = owner
-        if kind == F_OWNER_TID:
-            found = [self.kernel.tasks.get(number)]
-        elif kind == F_OWNER_PGRP:
-            found = self.kernel.each_group(lambda each: each.pgid == number)
-        else:
-            found = [self.kernel.groups.get(number)]
-        return [each for each in found if each is not None and _permitted(each, uid, euid)]
+
+def tell_owner(kernel: Any, file: File, fd: int, code: int, band: int) -> None:
+    """SIGIO, or the signal of F_SETSIG, for whom F_SETOWN named."""
+    owner, signo = file.owner, file.owner_signal
+    if owner is None:
+        return
+    info = SigInfo(signo, code, band=band, fd=fd) if signo else SigInfo(SIGIO, SI_KERNEL)
+    for target in _targets(kernel, owner):
+        try:
+            if owner[0] == F_OWNER_TID:
+                send_to_task(target, info)
+            else:
+                send_to_group(target, info)
+        except EAGAIN:  # the queue of real-time signals is full: fcntl(2) says SIGIO is sent instead
+            send_to_group(target if owner[0] != F_OWNER_TID else target.group, SigInfo(SIGIO, SI_KERNEL))
+
+
+def _targets(kernel: Any, owner: tuple[int, int, int, int]) -> list[Any]:
+    kind, number, uid, euid = owner
+    if kind == F_OWNER_TID:
+        found = [kernel.tasks.get(number)]
+    elif kind == F_OWNER_PGRP:
+        found = kernel.each_group(lambda each: each.pgid == number)
+    else:
+        found = [kernel.groups.get(number)]
+    return [each for each in found if each is not None and _permitted(each, uid, euid)]
 
 
 def _permitted(target: Any, uid: int, euid: int) -> bool:

@@ -8,7 +8,7 @@ from trapline.abi import fcntl as f
 from trapline.abi.errno import EAGAIN, EBADF, EBUSY, EINVAL, EPERM, ESRCH
 from trapline.abi.rw import CLOSE_RANGE_CLOEXEC, CLOSE_RANGE_UNSHARE, F_OWNER_PGRP, F_OWNER_PID, F_OWNER_TID
 from trapline.kernel.fs.locks import locks_of
-from trapline.kernel.syscalls.async_io import set_async
+from trapline.kernel.syscalls.async_io import MSG_BAND, POLL_MSG_CODE, set_async, tell_owner
 from trapline.kernel.syscalls.declare import Arg, Fd, Result, UInt, syscall
 from trapline.kernel.syscalls.record_locks import get_lock, set_lock
 
@@ -129,10 +129,7 @@ async def _flock_waiting(locks: InodeLocks, file: File, kind: int) -> int:
 
 @syscall("fcntl")
 def sys_fcntl(task: Task, fd: Fd, cmd: FcntlCmd, arg: FcntlArg) -> Result:
-    """fcntl(2): manipulate a file descriptor.
-
-    Partial: leases (F_SETLEASE) are refused with EINVAL, directory notification (F_NOTIFY) too; inotify(7) is there.
-    """
+    """fcntl(2): manipulate a file descriptor."""
     file = task.files.get_any(fd)
     if file.flags & f.O_PATH and cmd not in _ON_PATHS:
         raise EBADF
@@ -238,11 +235,38 @@ def _setsig(task: Task, fd: int, file: File, arg: int) -> int:
 
 
 def _getlease(task: Task, fd: int, file: File, arg: int) -> int:
-    return f.F_UNLCK
+    from trapline.kernel.fs import leases
+
+    return leases.look(task, file)
 
 
 def _setlease(task: Task, fd: int, file: File, arg: int) -> int:
-    raise EAGAIN if _int(arg) == f.F_UNLCK else EINVAL("no leases")
+    from trapline.kernel.fs import leases
+
+    kind = _int(arg)
+    if kind == f.F_UNLCK:
+        leases.give_up(task, file)
+        return 0
+    if kind not in (f.F_RDLCK, f.F_WRLCK):
+        raise EINVAL
+    if leases.take(task, file, kind, lambda: tell_owner(task.kernel, file, fd, POLL_MSG_CODE, MSG_BAND)):
+        _own_at_first(task, file)
+    return 0
+
+
+def _own_at_first(task: Task, file: File) -> None:
+    """The caller's process hears of the file, unless somebody was named for that."""
+    if file.owner is None:
+        file.owner = (F_OWNER_PID, task.group.pid, task.creds.uid, task.creds.euid)
+
+
+def _notify(task: Task, fd: int, file: File, arg: int) -> int:
+    from trapline.kernel.syscalls.directory_notify import set_notice
+
+    set_notice(task, fd, file, arg & 0xFFFFFFFF)
+    if arg & 0x7FFFFFFF:
+        _own_at_first(task, file)
+    return 0
 
 
 def _setpipe_sz(task: Task, fd: int, file: File, arg: int) -> int:
@@ -321,7 +345,7 @@ _COMMANDS: dict[int, Callable[[Task, int, File, int], Result]] = {
     f.F_SETFL: _setfl, f.F_GETLK: _getlk, f.F_SETLK: _setlk, f.F_SETLKW: _setlkw, f.F_OFD_GETLK: _ofd_getlk,
     f.F_OFD_SETLK: _ofd_setlk, f.F_OFD_SETLKW: _ofd_setlkw, f.F_GETOWN: _getown, f.F_SETOWN: _setown,
     f.F_GETOWN_EX: _getown_ex, f.F_SETOWN_EX: _setown_ex, f.F_GETSIG: _getsig, f.F_SETSIG: _setsig,
-    f.F_GETLEASE: _getlease, f.F_SETLEASE: _setlease, f.F_SETPIPE_SZ: _setpipe_sz, f.F_GETPIPE_SZ: _getpipe_sz,
-    f.F_ADD_SEALS: _add_seals, f.F_GET_SEALS: _get_seals,
+    f.F_GETLEASE: _getlease, f.F_SETLEASE: _setlease, f.F_NOTIFY: _notify, f.F_SETPIPE_SZ: _setpipe_sz,
+    f.F_GETPIPE_SZ: _getpipe_sz, f.F_ADD_SEALS: _add_seals, f.F_GET_SEALS: _get_seals,
 }  # fmt: skip
 _ON_PATHS = frozenset((f.F_DUPFD, f.F_DUPFD_CLOEXEC, f.F_GETFD, f.F_SETFD, f.F_GETFL))

@@ -13,12 +13,13 @@ from trapline.abi.fcntl import (
     FALLOC_FL_PUNCH_HOLE,
     FALLOC_FL_UNSHARE_RANGE,
     FALLOC_FL_ZERO_RANGE,
+    O_WRONLY,
 )
 from trapline.abi.stat import S_IFBLK, S_IFDIR, S_IFIFO, S_IFLNK, S_IFMT, S_IFREG
 from trapline.kernel.fs import notify
 from trapline.kernel.fs.permission import MAY_WRITE, may_access, mode_after_write
 from trapline.kernel.syscalls.atpath import Off, check_flags
-from trapline.kernel.syscalls.declare import Arg, Fd, Path, Size, syscall
+from trapline.kernel.syscalls.declare import Arg, Fd, Path, Result, Size, syscall
 
 if TYPE_CHECKING:
     from trapline.kernel.fs.mount import Path as FsPath
@@ -60,7 +61,7 @@ def _truncate(task: Task, path: FsPath, length: int) -> int:
 
 
 @syscall("truncate")
-def sys_truncate(task: Task, path: Path, length: Off) -> int:
+def sys_truncate(task: Task, path: Path, length: Off) -> Result:
     """truncate(2): make a file a given number of bytes long."""
     if length < 0:
         raise EINVAL
@@ -74,7 +75,19 @@ def sys_truncate(task: Task, path: Path, length: Off) -> int:
     may_access(found, task.creds, MAY_WRITE)
     if inode.writers < 0:
         raise ETXTBSY
+    if inode.locks is not None and inode.locks.leases:
+        from trapline.kernel.fs import leases
+
+        if leases.must_wait(task, inode, O_WRONLY):
+            return _truncate_unleased(task, found, length)
     return _truncate(task, found, length)
+
+
+async def _truncate_unleased(task: Task, path: FsPath, length: int) -> int:
+    from trapline.kernel.fs import leases
+
+    await leases.wait(task, path.inode, O_WRONLY)
+    return _truncate(task, path, length)
 
 
 @syscall("ftruncate")

@@ -7,13 +7,15 @@ from __future__ import annotations
 
 from trapline.typed import TYPE_CHECKING, Any
 
-from trapline.abi.fcntl import F_RDLCK, LOCK_EX
+from trapline.abi.fcntl import F_RDLCK, F_UNLCK, F_WRLCK, LOCK_EX
 from trapline.abi.stat import major, minor
 from trapline.kernel.fs.locks import END
 
 if TYPE_CHECKING:
     from trapline.kernel.fs.file import File
     from trapline.kernel.fs.inode import Inode
+
+_TYPES = {F_RDLCK: b"READ ", F_WRLCK: b"WRITE", F_UNLCK: b"UNLCK"}
 
 
 def locks(kernel: Any) -> bytes:
@@ -39,6 +41,9 @@ def rows_of(inode: Inode, holders: dict[File, int]) -> list[bytes]:
     for file, operation in inode.locks.flocks.items():
         what = b"WRITE" if operation == LOCK_EX else b"READ "
         rows.append(b"FLOCK  ADVISORY  %b %d %b 0 EOF" % (what, holders.get(file, 0), place))
+    for lease in inode.locks.leases.values():
+        state = b"BREAKING " if lease.breaking else b"ACTIVE   "
+        rows.append(b"LEASE  %b %b %d %b 0 EOF" % (state, _TYPES[lease.target], lease.pid, place))
     return rows
 
 
@@ -51,4 +56,5 @@ def rows_through(task: Any, file: File) -> list[bytes]:
     flocks = [each for each in inode.locks.flocks if each is file]
     rows = rows_of(inode, {file: task.group.pid})
     keep = [each in mine for each in inode.locks.records] + [each in flocks for each in inode.locks.flocks]
+    keep += [each is file for each in inode.locks.leases]
     return [row for row, kept in zip(rows, keep, strict=True) if kept]

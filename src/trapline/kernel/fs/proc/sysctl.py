@@ -219,7 +219,11 @@ TREE: Tree = {
             "max_queued_events": fixed(16384), "max_user_instances": fixed(128),
             "max_user_watches": Value(lambda kernel: b"%d" % inotify.WATCHES.of(kernel).limit),
         },
-        "lease-break-time": fixed(45),
+        "lease-break-time": Value(
+            lambda kernel: b"%d" % kernel.lease_break_time_s,
+            lambda kernel, text: setattr(kernel, "lease_break_time_s", _number(text, 0, INT_MAX)), 0o644,
+        ),
+        "leases-enable": fixed(1),
         "mount-max": fixed(4096),
         "mqueue": {
             "msg_default": _ipc("mq_msg_default", MQ_HARD_MSG_MAX), "msg_max": _ipc("mq_msg_max", MQ_HARD_MSG_MAX),

@@ -415,3 +415,31 @@ def test_code_that_changed_under_another_mapping_is_seen_after_its_fence() -> No
         each.harts.run(40)
     assert worlds[0].state() == worlds[1].state()
     assert worlds[1].hart.xs[5] == 1 + 9 * 100 and worlds[1].hart.steps == {}
+
+
+def test_instruction_in_two_pages_is_the_one_that_both_halves_make_now() -> None:
+    """Its second half is another one in each space; between them, the page of the first half stays."""
+    add = encode("addi", rd=5, rs1=5, imm=1)
+    other = encode("addi", rd=5, rs1=5, imm=256 + 1)  # differs in its upper half
+    assert add & 0xFFFF == other & 0xFFFF
+    worlds = both()
+    for each in worlds:
+        start(each, st.S, [R | X | A | D] * CODE_PAGES + _DATA_BITS, [])
+        bus, hart = each.hart.bus, each.hart
+        second = (hart.xs[21] & st.PPN_MASK) << 12
+        for level in (30, 21):
+            second = (bus.read(second + 8 * (ALIAS >> level & 511), 8) >> 10) << 12
+        bus.write(second + 8, 8, leaf(CODE + 0x2000, R | X | A | D))
+        for page, word in ((0x1000, add), (0x2000, other)):
+            bus.write(CODE + page, 2, word >> 16)
+            bus.write(CODE + page + 2, 4, encode("jalr", rd=0, rs1=7, imm=0))
+        hart.xs[7], hart.xs[23] = ALIAS + 4094 - 10, hart.xs[20] ^ hart.xs[21]
+        for offset, word in ((-10, encode("xor", rd=20, rs1=20, rs2=23)), (-6, csr("satp", "csrrw", 0, 20))):
+            bus.write(CODE + 4094 + offset, 4, word)
+        bus.write(CODE + 4094 - 2, 2, 1)  # c.nop
+        bus.write(CODE + 4094, 2, add & 0xFFFF)
+        hart.cpu[at.PC] = ALIAS + 4094 - 10
+        each.harts.run(500)
+    assert worlds[0].state() == worlds[1].state()
+    hart = worlds[1].hart
+    assert hart.xs[5] == 50 * (1 + 257) and hart.steps.get("in two pages", 0) <= 4

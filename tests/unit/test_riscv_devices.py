@@ -122,7 +122,11 @@ class TestUart:
     def test_what_is_written_is_sent(self) -> None:
         uart, sent, _ = self.made()
         uart.write(RBR, 1, 0x41)
-        assert sent == [b"A"] and uart.read(LSR, 1) == 0x60
+        uart.write(RBR, 1, 0x42)
+        assert sent == [] and uart.read(LSR, 1) == 0x60
+        uart.flush()
+        uart.flush()
+        assert sent == [b"AB"]
 
     def test_receiver_interrupts_while_it_has_data(self) -> None:
         uart, _, wire = self.made()

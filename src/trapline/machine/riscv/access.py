@@ -98,11 +98,12 @@ class Access(Mmu):
             self._store_across(address, size, value)
             return
         pa = self.translate(address, WRITE, size)
+        lines = self.cpu[at.LINES]
         try:
-            self.bus.write(pa, size, value)
+            moved = self.bus.write(pa, size, value)
         except BusError:
             raise Trap(CAUSES[WRITE, MISALIGNED if pa % size else ACCESS], address) from None
-        if not self.bus.in_ram(pa, size):
+        if moved or self.cpu[at.LINES] != lines:
             raise Attention
 
     def _store_across(self, address: int, size: int, value: int) -> None:

@@ -71,6 +71,7 @@ class Board:
         self.harts = Harts(self.bus, harts, make=make, quantum=QUANTUM)
         self.plic = Plic(self.harts)
         self.uart = Uart(send, self.wire(UART_SOURCE))
+        self.harts.flush.append(self.uart.flush)
         self.seed = seed
         self._resettable: list[Resettable] = []
         self._virtio: list[int] = []

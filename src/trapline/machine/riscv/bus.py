@@ -33,10 +33,14 @@ class Halt(Exception):
 
 
 class Attention(Exception):
-    """A store to a device is done, and may have moved interrupts or deadlines: the hart's run ends behind it."""
+    """A store to a device is done, and moved interrupts, or may have moved deadlines: the hart's run ends behind it."""
 
 
 class Device(Protocol):
+    """One that never moves a deadline may say so by an attribute `quiet`, not zero: then only a store that changes the hart's
+    interrupt lines ends its run. Reading a register may lower a line, but not raise one.
+    """
+
     @property
     def size(self) -> int:
         """Bytes of its address range."""
@@ -86,15 +90,16 @@ class Bus:
         base, device = self._find(pa, size)
         return device.read(pa - base, size) & ((1 << 8 * size) - 1)
 
-    def write(self, pa: int, size: int, value: int) -> None:
-        """Raises BusError."""
+    def write(self, pa: int, size: int, value: int) -> bool:
+        """Whether a deadline may have moved. Raises BusError."""
         value &= (1 << 8 * size) - 1
         if self.ram_base <= pa and pa + size <= self.ram_end:
             at = pa - self.ram_base
             self.ram.mem[at : at + size] = value.to_bytes(size, "little")
-            return
+            return False
         base, device = self._find(pa, size)
         device.write(pa - base, size, value)
+        return not getattr(device, "quiet", False)
 
     def _find(self, pa: int, size: int) -> tuple[int, Device]:
         at = bisect_right(self._bases, pa) - 1

@@ -42,6 +42,7 @@ class Harts:
         #: of devices that do something by themselves: the tick of the next time they will, or None
         self.deadlines: list[Callable[[], int | None]] = []
         self.advance: list[Callable[[], None]] = []  #: called after each round: devices look at the time
+        self.flush: list[Callable[[], None]] = []  #: called then too, and when `run` returns: devices let go what they gathered
         code = Code(bus)
         self.each = [make(bus, code, hartid=n, time=partial(self._now, n)) for n in range(count)]
 
@@ -58,6 +59,13 @@ class Harts:
     def run(self, budget: int, *, jump: bool = True) -> int:
         """Let `budget` units of time pass, not counting time in which all wait for a deadline: SPENT, or less if all wait for
         nothing (IDLE) or a device ended it (HALTED). Without `jump`, also if all wait for a deadline (WAITS)."""
+        try:
+            return self._run(budget, jump=jump)
+        finally:
+            for each in self.flush:
+                each()
+
+    def _run(self, budget: int, *, jump: bool) -> int:
         while budget > 0:
             span = min(budget, self._span())
             waiting = self._round(span)
@@ -72,6 +80,8 @@ class Harts:
                     return WAITS
                 self.elapsed = max(self.elapsed, ahead - span)
             self.let_pass(span)
+            for each in self.flush:
+                each()
             budget -= span
         return SPENT
 

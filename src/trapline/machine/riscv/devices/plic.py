@@ -22,6 +22,7 @@ _PENDING, _ENABLE, _CONTEXT = 0x1000, 0x2000, 0x20_0000
 class Plic:
     """Drives the external-interrupt lines of `harts`."""
 
+    quiet = True
     size = 0x60_0000
 
     def __init__(self, harts: Harts) -> None:

@@ -1,6 +1,6 @@
 """Uart: a 16550A serial port: byte registers, FIFOs of sixteen bytes, one interrupt line.
 
-Transmitting takes no time: what is written is sent at once, so the transmitter is always empty. The line speed is stored and
+Transmitting takes no time in the guest: the transmitter is always empty. The line speed is stored and
 ignored.
 """
 
@@ -18,17 +18,22 @@ _NONE, _TX_EMPTY, _RX_READY, _RX_TIMEOUT = 1, 2, 4, 12  #: what IIR says
 _DATA_READY, _OVERRUN, _TX_IDLE = 0x01, 0x02, 0x60
 _LOOP = 0x10
 FIFO = 16
+_GATHERED = 4096  #: bytes of output that do not wait for `flush`
 _LEVELS = (1, 4, 8, 14)  #: bytes in the FIFO that raise the interrupt
 
 
 class Uart:
-    """`send(bytes)` transmits. `line(bool)` is the interrupt wire. `receive` brings input, `room` says how much fits."""
+    """`send(bytes)` transmits. `line(bool)` is the interrupt wire. `receive` brings input, `room` says how much fits. What the
+    guest writes is gathered until somebody calls `flush`.
+    """
 
     size = 0x100
+    quiet = True
 
     def __init__(self, send: Callable[[bytes], object], line: Callable[[bool], None]) -> None:
         self._send = send
         self._line = line
+        self._output = bytearray()
         self.reset()
 
     def reset(self) -> None:
@@ -50,6 +55,13 @@ class Uart:
         if not (self._ier & _RX_ENABLED or self._polled > 1):
             return 0
         return self._space()
+
+    def flush(self) -> None:
+        """Send what has been written."""
+        if self._output:
+            data = bytes(self._output)
+            self._output.clear()
+            self._send(data)
 
     def _space(self) -> int:
         return (FIFO if self._fifo else 1) - len(self._input)
@@ -137,7 +149,9 @@ class Uart:
         if self._mcr & _LOOP:
             self.receive(bytes([byte]))
         else:
-            self._send(bytes([byte]))
+            self._output.append(byte)
+            if len(self._output) >= _GATHERED:
+                self.flush()
 
     @staticmethod
     def _register(offset: int, size: int) -> int:

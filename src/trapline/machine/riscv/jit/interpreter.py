@@ -352,10 +352,28 @@ def _map(name: str, goto: str) -> str:
     tail(code, "@leave_budget_at")
     code.place(go)
     pc = Value(code, "%ip")
-    found, offset, shift = ask(code, pc, EXEC)
-    here, fault, give_up = choose(code, found)
+    fault = _enter_code(code, pc, goto, "@leave_fetch")
     code.place(fault)
     trap(code, pc, CAUSES[EXEC, PAGE], pc)
+    return code.function(f"{HANDLER} @{name}({PARAMETERS}) {ATTRIBUTES} noinline cold")
+
+
+def _map_beyond() -> str:
+    """Map the page behind the one of %ip, then execute the instruction there that goes on in it."""
+    code = Code()
+    code.lines.append("entry:")
+    fault = _enter_code(code, code.binary("add", _pc(code, "%ip"), 2), "@split", "@leave_step")
+    code.place(fault)
+    tail(code, "@leave_step")
+    return code.function(f"{HANDLER} @map_beyond({PARAMETERS}) {ATTRIBUTES} noinline cold")
+
+
+def _enter_code(code: Code, pc: Value, then: str, otherwise: str) -> str:
+    """Make the entry of the page of `pc` in the array of code and end at the handler `then`; if it has no code page that is
+    right, at `otherwise`. The label of a page fault is still to be placed.
+    """
+    found, offset, shift = ask(code, pc, EXEC)
+    here, fault, give_up = choose(code, found)
     code.place(here)
     table = code.let(f"load ptr, ptr {code.let(f'getelementptr i8, ptr %cpu, i64 {at.CODE_TABLE}')}{OWN}")
     word = code.let(f"getelementptr i64, ptr {table}, i64 {code.binary('lshr', offset, 12).name}")
@@ -368,10 +386,10 @@ def _map(name: str, goto: str) -> str:
     code.place(right)
     page = pc & -4096
     code.line(f"call void @fill(ptr %cpu, i64 {at.CODE}, i64 {page.name}, i64 {base.name}, i64 {shift.name})")
-    tail(code, goto)
+    tail(code, then)
     code.place(give_up)
-    tail(code, "@leave_fetch")
-    return code.function(f"{HANDLER} @{name}({PARAMETERS}) {ATTRIBUTES} noinline cold")
+    tail(code, otherwise)
+    return fault
 
 
 #: Whether a guest page, at an offset in RAM, still is what its code page was decoded from.
@@ -412,30 +430,73 @@ def _page_end() -> str:
 
 
 def _undecoded() -> str:
-    """Decode the instruction at this record, then execute it. One that continues in the next page is a step for ever."""
+    """Decode the instruction at this record, then execute it."""
     code = Code()
-    page = code.binary("and", Value(code, "%ip"), -at.PAGE_BYTES)
+    ip = Value(code, "%ip")
+    page = code.binary("and", ip, -at.PAGE_BYTES)
     source = code.value(f"load i64, ptr {code.pointer(code.binary('add', page, at.SOURCE))}{OWN}")
-    offset = code.binary("and", code.binary("lshr", Value(code, "%ip"), 3), 4095)
+    offset = code.binary("and", code.binary("lshr", ip, 3), 4095)
     pointer = code.pointer(source + offset)
     low = code.value(f"zext i16 {code.let(f'load i16, ptr {pointer}, align 2')} to i64")
     long = code.let(f"icmp eq i64 {code.binary('and', low, 3).name}, 3")
-    last = code.let(f"icmp eq i64 {offset.name}, 4094")
+    last = code.let(f"icmp eq i64 {offset.name}, {at.LAST}")
     split, check, wide, known = (code.label() for _ in range(4))
     code.line(f"br i1 {long}, label %{check}, label %{known}")
     code.place(check)
     code.line(f"br i1 {last}, label %{split}, label %{wide}{UNLIKELY}")
     code.place(split)
-    tail(code, "@leave_step")
+    code.line(f"store ptr @split, ptr {code.pointer(ip)}{OWN}")
+    tail(code, "@split")
     code.place(wide)
     raw32 = code.let(f"zext i32 {code.let(f'load i32, ptr {pointer}, align 2')} to i64")
     code.line(f"br label %{known}")
     code.place(known)
     raw = code.let(f"phi i64 [ {low.name}, %entry ], [ {raw32}, %{wide} ]")
-    code.line(f"call void @decode(i64 {raw}, ptr {code.pointer(Value(code, '%ip'))})")
+    code.line(f"call void @decode(i64 {raw}, ptr {code.pointer(ip)})")
     dispatch(code, "%ip", "%budget")
     code.lines.insert(0, "entry:")
     return code.function(f"{HANDLER} @undecoded({PARAMETERS}) {ATTRIBUTES}")
+
+
+def _split() -> str:
+    """Execute the instruction that begins in a page's last half-word, with the half-word that comes next now.
+
+    What comes next depends on what is mapped there. So the record keeps this handler, and remembers what it decoded last.
+    """
+    code = Code()
+    code.lines.append("entry:")
+    ip = Value(code, "%ip")
+    beyond = code.binary("add", _pc(code, "%ip"), 2)
+    number = code.binary("and", code.binary("lshr", beyond, 8), (at.TLB_PAGES - 1) << 4)
+    entry = code.let(f"getelementptr i8, ptr {context(code)}, i64 {code.binary('add', number, at.CODE).name}")
+    tag = code.let(f"load i64, ptr {entry}{OWN}")
+    mapped, miss, same, decode = (code.label() for _ in range(4))
+    code.line(f"br i1 {code.let(f'icmp eq i64 {tag}, {beyond.name}')}, label %{mapped}, label %{miss}{LIKELY}")
+    code.place(miss)
+    tail(code, "@map_beyond")
+    code.place(mapped)
+    next_base = code.value(f"load i64, ptr {code.let(f'getelementptr i8, ptr {entry}, i64 8')}{OWN}")
+    page = code.binary("and", ip, -at.PAGE_BYTES)
+    halves = []
+    for base, offset in ((page, at.LAST), (next_base, 0)):
+        source = code.value(f"load i64, ptr {code.pointer(base + at.SOURCE)}{OWN}")
+        pointer = code.pointer(source + offset)
+        halves.append(code.value(f"zext i16 {code.let(f'load i16, ptr {pointer}, align 2')} to i64"))
+    raw = halves[0] | code.binary("shl", halves[1], 16)
+    bits, real = code.pointer(page + at.SPLIT_BITS), code.pointer(page + at.SPLIT_HANDLER)
+    known = code.let(f"load i64, ptr {bits}{OWN}")
+    code.line(f"br i1 {code.let(f'icmp eq i64 {known}, {raw.name}')}, label %{same}, label %{decode}{LIKELY}")
+    code.place(decode)
+    record = code.pointer(ip)
+    code.line(f"call void @decode(i64 {raw.name}, ptr {record})")
+    handler = code.let(f"load ptr, ptr {record}{OWN}")
+    code.line(f"store ptr {handler}, ptr {real}{OWN}")
+    code.line(f"store i64 {raw.name}, ptr {bits}{OWN}")
+    code.line(f"store ptr @split, ptr {record}{OWN}")
+    code.line(f"br label %{same}")
+    code.place(same)
+    tail(code, code.let(f"load ptr, ptr {real}{OWN}"))
+    return code.function(f"{HANDLER} @split({PARAMETERS}) {ATTRIBUTES} noinline cold")
 
 
 RUN = """\
@@ -486,9 +547,9 @@ def module(hot: int = at.HOT, warm: int = at.WARM) -> str:
         _leave("leave_trap", at.TRAP, pc_given=True), _leave("leave_fetch", at.FETCH, pc_given=True),
         _leave("leave_budget_at", at.BUDGET, pc_given=True), _leave("leave_look_at", at.LOOK, pc_given=True),
         _goto("goto", jump=True), _goto("enter", jump=False), _map("map_jump", "@goto"), _map("map", "@enter"),
-        SAME_CODE.format(source=at.SOURCE), _page_end(), _undecoded(), decoder(), routines(), translate(),
+        SAME_CODE.format(source=at.SOURCE), _page_end(), _undecoded(), _split(), _map_beyond(), decoder(), routines(),
         window(write=False), window(write=True), reset(),
-        refill("refill_read", write=False), refill("refill_write", write=True),
+        translate(), refill("refill_read", write=False), refill("refill_write", write=True),
         refill("refill_atomic", write=True, faults=False), system.registers(), system.due(), system.trap(),
         stitcher(), handlers(),
     ]  # fmt: skip

@@ -46,7 +46,7 @@ class Arena:
         self._start = start + self._skip
         self._undecoded = undecoded
         record = undecoded.to_bytes(8, "little") + bytes(8)
-        self._fresh = record * at.HALFWORDS + page_end.to_bytes(8, "little") + bytes(8)
+        self._fresh = record * at.HALFWORDS + (page_end.to_bytes(8, "little") + bytes(8)) * 2
         self._used = 0
         self._touched = 0  # the end of the last code page that ever held something
         self._pages: dict[int, CodePage] = {}  #: by offset of the guest's page in RAM
@@ -98,6 +98,7 @@ class Arena:
             at_page = page.offset
             self._bytes[at_page : at_page + len(self._fresh)] = self._fresh
             self._words[at_page + at.SOURCE >> 3] = page.base + _COPY
+            self._words[at_page + at.SPLIT_BITS >> 3] = 0
             self._bytes[at_page + at.COUNTERS : at_page + _COPY] = bytes(_COPY - at.COUNTERS)
             if at_page < self._touched:
                 self._bytes[at_page + at.PLAIN : at_page + at.PLAIN + 8 * at.HALFWORDS] = bytes(8 * at.HALFWORDS)

@@ -1,8 +1,9 @@
 """Where native code finds things: byte offsets in the CPU struct, and the layout of a code page.
 
 A *code page* is the decoded form of one page of guest code: 64 KiB of the arena, so that any address in it leads to its start.
-    0x0000  2048 records of 16 bytes, one for each half-word of the page, and one more that goes on in the next page
-    0x8010  the host address of the page's bytes
+    0x0000  2048 records of 16 bytes, one for each half-word of the page, and two more that go on in the next page
+    0x8020  the host address of the page's bytes
+    0x8028  of the instruction that begins in the page's last half-word, as it was decoded last: its bits, its handler
     0x8800  2048 counters of 32 bits: how often a jump led to the record
     0xb800  2048 handlers: the interpreter's for the record, where baseline code has taken its place; else 0
 A *record* is { handler: 8 bytes, imm: i32, rd, rs1, rs2: u8, rs3 | rm << 5: u8 }. An instruction is executed by jumping to the
@@ -17,7 +18,8 @@ from trapline.machine.riscv import layout
 
 PAGE_BYTES = 0x10000
 RECORD = 16
-SOURCE = 0x8010
+SOURCE, SPLIT_BITS, SPLIT_HANDLER = 0x8020, 0x8028, 0x8030
+LAST = 4094  #: offset of a page's last half-word
 COUNTERS = 0x8800
 PLAIN = 0xB800
 HALFWORDS = 2048

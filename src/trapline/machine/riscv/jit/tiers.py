@@ -66,7 +66,7 @@ class Tiers:
         self._handlers = (ctypes.c_uint64 * len(image.symbols))()  # of which it fills as many as handlers have numbers
         ctypes.CFUNCTYPE(None, ctypes.c_void_p)(fill)(ctypes.addressof(self._handlers))
         self.handlers_address = ctypes.addressof(self._handlers)
-        self.run: Any = ctypes.CFUNCTYPE(None, ctypes.c_void_p)(run)
+        self.run: Any = ctypes.PYFUNCTYPE(None, ctypes.c_void_p)(run)
         self.arena = Arena(undecoded, page_end, ram.size >> 12)
         self._places: dict[int, Place] = {}
         self.baseline: Baseline | None = None

@@ -23,7 +23,7 @@ from trapline.machine.paging.entry import PAGE_SHIFT, PAGE_SIZE
 
 BLOCK_ORDER = 9  #: a block is 2**9 frames, 2 MiB: the largest run the allocator promises
 BLOCK_PAGES = 1 << BLOCK_ORDER
-HOT_PAGES = 256  #: single frames kept aside, unmerged, for the next allocation
+HOT_PAGES = 32  #: single frames kept ready, unmerged, for the next allocation: each may keep a larger run from coming together
 WARM_BLOCKS = 8  #: free blocks whose host memory is kept, for small allocations to come
 _ZERO = bytes(PAGE_SIZE)
 _ZEROS = memoryview(bytes(64 << 10))

@@ -29,7 +29,7 @@ from trapline.abi.mman import (
 )
 from trapline.kernel.mm import advice, brk, fork, image, lock, mapping, protect, remap, stack
 from trapline.kernel.mm import policy as policies
-from trapline.kernel.mm.area import Area, AreaList, Mappable
+from trapline.kernel.mm.area import Area, AreaList, Mappable, spans
 from trapline.kernel.mm.errors import OutOfFrames, OutOfMemory
 from trapline.kernel.mm.fault import SEGV_ACCERR, SEGV_MAPERR, SIGSEGV, repair
 from trapline.kernel.mm.leaves import put_runs, write_protect, zap, zap_files
@@ -170,7 +170,8 @@ class AddressSpace(UserAccess):
         self.forget()
         areas, self.map = self.map.areas, AreaList()
         runs: list[Run] = []
-        zap(self.tables, 0, 1 << 64, runs)
+        for start, end in spans(areas):
+            zap(self.tables, start, end, runs)
         if any(each.flags & VM_SHARED and each.flags & VM_MAYWRITE for each in areas):  # others may rely on that being over
             self.space.settle()
         put_runs(self.ram.frames, runs)

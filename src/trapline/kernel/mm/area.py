@@ -19,6 +19,8 @@ if TYPE_CHECKING:
     from trapline.kernel.mm.address_space import AddressSpace
     from trapline.kernel.mm.page_cache import PageCache
 
+NEAR = 1 << 21  #: bytes: areas closer than this are dealt with in one go
+
 
 class Mappable(Protocol):
     """What mmap(2) needs of an open file. A class attribute `maps_zero` makes it map as anonymous memory (/dev/zero)."""
@@ -180,3 +182,18 @@ class AreaList:
         """Change where `area` starts, without passing a neighbour."""
         self.starts[bisect_left(self.starts, area.start)] = start
         area.start = start
+
+
+def spans(areas: list[Area]) -> list[tuple[int, int]]:
+    """(start, end) of stretches that hold all of the sorted `areas`; those near to one another share one."""
+    found: list[tuple[int, int]] = []
+    start = end = 0
+    for area in areas:
+        if area.start - end > NEAR:
+            if start < end:
+                found.append((start, end))
+            start = area.start
+        end = area.end
+    if start < end:
+        found.append((start, end))
+    return found

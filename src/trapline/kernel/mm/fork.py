@@ -21,7 +21,7 @@ from trapline.abi.mman import (
     VM_WIPEONFORK,
 )
 from trapline.kernel.mm import hugetlb
-from trapline.kernel.mm.area import Area
+from trapline.kernel.mm.area import NEAR, Area
 from trapline.kernel.mm.errors import OutOfFrames, OutOfMemory
 from trapline.kernel.mm.leaves import copy, duplicate
 from trapline.kernel.mm.tables import BLOCK_SHIFT, BLOCK_SIZE, Run
@@ -33,7 +33,6 @@ if TYPE_CHECKING:
 
 _SPECIAL = VM_DONTCOPY | VM_WIPEONFORK | VM_SHARED | VM_HUGETLB
 _NOT_INHERITED = VM_LOCKED | VM_LOCKONFAULT
-NEAR = 1 << 21  #: ordinary areas closer than this are copied in one go
 AREAS_PER_FLUSH = 6  #: neighbours that one flush covers
 
 
@@ -90,6 +89,8 @@ def _duplicate_leaves(mm: AddressSpace, child: AddressSpace) -> bool:
     if mm.rss_anon > min(mm.policy.fork_copy_pages, BLOCK_PAGES - 1):
         return False
     ranges = list(_ranges(mm))
+    if all(private for _, _, private in ranges):
+        child.tables.take_shape(mm.tables)
     for start, end, private in ranges:
         for block in mm.tables.in_range(start, end) if private else ():
             if block not in child.tables.blocks:

@@ -1,7 +1,7 @@
 """What is done to all leaves of a range at once: zap, protect, move, write-protect, and the copy that fork makes.
 
-Entry by entry, Python is slow: stretches of a table are handled as bytes, as one big number, or in chunks of 16 pages, which
-mostly hold 16 consecutive frames, as faults make them.
+Entry by entry, Python is slow: stretches of a table are handled as bytes or as one big number, and only where frames have to
+be found, or pages copied, is there a loop.
 
 Nothing here flushes or frees: callers first make the machine forget the range, then put the frames they are handed.
 """
@@ -10,17 +10,12 @@ from __future__ import annotations
 
 from array import array
 from collections.abc import Callable
-from struct import Struct
 
 from trapline.kernel.mm.tables import BLOCK_SHIFT, BLOCK_SIZE, ZEROS, PageTables, Run
 from trapline.machine.paging.entry import PAGE_SHIFT, PAGE_SIZE
-from trapline.machine.paging.lanes import LANES, ONES
+from trapline.machine.paging.lanes import LANES, ONES, first_set, last_set
 from trapline.machine.ram import BLOCK_PAGES, Frames
 
-CHUNK = 16
-_CHUNK_BYTES = CHUNK * 8
-_ENTRY = Struct("<Q")
-_NOTHING = bytes(_CHUNK_BYTES)
 
 
 def zap(tables: PageTables, start: int, end: int, runs: list[Run]) -> tuple[int, int]:
@@ -49,43 +44,36 @@ def zap(tables: PageTables, start: int, end: int, runs: list[Run]) -> tuple[int,
     return files, others
 
 
+def _census(tables: PageTables, data: bytes) -> tuple[int, int, int, int]:
+    """Of the leaves in `data`: how many are a file's; how many are not; the lane of the first of these, and after the last."""
+    lanes = int.from_bytes(data, "little")
+    present = lanes & ONES
+    others = present & ~(lanes >> (tables.fmt.soft_file.bit_length() - 1))
+    count = others.bit_count()
+    return present.bit_count() - count, count, first_set(others) if count else 0, last_set(others) + 1
+
+
 def _each_frame(tables: PageTables, data: bytes, found: Callable[[Run], object]) -> tuple[int, int]:
     """Tell of the frames of all leaves in `data` that are not a file's, as runs; how many pages of files, and others."""
+    files, others, first, last = _census(tables, data)
+    if not others:
+        return files, 0
     fmt = tables.fmt
-    mask, shift, soft_file = fmt.pfn_mask, fmt.pfn_shift, fmt.soft_file
-    files = others = 0
-    for at in range(len(data) - len(data.lstrip(b"\0")) & -_CHUNK_BYTES, len(data.rstrip(b"\0")), _CHUNK_BYTES):
-        chunk = data[at : at + _CHUNK_BYTES]
-        if chunk == _NOTHING[: len(chunk)]:
+    mask, shift, soft_file, step = fmt.pfn_mask, fmt.pfn_shift, fmt.soft_file, tables.step
+    start, follows = 0, -1
+    for entry in array("Q", data[first << 3 : last << 3]):
+        at = entry & mask
+        if entry & soft_file or not entry:
+            at = 0
+        elif at == follows:
+            follows += step
             continue
-        entry = int.from_bytes(chunk[:8], "little")
-        if entry and chunk == tables.consecutive(entry, len(chunk) >> 3):
-            if entry & soft_file:
-                files += len(chunk) >> 3
-            else:
-                others += len(chunk) >> 3
-                found(((entry & mask) >> shift, len(chunk) >> 3))
-            continue
-        first = pages = 0
-        for (entry,) in _ENTRY.iter_unpack(chunk):
-            if entry & soft_file:
-                files += 1
-            elif entry:
-                others += 1
-                pfn = (entry & mask) >> shift
-                if pfn == first + pages:
-                    pages += 1
-                    continue
-                if pages:
-                    found((first, pages))
-                first, pages = pfn, 1
-        if pages:
-            found((first, pages))
+        if start:
+            found((start >> shift, (follows - start) >> shift))
+        start, follows = at, at + step if at else -1
+    if start:
+        found((start >> shift, (follows - start) >> shift))
     return files, others
-
-
-def _ignore(_: Run) -> None:
-    pass
 
 
 def zap_files(tables: PageTables, start: int, end: int) -> int:
@@ -255,62 +243,54 @@ def duplicate(
     """`copy` of private memory that shares nothing: the pages go to frames from `pfn` on, before `limit`, in order.
 
     No leaf is large, and `child` has the tables. How many pages of files and of other kinds were copied, and the
-    (address, end) of the latter.
+    (address, end) of ranges that hold the latter.
     """
     files = others = 0
     ranges: list[Run] = []
+    mem = tables.mem
     for va, word, pages in tables.pieces(start, end):
-        data = tables.mem[word << 3 : (word + pages) << 3].tobytes()
-        trimmed = data.rstrip(b"\0")
-        if not trimmed:
+        data = mem[word << 3 : (word + pages) << 3].tobytes()
+        of_files, count, first, last = _census(tables, data)
+        if not of_files + count:
             continue
-        skipped = len(data) - len(data.lstrip(b"\0")) & -_CHUNK_BYTES
+        if pfn + others + count > limit:
+            raise AssertionError("more private pages are mapped than were counted")
+        files += of_files
+        if count:
+            data = data[: first << 3] + _copy_pages(tables, data[first << 3 : last << 3], pfn + others) + data[last << 3 :]
+            others += count
+            ranges.append((va + (first << PAGE_SHIFT), va + (last << PAGE_SHIFT)))
         target = child.blocks[va >> BLOCK_SHIFT] + (word & LANES - 1)
-        copied: list[bytes] = []
-        for at in range(skipped, len(trimmed), _CHUNK_BYTES):
-            chunk, of_files, of_others = _duplicate_chunk(tables, data[at : at + _CHUNK_BYTES], pfn + others, limit)
-            copied.append(chunk)
-            files += of_files
-            if of_others:
-                others += of_others
-                low, high = va + (at << PAGE_SHIFT - 3), va + (at + len(chunk) << PAGE_SHIFT - 3)
-                if ranges and ranges[-1][1] == low:
-                    low = ranges.pop()[0]
-                ranges.append((low, high))
-        written = b"".join(copied)
-        tables.mem[(target << 3) + skipped : (target << 3) + skipped + len(written)] = written
+        mem[target << 3 : (target + pages) << 3] = data
     return files, others, ranges
 
 
-def _duplicate_chunk(tables: PageTables, chunk: bytes, pfn: int, limit: int) -> tuple[bytes, int, int]:
-    """The chunk with what is not a file's copied to frames from `pfn` on; how many pages of files, and of other kinds."""
-    fmt = tables.fmt
-    pages = len(chunk) >> 3
-    if chunk == _NOTHING[: len(chunk)]:
-        return chunk, 0, 0
-    entry = int.from_bytes(chunk[:8], "little")
-    whole = entry and chunk == tables.consecutive(entry, pages)
-    if whole and entry & fmt.soft_file:
-        return chunk, pages, 0
-    keep = ~(fmt.pfn_mask | fmt.soft_cow)
-    if pfn + pages > limit and pfn + _each_frame(tables, chunk, _ignore)[1] > limit:
-        raise AssertionError("more private pages are mapped than were counted")
-    if whole:
-        source, at, size = fmt.pfn(entry) << PAGE_SHIFT, pfn << PAGE_SHIFT, pages << PAGE_SHIFT
-        tables.mem[at : at + size] = tables.mem[source : source + size]
-        return tables.consecutive(entry & keep | pfn << fmt.pfn_shift, pages), 0, pages
-    mem, mask, shift, soft_file = tables.mem, fmt.pfn_mask, fmt.pfn_shift, fmt.soft_file
-    files, to = 0, pfn
-    entries = array("Q", chunk)
-    for i, entry in enumerate(entries):
-        if entry & soft_file:
-            files += 1
-        elif entry:
-            source, at = (entry & mask) >> shift << PAGE_SHIFT, to << PAGE_SHIFT
-            mem[at : at + PAGE_SIZE] = mem[source : source + PAGE_SIZE]
-            entries[i] = entry & keep | to << shift
-            to += 1
-    return entries.tobytes(), files, to - pfn
+def _copy_pages(tables: PageTables, data: bytes, pfn: int) -> array[int]:
+    """The leaves in `data`, where those that are not a file's map copies of their pages, in frames from `pfn` on."""
+    fmt, mem, step = tables.fmt, tables.mem, tables.step
+    mask, shift, soft_file = fmt.pfn_mask, fmt.pfn_shift, fmt.soft_file
+    keep, to_bytes = ~(mask | fmt.soft_cow), PAGE_SHIFT - shift
+    entries = array("Q", data)
+    to = pfn << shift
+    start, follows = 0, -1
+    for lane, entry in enumerate(entries):
+        if not entry or entry & soft_file:
+            continue
+        at = entry & mask
+        if at != follows:
+            if start:
+                _copy_run(mem, start << to_bytes, to << to_bytes, follows - start << to_bytes)
+            start = at
+        follows = at + step
+        entries[lane] = entry & keep | to
+        to += step
+    _copy_run(mem, start << to_bytes, to << to_bytes, follows - start << to_bytes)
+    return entries
+
+
+def _copy_run(mem: memoryview, source: int, end: int, size: int) -> None:
+    """Copy `size` bytes from `source` to what ends at `end`."""
+    mem[end - size : end] = mem[source : source + size]
 
 
 def _share(tables: PageTables, lanes: int) -> tuple[int, int]:

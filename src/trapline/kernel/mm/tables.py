@@ -60,6 +60,24 @@ class PageTables:
         base = self.blocks[block] = pfn << 9
         return base
 
+    def take_shape(self, other: PageTables) -> None:
+        """Make the tables that `other` has, but for those of large leaves. Raises OutOfFrames."""
+        words, frames, table = self.words, self.frames, self.fmt.table
+        for level in range(len(self.upper) - 2, 0, -1):
+            above, here = self.upper[level + 1], self.upper[level]
+            for key in other.upper[level]:
+                pfn = frames.alloc()
+                self.table_pages += 1
+                words[above[key >> 9] + (key & LANE_MASK)] = table(pfn)
+                here[key] = pfn << 9
+        above = self.upper[1]
+        for block, base in other.blocks.items():
+            if base >= 0:
+                pfn = frames.alloc()
+                self.table_pages += 1
+                words[above[block >> 9] + (block & LANE_MASK)] = table(pfn)
+                self.blocks[block] = pfn << 9
+
     def slot(self, block: int) -> int:
         """The word one level up whose entry is the block's table or large leaf."""
         return self._table(1, block >> 9) + (block & LANE_MASK)

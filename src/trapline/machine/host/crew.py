@@ -31,7 +31,9 @@ class Crew:
         self._sweep = ram.frames.sweep
         self._epoll = epoll
         self._of: dict[int, Process] = {}  #: by pidfd
+        self._retired: list[Process] = []  #: whose deaths are still to be noticed
         self._refused_ns = -TIGHT_NS
+        self.chores = False  #: there may be work for `do_chores`
         try:
             self.zygote = Zygote(self.contexts, ram.fd, doorbell, self.intruder)
         except BaseException:
@@ -47,6 +49,14 @@ class Crew:
         """A process will be wanted soon: let the zygote begin."""
         with suppress(StubDied):  # then `new_process` says so
             self.zygote.order()
+            self.chores = True
+
+    def do_chores(self) -> None:
+        """What need not be done at once, but saves time later: welcome who was born, bury who has died."""
+        waits = not self.zygote.advance()
+        for process in tuple(self._retired):
+            self.died(process.pidfd)
+        self.chores = waits or bool(self._retired)
 
     def new_process(self) -> Process:
         """Raises StubDied."""
@@ -79,6 +89,8 @@ class Crew:
     def retire(self, process: Process) -> None:
         """Its space is closed: kill it without a word, and without waiting."""
         process.retired = True
+        self._retired.append(process)
+        self.chores = True
         process.kill("its space is closed", wait=False)
 
     def settle(self, process: Process) -> None:
@@ -88,7 +100,7 @@ class Crew:
 
     def _settle_retired(self) -> bool:
         """Wait for those whose spaces are closed: they still hold processes and descriptors. Whether there were any."""
-        retired = [each for each in self._of.values() if each.retired]
+        retired = tuple(self._retired)
         for each in retired:
             self.settle(each)
         return bool(retired)
@@ -101,6 +113,7 @@ class Crew:
         if process.reap(wait=False):
             del self._of[pidfd]
             if process.retired:
+                self._retired.remove(process)
                 self._sweep()
             else:
                 self._lost(process)
@@ -123,5 +136,6 @@ class Crew:
         for process in self._of.values():
             process.reap()
         self._of.clear()
+        self._retired.clear()
         self.zygote.listener.close()
         self.contexts.close()

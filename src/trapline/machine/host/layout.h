@@ -1,5 +1,5 @@
 /* Where things are in a stub process and in a slot. layout.py says the same to Python; the greeting compares them. */
-#define LAYOUT_VERSION 2
+#define LAYOUT_VERSION 3
 
 #define STUB 0x7fffff000000UL          /* first address that is not the guest's */
 #define TOP 0x7ffffffff000UL           /* end of the host's user space */
@@ -12,7 +12,7 @@
 #define SLOT_SIZE 0x4000UL
 #define SLOT_HEAD 0x1000UL             /* the rest of a slot is the signal stack */
 
-#define OPS_MAX 32                     /* operations in one command */
+#define OPS_MAX 48                     /* operations in one command */
 #define OP_CHILD OPS_MAX               /* the zygote's ops[OP_CHILD]: how the next newborn maps its own slots */
 
 enum { FD_DOORBELL = 0, FD_RAM = 1, FD_CONTEXTS = 2, FD_GREETING = 3, FD_IMAGE = 4 };

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from trapline.typed import Final
 
-VERSION: Final = 2
+VERSION: Final = 3
 STUB: Final = 0x7FFF_FF00_0000  #: first address that is not the guest's
 TEXT_SIZE: Final = 0x2000
 NURSERY: Final = STUB + TEXT_SIZE  #: text that only processes have in which no user code has run yet
@@ -21,7 +21,7 @@ STATE, STUB_SLEEPS, CAUSE, FRAME_PTR = 128, 132, 144, 160
 REGS: Final = 192
 OPS: Final = 512
 OP_WORDS: Final = 7
-OPS_MAX: Final = 32
+OPS_MAX: Final = 48
 OP_CHILD: Final = OPS_MAX
 RESULTS: Final = OPS + (OPS_MAX + 1) * OP_WORDS * 8
 

@@ -131,6 +131,8 @@ class HostMachine:
         while True:
             if pending:
                 return pending.popleft()
+            if self.crew.chores and _spin(addresses, 0) < 0:
+                self.crew.do_chores()
             loops = self._loops if len(addresses) < self.host_cpus else 0
             if deadline_ns is not None and loops:
                 loops = loops * min(max(deadline_ns - time.monotonic_ns(), 0), SPIN_NS) // SPIN_NS

@@ -88,12 +88,17 @@ class HostSpace:
 
     def hinted(self) -> list[Mapping]:
         """What is present in the hinted ranges and not mapped yet."""
-        hints, self.hints = self.hints, []
+        hints, self.hints = sorted(self.hints), []
+        tlb, words = self.tlb, self.machine.ram.words
         found: list[Mapping] = []
+        done = 0
         for start, end in hints:
-            for run in present_runs(self.machine.ram.words, self.root, start, end):
-                if not self.tlb.holds(*run) and not any(each[0] <= run[0] and run[1] <= each[1] for each in found):
-                    found.append(run)
+            start = max(start, done)
+            if start < end:
+                done = end
+                found += present_runs(words, self.root, start, end)
+        if tlb.items:
+            found = [run for run in found if not tlb.holds(*run)]
         return found[: OPS_MAX - 2 if self.process is not None and self.process.fresh else MAX_HINTED]
 
     # ---- shoot-downs

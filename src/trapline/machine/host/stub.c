@@ -55,7 +55,7 @@ struct slot {
 _Static_assert(offsetof(struct slot, state) == 128, "layout.py");
 _Static_assert(offsetof(struct slot, regs) == 192, "layout.py");
 _Static_assert(offsetof(struct slot, ops) == 512, "layout.py");
-_Static_assert(offsetof(struct slot, results) == 512 + 33 * 56, "layout.py");
+_Static_assert(offsetof(struct slot, results) == 512 + 49 * 56, "layout.py");
 _Static_assert(sizeof(struct slot) <= SLOT_HEAD, "the head of a slot is one page");
 
 /* A signal frame as the host lays it out (asm/sigframe.h), from the return address on. */

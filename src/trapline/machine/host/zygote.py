@@ -44,6 +44,7 @@ class Zygote:
     def __init__(self, contexts: Contexts, ram_fd: int, doorbell: int, intruder: Callable[[int], None]) -> None:
         self._contexts = contexts
         self._region = 0  #: of the process that is being made; 0: none is
+        self._born: Process | HostRefuses | None = None  #: what came of the last order
         contexts.halves[layout.PPID // 4] = os.getpid()
         pid, ours = _spawn(contexts.fd, ram_fd, doorbell)
         self.process = Process(pid, contexts, 0)
@@ -77,7 +78,7 @@ class Zygote:
 
     def order(self) -> None:
         """Have a process made ahead of time, unless one is under way or ready. Raises StubDied, HostRefuses."""
-        if self._region:
+        if self.expecting:
             return
         if not self.process.alive():
             raise StubDied("the zygote is dead: " + (self.process.reason or "killed from outside"))
@@ -92,24 +93,35 @@ class Zygote:
     @property
     def expecting(self) -> bool:
         """A process was ordered that nobody has taken."""
-        return self._region != 0
+        return self._region != 0 or self._born is not None
+
+    def advance(self) -> bool:
+        """Take in what was ordered, if it is there, without waiting; False if it is still to come."""
+        if self._region and _ring.spin([self._slot.address], 0) == 0:
+            region, self._region = self._region, 0
+            try:
+                self._born = self._adopt(self._slot.result(0), region)
+            except HostRefuses as refused:
+                self._born = refused
+        return not self._region
 
     def fork(self) -> Process:
         """A new stub process, waiting for its first command in its one slot. Raises StubDied, HostRefuses."""
         self.order()
         deadline_ns = time.monotonic_ns() + PATIENCE_NS
-        while _ring.spin([self._slot.address], _LOOKS) < 0:
+        while not self.advance():
             if not self.process.alive() or time.monotonic_ns() > deadline_ns:
                 self.process.kill("it did not fork")
                 raise StubDied("the zygote does not answer")
-            time.sleep(_NAP_S)
-        region, self._region = self._region, 0
-        process = self._adopt(self._slot.result(0), region)
-        process.add_slot(self.template).tid = process.pid
-        if not process.alive():  # killed from outside while it waited
-            process.reap()
+            if _ring.spin([self._slot.address], _LOOKS) < 0:
+                time.sleep(_NAP_S)
+        born, self._born = self._born, None
+        if not isinstance(born, Process):
+            raise born or StubDied("it was not born")
+        if not born.alive():  # killed from outside while it waited
+            born.reap()
             return self.fork()
-        return process
+        return born
 
     def _adopt(self, pid: int, region: int) -> Process:
         """The process that the zygote made; its pidfd must leave the kernel the descriptors it needs. Raises HostRefuses."""
@@ -124,6 +136,7 @@ class Zygote:
                     why = f"it cannot be watched: {error.strerror}"
                 _end(pid)
             else:
+                process.add_slot(self.template).tid = pid
                 if process.pidfd < resource.getrlimit(resource.RLIMIT_NOFILE)[0] - _RESERVE:
                     return process
                 process.kill(why)

@@ -29,6 +29,7 @@ from trapline.kernel.mm.populate import prefault, preload
 from trapline.kernel.task import exit as exits
 from trapline.kernel.task.rlimit import mm_limits
 from trapline.machine.contract import NoRoom
+from trapline.machine.paging.entry import PAGE_SIZE
 
 if TYPE_CHECKING:
     from trapline.kernel.fs.file import File
@@ -212,6 +213,7 @@ def _fill(
     ]  # fmt: skip
     if kernel.vdso is not None:
         mm.vdso = kernel.vdso.map(mm)
+        prefault(mm, mm.vdso - PAGE_SIZE, mm.vdso + PAGE_SIZE)
         aux.insert(0, (elf.AT_SYSINFO_EHDR, mm.vdso))
     slack = mm.random_bits(9) << 4
     sp = stack.build(mm, top - slack, program.argv, envp, program.name, kernel.abi.platform, kernel.random(16), aux)

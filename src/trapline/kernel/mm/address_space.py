@@ -35,6 +35,7 @@ from trapline.kernel.mm.fault import SEGV_ACCERR, SEGV_MAPERR, SIGSEGV, repair
 from trapline.kernel.mm.leaves import put_runs, write_protect, zap, zap_files
 from trapline.kernel.mm.page_cache import PageCache
 from trapline.kernel.mm.policy import MmLimits, Policy
+from trapline.kernel.mm.populate import prefault_kin
 from trapline.kernel.mm.reclaim import evict
 from trapline.kernel.mm.tables import PageTables, Run
 from trapline.kernel.mm.uaccess import UserAccess
@@ -209,11 +210,16 @@ class AddressSpace(UserAccess):
     def fault(self, addr: int, access: int) -> tuple[int, int, int] | None:
         """None: repaired, the access may be tried again. Else (signo, si_code, si_addr). Raises OutOfMemory."""
         try:
-            return self.repair(addr, access)
+            bad = self.repair(addr, access)
         except OutOfMemory:
             if not evict(self.ram, EVICT_PAGES):
                 raise
-        return self.repair(addr, access)
+            bad = self.repair(addr, access)
+        if bad is None:
+            area = self.map.find(addr)
+            if area is not None and not area.known and area.file is not None and not area.flags & VM_SHARED:
+                prefault_kin(self, area)
+        return bad
 
     def repair(self, addr: int, access: int) -> tuple[int, int, int] | None:
         """`fault`, without taking mapped pages of files from anybody."""

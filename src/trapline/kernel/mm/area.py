@@ -45,10 +45,11 @@ class Area:
     """[start, end); `prot` is PROT_*, `flags` VM_* (abi.mman); `offset` is the byte of `cache` at `start`.
 
     `streak_end`, `streak_pages`: where the last fault's repair ended, and how many pages it was worth (see fault.py).
+    `known`: it is part of a library of which a page was needed before (see populate.prefault_kin).
     """
 
     __slots__ = (
-        "cache", "end", "file", "flags", "mm", "name", "offset", "prot", "start", "streak_end", "streak_pages",
+        "cache", "end", "file", "flags", "known", "mm", "name", "offset", "prot", "start", "streak_end", "streak_pages",
     )  # fmt: skip
 
     def __init__(
@@ -73,6 +74,7 @@ class Area:
         self.file = file
         self.name = name
         self.streak_end = self.streak_pages = 0
+        self.known = False
         if cache is not None:
             cache.mappers[self] = None
             if flags & VM_SHARED and flags & VM_MAYWRITE:

@@ -16,7 +16,7 @@ from trapline.abi.mman import (
 )
 from trapline.kernel.mm import mapping, seams
 from trapline.kernel.mm.area import Area
-from trapline.kernel.mm.populate import populate
+from trapline.kernel.mm.populate import populate, prefault
 from trapline.machine.paging.entry import PAGE_SIZE
 
 if TYPE_CHECKING:
@@ -53,3 +53,5 @@ def _grow(mm: AddressSpace, start: int, end: int) -> None:
     seams.insert(mm, Area(mm, start, end, PROT_READ | PROT_WRITE, vm_flags))
     if vm_flags & VM_LOCKED:
         populate(mm, start, end)
+    else:
+        prefault(mm, start, end)

@@ -12,10 +12,9 @@ from array import array
 from collections.abc import Callable
 
 from trapline.kernel.mm.tables import BLOCK_SHIFT, BLOCK_SIZE, ZEROS, PageTables, Run
-from trapline.machine.paging.entry import PAGE_SHIFT, PAGE_SIZE
+from trapline.machine.paging.entry import PAGE_SHIFT
 from trapline.machine.paging.lanes import LANES, ONES, first_set, last_set
 from trapline.machine.ram import BLOCK_PAGES, Frames
-
 
 
 def zap(tables: PageTables, start: int, end: int, runs: list[Run]) -> tuple[int, int]:

@@ -48,7 +48,7 @@ from trapline.kernel.mm.area import Area, Mappable
 from trapline.kernel.mm.errors import OutOfMemory
 from trapline.kernel.mm.leaves import put_runs, zap
 from trapline.kernel.mm.page_cache import PageCache, anonymous
-from trapline.kernel.mm.populate import populate
+from trapline.kernel.mm.populate import populate, prefault, preload
 from trapline.kernel.mm.tables import BLOCK_SIZE, Run
 from trapline.machine.paging.entry import PAGE_MASK, PAGE_SHIFT, PAGE_SIZE
 
@@ -101,11 +101,21 @@ def mmap(
         vm_flags = hugetlb.flags_of(vm_flags)
         area: Area = hugetlb.make(mm, start, start + length, prot, vm_flags, cache, offset, file)
     else:
+        if file is not None and prot & PROT_EXEC and not vm_flags & VM_SHARED:
+            preload(file, offset)
         area = _ordinary(mm, start, length, prot, vm_flags, cache, offset, file)
     seams.insert(mm, area)
     if populates:
         populate(mm, start, start + length)
+    elif file is None and flags & MAP_FIXED and prot & PROT_WRITE and _behind_data(mm, start):
+        prefault(mm, start, start + length)
     return start
+
+
+def _behind_data(mm: AddressSpace, start: int) -> bool:
+    """What is mapped before `start` is a library's data that is in use: so ld.so(8) places the zeros behind them."""
+    area = mm.map.find(start - 1)
+    return area is not None and area.known
 
 
 def _ordinary(

@@ -6,10 +6,9 @@ from contextlib import suppress
 from trapline.typed import TYPE_CHECKING
 
 from trapline.abi.errno import Errno
-from trapline.abi.mman import PROT_WRITE, VM_SHARED
+from trapline.abi.mman import PROT_EXEC, PROT_WRITE, VM_HUGETLB, VM_SHARED
 from trapline.kernel.mm.errors import OutOfFrames
 from trapline.kernel.mm.fault import Signal, repair
-from trapline.kernel.mm.policy import DEFAULT
 from trapline.kernel.mm.tables import BLOCK_SHIFT, BLOCK_SIZE
 from trapline.machine.contract import READ, WRITE
 from trapline.machine.paging.entry import PAGE_MASK, PAGE_SHIFT, PAGE_SIZE
@@ -19,6 +18,8 @@ if TYPE_CHECKING:
     from trapline.kernel.mm.area import Area, Mappable
 
 WRITTEN_EARLY = 16 * PAGE_SIZE  #: so much of its data a program probably writes before anything else
+READ_EARLY = 512 * PAGE_SIZE  #: and so much of its text it may run
+PRELOAD_PAGES = 512
 
 MAPPED, UNMAPPED, DENIED, FAULTED, NO_MEMORY = range(5)
 
@@ -47,12 +48,12 @@ def populate(mm: AddressSpace, start: int, end: int, access: int = 0) -> int:
     return MAPPED if start >= end else UNMAPPED
 
 
-def preload(source: Mappable) -> None:
-    """A program is about to be mapped: read its beginning in one piece, so that its segments are runs of frames."""
+def preload(source: Mappable, offset: int = 0) -> None:
+    """Text at `offset` of a file is about to be mapped: read the file's beginning in one piece, so that segments are runs."""
     cache = source.page_cache
-    if cache is not None and not cache.resident(0):
+    if cache is not None and not cache.resident(offset >> PAGE_SHIFT):
         with suppress(Errno, OutOfFrames):  # then whoever needs a page is told
-            cache.load(0, DEFAULT.whole_pages)
+            cache.load(0, PRELOAD_PAGES)
 
 
 def prefault(mm: AddressSpace, start: int, end: int) -> None:
@@ -60,8 +61,8 @@ def prefault(mm: AddressSpace, start: int, end: int) -> None:
 
     What cannot be had is left to faults.
     """
-    most = mm.policy.whole_pages << PAGE_SHIFT
-    if most <= PAGE_SIZE:
+    chunk = mm.policy.whole_pages << PAGE_SHIFT
+    if chunk <= PAGE_SIZE:
         return
     end = end + PAGE_MASK & ~PAGE_MASK
     for area in mm.map.overlapping(start, end):
@@ -70,10 +71,39 @@ def prefault(mm: AddressSpace, start: int, end: int) -> None:
             high = min(high, low + WRITTEN_EARLY)
             populate(mm, low, high, WRITE)
         elif area.prot:
-            high = min(high, low + most)
+            high = min(high, low + READ_EARLY)
+            at = low
             with suppress(OutOfFrames):
-                repair(mm, area, low, READ)
+                while at < high and repair(mm, area, at, READ) is None:
+                    at = (at | chunk - 1) + 1
         mm.space.hint(low, high)
+
+
+def prefault_kin(mm: AddressSpace, area: Area) -> None:
+    """A page of `area`, a private mapping of a file, was needed for the first time: prefault the library that it is part of.
+
+    That is the neighbours that map the same open file, as ld.so(8) places them, if one of them is executable: it will touch most
+    of them, and each would be a fault.
+    """
+    areas = mm.map.areas
+    first = last = mm.map.index_from(area.start)
+    while first and _follows(areas[first - 1], areas[first]):
+        first -= 1
+    while last + 1 < len(areas) and _follows(areas[last], areas[last + 1]):
+        last += 1
+    kin = areas[first : last + 1]
+    if any(each.prot & PROT_EXEC for each in kin):
+        for each in kin:
+            if not each.known:
+                each.known = True
+                prefault(mm, each.start, each.end)
+
+
+def _follows(area: Area, other: Area) -> bool:
+    """`other` begins where `area` ends, and both are of one library, whose data come last."""
+    if area.end != other.start or area.file is not other.file or (area.flags | other.flags) & (VM_SHARED | VM_HUGETLB):
+        return False
+    return not area.prot & PROT_WRITE
 
 
 def _populate_area(mm: AddressSpace, area: Area, start: int, end: int, access: int) -> Signal | None:

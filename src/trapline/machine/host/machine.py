@@ -29,6 +29,7 @@ from trapline.machine.host.context import SELECTORS, SELECTORS_MASK, HostContext
 from trapline.machine.host.contexts import Slot
 from trapline.machine.host.crew import Crew
 from trapline.machine.host.errors import MachineUnavailable, StubDied
+from trapline.machine.host.fill import Mapping
 from trapline.machine.host.layout import FENCE, MAX_SLOTS, SIG_KICK, STUB, Op
 from trapline.machine.host.process import Process
 from trapline.machine.host.space import KICK_NS, HostSpace
@@ -218,7 +219,7 @@ class HostMachine:
             mappings = space.hinted() if space.hints else []
             if ctx.kind == FAULT:
                 mapping = space.miss(ctx.addr, ctx.access)
-                if mapping is not None and not space.tlb.holds(*mapping):
+                if mapping is not None and not space.tlb.holds(*mapping) and not _among(mapping, mappings):
                     mappings.append(mapping)
             self._enter(slot, ctx, space.map_ops(mappings))
         except StubDied as died:
@@ -408,6 +409,12 @@ class HostMachine:
         ctx.kind = DEAD
         ctx.reason = process.obituary()
         self._pending.append(ctx)
+
+
+def _among(mapping: Mapping, mappings: list[Mapping]) -> bool:
+    """One of these maps all of it, in the same way."""
+    start, end, pa, prot = mapping
+    return any(a <= start and end <= b and at + start - a == pa and prot == has for a, b, at, has in mappings)
 
 
 def _open_schedstat() -> int:

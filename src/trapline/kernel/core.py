@@ -5,6 +5,7 @@ It is plain state; `trapline.kernel.boot` composes one with its file systems, de
 
 from __future__ import annotations
 
+from collections import deque
 from collections.abc import Callable
 from functools import cached_property
 from trapline.typed import TYPE_CHECKING, Any
@@ -81,6 +82,8 @@ class Kernel:
         self._last_tid = 0
         self._reused = False  #: a number may be given that was given before
         self.vdso = None
+        #: what is to be done once all who can run do so, and before the next trap is served
+        self.afterwards: deque[Callable[[], None]] = deque()
         self.on_signal: Callable[[Task, Any], None] | None = None  #: while somebody observes: a task takes a signal
 
     def log(self, message: str) -> None:

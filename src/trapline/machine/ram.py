@@ -232,7 +232,6 @@ class Frames:
     def set_aside(self, gone: Callable[[bool], bool]) -> None:
         """What becomes free from now on is not handed out before `gone(False)` is true: something that is ending may still
         write to it. `gone(True)` waits for that."""
-        self.sweep()
         self._aside.append(gone)
 
     def sweep(self, *, wait: bool = False) -> None:

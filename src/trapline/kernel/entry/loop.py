@@ -1,6 +1,6 @@
 """The trap loop: everything between two visits to user space, in order.
 
-    wait for a trap -> serve it -> signals, stops, exits -> put somebody in user mode -> wait
+    wait for a trap -> serve it -> signals, stops, exits -> put somebody in user mode -> what could wait -> wait
 
 Measured budget: 2 µs of Python per trap besides the handler.
 
@@ -60,7 +60,7 @@ class TrapLoop:
         """Serve traps until `until()` (asked whenever something else than a plain system call happened)."""
         machine, waiting = self.machine, self.kernel.sched.waiting
         machine_wait, hooks = machine.wait, self.hooks
-        ready, now = READY, self._now
+        ready, now, afterwards = READY, self._now, self.kernel.afterwards
         while not until():
             while True:
                 if ready:
@@ -71,6 +71,8 @@ class TrapLoop:
                         break
                 if self.idle and waiting():
                     self._fill_cpus()
+                while afterwards:
+                    afterwards.popleft()()
                 deadline = self._deadline()
                 ctx = machine_wait(deadline)
                 time_ns = now()
@@ -81,6 +83,8 @@ class TrapLoop:
                 if hooks.changed:
                     hooks.changed = False
                     break
+        while afterwards:
+            afterwards.popleft()()
 
     # ---- one trap
 

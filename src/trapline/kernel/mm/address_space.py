@@ -162,12 +162,22 @@ class AddressSpace(UserAccess):
         self.users += 1
         return self
 
-    def put(self) -> None:
-        """One user less; the last one ends the space: none of its contexts runs any more."""
+    def put(self, later: Callable[[Callable[[], None]], object] | None = None) -> None:
+        """One user less; the last one ends the space: none of its contexts runs any more.
+
+        `later`: where to leave what remains to be done, so that others need not wait for it.
+        """
         self.users -= 1
         if self.users:
             return
         self.space.close()
+        if later is None:
+            self._end()
+        else:
+            later(self._end)
+
+    def _end(self) -> None:
+        """Let go of everything: no user is left."""
         self.forget()
         areas, self.map = self.map.areas, AreaList()
         runs: list[Run] = []

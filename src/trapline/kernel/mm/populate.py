@@ -82,8 +82,8 @@ def prefault(mm: AddressSpace, start: int, end: int) -> None:
 def prefault_kin(mm: AddressSpace, area: Area) -> None:
     """A page of `area`, a private mapping of a file, was needed for the first time: prefault the library that it is part of.
 
-    That is the neighbours that map the same open file, as ld.so(8) places them, if one of them is executable: it will touch most
-    of them, and each would be a fault.
+    That is the neighbours that map the same open file, as ld.so(8) places them, if one of them is executable: it will
+    touch most of them, and each would be a fault.
     """
     areas = mm.map.areas
     first = last = mm.map.index_from(area.start)

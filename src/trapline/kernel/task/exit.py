@@ -111,7 +111,7 @@ def leave_memory(task: Task) -> None:
     task.minflt, task.majflt = task.minflt + mm.minflt, task.majflt + mm.majflt
     mm.minflt = mm.majflt = 0
     task.mm = None  # type: ignore[assignment]
-    mm.put()
+    mm.put(task.kernel.afterwards.append)
     if task.vfork_done is not None:
         task.vfork_done.wake_all()
         task.vfork_done = None

@@ -32,6 +32,7 @@ class Crew:
         self._epoll = epoll
         self._of: dict[int, Process] = {}  #: by pidfd
         self._retired: list[Process] = []  #: whose deaths are still to be noticed
+        self._doomed: list[Process] = []  #: retired, and not even killed yet
         self._refused_ns = -TIGHT_NS
         self.chores = False  #: there may be work for `do_chores`
         try:
@@ -87,14 +88,20 @@ class Crew:
         self.died(process.pidfd)
 
     def retire(self, process: Process) -> None:
-        """Its space is closed: kill it without a word, and without waiting."""
+        """Its space is closed: kill it without a word, when the kernel waits next, and without waiting."""
         process.retired = True
         self._retired.append(process)
+        self._doomed.append(process)
         self.chores = True
-        process.kill("its space is closed", wait=False)
+
+    def end_doomed(self) -> None:
+        """Kill those that are retired and still alive."""
+        while self._doomed:
+            self._doomed.pop().kill("its space is closed", wait=False)
 
     def settle(self, process: Process) -> None:
         """Wait for a retired process: on return its memory is gone."""
+        self.end_doomed()
         process.await_death()
         self.died(process.pidfd)
 
@@ -137,5 +144,6 @@ class Crew:
             process.reap()
         self._of.clear()
         self._retired.clear()
+        self._doomed.clear()
         self.zygote.listener.close()
         self.contexts.close()

@@ -20,6 +20,7 @@ import time
 from collections import deque
 from collections.abc import Callable, Sequence
 from contextlib import suppress
+from weakref import ref
 
 from trapline.abi.x86_64 import CSGSFS, FS_BASE, GP, GS_BASE
 from trapline.machine.contract import DEAD, EXCEPTION, FAULT, INTERRUPT, SYSCALL, Context, Space
@@ -75,6 +76,7 @@ class HostMachine:
         self._pause = 1  #: for how many times TURNS nobody spins when the host is busy
         self._paused = 0  #: and for how many it still does not
         self._last: Slot | None = None  #: whose trap `wait` returned last
+        self._coming: Callable[[], HostSpace | None] = _nobody  #: the newest space, until it has a process
         self._rung = False
         self._closed = False
         self._doorbell = os.eventfd(0, os.EFD_CLOEXEC | os.EFD_NONBLOCK)
@@ -101,7 +103,9 @@ class HostMachine:
     def new_space(self, root: int) -> HostSpace:
         self._rest()
         self.crew.prepare()
-        return HostSpace(self, root)
+        space = HostSpace(self, root)
+        self._coming = ref(space)
+        return space
 
     def new_context(self, space: Space) -> HostContext:
         assert isinstance(space, HostSpace)
@@ -132,8 +136,8 @@ class HostMachine:
         while True:
             if pending:
                 return pending.popleft()
-            if self.crew.chores and _spin(addresses, 0) < 0:
-                self.crew.do_chores()
+            if self.crew.chores:
+                self._do_chores()
             loops = self._loops if len(addresses) < self.host_cpus else 0
             if deadline_ns is not None and loops:
                 loops = loops * min(max(deadline_ns - time.monotonic_ns(), 0), SPIN_NS) // SPIN_NS
@@ -216,7 +220,7 @@ class HostMachine:
             return
         try:
             slot = ctx.slot or space.take_seat(ctx)
-            mappings = space.hinted() if space.hints else []
+            mappings = space.hinted() if space.hints or space.ready else []
             if ctx.kind == FAULT:
                 mapping = space.miss(ctx.addr, ctx.access)
                 if mapping is not None and not space.tlb.holds(*mapping) and not _among(mapping, mappings):
@@ -229,6 +233,19 @@ class HostMachine:
             if (not ctx.slot or not ctx.slot.running) and ctx not in self._pending:
                 ctx.kind, ctx.reason = DEAD, str(died)
                 self._pending.append(ctx)
+
+    def _do_chores(self) -> None:
+        """Before `wait`, if nobody has trapped yet: what will have to be done soon."""
+        self.crew.end_doomed()
+        if _spin(self._addresses, 0) >= 0:
+            return
+        self.crew.do_chores()
+        space = self._coming()
+        if space is not None and self.crew.zygote.delivered:
+            self._coming = _nobody
+            if space.process is None and space.hints:
+                with suppress(StubDied):  # `resume` tries again
+                    space.get_ready()
 
     def _rest(self) -> None:
         """Whoever trapped last waits: its thread leaves its CPU before others look for one."""
@@ -409,6 +426,10 @@ class HostMachine:
         ctx.kind = DEAD
         ctx.reason = process.obituary()
         self._pending.append(ctx)
+
+
+def _nobody() -> None:
+    return None
 
 
 def _among(mapping: Mapping, mappings: list[Mapping]) -> bool:

@@ -68,9 +68,9 @@ class Process:
             self.await_death()
 
     def gone(self, wait: bool) -> bool:
-        """Whether it has died, after it was killed; with `wait`, that is seen to."""
+        """Whether it has died; with `wait`, it is killed."""
         if wait:
-            self.await_death()
+            self.kill("its memory is wanted")
         return not self.alive()
 
     def await_death(self) -> None:

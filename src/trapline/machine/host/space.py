@@ -61,6 +61,7 @@ class HostSpace:
         self.process: Process | None = None
         self.tlb = Extents()
         self.hints: list[tuple[int, int]] = []
+        self.ready: list[Mapping] = []  #: what was found for hints before it was asked for
         self.failures = 0
         self._ending: Process | None = None
 
@@ -88,6 +89,10 @@ class HostSpace:
 
     def hinted(self) -> list[Mapping]:
         """What is present in the hinted ranges and not mapped yet."""
+        if self.ready and not self.hints:
+            ready, self.ready = self.ready, []
+            return ready
+        self._unready()
         hints, self.hints = sorted(self.hints), []
         tlb, words = self.tlb, self.machine.ram.words
         found: list[Mapping] = []
@@ -101,9 +106,21 @@ class HostSpace:
             found = [run for run in found if not tlb.holds(*run)]
         return found[: OPS_MAX - 2 if self.process is not None and self.process.fresh else MAX_HINTED]
 
+    def get_ready(self) -> None:
+        """The first resume is about to come: have a process, and find what to map. Raises StubDied."""
+        self._new_process()
+        self.ready = self.hinted()
+
+    def _unready(self) -> None:
+        """What was found may have changed: look again."""
+        self.hints += [(start, end) for start, end, _, _ in self.ready]
+        self.ready = []
+
     # ---- shoot-downs
 
     def flush(self, start: int, end: int, *, downgrade: bool = False) -> None:
+        if self.ready:
+            self._unready()
         tlb = self.tlb
         if not tlb.items or start >= end:
             return
@@ -121,6 +138,8 @@ class HostSpace:
 
     def reload(self, start: int, end: int) -> None:
         """`flush`, and load what the range maps now where that takes no more operations."""
+        if self.ready:
+            self._unready()
         hull = self.tlb.hull(start, end)
         if hull is None:
             return
@@ -227,7 +246,7 @@ class HostSpace:
         if process is not None:
             self._ending = process
             self.machine.forget(process)
-            if len(self.tlb):
+            if self.tlb.items:
                 self.machine.ram.frames.set_aside(process.gone)
 
     def settle(self) -> None:

@@ -95,6 +95,11 @@ class Zygote:
         """A process was ordered that nobody has taken."""
         return self._region != 0 or self._born is not None
 
+    @property
+    def delivered(self) -> bool:
+        """`fork` would not wait."""
+        return isinstance(self._born, Process)
+
     def advance(self) -> bool:
         """Take in what was ordered, if it is there, without waiting; False if it is still to come."""
         if self._region and _ring.spin([self._slot.address], 0) == 0:

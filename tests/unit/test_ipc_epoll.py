@@ -284,7 +284,7 @@ def test_a_file_that_many_interests_watch_is_let_go_at_once(world: IpcWorld, tas
     epolls = [Epoll(world.kernel) for _ in range(40)]
     for epoll in epolls:
         for fd in range(1000):
-            epoll.add(reader, fd, POLLIN, 0)
+            epoll.add(reader, fd, POLLIN, 0, None)
     assert len(reader.on_release) == 1 and len(queue.listeners) == 40_000
     epolls[0].release()
     assert len(queue.listeners) == 39_000

@@ -12,6 +12,7 @@ Invariants:
 from __future__ import annotations
 
 from collections import deque
+from functools import partial
 from trapline.typed import TYPE_CHECKING, Any
 
 from trapline.abi.errno import EEXIST, EINVAL, ELOOP, ENOENT, ENOSPC, EPERM
@@ -25,12 +26,16 @@ from trapline.abi.poll import (
     POLL_IN,
     POLLERR,
     POLLHUP,
+    POLLIN,
+    POLLOUT,
 )
+from trapline.kernel.fs.special import SpecialFile
 from trapline.kernel.ipc.anon import AnonFile
 from trapline.kernel.sync.budget import Budgets
 from trapline.kernel.sync.park import Listener, WaitQueue
 
 if TYPE_CHECKING:
+    from collections.abc import Callable
     from struct import Struct
 
     from trapline.kernel.fs.file import File
@@ -42,16 +47,24 @@ WATCHES = Budgets(1, 65536)  #: interests of a kernel: /proc/sys/fs/epoll/max_us
 class Interest:
     """One watched descriptor: `events` as epoll_ctl(2) got them, and the caller's `data`."""
 
-    __slots__ = ("data", "epoll", "events", "fd", "file", "listener", "queued")
+    __slots__ = ("data", "epoll", "events", "fd", "file", "listener", "poll", "queued", "turns")
 
-    def __init__(self, epoll: Epoll, file: File, fd: int, events: int, data: int) -> None:
+    def __init__(self, epoll: Epoll, file: File, fd: int, events: int, data: int, task: Any) -> None:
         self.epoll = epoll
         self.file: File | None = file
         self.fd = fd
         self.events = events
         self.data = data
         self.queued = False
-        self.listener = Listener(self._woken, file.poll_queues())
+        self.poll: Callable[[], int] = file.poll
+        queues = file.poll_queues()
+        if isinstance(file, SpecialFile) and type(file).poll_as is not SpecialFile.poll_as:
+            self.poll, queues = partial(_poll_as_current, file, epoll.kernel), file.queues_as(task)
+        exclusive = events & EPOLLEXCLUSIVE
+        self.turns = [Turns.of(each) for each in queues] if exclusive else []  #: it takes turns with others on these queues
+        for each in self.turns:
+            each.members[self] = None
+        self.listener = Listener(self._woken, () if exclusive else queues)
         watchers_of(file).interests[self] = None
 
     def _woken(self, events: int) -> None:
@@ -63,11 +76,52 @@ class Interest:
         elif self.epoll.queue.waiters:
             self.epoll.wake_sleeper()
 
+    def takes(self, events: int) -> bool:
+        """`_woken`, for an exclusive interest; True if that has woken somebody, who will see to it (`ep_poll_callback`)."""
+        sleeper = bool(self.epoll.queue.waiters)
+        self._woken(events)
+        ways = events & (POLLIN | POLLOUT)
+        return sleeper and bool(not ways or (ways != POLLIN | POLLOUT and ways & self.events))
+
     def forget(self) -> None:
         file, self.file = self.file, None
+        self.poll = _never
         self.listener.close()
+        for each in self.turns:
+            each.leave(self)
         if file is not None:
             watchers_of(file).interests.pop(self, None)
+
+
+class Turns(Listener):
+    """The exclusive interests in one wait queue: of those that somebody waits for, one hears of each event, EPOLLEXCLUSIVE.
+
+    All hear of errors and hang-ups, and of what says not what it is.
+    """
+
+    __slots__ = ("members", "queue")
+
+    def __init__(self, queue: WaitQueue) -> None:
+        self.queue = queue
+        self.members: dict[Interest, None] = {}
+        super().__init__(self._woken, (queue,))
+
+    @classmethod
+    def of(cls, queue: WaitQueue) -> Turns:
+        """The one of a queue, made when it is first needed."""
+        return next((each for each in queue.listeners if isinstance(each, cls)), None) or cls(queue)
+
+    def _woken(self, events: int) -> None:
+        one = events and not events & ALWAYS
+        for interest in tuple(self.members):
+            taken = interest.takes(events)
+            if one and taken:
+                return
+
+    def leave(self, interest: Interest) -> None:
+        self.members.pop(interest, None)
+        if not self.members:
+            self.close()
 
 
 class Watchers:
@@ -112,8 +166,8 @@ class Epoll(AnonFile):
 
     # ---- the interest list
 
-    def add(self, file: File, fd: int, events: int, data: int) -> None:
-        """EPOLL_CTL_ADD. EPERM for files that are always ready, EEXIST, ELOOP, ENOSPC."""
+    def add(self, file: File, fd: int, events: int, data: int, task: Any) -> None:
+        """EPOLL_CTL_ADD by `task`. EPERM for files that are always ready, EEXIST, ELOOP, ENOSPC."""
         if not file.poll_queues():
             raise EPERM
         if file is self:
@@ -127,7 +181,7 @@ class Epoll(AnonFile):
             raise EEXIST
         if not self.watches.take():
             raise ENOSPC("max_user_watches")
-        interest = self.interests[key] = Interest(self, file, fd, events | ALWAYS, data)
+        interest = self.interests[key] = Interest(self, file, fd, events | ALWAYS, data, task)
         if isinstance(file, Epoll):
             file.parents[self] = file.parents.get(self, 0) + 1
         self._look(interest)
@@ -182,7 +236,7 @@ class Epoll(AnonFile):
             pass
 
     def _look(self, interest: Interest) -> None:
-        if not interest.queued and interest.file is not None and interest.file.poll() & interest.events:
+        if not interest.queued and interest.poll() & interest.events:
             self.claim(interest)
 
     def collect(self, most: int) -> list[tuple[Interest, int]]:
@@ -193,9 +247,8 @@ class Epoll(AnonFile):
             if len(found) == most:
                 break
             interest = ready.popleft()
-            file = interest.file
             interest.queued = False
-            events = file.poll() & interest.events if file is not None else 0
+            events = interest.poll() & interest.events
             if not events:
                 continue
             found.append((interest, events))
@@ -219,7 +272,7 @@ class Epoll(AnonFile):
         ready = self.ready
         while ready:
             interest = ready[0]
-            if interest.file is not None and interest.file.poll() & interest.events:
+            if interest.poll() & interest.events:
                 return POLL_IN
             interest.queued = False
             ready.popleft()
@@ -227,6 +280,16 @@ class Epoll(AnonFile):
 
     def poll_queues(self) -> tuple[WaitQueue, ...]:
         return (self.queue,)
+
+
+def _poll_as_current(file: SpecialFile, kernel: Any) -> int:
+    """What is ready for the task that asks: signalfd(2), "epoll(7) semantics"."""
+    return file.poll_as(kernel.current)
+
+
+def _never() -> int:
+    """A dead interest is not ready."""
+    return 0
 
 
 def pack(found: list[tuple[Interest, int]], layout: Struct) -> bytes:

@@ -1,7 +1,7 @@
 """signalfd(2): signals read like data.
 
 As in Linux, what can be read depends on who reads: each process sees its own pending signals, whoever made the descriptor.
-Readiness for epoll(7) is that of the process that made it (Linux: of the one that added it to the epoll).
+An epoll(7) is told of the signals of the process that added the descriptor to it, and shows those of the one that waits.
 """
 
 from __future__ import annotations

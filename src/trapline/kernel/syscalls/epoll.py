@@ -51,7 +51,7 @@ def sys_epoll_create1(task: Task, flags: Annotated[int, Arg(-32, "flags:epoll_cr
 def sys_epoll_ctl(task: Task, epfd: Fd, op: Op, fd: Fd, event: Event) -> int:
     """epoll_ctl(2): add, change or remove an interest.
 
-    Partial: EPOLLWAKEUP has no suspend to prevent; EPOLLEXCLUSIVE may wake more than one epoll.
+    Partial: EPOLLWAKEUP has no suspend to prevent.
     """
     events = data = 0
     if op != EPOLL_CTL_DEL:
@@ -66,7 +66,7 @@ def sys_epoll_ctl(task: Task, epfd: Fd, op: Op, fd: Fd, event: Event) -> int:
     if events & EPOLLWAKEUP and not task.creds.has_cap(CAP_BLOCK_SUSPEND):
         events &= ~EPOLLWAKEUP
     if op == EPOLL_CTL_ADD:
-        epoll.add(file, fd, events, data)
+        epoll.add(file, fd, events, data, task)
     elif op == EPOLL_CTL_MOD:
         epoll.modify(file, fd, events, data)
     elif op == EPOLL_CTL_DEL:

@@ -113,10 +113,7 @@ def sys_signalfd(task: Task, fd: Fd, mask: SigSet, sizemask: Size) -> int:
 
 @syscall("signalfd4", returns="fd")
 def sys_signalfd4(task: Task, fd: Fd, mask: SigSet, sizemask: Size, flags: SignalFlags) -> int:
-    """signalfd(2): accept signals through a descriptor, with flags; an `fd` other than -1 gets a new mask.
-
-    Partial: epoll(7) sees the signals of the process that made the descriptor.
-    """
+    """signalfd(2): accept signals through a descriptor, with flags; an `fd` other than -1 gets a new mask."""
     if flags & ~(e.SFD_NONBLOCK | e.SFD_CLOEXEC) or sizemask != 8:
         raise EINVAL
     wanted = task.mm.read_u64(mask) & ~SIGKILL_SIGSTOP

@@ -530,7 +530,7 @@ define void @handlers(ptr %out) nounwind {{
 def handler_names() -> list[str]:
     """The functions whose addresses the table of handlers holds, in its order."""
     names = [f"op_{i}" for i in range(len(OPS))]
-    return [*names, "leave_step", "goto", "leave_budget", "leave_hot", "undecoded", "page_end", *HELPERS]
+    return [*names, "leave_step", "goto", "leave_budget", "leave_hot", "undecoded", "page_end", "plain", *HELPERS]
 
 
 def module(hot: int = at.HOT, warm: int = at.WARM) -> str:

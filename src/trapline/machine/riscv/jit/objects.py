@@ -8,6 +8,7 @@ supplement, "Relocation"; only what the compiler writes for our modules is known
 from __future__ import annotations
 
 import struct
+from collections.abc import Sequence
 from typing import NamedTuple
 
 _PC32, _PLT32, _GOTPCREL, _GOTPCRELX, _REX_GOTPCRELX = 2, 4, 9, 41, 42
@@ -34,6 +35,14 @@ class Image(NamedTuple):
         """As `unpack` takes it: a line per symbol, an empty line, the code."""
         lines = "".join(f"{name} {offset}\n" for name, offset in self.symbols.items())
         return lines.encode() + b"\n" + self.code
+
+
+    def with_words(self, name: str, words: Sequence[int]) -> Image:
+        """The image with 64-bit `words` stored at a symbol, if it has that."""
+        if name not in self.symbols:
+            return self
+        start, packed = self.symbols[name], struct.pack(f"<{len(words)}Q", *words)
+        return self._replace(code=self.code[:start] + packed + self.code[start + len(packed) :])
 
 
 def unpack(data: bytes) -> Image:

@@ -114,6 +114,8 @@ class Arena:
                 each.regions += entries
             for page, record in entries:
                 page.entries.add(record)
+                plain = (page.offset + at.PLAIN >> 3) + record
+                self._words[plain] = self._words[plain] or self._words[(page.offset >> 3) + 2 * record]
                 self._words[(page.offset >> 3) + 2 * record] = address
             return True
 

@@ -2,7 +2,8 @@
 
 In a nutshell: registers that the region uses are loaded once when it is entered, live in the host's registers, and are stored
 when it is left. It is entered from a record of the interpreter (same parameters) and leaves by jumping to a handler of the
-interpreter, through the table in the CPU struct; so a region knows nobody's address but those of its code pages.
+interpreter, through the table in the CPU struct; so a region knows nobody's address but those of its code pages, which are data
+(`@bases`): its code is the same wherever they are, and can be kept for the next run.
 
 Invariants:
 - a block takes its instructions off the budget at its start, all at once, and is left before its first one if they are not
@@ -36,6 +37,7 @@ from trapline.machine.riscv.jit.text import (
     Unsupported,
     Value,
     join,
+    tail,
     text,
 )
 
@@ -46,12 +48,11 @@ _OP_INDEX: dict[int, int] = {id(op): index for index, op in enumerate(OPS)}
 
 
 class Region(Windowed):
-    """Lowers the blocks of one shape. `bases`: code page by virtual page address. `entries`: blocks that it is entered at."""
+    """Lowers the blocks of one shape. `entries`: blocks that it is entered at."""
 
-    def __init__(self, shape: Shape, bases: Mapping[int, int], entries: Sequence[int]) -> None:
+    def __init__(self, shape: Shape, entries: Sequence[int]) -> None:
         super().__init__()
         self._shape = shape
-        self._bases = bases
         self._entries = entries
         self._read: set[str] = set()
         self._written: set[str] = set()
@@ -100,11 +101,14 @@ class Region(Windowed):
 
     def _leave_at(self, pc: int, op: Op, budget: Operand) -> None:
         """Let the interpreter execute the instruction at `pc`."""
-        self._leave(_OP_INDEX[id(op)], self._ip(pc), budget, (pc & -4096) - (self._bases[pc & -4096] >> 3))
+        page = pc & -4096
+        base = self._base(page)
+        self._leave(_OP_INDEX[id(op)], base + (pc & 4095) * 8, budget, page - self.code.binary("lshr", base, 3))
 
-    def _ip(self, pc: int) -> int:
-        """The address of the record of the instruction at `pc`."""
-        return self._bases[pc & -4096] + (pc & 4095) * 8
+    def _base(self, page: int) -> Value:
+        """The address of the code page that the region was made from."""
+        place = self.code.let(f"getelementptr i64, ptr @bases, i64 {self._shape.pages.index(page)}")
+        return self.code.value(f"load i64, ptr {place}{OWN}")
 
     def _leave_to(self, target: Operand, budget: Operand) -> None:
         self._leave(_GOTO, target, budget)
@@ -269,7 +273,7 @@ class Region(Windowed):
             if within == {page}:
                 continue  # it is being executed from
             word = at.CODE + (page >> 12) % at.TLB_PAGES * 16
-            for offset, expected in ((0, page), (8, self._bases[page])):
+            for offset, expected in ((0, page), (8, self._base(page))):
                 place = code.let(f"getelementptr i8, ptr %arrays, i64 {word + offset}")
                 found = code.let(f"load i64, ptr {place}{OWN}")
                 wrong = code.let(f"or i1 {wrong}, {code.let(f'icmp ne i64 {found}, {text(expected)}')}")
@@ -294,15 +298,7 @@ class Region(Windowed):
         """The region is not valid now: the interpreter executes the instruction at %ip."""
         code = self.code
         code.place("other")
-        self._switch("%ip", "never", {self._ip(entry): f"o{entry:x}" for entry in self._entries})
-        for entry in self._entries:
-            code.place(f"o{entry:x}")
-            first = self._shape.blocks[entry].body[0][1].op
-            handler = self._handler(str(_OP_INDEX[id(first)]))
-            code.line(f"{CALL} {handler}(ptr %cpu, i64 %ip, i64 %budget, ptr %ram, i64 %delta)")
-            code.line("ret void")
-        code.place("never")
-        code.line("unreachable")
+        tail(code, self._handler(str(_INDEX["plain"])))
 
     def _exit(self) -> None:
         code = self.code
@@ -327,6 +323,8 @@ class Region(Windowed):
         return self.code.let(f"load ptr, ptr {entry}{OWN}")
 
 
-def module(shape: Shape, bases: Mapping[int, int], entries: Sequence[int]) -> str:
-    """A module with the one function `region`."""
-    return join([DECLARATIONS, access.DECLARATIONS, Region(shape, bases, entries).function()])
+def module(shape: Shape, entries: Sequence[int]) -> str:
+    """A module with the one function `region`, and `bases`, where its loader puts the addresses of its code pages, in order."""
+    unknown = ", ".join("i64 -1" for _ in shape.pages)
+    bases = f"@bases = internal global [{len(shape.pages)} x i64] [{unknown}]\n"
+    return join([DECLARATIONS, access.DECLARATIONS, bases, Region(shape, entries).function()])

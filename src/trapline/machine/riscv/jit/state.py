@@ -5,7 +5,7 @@ A *code page* is the decoded form of one page of guest code: 64 KiB of the arena
     0x8020  the host address of the page's bytes
     0x8028  of the instruction that begins in the page's last half-word, as it was decoded last: its bits, its handler
     0x8800  2048 counters of 32 bits: how often a jump led to the record
-    0xb800  2048 handlers: the interpreter's for the record, where baseline code has taken its place; else 0
+    0xb800  2048 handlers: the interpreter's for the record, where translated code has taken its place; else 0
 A *record* is { handler: 8 bytes, imm: i32, rd, rs1, rs2: u8, rs3 | rm << 5: u8 }. An instruction is executed by jumping to the
 handler with the record's address. Records start as `undecoded`, whose handler decodes; a hot record's handler is a region.
 

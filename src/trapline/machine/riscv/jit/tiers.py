@@ -176,10 +176,10 @@ class Tiers:
         places = self._entries(spot, shape, pages)
         from trapline.machine.riscv.jit import region
 
-        text = region.module(shape, {va: pages.found[va].base for va in shape.pages}, list(places))
         self.loaded += 1
+        image = self._compiler.region(region.module(shape, list(places)))
         try:
-            (address,) = self._compiler.load(self._compiler.region(text), "region")
+            (address,) = self._compiler.load(image.with_words("bases", [pages.found[va].base for va in shape.pages]), "region")
         except OutOfCode:
             self.loaded = MAX_REGIONS
             return

@@ -46,6 +46,9 @@ class Inode:
     live: bool = False
     #: A node of the host's: it shows its type, but cannot be opened.
     foreign: bool = False
+    #: acl(5): the access list, if it says more than `mode`, and a directory's default one; see `acl`.
+    acl: bytes | None = None
+    default_acl: bytes | None = None
     #: A magic link: a method (task) -> Path that says where it leads, instead of text.
     follow: Callable[[Any], Path] | None = None
 

@@ -69,11 +69,16 @@ class MemDir(MemInode):
         mode, uid, gid = inherit(self, mode, creds)
         self.sb.charge_inode()
         kind = mode & S_IFMT
+        made: MemInode
         if kind == S_IFREG:
-            return MemFile(self.sb, mode, uid, gid)
-        if kind == S_IFDIR:
-            return MemDir(self.sb, mode, uid, gid)
-        return MemNode(self.sb, mode, uid, gid, rdev=rdev)
+            made = MemFile(self.sb, mode, uid, gid)
+        elif kind == S_IFDIR:
+            made = MemDir(self.sb, mode, uid, gid)
+        else:
+            made = MemNode(self.sb, mode, uid, gid, rdev=rdev)
+        if self.default_acl is not None:
+            made.inherit_lists(self)
+        return made
 
     def create(self, name: bytes, mode: int, creds: Any, rdev: int = 0) -> MemInode:
         self.changing()

@@ -9,6 +9,7 @@ from trapline.typed import TYPE_CHECKING, Any
 from weakref import ref
 
 from trapline.abi.errno import (
+    EACCES,
     EEXIST,
     EFBIG,
     ENODATA,
@@ -25,10 +26,12 @@ from trapline.abi.fcntl import (
     FALLOC_FL_KEEP_SIZE,
     FALLOC_FL_PUNCH_HOLE,
 )
-from trapline.abi.stat import S_IFLNK, XATTR_CREATE, XATTR_REPLACE
+from trapline.abi.stat import S_IFDIR, S_IFLNK, S_IFMT, XATTR_CREATE, XATTR_REPLACE
+from trapline.kernel.fs import acl
 from trapline.kernel.fs.devices import open_special
 from trapline.kernel.fs.file import MAX_FILE_SIZE, File, open_regular
 from trapline.kernel.fs.inode import Inode
+from trapline.kernel.fs.path import mind_lists
 from trapline.kernel.fs.superblock import StatFs, SuperBlock
 from trapline.kernel.mm.page_cache import PageCache
 from trapline.machine.ram import OutOfFrames
@@ -78,7 +81,7 @@ class MemorySuperBlock(SuperBlock):
 class MemInode(Inode):
     """What they have in common: extended attributes, and being counted."""
 
-    __slots__ = ("linked", "xattrs")
+    __slots__ = ("acl", "default_acl", "linked", "xattrs")
 
     sb: MemorySuperBlock
 
@@ -86,6 +89,8 @@ class MemInode(Inode):
         super().__init__(sb, mode, uid, gid, ino=ino, rdev=rdev)
         self.linked = 0  #: names that link(2) made: each counts as an inode, as on Linux, for it takes as much memory
         self.xattrs: dict[bytes, bytes] | None = None
+        self.acl: bytes | None = None
+        self.default_acl: bytes | None = None
 
     def unlinked(self) -> None:
         """One name less."""
@@ -106,10 +111,12 @@ class MemInode(Inode):
     def setattr(self, **changes: int | None) -> None:
         self.changing()
         super().setattr(**changes)
+        if self.acl is not None and changes.get("mode") is not None:
+            self.keep_list(acl.ACCESS, acl.with_mode(self.acl, self.mode))
 
     def getxattr(self, name: bytes) -> bytes:
         if name.startswith(b"system."):
-            raise ENOTSUP
+            self._check_list(name)
         value = self.xattrs.get(name) if self.xattrs else None
         if value is None:
             raise ENODATA
@@ -117,12 +124,17 @@ class MemInode(Inode):
 
     def setxattr(self, name: bytes, value: bytes, flags: int) -> None:
         if name.startswith(b"system."):
-            raise ENOTSUP
+            self._set_list(name, value)
+            return
         old = self.xattrs.get(name) if self.xattrs else None
         if old is not None and flags & XATTR_CREATE:
             raise EEXIST
         if old is None and flags & XATTR_REPLACE:
             raise ENODATA
+        self._store_xattr(name, value)
+
+    def _store_xattr(self, name: bytes, value: bytes) -> None:
+        old = self.xattrs.get(name) if self.xattrs else None
         grows = len(value) - (len(old) if old is not None else -len(name) - XATTR_OVERHEAD)
         if self.sb.xattr_bytes + grows > MAX_XATTR_BYTES:
             raise ENOSPC
@@ -133,8 +145,61 @@ class MemInode(Inode):
         self.xattrs[name] = value
         self.ctime_ns = self.sb.now()
 
+    # ---- access control lists: the attributes system.posix_acl_*
+
+    def _check_list(self, name: bytes) -> None:
+        if name not in (acl.ACCESS, acl.DEFAULT) or self.mode & S_IFMT == S_IFLNK:
+            raise ENOTSUP
+
+    def _set_list(self, name: bytes, value: bytes) -> None:
+        """EINVAL, ENOTSUP, EACCES for a default list of what is no directory."""
+        self._check_list(name)
+        checked = acl.checked(value)
+        if name == acl.DEFAULT and self.mode & S_IFMT != S_IFDIR:
+            if checked is not None:
+                raise EACCES
+            return
+        if checked is not None and name == acl.ACCESS:
+            bits, all_of_it = acl.mode_of(checked)
+            self.changing()
+            self.mode = self.mode & ~0o777 | bits
+            checked = None if all_of_it else checked
+        self.keep_list(name, checked)
+
+    def keep_list(self, name: bytes, checked: bytes | None) -> None:
+        """Have a list, or none; it agrees with the mode."""
+        if checked is not None:
+            self._store_xattr(name, checked)
+            if self.mode & S_IFMT == S_IFDIR:
+                mind_lists()
+        elif self.xattrs and name in self.xattrs:
+            self._drop_xattr(name)
+        if name == acl.ACCESS:
+            self.acl = checked
+        else:
+            self.default_acl = checked
+
+    def inherit_lists(self, directory: Inode) -> None:
+        """A new inode gets what the default list of its directory gives; `mode` has what its maker asked for."""
+        if directory.default_acl is None:
+            return
+        own, mode = acl.inherited(directory.default_acl, self.mode)
+        self.mode = mode
+        if own is not None:
+            self.keep_list(acl.ACCESS, own)
+        if mode & S_IFMT == S_IFDIR:
+            self.keep_list(acl.DEFAULT, directory.default_acl)
+
     def removexattr(self, name: bytes) -> None:
-        value = self.getxattr(name)
+        if name.startswith(b"system."):
+            self._check_list(name)
+            self.keep_list(name, None)
+            return
+        self.getxattr(name)
+        self._drop_xattr(name)
+
+    def _drop_xattr(self, name: bytes) -> None:
+        value = (self.xattrs or {})[name]
         self.changing()
         assert self.xattrs is not None
         del self.xattrs[name]

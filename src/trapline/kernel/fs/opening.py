@@ -46,6 +46,7 @@ if TYPE_CHECKING:
     from trapline.kernel.fs.permission import Creds
     from trapline.kernel.fs.vfs import Vfs
 
+_RAW = 16  #: so far up in `mode` are the permissions as they were before the umask, for a directory with a default list
 _ONCE = O_CREAT | O_EXCL | O_NOCTTY | O_TRUNC | O_CLOEXEC  #: flags that act at opening only
 _MASKS = (MAY_READ, MAY_WRITE, MAY_READ | MAY_WRITE, MAY_READ | MAY_WRITE)  #: by O_ACCMODE
 
@@ -57,7 +58,7 @@ def open_at(
     fs = task.fs
     start = fs.cwd if name[:1] == b"/" and not resolve else vfs.start(task, dirfd)
     if flags & (O_CREAT | O_TMPFILE_BIT):
-        mode &= ~fs.umask
+        mode = mode & ~fs.umask | mode << _RAW
     root = start if resolve & RESTRICTED else fs.root
     return _open(vfs, start, root, name, flags, mode, task.creds, task, resolve)
 
@@ -198,10 +199,15 @@ def _make(place: Place, child: Dentry, flags: int, mode: int, creds: Creds | Non
     directory = may_create(place.parent, creds)
     if type(directory).create is Inode.create:
         raise EACCES("a file system that makes no files")
-    mode = strip_setgid(directory, S_IFREG | mode & 0o7777, creds)
+    mode = strip_setgid(directory, S_IFREG | _asked(directory, mode), creds)
     inode = directory.create(place.name, mode, creds)
     notify.event(directory, notify.IN_CREATE, place.name)
     return Path(place.parent.mount, place.parent.dentry.add(place.name, inode))
+
+
+def _asked(directory: Inode, mode: int) -> int:
+    """The permissions for a new file, after the umask, or before it where a default list takes its place."""
+    return (mode >> _RAW if directory.default_acl is not None and mode >> _RAW else mode) & 0o7777
 
 
 def _open_tmpfile(
@@ -214,7 +220,7 @@ def _open_tmpfile(
     if parent.inode.mode & S_IFMT != S_IFDIR:
         raise ENOTDIR
     directory = may_create(parent, creds)
-    inode = directory.tmpfile(strip_setgid(directory, S_IFREG | mode & 0o7777, creds), creds)
+    inode = directory.tmpfile(strip_setgid(directory, S_IFREG | _asked(directory, mode), creds), creds)
     inode.nlink = 0
     if not flags & O_EXCL:
         inode.seals = LINKABLE

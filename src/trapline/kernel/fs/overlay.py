@@ -96,6 +96,8 @@ class Layered(MemInode):
         self.mtime_ns = lower.mtime_ns
         self.ctime_ns = lower.ctime_ns
         self.btime_ns = lower.btime_ns
+        if isinstance(lower, MemInode):
+            self.acl, self.default_acl = lower.acl, lower.default_acl
 
     def _read_xattrs(self) -> None:
         """Have the lower file's attributes, as the inode begins with them; looked at when somebody asks."""
@@ -117,6 +119,10 @@ class Layered(MemInode):
     def listxattr(self) -> list[bytes]:
         self._read_xattrs()
         return super().listxattr()
+
+    def keep_list(self, name: bytes, checked: bytes | None) -> None:
+        self._read_xattrs()
+        super().keep_list(name, checked)
 
     def changing(self) -> None:
         """The inode becomes upper, if it is not yet."""

@@ -40,6 +40,14 @@ _DIR_ALL_MAY_SEARCH = S_IFDIR | 0o111
 _DIR_SEARCH_MASK = S_IFMT | 0o111
 RESTRICTED = RESOLVE_BENEATH | RESOLVE_IN_ROOT  #: the caller passes the directory it starts from as `root`
 
+
+
+def mind_lists() -> None:
+    """Some directory has an access list, so permission bits alone do not say any more that everybody may search it."""
+    global _DIR_ALL_MAY_SEARCH
+    _DIR_ALL_MAY_SEARCH = -1
+
+
 FOLLOW = 0x100  #: follow a symbolic link in the last component
 PARENT = 0x200  #: stop at the directory of the last component
 

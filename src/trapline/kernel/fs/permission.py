@@ -16,6 +16,7 @@ from trapline.abi.capability import (
 )
 from trapline.abi.errno import EACCES, EPERM, EROFS
 from trapline.abi.stat import S_IFDIR, S_IFLNK, S_IFMT, S_IFREG, S_ISGID, S_ISUID, S_ISVTX, S_IXGRP
+from trapline.kernel.fs.acl import permits
 
 if TYPE_CHECKING:
     from trapline.kernel.fs.inode import Inode
@@ -49,6 +50,8 @@ def may(inode: Inode, creds: Creds | None, mask: int) -> None:
     mode = inode.mode
     if creds.fsuid == inode.uid:
         bits = mode >> 6
+    elif inode.acl is not None and mode & 0o070:
+        bits = mask if permits(inode, inode.acl, creds, mask) else 0
     elif in_group(creds, inode.gid):
         bits = mode >> 3
     else:

@@ -104,7 +104,7 @@ class UnionFs(SuperBlock):
 class UnionInode(Inode):
     """What all types have in common. `parent` and `name`: where it was found, and is copied to."""
 
-    __slots__ = ("layers", "name", "parent", "upper")
+    __slots__ = ("acl", "default_acl", "layers", "name", "parent", "upper")
 
     sb: UnionFs
     live = True
@@ -127,6 +127,7 @@ class UnionInode(Inode):
         if real.live:
             real.refresh()
         self.mode, self.uid, self.gid, self.nlink = real.mode, real.uid, real.gid, real.nlink
+        self.acl, self.default_acl = real.acl, real.default_acl
         cache = real.page_cache
         self.size = real.size if cache is None else cache.size
         self.atime_ns, self.mtime_ns, self.ctime_ns, self.btime_ns = real.atime_ns, real.mtime_ns, real.ctime_ns, real.btime_ns

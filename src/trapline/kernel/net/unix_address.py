@@ -14,6 +14,7 @@ from trapline.abi.fcntl import AT_FDCWD
 from trapline.abi.socket import AF_UNIX, SOCKADDR_MAX, SOCKADDR_UN_SIZE
 from trapline.abi.stat import S_IFMT, S_IFSOCK
 from trapline.kernel.fs import namei
+from trapline.kernel.fs.acl import umask_in
 from trapline.kernel.fs.permission import MAY_WRITE, may_access
 from trapline.kernel.net.unix import UnixSocket
 
@@ -124,7 +125,7 @@ def _unbind_abstract(socket: UnixSocket) -> None:
 def _bind_path(task: Any, socket: UnixSocket, name: bytes) -> None:
     vfs = task.kernel.vfs
     place = vfs.walk_parent(task, AT_FDCWD, name)
-    mode = S_IFSOCK | (socket.inode.mode & 0o777 & ~task.fs.umask)
+    mode = S_IFSOCK | (socket.inode.mode & 0o777 & ~umask_in(place.parent.inode, task.fs.umask))
     try:
         inode: Inode = namei.mknod(vfs, place, mode, 0, task.creds)
     except EEXIST:

@@ -9,6 +9,7 @@ from trapline.abi.errno import EINVAL, ENAMETOOLONG, ENOENT, ENOTDIR, EPERM, ERA
 from trapline.abi.fcntl import AT_FDCWD, O_NOATIME, PATH_MAX
 from trapline.abi.stat import DIRENT64_HEAD, DIRENT_HEAD, S_IFDIR, S_IFMT
 from trapline.kernel.fs import namei
+from trapline.kernel.fs.acl import umask_in
 from trapline.kernel.fs.atime import accessed
 from trapline.kernel.fs.notify import IN_ACCESS, INSTANCES, file_event
 from trapline.kernel.fs.permission import MAY_EXEC, may
@@ -75,7 +76,8 @@ def sys_mkdir(task: Task, pathname: Path, mode: Mode) -> int:
 @syscall("mkdirat")
 def sys_mkdirat(task: Task, dirfd: DirFd, pathname: Path, mode: Mode) -> int:
     """mkdirat(2): make a directory, relative to another."""
-    namei.mkdir(task.kernel.vfs, place(task, dirfd, pathname), mode & 0o1777 & ~task.fs.umask, task.creds)
+    at = place(task, dirfd, pathname)
+    namei.mkdir(task.kernel.vfs, at, mode & 0o1777 & ~umask_in(at.parent.inode, task.fs.umask), task.creds)
     return 0
 
 

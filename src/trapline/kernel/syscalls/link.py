@@ -18,6 +18,7 @@ from trapline.abi.fcntl import (
 )
 from trapline.abi.stat import S_IFBLK, S_IFCHR, S_IFDIR, S_IFIFO, S_IFMT, S_IFREG, S_IFSOCK
 from trapline.kernel.fs import namei
+from trapline.kernel.fs.acl import umask_in
 from trapline.kernel.syscalls.atpath import AtFlags, Dev, check_flags, place
 from trapline.kernel.syscalls.declare import Arg, DirFd, Mode, Path, syscall
 
@@ -118,6 +119,7 @@ def sys_mknodat(task: Task, dirfd: DirFd, pathname: Path, mode: Mode, dev: Dev) 
     if kind not in (S_IFREG, S_IFIFO, S_IFSOCK, S_IFCHR, S_IFBLK):
         raise EINVAL
     rdev = dev if kind in (S_IFCHR, S_IFBLK) else 0
-    final = kind | mode & 0o7777 & ~task.fs.umask
-    namei.mknod(task.kernel.vfs, place(task, dirfd, pathname), final, rdev, task.creds)
+    at = place(task, dirfd, pathname)
+    final = kind | mode & 0o7777 & ~umask_in(at.parent.inode, task.fs.umask)
+    namei.mknod(task.kernel.vfs, at, final, rdev, task.creds)
     return 0

@@ -9,16 +9,18 @@ from trapline.abi.errno import E2BIG, EINVAL, ENODATA, ENOTSUP, EPERM, ERANGE
 from trapline.abi.fcntl import AT_FDCWD
 from trapline.abi.stat import (
     S_IFDIR,
+    S_IFLNK,
     S_IFMT,
     S_IFREG,
+    S_ISGID,
     S_ISVTX,
     XATTR_CREATE,
     XATTR_NAME_MAX,
     XATTR_REPLACE,
     XATTR_SIZE_MAX,
 )
-from trapline.kernel.fs import notify
-from trapline.kernel.fs.permission import MAY_READ, MAY_WRITE, may, owner_or, writable
+from trapline.kernel.fs import acl, notify
+from trapline.kernel.fs.permission import MAY_READ, MAY_WRITE, may, mode_for_chmod, owner_or, writable
 from trapline.kernel.syscalls.declare import Arg, Fd, Path, Size, Str, syscall
 
 if TYPE_CHECKING:
@@ -66,6 +68,9 @@ def _permit(task: Task, path: FsPath, name: bytes, mask: int) -> None:
         if writing and not creds.has_cap(CAP_SETFCAP if name == b"security.capability" else CAP_SYS_ADMIN):
             raise EPERM
         return
+    if space == b"system." and writing and name in (acl.ACCESS, acl.DEFAULT) and inode.mode & S_IFMT != S_IFLNK:
+        if not owner_or(inode, creds):
+            raise EPERM
     if space == b"user.":
         kind = inode.mode & S_IFMT
         if kind not in (S_IFREG, S_IFDIR):
@@ -86,7 +91,10 @@ def _set(task: Task, path: FsPath, name: int, value: int, size: int, flags: int)
         raise E2BIG
     data = task.mm.read(value, size) if size else b""
     _permit(task, path, text, MAY_WRITE)
-    path.inode.setxattr(text, data, flags)
+    inode = path.inode
+    inode.setxattr(text, data, flags)
+    if text == acl.ACCESS and inode.mode & S_ISGID and mode_for_chmod(inode, task.creds, inode.mode) & S_ISGID == 0:
+        inode.setattr(mode=inode.mode & 0o7777 & ~S_ISGID)
     notify.path_event(path, notify.IN_ATTRIB)
     return 0
 

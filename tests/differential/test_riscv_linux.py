@@ -89,6 +89,15 @@ def test_disk_and_random_numbers(tmp_path: Path) -> None:
     assert sums[0] == total[1] != sums[1] and image.read_bytes() == written, again
 
 
+def test_flash_is_erased_and_written(tmp_path: Path) -> None:
+    bank = tmp_path / "flash"
+    bank.write_bytes(b"\xff" * (32 << 20))
+    got = linux("--flash", str(bank), run="cat /proc/mtd;fill /dev/mtd0 3000")
+    assert got.returncode == 0 and b"mtd0: 02000000 00040000" in got.stdout, got
+    with bank.open("rb") as file:
+        assert file.read(3001) == bytes((n * 7 + (n >> 8)) & 255 for n in range(3000)) + b"\xff"
+
+
 def test_virtio_console_is_a_terminal() -> None:
     got = boot("--timeout", "100", *FILES, "--console", "virtio", "--append", "console=hvc0", stdin=b"uname\npoweroff\n", timeout_s=120)
     assert got.returncode == 0 and b"riscv64\r\n" in got.stdout, got

@@ -1,4 +1,4 @@
-"""The board's devices, register by register: ACLINT, PLIC, serial port, finisher."""
+"""The board's devices, register by register: ACLINT, PLIC, serial port, finisher, clock, ROM, flash."""
 
 from __future__ import annotations
 
@@ -9,7 +9,21 @@ from trapline.machine.riscv import layout as at
 from trapline.machine.riscv.bus import Bus, BusError, Halt
 from trapline.machine.riscv.devices.aclint import MSIP, MTIME, MTIMECMP, Aclint
 from trapline.machine.riscv.devices.finisher import REBOOT, Finisher
+from trapline.machine.riscv.devices.flash import SECTOR, Flash
+from trapline.machine.riscv.devices.goldfish import (
+    ALARM_HIGH,
+    ALARM_LOW,
+    ALARM_STATUS,
+    CLEAR_ALARM,
+    CLEAR_INTERRUPT,
+    IRQ_ENABLED,
+    TIME_HIGH,
+    TIME_LOW,
+    GoldfishRtc,
+)
 from trapline.machine.riscv.devices.plic import Plic
+from trapline.machine.riscv.devices.rom import Rom
+from trapline.machine.riscv.devices.storage import Memory
 from trapline.machine.riscv.devices.uart import FIFO, IER, IIR, LCR, LSR, MCR, RBR, SCR, Uart
 from trapline.machine.riscv.harts import Harts
 from trapline.machine.riscv.trap import MEI, MSI, MTI, SEI
@@ -186,3 +200,160 @@ def test_finisher_ignores_what_it_does_not_know() -> None:
     finisher.write(0, 4, 0x1234)
     finisher.write(4, 4, 0x5555)
     assert finisher.read(0, 4) == 0
+
+
+class TestClock:
+    def made(self, harts: Harts) -> tuple[GoldfishRtc, list[bool]]:
+        wire: list[bool] = []
+        return GoldfishRtc(harts, 5 << 32, wire.append), wire
+
+    def now(self, clock: GoldfishRtc) -> int:
+        return clock.read(TIME_LOW, 4) | clock.read(TIME_HIGH, 4) << 32
+
+    def test_runs_with_the_harts(self, harts: Harts) -> None:
+        clock, _ = self.made(harts)
+        assert self.now(clock) == 5 << 32
+        harts.let_pass(12_300)  # instructions: a nanosecond each, in ticks of 100
+        assert self.now(clock) == (5 << 32) + 12_300
+
+    def test_reading_low_keeps_high(self, harts: Harts) -> None:
+        clock, _ = self.made(harts)
+        clock.read(TIME_LOW, 4)
+        harts.let_pass(10**10)
+        assert clock.read(TIME_HIGH, 4) == 5
+
+    def test_is_set(self, harts: Harts) -> None:
+        clock, _ = self.made(harts)
+        harts.let_pass(1000)
+        clock.write(TIME_HIGH, 4, 7)
+        clock.write(TIME_LOW, 4, 9)
+        assert self.now(clock) == (7 << 32) + 9
+        harts.let_pass(1000)
+        assert self.now(clock) == (7 << 32) + 1009
+
+    def test_alarm_goes_off_at_its_time(self, harts: Harts) -> None:
+        clock, wire = self.made(harts)
+        clock.write(IRQ_ENABLED, 4, 1)
+        clock.write(ALARM_HIGH, 4, 5)
+        clock.write(ALARM_LOW, 4, 1000)
+        assert clock.read(ALARM_STATUS, 4) == 1 and harts.deadlines[-1]() == 10
+        harts.let_pass(900)
+        assert not wire[-1]
+        harts.let_pass(100)
+        assert wire[-1] and clock.read(ALARM_STATUS, 4) == 0 and harts.deadlines[-1]() is None
+        clock.write(CLEAR_INTERRUPT, 4, 1)
+        assert not wire[-1]
+
+    def test_alarm_is_called_off(self, harts: Harts) -> None:
+        clock, wire = self.made(harts)
+        clock.write(IRQ_ENABLED, 4, 1)
+        clock.write(ALARM_HIGH, 4, 5)
+        clock.write(ALARM_LOW, 4, 1000)
+        clock.write(CLEAR_ALARM, 4, 1)
+        harts.let_pass(10_000)
+        assert not any(wire)
+
+    def test_only_its_registers(self, harts: Harts) -> None:
+        clock, _ = self.made(harts)
+        for offset, size in ((0, 8), (0x20, 4), (2, 2)):
+            with pytest.raises(BusError):
+                clock.read(offset, size)
+
+
+class TestRom:
+    def test_is_read_and_not_written(self) -> None:
+        rom = Rom(b"\x01\x02\x03\x04", 4096)
+        assert rom.read(0, 4) == 0x04030201 and rom.read(2, 8) == 0x0403 and rom.code_page(0)[:5] == b"\1\2\3\4\0"
+        with pytest.raises(BusError):
+            rom.write(0, 4, 0)
+
+
+class TestFlash:
+    def made(self, **given: bool) -> tuple[Flash, Memory]:
+        storage = Memory(bytes(range(256)) * (2 * SECTOR // 256), **given)
+        return Flash(storage), storage
+
+    def test_reads_as_memory(self) -> None:
+        flash, _ = self.made()
+        assert flash.read(4, 4) == 0x07060504 and flash.read(1, 1) == 1 and flash.read(8, 8) == 0x0F0E0D0C0B0A0908
+        assert flash.code_page(4096) == bytes(range(256)) * 16
+
+    def test_says_what_it_is(self) -> None:
+        flash, _ = self.made()
+        flash.write(0, 4, 0x900090)
+        assert (flash.read(0, 4), flash.read(4, 4)) == (0x890089, 0x180018) and flash.code_page(0) is None
+        flash.write(0x55 * 4, 4, 0x980098)
+        assert bytes(flash.read(4 * n, 1) for n in range(0x10, 0x13)) == b"QRY"
+        assert 2 << flash.read(4 * 0x27, 1) == flash.size  # two chips
+        assert bytes(flash.read(4 * n, 1) for n in range(0x31, 0x36)) == b"PRI10"
+        flash.write(0, 4, 0xFF00FF)
+        assert flash.read(4, 4) == 0x07060504
+
+    def test_programming_clears_bits_only(self) -> None:
+        flash, storage = self.made()
+        flash.write(0, 4, 0x400040)
+        flash.write(4, 4, 0xFF00FF0F)
+        assert flash.read(0, 4) == 0x800080
+        assert storage.data[4:8] == bytes((4 & 0x0F, 5, 6 & 0, 7))
+
+    def test_erasing_a_sector(self) -> None:
+        flash, storage = self.made()
+        flash.write(SECTOR + 8, 4, 0x200020)
+        flash.write(SECTOR + 8, 4, 0xD000D0)
+        assert flash.read(0, 4) == 0x800080
+        assert storage.data[SECTOR:] == b"\xff" * SECTOR and storage.data[:256] == bytes(range(256))
+
+    def test_buffered_write(self) -> None:
+        flash, storage = self.made()
+        storage.data[:] = b"\xff" * len(storage.data)
+        flash.write(0x100, 4, 0xE800E8)
+        assert flash.read(0, 4) == 0x800080
+        flash.write(0x100, 4, 0x010001)
+        flash.write(0x100, 4, 0x11223344)
+        flash.write(0x104, 4, 0x55667788)
+        assert storage.data[0x100] == 0xFF  # not before it is confirmed
+        flash.write(0x100, 4, 0xD000D0)
+        assert storage.data[0x100:0x109] == bytes.fromhex("4433221188776655ff")
+
+    def test_wrong_sequences_say_so(self) -> None:
+        flash, storage = self.made()
+        before = bytes(storage.data)
+        for words in ((0x20, 0x33), (0xE8, 0xFFFF), (0x60, 0x77)):
+            for word in words:
+                flash.write(0, 4, word << 16 | word)
+            assert flash.read(0, 1) & 0x30
+            flash.write(0, 4, 0x500050)
+            flash.write(0, 4, 0x700070)
+            assert flash.read(0, 4) == 0x800080
+        flash.write(0, 4, 0xE800E8)
+        flash.write(0, 4, 0x010001)
+        flash.write(0x4000, 4, 0)  # not in the block it began in
+        assert flash.read(0, 1) & 0x10 and storage.data == before
+
+    def test_protected_bank_stays_as_it_is(self) -> None:
+        flash, storage = self.made(read_only=True)
+        flash.write(0, 4, 0x200020)
+        flash.write(0, 4, 0xD000D0)
+        assert flash.read(0, 1) == 0xA2 and storage.data[:256] == bytes(range(256))
+
+    def test_bus_is_four_bytes_wide(self) -> None:
+        flash, _ = self.made()
+        with pytest.raises(BusError):
+            flash.write(0, 8, 0)
+        flash.write(0, 4, 0x700070)
+        with pytest.raises(BusError):
+            flash.read(0, 8)
+
+
+class TestBoardDevices:
+    def test_serial_port_takes_no_input_before_somebody_listens(self) -> None:
+        uart = Uart(lambda data: None, lambda high: None)
+        assert uart.room() == 0
+        uart.read(LSR, 1)
+        assert uart.room() == 0  # whoever sends looks once
+        uart.read(LSR, 1)
+        assert uart.room() == 1
+        uart.write(RBR, 1, 65)
+        assert uart.room() == 0
+        uart.write(IER, 1, 1)
+        assert uart.room() == 1

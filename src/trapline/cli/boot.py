@@ -7,15 +7,16 @@ only those that the command line names.
 from __future__ import annotations
 
 import os
-import select
 import time
-from contextlib import ExitStack, nullcontext
-from trapline.typed import TYPE_CHECKING, Protocol
+from collections.abc import Callable
+from contextlib import ExitStack
+from trapline.typed import TYPE_CHECKING
 
 from trapline.cli import values
 from trapline.cli.main import FAILED, complain, say
 from trapline.cli.options import Option, Parsed, UsageError, describe, parse
-from trapline.cli.terminal import HELP_TEXT, LIST, QUIT, RESET, STATUS, Ended, Keys, Raw
+from trapline.cli.session import Output, Port, Session, statistics
+from trapline.cli.terminal import Ended
 
 if TYPE_CHECKING:
     from trapline.machine.riscv.board import Board
@@ -29,6 +30,7 @@ OPTIONS = (
     Option("--dtb", "FILE", "give the guest this device tree, not the board's own"),
     Option("--dump-dtb", "FILE", "write the device tree to FILE and stop (dtc reads it)"),
     Option("--drive", "FILE[,ro][,overlay=FILE]", "a disk (virtio); with an overlay, FILE is not changed", many=True),
+    Option("--flash", "FILE[,ro]", "32 MiB of flash at 0x20000000; without a program, harts start there", many=True),
     Option("--rng", "", "a source of random numbers (virtio), which follow from --seed"),
     Option("--console", "serial|virtio", "what standard input reaches; both print (default: serial)"),
     Option("--memory", "SIZE", "RAM of the board, at 0x80000000 (default: 128M)"),
@@ -61,17 +63,7 @@ In a terminal, Ctrl-A X ends the machine; Ctrl-A H lists what else there is.
 exit status: the finisher's; 124 time-out; 125 trapline itself failed
 """
 
-class Port(Protocol):
-    """What takes input for the guest."""
-
-    def room(self) -> int: ...
-
-    def receive(self, data: bytes) -> None: ...
-
-
-TIMED_OUT, INTERRUPTED = 124, 130
-CHUNK = 2_000_000  #: units of virtual time between two looks at the terminal
-UNIT_NS = 1  #: of virtual time
+INTERRUPTED = 130
 FIRMWARE = (
     "/usr/lib/riscv64-linux-gnu/opensbi/generic/fw_dynamic.bin",
     "/usr/share/qemu/opensbi-riscv64-generic-fw_dynamic.bin",
@@ -87,13 +79,17 @@ def main(words: list[str]) -> int:
     files = _files(parsed)
     path = parsed.rest[0] if parsed.rest else ""
     with ExitStack() as opened:
-        board = _board(parsed)
+        output = Output()
+        board = _board(parsed, output.send)
         opened.callback(board.close)
-        port = _devices(board, parsed, opened)
-        return _run(board, port, parsed, files, path, timeout_s)
+        port = _devices(board, parsed, output.send, opened)
+        session = Session(
+            board, port, output, timeout_s=timeout_s, host_clock=_host_clock(parsed), once=parsed.flag("--no-reboot")
+        )
+        return _run(board, session, parsed, files, path)
 
 
-def _run(board: Board, port: Port, parsed: Parsed, files: Files, path: str, timeout_s: float | None) -> int:
+def _run(board: Board, session: Session, parsed: Parsed, files: Files, path: str) -> int:
     """Start the board, and let it run to its end; the exit status."""
     from trapline.machine.riscv.firmware import BadImage
 
@@ -107,7 +103,7 @@ def _run(board: Board, port: Port, parsed: Parsed, files: Files, path: str, time
             board.load(program(_read(path)), files)
         else:
             board.boot(files)
-        return Session(board, port, parsed, timeout_s).run()
+        return session.run()
     except BadImage as error:
         raise UsageError(f"{path}: {error}" if path else str(error)) from None
     except KeyboardInterrupt:
@@ -138,7 +134,7 @@ def _files(parsed: Parsed) -> Files:
         raise UsageError(f"{wanted[0]} and {parsed.rest[0]}: give a bare-metal program, or firmware and a kernel")
     if parsed.flag("--initrd") and not parsed.flag("--kernel"):
         raise UsageError("--initrd needs a kernel: add --kernel FILE")
-    if not parsed.rest and not wanted and not parsed.flag("--dump-dtb"):
+    if not parsed.rest and not any(map(parsed.flag, ("--bios", "--kernel", "--flash", "--dump-dtb"))):
         raise UsageError("there is nothing to start: write `trapline boot FILE`, or give --kernel or --bios")
     bios = parsed.last("--bios", "default" if parsed.flag("--kernel") else "none")
     firmware = b"" if bios == "none" else _read(_firmware() if bios == "default" else bios)
@@ -161,7 +157,7 @@ def _read(path: str) -> bytes:
         raise UsageError(f"{path}: {error.strerror}") from None
 
 
-def _board(parsed: Parsed) -> Board:
+def _board(parsed: Parsed, send: Callable[[bytes], object]) -> Board:
     from trapline.machine.riscv.board import EPOCH_NS, Board
 
     memory = values.size("--memory", parsed.last("--memory", "128M"))
@@ -172,14 +168,15 @@ def _board(parsed: Parsed) -> Board:
         values.number("--seed", seed, 0, (1 << 64) - 1)
     now_ns = time.time_ns() if _host_clock(parsed) else EPOCH_NS
     return Board(
-        memory, harts, send=_write, native=_native(tier), tier=tier or "native", now_ns=now_ns,
+        memory, harts, send=send, native=_native(tier), tier=tier or "native", now_ns=now_ns,
         seed=os.urandom(32) if seed == "random" else seed.encode(),
     )  # fmt: skip
 
 
-def _devices(board: Board, parsed: Parsed, opened: ExitStack) -> Port:
+def _devices(board: Board, parsed: Parsed, send: Callable[[bytes], object], opened: ExitStack) -> Port:
     """Put what the command line asks for into the board's slots; the port that standard input reaches. Raises UsageError."""
-    from trapline.cli.disks import drive
+    from trapline.cli.disks import drive, flash
+    from trapline.machine.riscv.addresses import FLASH_BYTES
     from trapline.machine.riscv.devices.virtio.block import Block
     from trapline.machine.riscv.devices.virtio.console import Console
     from trapline.machine.riscv.devices.virtio.entropy import Entropy, Stream
@@ -193,10 +190,14 @@ def _devices(board: Board, parsed: Parsed, opened: ExitStack) -> Port:
             storage = drive(text)
             opened.callback(storage.close)
             board.add(Block(storage, f"drive{n}"))
+        for text in parsed.all("--flash"):
+            contents = flash(text, FLASH_BYTES)
+            opened.callback(contents.close)
+            board.add_flash(contents)
         if parsed.flag("--rng"):
             board.add(Entropy(Stream(board.seed)))
         if which == "virtio":
-            port = console = Console(_write, *_window())
+            port = console = Console(send, *_window())
             board.add(console)
     except ValueError as error:
         raise UsageError(f"too many devices: {error}") from None
@@ -240,128 +241,3 @@ def _dump(path: str, blob: bytes) -> int:
     except OSError as error:
         raise UsageError(f"--dump-dtb {path}: {error.strerror}") from None
     return 0
-
-
-def _write(data: bytes) -> None:
-    view = memoryview(data)
-    while view:
-        view = view[os.write(1, view) :]
-
-
-def statistics(board: Board, seconds: float) -> str:
-    """What happened in a run of `seconds`; with native tiers, what they left, and why."""
-    from trapline.machine.riscv import layout as at
-
-    retired = sum(hart.cpu[at.INSTRET] for hart in board.harts.each)
-    traps = sum(hart.traps_taken for hart in board.harts.each)
-    rate = retired / seconds / 1e6 if seconds else 0.0
-    line = f"{retired} instructions in {seconds:.2f} s ({rate:.1f} MIPS), {traps} traps"
-    if board.tiers is None:
-        return line
-    return f"{line}, {board.tiers.summary()}\n{board.tiers.account()}"
-
-
-# ---- the run
-
-
-class Session:
-    """The machine's life, and what standard input brings."""
-
-    def __init__(self, board: Board, port: Port, parsed: Parsed, timeout_s: float | None) -> None:
-        self._board, self._port = board, port
-        self._start = time.monotonic()
-        self._deadline = None if timeout_s is None else self._start + timeout_s
-        self._stdin = 0  #: -1 when it has ended
-        self._input = bytearray()
-        self._keys = Keys() if os.isatty(0) else None
-        self._host_clock = _host_clock(parsed)
-        self._once = parsed.flag("--no-reboot")
-        self._quit = False
-
-    def run(self) -> int:
-        """The exit status. Raises OSError of the standard streams, Ended."""
-        with Raw() if self._keys is not None else nullcontext():
-            return self._loop()
-
-    def _loop(self) -> int:
-        from trapline.machine.riscv.harts import HALTED, IDLE, WAITS
-
-        harts = self._board.harts
-        while True:
-            ended = harts.run(CHUNK, jump=not self._host_clock)
-            if ended == HALTED:
-                status = self._halted()
-                if status is not None:
-                    return status
-            if self._deadline is not None and time.monotonic() >= self._deadline:
-                return TIMED_OUT
-            if ended == IDLE and self._stdin < 0 and not self._input:
-                complain("every hart waits for an interrupt, and none can come: the machine has stopped")
-                return FAILED
-            if ended == WAITS and not self._input:
-                self._rest(harts.ahead())
-            else:
-                self._look(-1.0 if ended == IDLE and not self._input else 0.0)
-            if self._quit:
-                return 0
-            self._feed()
-
-    def _halted(self) -> int | None:
-        """The exit status; None if the board starts again."""
-        from trapline.machine.riscv.devices.finisher import REBOOT
-
-        assert self._board.harts.halt is not None
-        status = self._board.harts.halt.status
-        if status != REBOOT:
-            return status
-        if self._once:
-            return 0
-        self._board.reset()
-        return None
-
-    def _rest(self, units: int) -> None:
-        """Every hart waits for a time that is `units` ahead: wait as long, or until something is typed."""
-        before = time.monotonic_ns()
-        self._look(units * UNIT_NS / 1e9)
-        passed = (time.monotonic_ns() - before) // UNIT_NS
-        self._board.harts.let_pass(min(units, passed) if self._input else units)
-
-    def _look(self, timeout_s: float) -> None:
-        """Take in what standard input has, waiting for it (less than 0: for ever), but not longer than the time-out."""
-        if self._deadline is not None:
-            left = max(0.0, self._deadline - time.monotonic())
-            timeout_s = left if timeout_s < 0 else min(timeout_s, left)
-        if self._stdin < 0 or len(self._input) > 4096:
-            if timeout_s > 0:
-                time.sleep(timeout_s)
-            return
-        ready, _, _ = select.select([self._stdin], [], [], None if timeout_s < 0 else timeout_s)
-        if not ready:
-            return
-        data = os.read(self._stdin, 4096)
-        if not data:
-            self._stdin = -1
-        if self._keys is None:
-            self._input += data
-            return
-        typed, commands = self._keys.split(data)
-        self._input += typed
-        for command in commands:
-            self._obey(command)
-
-    def _obey(self, command: str) -> None:
-        if command == QUIT:
-            self._quit = True
-        elif command == RESET:
-            self._board.reset()
-        elif command == STATUS:
-            complain(statistics(self._board, time.monotonic() - self._start))
-        elif command == LIST:
-            complain(HELP_TEXT)
-
-    def _feed(self) -> None:
-        """Give the port as much as it has room for."""
-        room = self._port.room() if self._input else 0
-        if room > 0:
-            self._port.receive(bytes(self._input[:room]))
-            del self._input[:room]

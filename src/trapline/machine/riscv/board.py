@@ -15,6 +15,9 @@ from trapline.machine.riscv import devicetree, tree
 from trapline.machine.riscv.addresses import (
     ACLINT,
     FINISHER,
+    FLASH,
+    FLASH_BANKS,
+    FLASH_BYTES,
     PLIC,
     RAM_BASE,
     ROM,
@@ -30,9 +33,11 @@ from trapline.machine.riscv.addresses import (
 from trapline.machine.riscv.bus import Bus, Device
 from trapline.machine.riscv.devices.aclint import Aclint
 from trapline.machine.riscv.devices.finisher import Finisher
+from trapline.machine.riscv.devices.flash import Flash
 from trapline.machine.riscv.devices.goldfish import GoldfishRtc
 from trapline.machine.riscv.devices.plic import Plic
 from trapline.machine.riscv.devices.rom import Rom
+from trapline.machine.riscv.devices.storage import Storage
 from trapline.machine.riscv.devices.uart import Uart
 from trapline.machine.riscv.devices.virtio.transport import Function, Transport
 from trapline.machine.riscv.firmware import BadImage, Files, Plan, Program, plan, reset_code, tree_address
@@ -75,7 +80,7 @@ class Board:
         self.seed = seed
         self._resettable: list[Resettable] = []
         self._virtio: list[int] = []
-        self.flash: list[Resettable] = []
+        self.flash: list[Flash] = []
         self._pieces: list[tuple[int, bytes, int]] = []
         self._rom = Rom(b"", ROM_BYTES)
         self.bus.attach(ROM, self._rom)
@@ -100,6 +105,14 @@ class Board:
         self._virtio.append(slot)
         return transport
 
+    def add_flash(self, storage: Storage) -> None:
+        """Flash memory in the next bank; the harts start in the first one if there is nothing else. Raises ValueError."""
+        if len(self.flash) == FLASH_BANKS:
+            raise ValueError(f"the board has {FLASH_BANKS} banks of flash")
+        bank = Flash(storage)
+        self._attach(FLASH + len(self.flash) * FLASH_BYTES, bank)
+        self.flash.append(bank)
+
     def wire(self, source: int) -> Callable[[bool], None]:
         """An interrupt line to the PLIC."""
 
@@ -117,7 +130,10 @@ class Board:
     def device_tree(self, files: Files | None = None) -> bytes:
         """The blob that a system started from `files` is given. Raises BadImage."""
         files = files or Files()
-        return self._tree(files, plan(files, RAM_BASE, self.ram.size) if files.bios or files.kernel else None)
+        return self._tree(files, self._plan(files) if files.bios or files.kernel else None)
+
+    def _plan(self, files: Files) -> Plan:
+        return plan(files, RAM_BASE, self.ram.size, FLASH if self.flash else 0)
 
     def _tree(self, files: Files, places: Plan | None) -> bytes:
         try:
@@ -130,7 +146,7 @@ class Board:
 
     def boot(self, files: Files) -> None:
         """Put what is to be started into RAM and reset the board. Raises BadImage if something does not fit."""
-        places = plan(files, RAM_BASE, self.ram.size)
+        places = self._plan(files)
         self._start(places.programs, places.start, places.next, self._tree(files, places))
 
     def load(self, program: Program, files: Files | None = None) -> None:

@@ -109,8 +109,8 @@ class Plan:
     initrd: tuple[int, int] | None  #: [start, end)
 
 
-def plan(files: Files, ram_base: int, ram_size: int) -> Plan:
-    """Raises BadImage, with the option that gave the file."""
+def plan(files: Files, ram_base: int, ram_size: int, otherwise: int = 0) -> Plan:
+    """Raises BadImage, with the option that gave the file. `otherwise`: where to start if no file says so, 0 for nowhere."""
     programs: list[Program] = []
     start = end = ram_base
     if files.bios:
@@ -124,7 +124,9 @@ def plan(files: Files, ram_base: int, ram_size: int) -> Plan:
         following = kernel.entry
         if not files.bios:
             start = following
-    if not programs:
+    if not programs and otherwise:
+        start = otherwise
+    elif not programs:
         raise BadImage("there is nothing to start")
     initrd = None
     if files.initrd:

@@ -1,0 +1,174 @@
+"""The life of a machine that `trapline boot` has started, between the standard streams.
+
+Input goes to a port of the guest's, output comes a line at a time.
+"""
+
+from __future__ import annotations
+
+import os
+import select
+import time
+from contextlib import nullcontext
+from trapline.typed import TYPE_CHECKING, Protocol
+
+from trapline.cli.main import FAILED, complain
+from trapline.cli.terminal import HELP_TEXT, LIST, QUIT, RESET, STATUS, Keys, Raw
+
+if TYPE_CHECKING:
+    from trapline.machine.riscv.board import Board
+
+TIMED_OUT = 124
+LINE = 4096  #: bytes that are printed at once
+CHUNK = 2_000_000  #: units of virtual time between two looks at the terminal
+UNIT_NS = 1  #: of virtual time
+
+
+class Port(Protocol):
+    """What takes input for the guest."""
+
+    def room(self) -> int: ...
+
+    def receive(self, data: bytes) -> None: ...
+
+
+class Output:
+    """Standard output, a line at a time: one byte at a time costs more than the machine."""
+
+    def __init__(self) -> None:
+        self._held = bytearray()
+
+    def send(self, data: bytes) -> None:
+        """What the guest prints. Raises OSError."""
+        self._held += data
+        if data[-1:] == b"\n" or len(self._held) > LINE:
+            self.flush()
+
+    def flush(self) -> None:
+        """Raises OSError."""
+        data = memoryview(bytes(self._held))
+        self._held.clear()
+        while data:
+            data = data[os.write(1, data) :]
+
+
+def statistics(board: Board, seconds: float) -> str:
+    """What happened in a run of `seconds`; with native tiers, what they left, and why."""
+    from trapline.machine.riscv import layout as at
+
+    retired = sum(hart.cpu[at.INSTRET] for hart in board.harts.each)
+    traps = sum(hart.traps_taken for hart in board.harts.each)
+    rate = retired / seconds / 1e6 if seconds else 0.0
+    line = f"{retired} instructions in {seconds:.2f} s ({rate:.1f} MIPS), {traps} traps"
+    if board.tiers is None:
+        return line
+    return f"{line}, {board.tiers.summary()}\n{board.tiers.account()}"
+
+
+class Session:
+    """The machine's life, and what standard input brings."""
+
+    def __init__(
+        self, board: Board, port: Port, output: Output, *, timeout_s: float | None, host_clock: bool, once: bool
+    ) -> None:
+        """`host_clock`: waiting takes as long as it says. `once`: a reset by the guest ends it."""
+        self._board, self._port, self._output = board, port, output
+        self._start = time.monotonic()
+        self._deadline = None if timeout_s is None else self._start + timeout_s
+        self._stdin = 0  #: -1 when it has ended
+        self._input = bytearray()
+        self._keys = Keys() if os.isatty(0) else None
+        self._host_clock = host_clock
+        self._once = once
+        self._quit = False
+
+    def run(self) -> int:
+        """The exit status. Raises OSError of the standard streams, Ended."""
+        with Raw() if self._keys is not None else nullcontext():
+            try:
+                return self._loop()
+            finally:
+                self._output.flush()
+
+    def _loop(self) -> int:
+        from trapline.machine.riscv.harts import HALTED, IDLE, WAITS
+
+        harts = self._board.harts
+        while True:
+            ended = harts.run(CHUNK, jump=not self._host_clock)
+            self._output.flush()
+            if ended == HALTED:
+                status = self._halted()
+                if status is not None:
+                    return status
+            if self._deadline is not None and time.monotonic() >= self._deadline:
+                return TIMED_OUT
+            if ended == IDLE and self._stdin < 0 and not self._input:
+                complain("every hart waits for an interrupt, and none can come: the machine has stopped")
+                return FAILED
+            if ended == WAITS and not self._input:
+                self._rest(harts.ahead())
+            else:
+                self._look(-1.0 if ended == IDLE and not self._input else 0.0)
+            if self._quit:
+                return 0
+            self._feed()
+
+    def _halted(self) -> int | None:
+        """The exit status; None if the board starts again."""
+        from trapline.machine.riscv.devices.finisher import REBOOT
+
+        assert self._board.harts.halt is not None
+        status = self._board.harts.halt.status
+        if status != REBOOT:
+            return status
+        if self._once:
+            return 0
+        self._board.reset()
+        return None
+
+    def _rest(self, units: int) -> None:
+        """Every hart waits for a time that is `units` ahead: wait as long, or until something is typed."""
+        before = time.monotonic_ns()
+        self._look(units * UNIT_NS / 1e9)
+        passed = (time.monotonic_ns() - before) // UNIT_NS
+        self._board.harts.let_pass(min(units, passed) if self._input else units)
+
+    def _look(self, timeout_s: float) -> None:
+        """Take in what standard input has, waiting for it (less than 0: for ever), but not longer than the time-out."""
+        if self._deadline is not None:
+            left = max(0.0, self._deadline - time.monotonic())
+            timeout_s = left if timeout_s < 0 else min(timeout_s, left)
+        if self._stdin < 0 or len(self._input) > 4096:
+            if timeout_s > 0:
+                time.sleep(timeout_s)
+            return
+        ready, _, _ = select.select([self._stdin], [], [], None if timeout_s < 0 else timeout_s)
+        if not ready:
+            return
+        data = os.read(self._stdin, 4096)
+        if not data:
+            self._stdin = -1
+        if self._keys is None:
+            self._input += data
+            return
+        typed, commands = self._keys.split(data)
+        self._input += typed
+        for command in commands:
+            self._obey(command)
+
+    def _obey(self, command: str) -> None:
+        if command == QUIT:
+            self._quit = True
+        elif command == RESET:
+            self._board.reset()
+        elif command == STATUS:
+            complain(statistics(self._board, time.monotonic() - self._start))
+        elif command == LIST:
+            complain(HELP_TEXT)
+
+    def _feed(self) -> None:
+        """Give the port as much as it has room for."""
+        room = self._port.room() if self._input else 0
+        if room > 0:
+            self._port.receive(bytes(self._input[:room]))
+            del self._input[:room]

@@ -31,8 +31,8 @@ from trapline.abi.errno import (
     of_number,
 )
 from trapline.abi.fcntl import O_RDWR
-from trapline.abi.ioctl import SIOCINQ, SIOCOUTQ
-from trapline.abi.poll import POLL_IN, POLL_OUT, POLLERR, POLLHUP, POLLRDHUP
+from trapline.abi.ioctl import SIOCATMARK, SIOCINQ, SIOCOUTQ
+from trapline.abi.poll import POLL_IN, POLL_OUT, POLLERR, POLLHUP, POLLPRI, POLLRDHUP
 from trapline.abi.socket import (
     SHUT_RD,
     SHUT_RDWR,
@@ -45,6 +45,7 @@ from trapline.abi.socket import (
 from trapline.abi.stat import S_IFSOCK
 from trapline.kernel.fs.inode import AnonInode
 from trapline.kernel.fs.special import SpecialFile
+from trapline.kernel.net import urgent
 from trapline.kernel.net.message import NOBODY, Cargo, Message, Ucred, joined, ucred_of
 from trapline.kernel.sync.budget import Budgets
 from trapline.kernel.sync.park import WaitQueue
@@ -72,9 +73,9 @@ class UnixSocket(SpecialFile):
     """One socket and its open file. `address` is sun_path as bound: a path, or b"\\0name" for an abstract one."""
 
     __slots__ = (
-        "address", "backlog", "closed", "creds", "error", "inbox", "kernel", "kind", "options", "pass_creds", "peer",
-        "peer_address", "peer_creds", "pending", "queue", "rcvbuf", "receive_timeout_ns", "send_timeout_ns", "sent", "shut",
-        "sndbuf", "state", "unbind", "under_way", "waiting_for",
+        "address", "backlog", "closed", "creds", "error", "inbox", "kernel", "kind", "least", "marked", "oob", "options",
+        "pass_creds", "peer", "peer_address", "peer_creds", "pending", "queue", "rcvbuf", "receive_timeout_ns",
+        "send_timeout_ns", "sent", "shut", "sndbuf", "state", "unbind", "under_way", "waiting_for",
     )  # fmt: skip
 
     by_task = True
@@ -91,6 +92,9 @@ class UnixSocket(SpecialFile):
         self.peer: UnixSocket | None = None
         self.peer_address: bytes | None = None  #: of a connected peer that is gone
         self.inbox: deque[Message] = deque()
+        self.oob: Message | None = None  #: in the inbox: the urgent byte (urgent.py)
+        self.marked = False  #: the inbox has an urgent byte, or the mark of one
+        self.least = 1  #: SO_RCVLOWAT: how many bytes a receive waits for
         self.pending: deque[UnixSocket] = deque()  #: of a listener: connections nobody accepted yet
         self.backlog = 0
         self.queue = WaitQueue()
@@ -227,6 +231,7 @@ class UnixSocket(SpecialFile):
 
     def _drop_inbox(self) -> None:
         inbox, self.inbox = self.inbox, deque()
+        self.oob, self.marked = None, False
         for message in inbox:
             self._gone(message)
             message.drop_cargo()
@@ -235,15 +240,16 @@ class UnixSocket(SpecialFile):
     # ---- sending
 
     def try_send(
-        self, data: bytes | memoryview, creds: Ucred, cargo: Cargo | None = None, to: UnixSocket | None = None
+        self, data: bytes | memoryview, creds: Ucred, cargo: Cargo | None = None, to: UnixSocket | None = None,
+        urgent: bool = False,
     ) -> int | None:
         """Send to `to` (datagrams) or the peer: how many bytes, None when it would block. The message takes over the cargo
-        if and only if the result is above zero, or zero for a record."""
+        if and only if the result is above zero, or zero for a record. `urgent`: the last byte of a stream is."""
         if self.kind == SOCK_STREAM:
-            return self._send_stream(data, creds, cargo)
+            return self._send_stream(data, creds, cargo, urgent)
         return self._send_record(data, creds, cargo, to)
 
-    def _send_stream(self, data: bytes | memoryview, creds: Ucred, cargo: Cargo | None) -> int | None:
+    def _send_stream(self, data: bytes | memoryview, creds: Ucred, cargo: Cargo | None, urgent: bool) -> int | None:
         peer = self.peer
         if self.shut & SEND_SHUT or (peer is None and self.state == CONNECTED):
             raise EPIPE
@@ -253,10 +259,14 @@ class UnixSocket(SpecialFile):
         if peer.shut & RECEIVE_SHUT:
             raise EPIPE
         done = 0
+        ordinary = len(data) - urgent
         while done < len(data) and (room := self.buffer - self.sent) > 0:
-            part = bytes(data[done : done + min(CHUNK, room)])
-            peer.inbox.append(self._charged(Message(part, self, creds, cargo)))
+            part = bytes(data[done : min(done + min(CHUNK, room), ordinary)] or data[done:])
+            message = self._charged(Message(part, self, creds, cargo))
+            peer.inbox.append(message)
             cargo = None
+            if urgent and done == ordinary:
+                peer.oob, peer.marked = message, True
             done += len(part)
         if done:
             peer.queue.wake_all(POLL_IN)
@@ -332,6 +342,12 @@ class UnixSocket(SpecialFile):
             self._gone(message)
             self._room()
 
+    def remove(self, message: Message) -> None:
+        """A message leaves the inbox unread."""
+        self.inbox.remove(message)
+        self._gone(message)
+        message.drop_cargo()
+
     def _gone(self, message: Message) -> None:
         sender = message.sender
         if sender is not None:
@@ -382,9 +398,11 @@ class UnixSocket(SpecialFile):
         self.consume(message, len(data))
         return data
 
-    def _read_stream(self, count: int) -> bytes:
+    def _read_stream(self, count: int) -> bytes | None:
         """Bytes without what came with them: the files are closed."""
-        batch = self.batch(count)
+        batch = self.batch(count) if not self.marked else urgent.batch(self, count, 0, False)
+        if not batch:
+            return b"" if self.at_end() else None
         data = joined(batch, count)
         batch[-1].drop_cargo()
         self.take_bytes(batch, len(data))
@@ -413,6 +431,8 @@ class UnixSocket(SpecialFile):
             events |= POLLRDHUP | POLL_IN
         if self.inbox or self.pending:
             events |= POLL_IN
+        if self.oob is not None:
+            events |= POLLPRI
         if self.kind != SOCK_DGRAM and self.state == UNCONNECTED:
             events |= POLLHUP
         if self.state != LISTENING and self.sent * 4 <= self.buffer and not self._peer_is_full():
@@ -439,6 +459,8 @@ class UnixSocket(SpecialFile):
             task.mm.write_u32(arg, size)
         elif cmd == SIOCOUTQ:
             task.mm.write_u32(arg, self.sent)
+        elif cmd == SIOCATMARK:
+            task.mm.write_u32(arg, urgent.at_mark(self))
         else:
             raise ENOTTY
         return 0

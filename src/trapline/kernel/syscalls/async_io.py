@@ -10,7 +10,7 @@ from trapline.typed import TYPE_CHECKING, Any
 from trapline.abi.errno import EAGAIN
 from trapline.abi.poll import POLL_IN, POLLERR, POLLHUP, POLLIN, POLLMSG, POLLOUT, POLLPRI
 from trapline.abi.rw import F_OWNER_PGRP, F_OWNER_TID
-from trapline.abi.signal import SI_KERNEL, SIGIO
+from trapline.abi.signal import SI_KERNEL, SIGIO, SIGURG
 from trapline.kernel.sync.park import Listener
 from trapline.kernel.task.signals.send import SigInfo, send_to_group, send_to_task
 
@@ -50,7 +50,16 @@ def tell_owner(kernel: Any, file: File, fd: int, code: int, band: int) -> None:
     owner, signo = file.owner, file.owner_signal
     if owner is None:
         return
-    info = SigInfo(signo, code, band=band, fd=fd) if signo else SigInfo(SIGIO, SI_KERNEL)
+    _send(kernel, owner, SigInfo(signo, code, band=band, fd=fd) if signo else SigInfo(SIGIO, SI_KERNEL))
+
+
+def tell_urgent(kernel: Any, file: File) -> None:
+    """SIGURG for whom F_SETOWN named: out-of-band data has come."""
+    if file.owner is not None:
+        _send(kernel, file.owner, SigInfo(SIGURG, SI_KERNEL))
+
+
+def _send(kernel: Any, owner: tuple[int, int, int, int], info: SigInfo) -> None:
     for target in _targets(kernel, owner):
         try:
             if owner[0] == F_OWNER_TID:

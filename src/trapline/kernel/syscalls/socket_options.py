@@ -20,6 +20,7 @@ if TYPE_CHECKING:
 Level = Annotated[int, Arg(-32, "enum:sockopt_level")]
 Option = Annotated[int, Arg(-32, "enum:sockopt")]
 CAP_NET_ADMIN = 12
+INT_MAX = (1 << 31) - 1
 MIN_SNDBUF, MIN_RCVBUF = 4608, 2304
 _REMEMBERED = frozenset((
     s.SO_DEBUG, s.SO_REUSEADDR, s.SO_DONTROUTE, s.SO_BROADCAST, s.SO_KEEPALIVE, s.SO_OOBINLINE, s.SO_PRIORITY,
@@ -31,7 +32,7 @@ _REMEMBERED = frozenset((
 def sys_setsockopt(task: Task, fd: Fd, level: Level, optname: Option, optval: UserPtr, optlen: Int) -> int:
     """setsockopt(2): set an option of a socket.
 
-    Partial: SO_RCVLOWAT and SO_LINGER are only remembered; filters (SO_ATTACH_FILTER) are refused.
+    Partial: SO_RCVLOWAT makes recv(2) and its kin wait, not read(2); filters (SO_ATTACH_FILTER) are refused.
     """
     socket = socket_of(task, fd)
     if optlen < 0:
@@ -44,7 +45,9 @@ def sys_setsockopt(task: Task, fd: Fd, level: Level, optname: Option, optval: Us
     if optname == s.SO_LINGER:
         if optlen < s.LINGER.size:
             raise EINVAL
-        socket.options[optname] = task.mm.read(optval, s.LINGER.size)
+        on, seconds = s.LINGER.unpack(task.mm.read(optval, s.LINGER.size))
+        before = s.LINGER.unpack(socket.options.get(optname, bytes(s.LINGER.size)))[1]
+        socket.options[optname] = s.LINGER.pack(bool(on), seconds if on else before)
         return 0
     if optlen < 4:
         raise EINVAL
@@ -66,7 +69,7 @@ def _set(task: Task, socket: UnixSocket, option: int, value: int) -> None:
         stored = value if option == s.SO_PRIORITY else int(bool(value))
         socket.options[option] = stored.to_bytes(4, "little", signed=True)
     elif option == s.SO_RCVLOWAT:
-        socket.options[option] = max(1, value).to_bytes(4, "little")
+        socket.least = value if value > 0 else 1 if not value else INT_MAX
     elif option == s.SO_PEEK_OFF:
         raise EOPNOTSUPP
     else:
@@ -125,7 +128,7 @@ def _get(socket: UnixSocket, option: int) -> bytes:
     if option in _REMEMBERED:
         return socket.options.get(option, bytes(4))
     if option == s.SO_RCVLOWAT:
-        return socket.options.get(option, b"\1\0\0\0")
+        return socket.least.to_bytes(4, "little")
     if option == s.SO_ERROR:
         value, socket.error = socket.error, 0
     elif option == s.SO_TYPE:

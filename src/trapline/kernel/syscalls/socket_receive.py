@@ -11,11 +11,11 @@ from trapline.abi.errno import (
     EFAULT,
     EINVAL,
     EMSGSIZE,
-    EOPNOTSUPP,
     Errno,
 )
 from trapline.abi.fcntl import O_NONBLOCK
 from trapline.abi.rw import UIO_MAXIOV
+from trapline.kernel.net import urgent
 from trapline.kernel.net.message import (
     ControlWriter,
     Message,
@@ -54,14 +54,24 @@ class _Incoming:
         self.sender: bytes | None = None
         self.creds: Ucred | None = None  #: of what was received so far
         self.done = 0
-        if flags & (s.MSG_OOB | s.MSG_ERRQUEUE):
-            raise EOPNOTSUPP if flags & s.MSG_OOB else EAGAIN
+        if flags & s.MSG_ERRQUEUE:
+            raise EAGAIN
 
     def attempt(self) -> int | None:
         """What is there now; None: would block."""
+        if self.flags & s.MSG_OOB:
+            return self._urgent()
         if self.socket.kind == s.SOCK_STREAM:
             return self._stream()
         return self._record()
+
+    def _urgent(self) -> int:
+        """The urgent byte: never waits."""
+        data = urgent.take(self.socket, bool(self.flags & s.MSG_PEEK))
+        if self.user.left and not self.user.put(data):
+            raise EFAULT
+        self.out |= s.MSG_OOB
+        return 1
 
     def _stream(self) -> int | None:
         socket = self.socket
@@ -73,7 +83,10 @@ class _Incoming:
         if self.creds is not None and socket.pass_creds and first.creds != self.creds:
             return self.done
         want = min(self.user.left, CHUNK)
-        batch = socket.batch(want)
+        peek = bool(self.flags & s.MSG_PEEK)
+        batch = socket.batch(want) if not socket.marked else urgent.batch(socket, want, self.done, peek)
+        if not batch:
+            return self.done if self.done or socket.at_end() else None
         data = joined(batch, want)
         count = self.user.put(data)
         if not count:
@@ -82,11 +95,11 @@ class _Incoming:
             raise EFAULT
         barrier = batch[-1].cargo is not None
         self._extras(first.creds, batch[-1])
-        peek = bool(self.flags & s.MSG_PEEK)
         if not peek:
             socket.take_bytes(batch, count)
         self.done += count
-        if self.flags & s.MSG_WAITALL and self.user.left and not peek and not barrier and count == len(data):
+        waits = self.flags & s.MSG_WAITALL or self.done < socket.least
+        if waits and self.user.left and not peek and not barrier and count == len(data) and not socket.marked:
             return None if not socket.inbox and not socket.at_end() else self._stream()
         return self.done
 

@@ -16,6 +16,7 @@ from trapline.abi.errno import (
     Errno,
 )
 from trapline.abi.fcntl import O_NONBLOCK
+from trapline.abi.poll import POLLPRI
 from trapline.abi.rw import UIO_MAXIOV
 from trapline.kernel.net.garbage import collect_garbage
 from trapline.kernel.net.message import (
@@ -68,7 +69,7 @@ class _Outgoing:
         self.to = find(self.task, self.name, socket.kind)
 
     def start(self) -> Result:
-        if self.flags & s.MSG_OOB:
+        if self.flags & s.MSG_OOB and (self.socket.kind != s.SOCK_STREAM or not self.data):
             raise EOPNOTSUPP
         if self.socket.pass_creds and self.socket.kind == s.SOCK_DGRAM:
             autobind(self.socket)
@@ -100,13 +101,27 @@ class _Outgoing:
             if cargo is not None and cargo.flights.total >= cargo.flights.collect_at:
                 collect_garbage(cargo.flights)
         try:
-            count = self.socket.try_send(self.data, self.creds, cargo, self.to)
+            if self.flags & s.MSG_OOB:
+                count = self._try_urgent(cargo)
+            else:
+                count = self.socket.try_send(self.data, self.creds, cargo, self.to)
         except BaseException:
             if cargo is not None:
                 cargo.drop()
             raise
         if cargo is not None and (count is None or (not count and self.socket.kind == s.SOCK_STREAM)):
             cargo.drop()
+        return count
+
+    def _try_urgent(self, cargo: Cargo | None) -> int | None:
+        """The last byte of all is urgent, and the owner of the receiving socket hears of it."""
+        socket, last = self.socket, not self.user.left
+        count = socket.try_send(self.data, self.creds, cargo, urgent=last)
+        if last and count == len(self.data) and socket.peer is not None:
+            from trapline.kernel.syscalls.async_io import tell_urgent
+
+            tell_urgent(self.task.kernel, socket.peer)
+            socket.peer.queue.wake_all(POLLPRI)
         return count
 
     def _signal(self) -> None:

@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import random
+from itertools import pairwise
 from types import SimpleNamespace
 from typing import Any
 
@@ -10,11 +12,12 @@ import pytest
 from ipc_world import BASE, WAITS, IpcWorld, errno
 
 from trapline.abi import fcntl as f
-from trapline.abi.errno import EAGAIN
+from trapline.abi.errno import EAGAIN, ENOLCK
 from trapline.abi.fcntl import FLOCK
 from trapline.abi.signal import SIGIO
 from trapline.kernel.fs import leases
-from trapline.kernel.fs.locks import END, InodeLocks, RecordLock
+from trapline.kernel.fs.locks import MAX_LOCKS, InodeLocks
+from trapline.kernel.fs.ranges import END, RecordLock
 
 world, task = ipc_world.world, ipc_world.task  # fixtures
 
@@ -49,6 +52,60 @@ def test_record_locks_conflict_between_processes(world: IpcWorld, task: Any) -> 
     assert (kind, whence, start, size, pid) == (f.F_WRLCK, 0, 10, 10, task.group.pid)
     assert lock(world, task, fd, f.F_UNLCK) == 0
     assert held(world, other, fd2, f.F_WRLCK)[0] == f.F_UNLCK
+
+
+class ByteLocks:
+    """The same rules, byte by byte: who holds what of 64 bytes."""
+
+    def __init__(self) -> None:
+        self.held: dict[tuple[object, int], int] = {}
+
+    def conflict(self, lock: RecordLock) -> bool:
+        return any(
+            owner is not lock.owner and lock.start <= byte <= lock.end and f.F_WRLCK in (kind, lock.kind)
+            for (owner, byte), kind in self.held.items()
+        )
+
+    def apply(self, lock: RecordLock) -> None:
+        for byte in range(lock.start, lock.end + 1):
+            self.held.pop((lock.owner, byte), None)
+            if lock.kind != f.F_UNLCK:
+                self.held[lock.owner, byte] = lock.kind
+
+
+@pytest.mark.parametrize("seed", range(20))
+def test_record_locks_are_those_of_a_model_byte_by_byte(seed: int) -> None:
+    choose, locks, model = random.Random(seed), InodeLocks(), ByteLocks()
+    owners = [object() for _ in range(4)]
+    for _ in range(300):
+        start = choose.randrange(64)
+        end = choose.randrange(start, min(64, start + choose.choice((1, 4, 64))))
+        lock = RecordLock(choose.choice(owners), choose.choice((f.F_RDLCK, f.F_WRLCK, f.F_UNLCK)), start, end, 1)
+        if lock.kind != f.F_UNLCK:
+            found = locks.conflict(lock)
+            assert (found is not None) == model.conflict(lock)
+            if found is not None:
+                continue
+        if choose.random() < 0.02:
+            locks.on_close(lock.owner, None)  # type: ignore[arg-type]
+            model.held = {key: kind for key, kind in model.held.items() if key[0] is not lock.owner}
+            continue
+        locks.apply(lock)
+        model.apply(lock)
+        held = {(each.owner, byte): each.kind for each in locks.records for byte in range(each.start, each.end + 1)}
+        assert held == model.held and locks.ranges.count == len(locks.records)
+        for one, other in pairwise(sorted(locks.records, key=lambda each: (owners.index(each.owner), each.start))):
+            assert one.owner is not other.owner or one.end + (one.kind == other.kind) < other.start
+
+
+def test_no_more_record_locks_than_there_may_be() -> None:
+    locks, me = InodeLocks(), object()
+    for number in range(MAX_LOCKS):
+        locks.apply(RecordLock(me, f.F_WRLCK, 2 * number, 2 * number, 1))
+    with pytest.raises(ENOLCK):
+        locks.apply(RecordLock(me, f.F_WRLCK, END, END, 1))
+    locks.apply(RecordLock(me, f.F_WRLCK, 0, END, 1))
+    assert len(locks.records) == 1
 
 
 def test_record_locks_split_and_join() -> None:

@@ -7,7 +7,8 @@ from trapline.typed import TYPE_CHECKING, Any
 
 from trapline.abi.errno import EAGAIN, EBADF, EINVAL, EOVERFLOW
 from trapline.abi.fcntl import F_RDLCK, F_UNLCK, F_WRLCK, FLOCK, SEEK_CUR, SEEK_END, SEEK_SET
-from trapline.kernel.fs.locks import END, InodeLocks, RecordLock, begin_wait, end_wait, locks_of
+from trapline.kernel.fs.locks import InodeLocks, begin_wait, end_wait, locks_of
+from trapline.kernel.fs.ranges import END, RecordLock
 
 if TYPE_CHECKING:
     from trapline.kernel.fs.file import File

@@ -9,7 +9,7 @@ from trapline.typed import TYPE_CHECKING, Any
 
 from trapline.abi.fcntl import F_RDLCK, F_UNLCK, F_WRLCK, LOCK_EX
 from trapline.abi.stat import major, minor
-from trapline.kernel.fs.locks import END
+from trapline.kernel.fs.ranges import END
 
 if TYPE_CHECKING:
     from trapline.kernel.fs.file import File
@@ -52,9 +52,8 @@ def rows_through(task: Any, file: File) -> list[bytes]:
     inode = file.inode
     if inode.locks is None:
         return []
-    mine = [each for each in inode.locks.records if each.owner in (file, task.files)]
-    flocks = [each for each in inode.locks.flocks if each is file]
     rows = rows_of(inode, {file: task.group.pid})
-    keep = [each in mine for each in inode.locks.records] + [each in flocks for each in inode.locks.flocks]
+    keep = [each.owner is file or each.owner is task.files for each in inode.locks.records]
+    keep += [each is file for each in inode.locks.flocks]
     keep += [each is file for each in inode.locks.leases]
     return [row for row, kept in zip(rows, keep, strict=True) if kept]

@@ -354,7 +354,7 @@ def test_every_register_that_is_declared_native(how: str) -> None:
     numbers = {each.name: number for number, each in TABLE.items() if each.native}
     assert {"sstatus", "mstatus", "satp", "sie", "sip", "time", "cycle", "instret", "stimecmp", "mepc"} <= set(numbers)
     words = [encode("csrrs", rd=5, rs1=0, csr=number) for number in numbers.values()]
-    kept = {"satp", "mtvec", "stvec", "mstatus", "stimecmp"}
+    kept = {"satp", "mtvec", "stvec", "mstatus", "sstatus", "stimecmp"}
     for name, number in numbers.items():
         if name not in kept and number >> 10 != 3:
             words.append(csr(name, how, 6, 7))
@@ -364,10 +364,31 @@ def test_every_register_that_is_declared_native(how: str) -> None:
     for each in worlds:
         start(each, st.M, _CODE_BITS + _DATA_BITS, words)
         each.hart.xs[7] = 0x5A5_A5A5
+        each.hart.cpu[at.MSTATUS] |= st.FS
         each.harts.run(len(words) * 3 + 5)
     expected, found = (each.state() for each in worlds)
     assert found == expected
     assert worlds[1].hart.steps == {}, worlds[1].hart.steps
+
+
+def test_floating_point_is_turned_on_and_its_state_changed_natively() -> None:
+    """As a kernel does between two programs: FS, fcsr and the registers; flags gather and are read."""
+    words = [
+        csr("sstatus", "csrrc", 0, 6), csr("sstatus", "csrrs", 0, 6), csr("fcsr", "csrrw", 0, 0),
+        encode("fdiv.d", rd=1, rs1=2, rs2=3, rm=7), csr("fflags", "csrrs", 10, 0), csr("frm", "csrrwi", 11, 2),
+        encode("fdiv.d", rd=4, rs1=2, rs2=3, rm=7), csr("fcsr", "csrrw", 12, 7), encode("fadd.d", rd=5, rs1=4, rs2=2, rm=7),
+        csr("fflags", "csrrci", 13, 1), csr("fcsr", "csrrs", 14, 0), encode("jal", rd=0, imm=-44),
+    ]  # fmt: skip
+    worlds = both()
+    for each in worlds:
+        start(each, st.S, _CODE_BITS + _DATA_BITS, words)
+        hart = each.hart
+        hart.xs[6], hart.xs[7] = st.FS, 0x70
+        hart.fs[2], hart.fs[3] = 0x3FF0 << 48, 0x4008 << 48  # 1.0, 3.0
+        each.harts.run(500)
+    assert worlds[0].state() == worlds[1].state()
+    native = worlds[1].hart
+    assert native.xs[10] == 1 and native.xs[12] == 0x41 and native.steps == {}
 
 
 def test_fence_of_one_page_forgets_the_large_page_that_it_is_a_part_of() -> None:

@@ -75,18 +75,33 @@ def _word(number: int, name: str, index: int, mask: int = st.MASK, *, quiet: boo
 # ---- floating point
 
 
-def _fp_on(hart: Hart) -> bool:
-    return bool(hart.cpu[at.MSTATUS] & st.FS)
+def _fp_on(m: Any) -> Any:
+    return m.ne(m.word(at.MSTATUS) & st.FS, 0)
 
 
-def _write_fcsr(hart: Hart, value: int) -> None:
-    hart.cpu[at.FFLAGS], hart.cpu[at.FRM] = value & 31, value >> 5 & 7
-    hart.cpu[at.MSTATUS] |= st.FS
+def _flags(m: Any) -> Any:
+    m.gather_flags()
+    return m.word(at.FFLAGS)
 
 
-_add(0x001, "fflags", lambda h: h.cpu[at.FFLAGS], lambda h, v: _write_fcsr(h, h.cpu[at.FRM] << 5 | v & 31), _fp_on)
-_add(0x002, "frm", lambda h: h.cpu[at.FRM], lambda h, v: _write_fcsr(h, (v & 7) << 5 | h.cpu[at.FFLAGS]), _fp_on)
-_add(0x003, "fcsr", lambda h: h.cpu[at.FRM] << 5 | h.cpu[at.FFLAGS], _write_fcsr, _fp_on)
+def _write_fcsr(m: Any, value: Any) -> None:
+    m.set_word(at.FFLAGS, value & 31)
+    m.set_word(at.FRM, m.srl(value, 5) & 7)
+    m.set_word(at.MSTATUS, m.word(at.MSTATUS) | st.FS)
+    m.floats_changed()
+
+
+def _write_flags(m: Any, value: Any) -> None:
+    _write_fcsr(m, m.sll(m.word(at.FRM), 5) | value & 31)
+
+
+def _write_frm(m: Any, value: Any) -> None:
+    _write_fcsr(m, m.sll(value & 7, 5) | _flags(m))
+
+
+_add(0x001, "fflags", _flags, _write_flags, _fp_on, quiet=True, native=True)
+_add(0x002, "frm", lambda m: m.word(at.FRM), _write_frm, _fp_on, quiet=True, native=True)
+_add(0x003, "fcsr", lambda m: m.sll(m.word(at.FRM), 5) | _flags(m), _write_fcsr, _fp_on, quiet=True, native=True)
 
 # ---- status
 

@@ -67,6 +67,12 @@ class Privileged(Access):
         if changed & (st.MPRV | st.SUM) or self.cpu[at.MSTATUS] & st.MPRV:
             self.select_context()
 
+    def gather_flags(self) -> None:
+        """Put the exceptions that floating point raised where they can be read: they are there already."""
+
+    def floats_changed(self) -> None:
+        """Registers of floating point, or mstatus.FS, have changed."""
+
     # ---- calls and returns
 
     def ecall(self) -> None:

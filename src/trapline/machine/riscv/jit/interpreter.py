@@ -502,6 +502,18 @@ def _split() -> str:
 RUN = """\
 declare void @llvm.x86.sse.ldmxcsr(ptr)
 declare void @llvm.x86.sse.stmxcsr(ptr)
+define internal void @keep_unit(ptr %cpu) nounwind strictfp noinline {{
+  %mxcsr = getelementptr i8, ptr %cpu, i64 {mxcsr}
+  call void @llvm.x86.sse.stmxcsr(ptr %mxcsr)
+  call void @save_unit(ptr %cpu)
+  ret void
+}}
+define internal void @use_unit(ptr %cpu) nounwind strictfp noinline {{
+  %mxcsr = getelementptr i8, ptr %cpu, i64 {mxcsr}
+  call void @load_unit(ptr %cpu)
+  call void @llvm.x86.sse.ldmxcsr(ptr %mxcsr)
+  ret void
+}}
 define void @run(ptr %cpu) nounwind strictfp {{
   %mxcsr = getelementptr i8, ptr %cpu, i64 {mxcsr}
   %host = alloca i32

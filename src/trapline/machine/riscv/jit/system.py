@@ -81,7 +81,7 @@ class System(Emitter):
         return code.value(f"phi i64 [ {ready.name}, %{before} ], [ {timer.name}, %{after} ]")
 
     def status_changed(self, changed: Value) -> None:
-        """The context may be another now, and floating point may have been turned off."""
+        """The context may be another now, and floating point may have been turned on or off."""
         code = self.code
         forget, go = code.label(), code.label()
         code.line(f"br i1 {code.bit(changed & st.MXR)}, label %{forget}, label %{go}{UNLIKELY}")
@@ -89,10 +89,15 @@ class System(Emitter):
         code.line("call void @forget_all(ptr %cpu)")
         code.line(f"br label %{go}")
         code.place(go)
-        off = self.ne(self.word(layout.MSTATUS) & st.FS, st.FS)
-        ready = self._word(at.FP_READY)
-        self._set_word(at.FP_READY, self.select(off, 0, ready))
+        on = self.eq(self.word(layout.MSTATUS) & st.FS, st.FS)
+        self._set_word(at.FP_READY, on & self.ltu(self.word(layout.FRM), 4))  # the unit has frm's mode already
         code.line("call void @select(ptr %cpu)")
+
+    def gather_flags(self) -> None:
+        self.code.line("call void @keep_unit(ptr %cpu)")
+
+    def floats_changed(self) -> None:
+        self.code.line("call void @use_unit(ptr %cpu)")
 
     def change_space(self, satp: Value) -> None:
         self.code.line(f"call void @change_space(ptr %cpu, i64 {satp.name})")

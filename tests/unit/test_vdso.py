@@ -16,7 +16,7 @@ from trapline.kernel.drivers.hostclock import Clock, VirtualClock
 from trapline.kernel.sync.timers import Timers
 from trapline.machine.ram import Ram
 from trapline.user.vdso import vdso as module
-from trapline.user.vdso.vdso import INTERVALS_NS, RATE_SHIFT, Line, Vdso
+from trapline.user.vdso.vdso import BASES, COUNTER, INTERVALS_NS, RATE, RATE_SHIFT, Line, Vdso
 
 IMAGE = Path(module.__file__).with_name("vdso-x86_64.so")
 needs_image = pytest.mark.skipif(not IMAGE.exists(), reason="the native parts are not built")
@@ -58,6 +58,10 @@ class NativeVdso:
         return result[0] * 10**9 + result[1]
 
 
+def set_base(native: NativeVdso, clock: int, sec: int, nsec: int) -> None:
+    native.words[BASES + 2 * clock], native.words[BASES + 2 * clock + 1] = sec, nsec
+
+
 def fake_kernel(clock: Any, rdtsc: Any) -> Any:
     ram = Ram(8 << 20)
     machine = SimpleNamespace(rdtsc=rdtsc) if rdtsc else SimpleNamespace()
@@ -85,11 +89,24 @@ def test_an_empty_page_asks_the_kernel() -> None:
 @needs_image
 def test_the_page_is_a_line_through_the_counter() -> None:
     native = NativeVdso(IMAGE.read_bytes())
-    native.words[1:4] = memoryview(bytes((1 << 63).to_bytes(8, "little")) + (500).to_bytes(8, "little") + bytes(8)).cast("Q")
-    native.words[4 + 1] = 1000
-    native.words[4 + 7] = (1 << 64) - 100
+    native.words[COUNTER], native.words[RATE] = 1 << 63, 0
+    set_base(native, CLOCK_MONOTONIC, 0, 1500)
+    set_base(native, CLOCK_BOOTTIME, 7, 999_999_999)
     native.words[0] = 2 | (1 << 1 | 1 << 7) << 32
-    assert native.clock(CLOCK_MONOTONIC) == 1500 and native.clock(CLOCK_BOOTTIME) == 400
+    assert native.clock(CLOCK_MONOTONIC) == 1500 and native.clock(CLOCK_BOOTTIME) == 7_999_999_999
+
+
+@needs_image
+@pytest.mark.parametrize("elapsed_ns", [0, 999_999_999, 10**9, 5 * 10**9 + 3])
+def test_nanoseconds_carry_into_seconds(elapsed_ns: int) -> None:
+    """However long the page was not renewed."""
+    ring = pytest.importorskip("trapline.machine.host._ring")
+    native = NativeVdso(IMAGE.read_bytes())
+    native.words[COUNTER], native.words[RATE] = ring.rdtsc() - 2 * elapsed_ns, 1 << (RATE_SHIFT - 1)
+    set_base(native, CLOCK_MONOTONIC, 3, 999_999_999)
+    native.words[0] = 2 | 1 << 1 << 32
+    passed = native.clock(CLOCK_MONOTONIC) - 3_999_999_999 - elapsed_ns
+    assert 0 <= passed < 10**8
 
 
 @needs_image

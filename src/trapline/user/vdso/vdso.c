@@ -1,9 +1,12 @@
 /* The vDSO: reading clocks without entering the kernel, vdso(7).
  *
  * The kernel keeps one read-only data page just before this image (see vvar in vdso.py; the layout is shared by hand).
- * A clock is CLOCK_MONOTONIC plus an offset, and CLOCK_MONOTONIC is a line through the time-stamp counter. `seq` is odd
- * while the kernel changes the page. What the page does not answer (`clocks` has no bit for it) is a real system call.
- * This code runs in user mode with no more rights than its caller.
+ * A clock is a line through the time-stamp counter: so many nanoseconds per tick since it was `counter`, when the clock showed
+ * `base`. `seq` is odd while the kernel changes the page. What the page does not answer (`clocks` has no bit for it) is a real
+ * system call. This code runs in user mode with no more rights than its caller.
+ *
+ * What counts is the chain of instructions behind rdtsc, since nothing overlaps with the next call's lfence: one multiplication
+ * of which the high half is used as it is, and no division, as seconds and nanoseconds are kept apart.
  */
 #include <stddef.h>
 #include <stdint.h>
@@ -11,15 +14,12 @@
 
 #define NSEC 1000000000ull
 #define CLOCKS 12
-#define RATE_SHIFT 60 /* nanoseconds per tick are rate / 2**60 */
 
 struct vvar {
-	uint32_t seq;
-	uint32_t clocks; /* bit per clock id that is answered here */
-	uint64_t counter; /* time-stamp counter at `base_ns` */
-	uint64_t base_ns; /* CLOCK_MONOTONIC then */
-	uint64_t rate;
-	int64_t offset_ns[CLOCKS]; /* from CLOCK_MONOTONIC */
+	uint64_t head; /* `seq`, and from bit 32 on a bit per clock id that is answered here: `clocks` */
+	uint64_t counter; /* time-stamp counter at `base` */
+	uint64_t rate; /* nanoseconds per tick are rate / 2**64 */
+	struct { uint64_t sec, nsec; } base[CLOCKS];
 	int32_t minuteswest, dsttime;
 };
 
@@ -37,7 +37,8 @@ struct timezone {
 
 extern const volatile struct vvar vvar_page __attribute__((visibility("hidden")));
 
-static inline long syscall3(long nr, long a, long b, long c)
+/* Apart, so that the way without it needs fewer registers. */
+static __attribute__((noinline, cold)) long syscall3(long nr, long a, long b, long c)
 {
 	long result;
 
@@ -59,48 +60,54 @@ static inline void barrier(void)
 	__asm__ volatile("" : : : "memory"); /* loads stay in order on this architecture */
 }
 
-/* The time of `clock` in nanoseconds, or 0 when only the kernel knows it. */
-static inline uint64_t now(uint32_t clock)
+/* The time of `clock`; false when only the kernel knows it. */
+static inline int now(uint32_t clock, struct timespec64 *time)
 {
 	const volatile struct vvar *page = &vvar_page;
-	uint64_t ns, ticks;
-	uint32_t seq;
+	uint64_t head, nsec, sec, ticks;
 
+	if (clock >= CLOCKS)
+		return 0;
 	do {
-		seq = page->seq;
+		head = page->head;
 		barrier();
-		if (seq & 1 || clock >= CLOCKS || !(page->clocks >> clock & 1))
+		if (head & 1 || !(head >> 32 >> clock & 1))
 			return 0;
 		ticks = counter() - page->counter;
 		if ((int64_t)ticks < 0)
 			ticks = 0; /* another CPU's counter, a few ticks behind */
-		ns = page->base_ns + (uint64_t)((unsigned __int128)ticks * page->rate >> RATE_SHIFT);
-		ns += (uint64_t)page->offset_ns[clock];
+		nsec = page->base[clock].nsec + (uint64_t)((unsigned __int128)ticks * page->rate >> 64);
+		sec = page->base[clock].sec;
 		barrier();
-	} while (page->seq != seq);
-	return ns;
+	} while (page->head != head);
+	while (nsec >= NSEC) { /* seldom more than once: the page is renewed every second */
+		nsec -= NSEC, sec++;
+		__asm__("" : "+r"(nsec)); /* not to become a division */
+	}
+	time->tv_sec = (int64_t)sec;
+	time->tv_nsec = (int64_t)nsec;
+	return 1;
 }
 
 int __vdso_clock_gettime(int32_t clock, struct timespec64 *result)
 {
-	uint64_t ns = now((uint32_t)clock);
+	struct timespec64 time;
 
-	if (!ns)
+	if (!now((uint32_t)clock, &time))
 		return (int)syscall3(SYS_clock_gettime, clock, (long)result, 0);
-	result->tv_sec = (int64_t)(ns / NSEC);
-	result->tv_nsec = (int64_t)(ns % NSEC);
+	*result = time;
 	return 0;
 }
 
 int __vdso_gettimeofday(struct timeval64 *result, struct timezone *zone)
 {
-	uint64_t ns = now(0);
+	struct timespec64 time;
 
-	if (!ns)
+	if (!now(0, &time))
 		return (int)syscall3(SYS_gettimeofday, (long)result, (long)zone, 0);
 	if (result) {
-		result->tv_sec = (int64_t)(ns / NSEC);
-		result->tv_usec = (int64_t)(ns % NSEC / 1000);
+		result->tv_sec = time.tv_sec;
+		result->tv_usec = time.tv_nsec / 1000;
 	}
 	if (zone) {
 		zone->minuteswest = vvar_page.minuteswest;
@@ -111,15 +118,13 @@ int __vdso_gettimeofday(struct timeval64 *result, struct timezone *zone)
 
 int64_t __vdso_time(int64_t *result)
 {
-	uint64_t ns = now(0);
-	int64_t seconds;
+	struct timespec64 time;
 
-	if (!ns)
+	if (!now(0, &time))
 		return syscall3(SYS_time, (long)result, 0, 0);
-	seconds = (int64_t)(ns / NSEC);
 	if (result)
-		*result = seconds;
-	return seconds;
+		*result = time.tv_sec;
+	return time.tv_sec;
 }
 
 int __vdso_clock_getres(int32_t clock, struct timespec64 *result)

@@ -33,7 +33,8 @@ if TYPE_CHECKING:
     from trapline.kernel.core import Kernel
     from trapline.kernel.mm.address_space import AddressSpace
 
-RATE_SHIFT = 60  #: as in vdso.c
+RATE_SHIFT = 64  #: as in vdso.c
+NSEC = 10**9
 #: pauses between measurements: each makes the rate precise enough for the next, longer one
 INTERVALS_NS = (5_000_000, 10_000_000, 50_000_000, 200_000_000, 1_000_000_000)
 RETRY_NS = 1_000_000
@@ -41,7 +42,7 @@ WIDEST_SAMPLE_NS = 2_000  #: a reading of clock and counter that took longer was
 WORST_ERROR_NS = 1_000_000  #: a line that is off by more is given up
 OFFSET_NOISE_NS = 1_000  #: smaller differences between two clocks are noise of measuring
 # words of the data page (struct vvar in vdso.c)
-HEAD, COUNTER, BASE, RATE, OFFSETS = range(5)
+HEAD, COUNTER, RATE, BASES = range(4)
 
 _MONOTONIC_KIN = (CLOCK_MONOTONIC, CLOCK_MONOTONIC_COARSE)
 
@@ -54,7 +55,7 @@ class Line:
     def __init__(self, sample: tuple[int, int]) -> None:
         self.last = sample
         self.counter, self.base_ns = sample
-        self.rate = 0  #: ns per tick << RATE_SHIFT; 0: not known yet
+        self.rate = 0  #: ns per tick << RATE_SHIFT, less than 64 bits: the counter runs faster than 1 GHz; 0: not known yet
 
     def at(self, counter: int) -> int:
         return self.base_ns + ((counter - self.counter) * self.rate >> RATE_SHIFT)
@@ -178,9 +179,10 @@ class Vdso:
         words[HEAD] = self._seq  # odd: readers ask the kernel meanwhile
         clocks = 0
         if line is not None:
-            words[COUNTER], words[BASE], words[RATE] = line.counter, line.base_ns, line.rate
+            words[COUNTER], words[RATE] = line.counter, line.rate
             for clock in (*_MONOTONIC_KIN, *self._offsets):
-                words[OFFSETS + clock] = self._offsets.get(clock, 0) & (1 << 64) - 1
+                sec, nsec = divmod(line.base_ns + self._offsets.get(clock, 0), NSEC)
+                words[BASES + 2 * clock], words[BASES + 2 * clock + 1] = sec & (1 << 64) - 1, nsec
                 clocks |= 1 << clock
         self._seq = self._seq + 1 & 0xFFFFFFFF
         words[HEAD] = clocks << 32 | self._seq

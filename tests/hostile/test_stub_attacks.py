@@ -237,6 +237,39 @@ def test_liar_cannot_reach_a_frame_after_flush(arena: Arena) -> None:
     assert arena.attack(ctx).kind == DEAD
 
 
+def test_liar_cannot_reach_a_frame_after_its_end(arena: Arena) -> None:
+    """It says that it is stopped, goes on writing, and its space is closed: its frames are nobody's until it is gone."""
+    source = f"""
+        mov qword ptr [{DATA}], 1
+        mov r8, {SLOT0}
+        mov qword ptr [r8 + {layout.CAUSE}], {31 | 1 << 8}
+        mov dword ptr [r8 + {layout.STATE}], 1
+    2:  inc qword ptr [{DATA}]
+        jmp 2b
+    """
+    machine = arena.machine
+    guest = Guest(machine, source)
+    ctx = guest.context()
+    machine.resume(ctx)
+    deadline = time.monotonic() + 5
+    while machine.wait(time.monotonic_ns() + 10_000_000) is not ctx:
+        assert time.monotonic() < deadline
+    process, frame, frames = ctx.slot.process, guest.data[0], machine.ram.frames
+    ctx.close()
+    guest.space.close()
+    frames.put(frame)
+    assert frame not in {frames.alloc() for _ in range(600)}
+    assert process.alive()
+    while process.alive():
+        assert machine.wait(time.monotonic_ns() + 10_000_000) is None
+        assert time.monotonic() < deadline
+    frames.sweep()
+    assert frame in {frames.alloc(zero=False) for _ in range(40)}
+    guest.write(frame, bytes(8))
+    time.sleep(0.02)
+    assert guest.read(frame, 8) == bytes(8)
+
+
 def forged(guest: Guest, *, rip: int, mask: int = 0, stack: int = 0, fpstate: int = 0, flags: int = 0x202) -> int:
     """A signal frame on the guest's data page; its address."""
     words = [0] * 56

@@ -181,6 +181,36 @@ def test_a_first_mapping_that_the_host_refuses_is_tried_again(machine: Any, monk
     assert run(machine, ctx).kind == SYSCALL
 
 
+def made_ready(machine: Any, guest: Guest) -> bool:
+    """The machine, with nothing else to do, has prepared the first resume."""
+    deadline = time.monotonic() + 5
+    while not guest.space.ready and time.monotonic() < deadline:
+        assert machine.wait(time.monotonic_ns() + 1_000_000) is None
+    return bool(guest.space.ready)
+
+
+def test_a_first_resume_is_prepared_while_nothing_else_is_to_do(machine: Any) -> None:
+    guest = Guest(machine, LOOP)
+    guest.write(guest.data[0], b"\x55")
+    guest.space.hint(DATA, DATA + PAGE)
+    assert made_ready(machine, guest)
+    assert not machine.crew.zygote.expecting
+    ctx = run(machine, guest.context())
+    assert (ctx.kind, ctx.regs[RBX] & 0xFF, guest.space.ready) == (SYSCALL, 0x55, [])
+    assert guest.space.tlb.covering(DATA)
+
+
+@pytest.mark.parametrize("change", ["flush", "reload"])
+def test_what_was_prepared_is_found_again_after_a_change(machine: Any, change: str) -> None:
+    guest = Guest(machine, LOOP)
+    guest.space.hint(DATA, DATA + PAGE)
+    assert made_ready(machine, guest)
+    guest.write(guest.map(DATA, flags=FMT.accessed | FMT.dirty), b"\x77")
+    getattr(guest.space, change)(DATA, DATA + PAGE)
+    assert run(machine, guest.context()).regs[RBX] & 0xFF == 0x77
+    assert run(machine, Guest(machine, LOOP).context()).kind == SYSCALL
+
+
 def test_close_ends_a_process_that_nobody_took(machine: Any) -> None:
     Guest(machine, LOOP)
     assert machine.crew.zygote.expecting

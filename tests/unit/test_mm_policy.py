@@ -3,11 +3,12 @@
 from __future__ import annotations
 
 import pytest
-from userland import PAGE, load, new_machine, store
+from userland import PAGE, file_of, load, new_machine, store
 
 from trapline.abi.mman import MAP_ANONYMOUS, MAP_FIXED, MAP_PRIVATE
 from trapline.kernel.mm.address_space import AddressSpace
 from trapline.kernel.mm.policy import Policy
+from trapline.machine.contract import READ, WRITE
 
 AREA = 0x4000_0000 + 3 * PAGE  # no whole block, so no large leaf
 
@@ -70,3 +71,39 @@ def test_fork_copies_a_small_process_and_shares_a_large_one(pages: int, copied: 
     child.put()
     mm.put()
     assert mm.ram.frames.used_pages == 0
+
+
+LIBRARY = ((0, 3, 1), (3, 5, 5), (8, 2, 1), (10, 4, 3))  # first page, pages, PROT_*: as ld.so(8) maps one
+
+
+def mapped_library(mm: AddressSpace, layout: tuple[tuple[int, int, int], ...]) -> None:
+    file = file_of(mm.ram, b"".join(bytes([page + 1]) * PAGE for page in range(14)))
+    for first, pages, prot in layout:
+        mm.mmap(AREA + first * PAGE, pages * PAGE, prot, MAP_PRIVATE | MAP_FIXED, file, first * PAGE)
+
+
+def test_a_library_is_there_when_one_of_its_pages_was_needed() -> None:
+    mm = AddressSpace(new_machine(64), aslr=False)
+    mapped_library(mm, LIBRARY)
+    assert mm.fault(AREA + 10 * PAGE, WRITE) is None
+    assert all(mm.tables.entry(AREA + page * PAGE) for page in range(14))
+    mm.mmap(AREA + 14 * PAGE, 2 * PAGE, 3, MAP_PRIVATE | MAP_ANONYMOUS | MAP_FIXED)
+    assert all(mm.tables.entry(AREA + page * PAGE) for page in (14, 15)), "the zeros behind its data"
+
+
+def test_what_is_no_library_is_mapped_as_it_is_needed() -> None:
+    """Private pages of a file that nobody has written show what is written to the file."""
+    mm = AddressSpace(new_machine(64), aslr=False)
+    mapped_library(mm, tuple((first, pages, prot & 3) for first, pages, prot in LIBRARY))
+    assert mm.fault(AREA, READ) is None
+    assert not mm.tables.entry(AREA + 10 * PAGE) and not mm.rss_anon
+
+
+def test_one_page_per_fault_holds_for_libraries_and_heaps() -> None:
+    policy = Policy()
+    policy.one_page_per_fault()
+    mm = AddressSpace(new_machine(64), aslr=False, policy=policy)
+    mapped_library(mm, LIBRARY)
+    mm.start_brk = mm.brk = 0x1000_0000
+    assert mm.set_brk(0x1000_0000 + 8 * PAGE) and mm.fault(AREA + 3 * PAGE, READ) is None
+    assert mm.rss_pages == 1

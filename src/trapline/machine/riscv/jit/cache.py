@@ -21,6 +21,7 @@ MAX_BYTES = 64 << 20
 _MAGIC = b"trapline image 2\n"
 _KEY = 64  #: characters of a file's name
 _SWITCHED_OFF = ("off", "0", "no")
+_BLOCK = 4096  #: what a file counts at least: so there are never too many
 _TOUCH_AFTER_S = 3600  #: how exactly the time of last use is kept
 
 
@@ -78,7 +79,7 @@ class Cache:
             except OSError:
                 with suppress(OSError):
                     os.unlink(scratch)
-            self._bound(len(data))
+            self._bound(max(len(data), _BLOCK))
 
     def _bound(self, added: int) -> None:
         """Make room when the files together have become too large."""
@@ -90,7 +91,7 @@ class Cache:
         for each in os.scandir(self.directory):
             if each.is_file(follow_symlinks=False):
                 about = each.stat(follow_symlinks=False)
-                files.append((about.st_mtime, about.st_size, each.path))
+                files.append((about.st_mtime, max(about.st_size, _BLOCK), each.path))
         total = sum(size for _, size, _ in files)
         for _, size, path in sorted(files) if total > self._max_bytes else ():
             if total <= self._max_bytes * 3 // 4:

@@ -20,8 +20,10 @@ from trapline.machine.riscv import layout
 from trapline.machine.riscv.code import Place, place
 from trapline.machine.riscv.jit import state as at
 from trapline.machine.riscv.jit.baseline import Baseline
+from trapline.machine.riscv.jit.cache import Cache
 from trapline.machine.riscv.jit.compiler import Compiler, OutOfCode
 from trapline.machine.riscv.jit.pages import Arena, CodePage
+from trapline.machine.riscv.jit.recall import Region, keep, recall
 from trapline.machine.riscv.jit.shape import Shape, discover
 
 if TYPE_CHECKING:
@@ -53,14 +55,18 @@ class Spot(NamedTuple):
 
 class Tiers:
     """`background`: compile regions on a thread; else at once, as tests do. `hot`, `warm`: jumps that make a
-    place worth a region, and baseline code; 0: no number does."""
+    place worth a region, and baseline code; 0: no number does. `cache`: of compiled code; without one, regions that are
+    compiled at once are not kept."""
 
-    def __init__(self, ram: Ram, *, background: bool = True, hot: int = at.HOT, warm: int = at.WARM) -> None:
+    def __init__(
+        self, ram: Ram, *, background: bool = True, hot: int = at.HOT, warm: int = at.WARM, cache: Cache | None = None
+    ) -> None:
         self._ram = ram
+        self._recall = background or cache is not None
         self.harts: list[NativeHart] = []  #: all that execute from the arena
         self._anchor = ctypes.c_char.from_buffer(ram.mem)  # keeps the mapping, and tells where it is
         self.ram_address = ctypes.addressof(self._anchor)
-        self._compiler = Compiler()
+        self._compiler = Compiler(cache)
         image = self._compiler.interpreter(partial(_interpreter, hot, warm), "interpreter", hot, warm)
         run, fill, undecoded, page_end = self._compiler.load(image, "run", "handlers", "undecoded", "page_end")
         self._handlers = (ctypes.c_uint64 * len(image.symbols))()  # of which it fills as many as handlers have numbers
@@ -74,7 +80,8 @@ class Tiers:
             start = run - image.symbols["run"]
             self.baseline = Baseline(self._compiler.stencils(warm, hot), self._compiler.memory, image, start)
         self.compiled = 0  #: regions installed
-        self.loaded = 0  #: regions compiled, installed or not
+        self.recalled = 0  #: of those, regions that an earlier run has compiled
+        self.loaded = 0  #: regions compiled or recalled, installed or not
         self._warm = max(1, hot // 4)  # jumps that make a place worth an entry of a region that holds it
         self._background = background
         self._waiting: list[Spot] = []
@@ -114,7 +121,7 @@ class Tiers:
     def summary(self) -> str:
         """What was made of warm and hot code, in words."""
         blocks = f"{self.baseline.blocks} blocks of warm code, " if self.baseline is not None else ""
-        return f"{blocks}{self.compiled} regions of hot code"
+        return f"{blocks}{self.compiled} regions of hot code ({self.recalled} from earlier runs)"
 
     def account(self) -> str:
         """Why native code was left, and for which instructions, in words."""
@@ -170,30 +177,47 @@ class Tiers:
         if spot.page.generation != spot.generation or spot.record in spot.page.entries or self.loaded >= MAX_REGIONS:
             return  # forgotten, or served with another
         pages = _Pages(self.arena, spot)
-        shape = discover(spot.pc, pages.look, pages.known)
-        if not shape.blocks:
+        found = recall(self._compiler, spot.pc, pages.look) if self._recall else None
+        found, recalled = found or self._lower(spot, pages), found is not None
+        if found is None:
             return
-        places = self._entries(spot, shape, pages)
-        from trapline.machine.riscv.jit import region
-
         self.loaded += 1
-        image = self._compiler.region(region.module(shape, list(places)))
+        places = [(spot.page, spot.record)]
+        for pc in found.entries:
+            page, record = pages.found[pc & -4096], (pc & 4095) >> 1
+            if pc != spot.pc and record not in page.entries and pages.known(pc):
+                places.append((page, record))
+        image = found.image.with_words("bases", [pages.found[va].base for va in found.pages])
         try:
-            (address,) = self._compiler.load(image.with_words("bases", [pages.found[va].base for va in shape.pages]), "region")
+            (address,) = self._compiler.load(image, "region")
         except OutOfCode:
             self.loaded = MAX_REGIONS
             return
-        if self.arena.install(list(places.values()), address, [(pages.found[va], pages.generations[va]) for va in shape.pages]):
+        if self.arena.install(places, address, [(pages.found[va], pages.generations[va]) for va in found.pages]):
             self.compiled += 1
+            self.recalled += recalled
 
-    def _entries(self, spot: Spot, shape: Shape, pages: _Pages) -> dict[int, tuple[CodePage, int]]:
+    def _lower(self, spot: Spot, pages: _Pages) -> Region | None:
+        """Compile the region around a spot."""
+        shape = discover(spot.pc, pages.look, pages.known)
+        if not shape.blocks:
+            return None
+        from trapline.machine.riscv.jit import region
+
+        entries = self._entries(spot, shape, pages)
+        made = Region(shape.pages, entries, self._compiler.region(region.module(shape, entries)))
+        if self._recall:
+            keep(self._compiler, made, {va: pages.data[va] for va in shape.pages})
+        return made
+
+    def _entries(self, spot: Spot, shape: Shape, pages: _Pages) -> list[int]:
         """Where a region is entered: its spot; and unless it is cut off, all blocks that jumps lead to and that have none."""
-        places = {spot.pc: (spot.page, spot.record)}
+        entries = [spot.pc]
         for pc in shape.blocks if shape.whole else ():
             page, record = pages.found[pc & -4096], (pc & 4095) >> 1
-            if record not in page.entries and self.arena.count(page, record) >= self._warm:
-                places[pc] = page, record
-        return places
+            if pc != spot.pc and record not in page.entries and self.arena.count(page, record) >= self._warm:
+                entries.append(pc)
+        return entries
 
     def close(self) -> None:
         """End the compiler's thread, after what it compiles now: nobody waits for the rest. Idempotent."""
@@ -211,7 +235,8 @@ class _Pages:
     def __init__(self, arena: Arena, spot: Spot) -> None:
         self._arena, self._mapped = arena, spot.mapped
         self.found: dict[int, CodePage] = {}  #: by virtual address
-        self.generations: dict[int, int] = {}  #: of what was looked at
+        self.generations: dict[int, int] = {}  #: of what was looked at,
+        self.data: dict[int, bytes] = {}  #: and its bytes
 
     def look(self, va: int) -> bytes | None:
         slot = (va >> 12) % layout.FAST_ENTRIES * 2
@@ -219,7 +244,7 @@ class _Pages:
         if page is None:
             return None
         with self._arena.lock:
-            self.found[va], self.generations[va] = page, page.generation
+            self.found[va], self.generations[va], self.data[va] = page, page.generation, page.data
             return page.data
 
     def known(self, pc: int) -> bool:

@@ -34,6 +34,12 @@ BPF_MEMWORDS = 16
 # classes and what goes with them
 BPF_LD, BPF_LDX, BPF_ST, BPF_STX, BPF_ALU, BPF_JMP, BPF_RET, BPF_MISC = range(8)
 BPF_IMM, BPF_ABS, BPF_MEM, BPF_LEN = 0x00, 0x20, 0x60, 0x80
+BPF_W, BPF_H, BPF_B = 0x00, 0x08, 0x10
+BPF_IND, BPF_MSH, BPF_MOD = 0x40, 0xA0, 0x90
+SKF_AD_OFF = 0xFFFFF000  #: offsets from here on are ancillary data
+SKF_AD_ALU_XOR_X = 40
+SKF_AD_KNOWN = frozenset(range(0, 64, 4))
+SKF_AD_OF_DEVICES = frozenset((8, 12, 16, 28))  #: interface, netlink attributes, hardware type
 BPF_ADD, BPF_SUB, BPF_MUL, BPF_DIV, BPF_OR, BPF_AND, BPF_LSH, BPF_RSH, BPF_NEG, BPF_XOR = (
     0x00, 0x10, 0x20, 0x30, 0x40, 0x50, 0x60, 0x70, 0x80, 0xA0,
 )  # fmt: skip

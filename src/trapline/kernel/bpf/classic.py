@@ -1,4 +1,4 @@
-"""Classic BPF over 32-bit words: the checker and the interpreter that seccomp(2) filters run on.
+"""Classic BPF over 32-bit words: the checker and the interpreter that seccomp(2) and socket filters run on.
 
 The machine has an accumulator A, an index X and sixteen words of memory. Jumps go forwards only, so every program ends; the
 checker proves that it ends in a return, that nothing is divided by a constant zero, and that no word of memory is read
@@ -14,6 +14,7 @@ from trapline.abi.errno import EINVAL
 
 Instruction = tuple[int, int, int, int]  #: code, jump if true, jump if false, k
 MASK = 0xFFFF_FFFF
+PACKET = 0x1_0000  #: a mark on instructions that only socket filters have (packet.py)
 
 _LOAD, _LOAD_IMM, _LOAD_MEM, _LOAD_LEN = b.BPF_LD | b.BPF_ABS, b.BPF_LD | b.BPF_IMM, b.BPF_LD | b.BPF_MEM, b.BPF_LD | b.BPF_LEN
 _LDX_IMM, _LDX_MEM, _LDX_LEN = b.BPF_LDX | b.BPF_IMM, b.BPF_LDX | b.BPF_MEM, b.BPF_LDX | b.BPF_LEN
@@ -119,5 +120,13 @@ def run(program: Sequence[Instruction], data: Sequence[int], length: int) -> int
             x = a if code == _TAX else k if code == _LDX_IMM else memory[k] if code == _LDX_MEM else length
         elif code in (_TXA, _LOAD_IMM, _LOAD_MEM, _LOAD_LEN):
             a = x if code == _TXA else k if code == _LOAD_IMM else memory[k] if code == _LOAD_MEM else length
+        elif code & PACKET:
+            found = data.marked(code, k, a, x)  # type: ignore[attr-defined]
+            if found is None:
+                return 0
+            if code & 7 == b.BPF_LDX:
+                x = found
+            else:
+                a = found
         else:
             memory[k] = a if code == b.BPF_ST else x

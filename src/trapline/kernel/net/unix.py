@@ -73,9 +73,9 @@ class UnixSocket(SpecialFile):
     """One socket and its open file. `address` is sun_path as bound: a path, or b"\\0name" for an abstract one."""
 
     __slots__ = (
-        "address", "backlog", "closed", "creds", "error", "inbox", "kernel", "kind", "least", "marked", "oob", "options",
-        "pass_creds", "peer", "peer_address", "peer_creds", "pending", "queue", "rcvbuf", "receive_timeout_ns",
-        "send_timeout_ns", "sent", "shut", "sndbuf", "state", "unbind", "under_way", "waiting_for",
+        "address", "backlog", "closed", "creds", "error", "filter", "filter_locked", "inbox", "kernel", "kind", "least",
+        "marked", "oob", "options", "pass_creds", "peer", "peer_address", "peer_creds", "pending", "queue", "rcvbuf",
+        "receive_timeout_ns", "send_timeout_ns", "sent", "shut", "sndbuf", "state", "unbind", "under_way", "waiting_for",
     )  # fmt: skip
 
     by_task = True
@@ -94,6 +94,8 @@ class UnixSocket(SpecialFile):
         self.inbox: deque[Message] = deque()
         self.oob: Message | None = None  #: in the inbox: the urgent byte (urgent.py)
         self.marked = False  #: the inbox has an urgent byte, or the mark of one
+        self.filter: list[tuple[int, int, int, int]] | None = None  #: of SO_ATTACH_FILTER, as bpf.packet prepared it
+        self.filter_locked = False
         self.least = 1  #: SO_RCVLOWAT: how many bytes a receive waits for
         self.pending: deque[UnixSocket] = deque()  #: of a listener: connections nobody accepted yet
         self.backlog = 0
@@ -293,6 +295,11 @@ class UnixSocket(SpecialFile):
             raise EPERM  # it is connected to somebody else
         if len(data) > self.sndbuf - 32:
             raise EMSGSIZE
+        whole = len(data)
+        if target.filter is not None:
+            data = bytes(data)[: target.filtered(data)]
+            if whole and not data:
+                return whole  # dropped; who sent it is not told
         if self.sent >= self.buffer:
             return None
         if len(data) > LEAST_BUFFER and self.under_way.used > 2 * self.under_way.limit:
@@ -302,7 +309,13 @@ class UnixSocket(SpecialFile):
             return None
         target.inbox.append(self._charged(Message(bytes(data), self, creds, cargo, self.address)))
         target.queue.wake_all(POLL_IN)
-        return len(data)
+        return whole
+
+    def filtered(self, data: bytes | memoryview) -> int:
+        """How much of a packet this socket's filter keeps."""
+        from trapline.kernel.bpf import packet
+
+        return packet.run(self.filter or [], bytes(data))
 
     @property
     def buffer(self) -> int:

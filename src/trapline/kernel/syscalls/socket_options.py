@@ -8,8 +8,10 @@ from __future__ import annotations
 from trapline.typed import TYPE_CHECKING, Annotated
 
 from trapline.abi import socket as s
-from trapline.abi.errno import EDOM, EINVAL, ENODATA, ENOPROTOOPT, EOPNOTSUPP, EPERM, ERANGE
+from trapline.abi.errno import EDOM, EINVAL, ENODATA, ENOENT, ENOPROTOOPT, EOPNOTSUPP, EPERM, ERANGE
+from trapline.abi.seccomp import BPF_MAXINSNS, SOCK_FILTER, SOCK_FPROG
 from trapline.abi.time import NSEC
+from trapline.kernel.bpf import packet
 from trapline.kernel.net.unix import LISTENING, MAX_BUFFER, UnixSocket
 from trapline.kernel.syscalls.declare import Arg, Fd, Int, UserPtr, syscall
 from trapline.kernel.syscalls.socket import socket_of
@@ -32,7 +34,7 @@ _REMEMBERED = frozenset((
 def sys_setsockopt(task: Task, fd: Fd, level: Level, optname: Option, optval: UserPtr, optlen: Int) -> int:
     """setsockopt(2): set an option of a socket.
 
-    Partial: SO_RCVLOWAT makes recv(2) and its kin wait, not read(2); filters (SO_ATTACH_FILTER) are refused.
+    Partial: SO_RCVLOWAT makes recv(2) and its kin wait, not read(2); filters are classic ones (no SO_ATTACH_BPF).
     """
     socket = socket_of(task, fd)
     if optlen < 0:
@@ -48,6 +50,9 @@ def sys_setsockopt(task: Task, fd: Fd, level: Level, optname: Option, optval: Us
         on, seconds = s.LINGER.unpack(task.mm.read(optval, s.LINGER.size))
         before = s.LINGER.unpack(socket.options.get(optname, bytes(s.LINGER.size)))[1]
         socket.options[optname] = s.LINGER.pack(bool(on), seconds if on else before)
+        return 0
+    if optname == s.SO_ATTACH_FILTER:
+        _attach(task, socket, optval, optlen)
         return 0
     if optlen < 4:
         raise EINVAL
@@ -72,8 +77,44 @@ def _set(task: Task, socket: UnixSocket, option: int, value: int) -> None:
         socket.least = value if value > 0 else 1 if not value else INT_MAX
     elif option == s.SO_PEEK_OFF:
         raise EOPNOTSUPP
+    elif option == s.SO_DETACH_FILTER:
+        _unlocked(socket)
+        if socket.filter is None:
+            raise ENOENT
+        socket.filter = None
+    elif option == s.SO_LOCK_FILTER:
+        if socket.filter_locked and not value:
+            raise EPERM
+        socket.filter_locked = bool(value)
     else:
         raise ENOPROTOOPT
+
+
+def _attach(task: Task, socket: UnixSocket, address: int, size: int) -> None:
+    """SO_ATTACH_FILTER with a struct sock_fprog: the filter takes the place of the one before."""
+    if size != SOCK_FPROG.size:
+        raise EINVAL
+    length, start = SOCK_FPROG.unpack(task.mm.read(address, SOCK_FPROG.size))
+    _unlocked(socket)
+    if not 0 < length <= BPF_MAXINSNS:
+        raise EINVAL
+    socket.filter = packet.prepare(list(SOCK_FILTER.iter_unpack(task.mm.read(start, length * SOCK_FILTER.size))))
+
+
+def _unlocked(socket: UnixSocket) -> None:
+    if socket.filter_locked:
+        raise EPERM("SO_LOCK_FILTER")
+
+
+def _get_filter(task: Task, socket: UnixSocket, address: int, size_at: int, count: int) -> int:
+    """SO_GET_FILTER: lengths are in instructions; 0 asks for the length alone."""
+    program = socket.filter or []
+    if count and count < len(program):
+        raise EINVAL
+    if count and program:
+        task.mm.write(address, b"".join(SOCK_FILTER.pack(code & 0xFFFF, *rest) for code, *rest in program))
+    task.mm.write_u32(size_at, len(program))
+    return 0
 
 
 def _privileged(task: Task, force: bool) -> None:
@@ -109,6 +150,8 @@ def sys_getsockopt(task: Task, fd: Fd, level: Level, optname: Option, optval: Us
         raise EOPNOTSUPP
     if optname == s.SO_PEERGROUPS:
         return _peer_groups(task, socket, optval, optlen, size)
+    if optname == s.SO_ATTACH_FILTER:
+        return _get_filter(task, socket, optval, optlen, size)
     value = _get(socket, optname)[:size]
     if value:
         task.mm.write(optval, value)
@@ -145,6 +188,8 @@ def _get(socket: UnixSocket, option: int) -> bytes:
         value = socket.rcvbuf
     elif option == s.SO_PASSCRED:
         value = int(socket.pass_creds)
+    elif option == s.SO_LOCK_FILTER:
+        value = int(socket.filter_locked)
     elif option == s.SO_SNDLOWAT:
         value = 1
     else:

@@ -49,6 +49,7 @@ if TYPE_CHECKING:
 
 ROM_BYTES = 0xF000
 QUANTUM = 50_000  #: instructions of a hart's turn, the same in every tier, so that every tier gives the same run
+ALONE = 1_000_000  #: and of one that has nobody to take turns with
 EPOCH_NS = 1_767_225_600 * 10**9  #: what the clock says at power-on if nobody says otherwise: 1 January 2026
 
 
@@ -73,7 +74,7 @@ class Board:
             from trapline.machine.riscv.jit.native import native_harts
 
             self.tiers, make = native_harts(self.ram, tier)
-        self.harts = Harts(self.bus, harts, make=make, quantum=QUANTUM)
+        self.harts = Harts(self.bus, harts, make=make, quantum=QUANTUM if harts > 1 else ALONE)
         self.plic = Plic(self.harts)
         self.uart = Uart(send, self.wire(UART_SOURCE))
         self.harts.flush.append(self.uart.flush)

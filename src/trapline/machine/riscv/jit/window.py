@@ -41,6 +41,7 @@ def index(register: int, *, write: bool) -> int:
     return register + (32 if write or register == STACK else 0)
 
 
+_PARAMETERS = "ptr %context, ptr %ram, i64 %address, i64 %bytes, i64 %index"
 _HEADER = "define preserve_mostcc {} nounwind strictfp noinline cold {{"
 
 _FIND = """\
@@ -59,29 +60,31 @@ found:
   %offset = load i64, ptr %half
   %start = ptrtoint ptr %ram to i64
   %host = add i64 %start, %offset
-  %p.length = getelementptr i64, ptr %context, i64 %index
-  %p.window.length = getelementptr i8, ptr %p.length, i64 {length}
-  %p.window.low = getelementptr i8, ptr %p.length, i64 {low}
-  %p.window.host = getelementptr i8, ptr %p.length, i64 {window_host}
-  %p.misses = getelementptr i8, ptr %p.length, i64 {misses}
-  %length = load i64, ptr %p.window.length
+"""
+
+_SHORT = """\
+  %p.window = getelementptr i64, ptr %context, i64 %index
+  %p.misses = getelementptr i8, ptr %p.window, i64 {misses}
   %misses = load i64, ptr %p.misses
   %missed = add i64 %misses, 1
   store i64 %missed, ptr %p.misses
-  %in.page = and i64 %address, 4095
-  %end.in.page = add i64 %in.page, %bytes
-  %beyond = icmp ugt i64 %end.in.page, 4096
-  %empty = icmp eq i64 %length, 0
   %turn = and i64 %missed, 3
-  %due = icmp eq i64 %turn, 0
-  %needed = or i1 %beyond, %empty
-  %move = or i1 %needed, %due
-  br i1 %move, label %search, label %this.page
+  %due = icmp eq i64 %turn, 1
+  %in.page = and i64 %address, 4095
+  %end = add i64 %in.page, %bytes
+  %beyond = icmp ugt i64 %end, 4096
+  %move = or i1 %due, %beyond
+  br i1 %move, label %long, label %this.page
 this.page:
   ret i64 %host
+long:
+  %moved = tail call preserve_mostcc i64 @move_{kind}(ptr %context, ptr %ram, i64 %address, i64 %bytes, i64 %index)
+  ret i64 %moved
+}}
 """
 
 _SEARCH = """\
+  br label %search
 search:
   %runs = getelementptr i8, ptr %context, i64 {runs}
   br label %look
@@ -147,6 +150,10 @@ remember:
 set:
   %window.low = phi i64 [ %run.low, %look ], [ %down.page, %remember ]
   %window.bytes = phi i64 [ %run.bytes, %look ], [ %new.bytes, %remember ]
+  %p.length = getelementptr i64, ptr %context, i64 %index
+  %p.window.length = getelementptr i8, ptr %p.length, i64 {length}
+  %p.window.low = getelementptr i8, ptr %p.length, i64 {low}
+  %p.window.host = getelementptr i8, ptr %p.length, i64 {window_host}
   %window.length = sub i64 %window.bytes, 7
   store i64 %window.length, ptr %p.window.length
   store i64 %window.low, ptr %p.window.low
@@ -166,27 +173,28 @@ def window(*, write: bool) -> str:
     What to add for the host's address; NONE if they are not in one run, or the page is not in the array.
     """
     kind = "write" if write else "read"
-    text = _HEADER.format(f"i64 @window_{kind}(ptr %context, ptr %ram, i64 %address, i64 %bytes, i64 %index)") + "\n"
     slots = (at.TLB_PAGES - 1) << 4
-    text += _FIND.format(
-        slots=slots, array=at.WRITE if write else at.READ, none=NONE, length=LENGTH, low=LOW, window_host=HOST, misses=MISSES
-    )
+    find = _FIND.format(slots=slots, array=at.WRITE if write else at.READ, none=NONE)
+    text = _HEADER.format(f"i64 @window_{kind}({_PARAMETERS})") + "\n" + find + _SHORT.format(misses=MISSES, kind=kind)
+    text += _HEADER.format(f"i64 @move_{kind}({_PARAMETERS})") + "\n" + find
     text += _SEARCH.format(runs=_RUNS + _RUNS_OF_KIND * write, run_bytes=_RUN_BYTES, run_count=layout.RUN_COUNT)
     text += "scan:\n  br label %up\n"
     text += _SCAN_FROM.format(name="up", before="scan", after="turn.round", step=4096, slots=slots, scan=_SCAN)
     text += "turn.round:\n  br label %down\n"
     text += _SCAN_FROM.format(name="down", before="turn.round", after="remember", step=-4096, slots=slots, scan=_SCAN)
     return text + _REMEMBER.format(
-        next_run=_NEXT_RUN + 8 * write, run_mask=layout.RUN_COUNT - 1, run_bytes=_RUN_BYTES, none=NONE
-    )
+        next_run=_NEXT_RUN + 8 * write, run_mask=layout.RUN_COUNT - 1, run_bytes=_RUN_BYTES, none=NONE, length=LENGTH,
+        low=LOW, window_host=HOST,
+    )  # fmt: skip
 
 
 def reset() -> str:
     """The function that empties a context's windows and runs, and says that they are of use."""
     lines = [_HEADER.format("void @windows_reset(ptr %context)")]
-    for n in range(layout.WINDOW_COUNT // 8):
-        lines.append(f"  %w{n} = getelementptr i8, ptr %context, i64 {LENGTH + 64 * n}")
-        lines.append(f"  store <8 x i64> zeroinitializer, ptr %w{n}, align 8")
+    for field in (LENGTH, MISSES):
+        for n in range(layout.WINDOW_COUNT // 8):
+            lines.append(f"  %w{field}.{n} = getelementptr i8, ptr %context, i64 {field + 64 * n}")
+            lines.append(f"  store <8 x i64> zeroinitializer, ptr %w{field}.{n}, align 8")
     for n in range(2 * layout.RUN_COUNT):
         lines.append(f"  %r{n} = getelementptr i8, ptr %context, i64 {_RUNS + n * _RUN_BYTES + 8}")
         lines.append(f"  store i64 0, ptr %r{n}")

@@ -97,6 +97,7 @@ class _Llvm:
         import llvmlite.binding as llvm
 
         llvm.set_option("trapline", "-disable-lsr")  # it trades one register's arithmetic for another's, and costs time
+        llvm.set_option("trapline", "-jump-table-density=4")  # per cent: targets of jumps are few, and far between
         llvm.initialize_native_target()
         llvm.initialize_native_asmprinter()
         self._llvm = llvm

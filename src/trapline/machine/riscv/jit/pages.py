@@ -83,6 +83,11 @@ class Arena:
         """How often a jump led to a record, in the interpreter."""
         return self._counters[(page.offset + at.COUNTERS >> 2) + record]
 
+    def counts(self, page: CodePage) -> list[int]:
+        """The same of all records of a page."""
+        start = page.offset + at.COUNTERS >> 2
+        return self._counters[start : start + at.HALFWORDS].tolist()
+
     def _forget(self, page: CodePage, data: bytes) -> None:
         with self.lock:
             page.data = data

@@ -6,9 +6,9 @@ interpreter, through the table in the CPU struct; so a region knows nobody's add
 (`@bases`): its code is the same wherever they are, and can be kept for the next run.
 
 Invariants:
-- a block takes its instructions off the budget at its start, all at once, and is left before its first one if they are not
-  covered: the interpreter uses up what is left, so a run ends at an exact instruction whatever tier it is in;
-- leaving in the middle of a block gives back what was not executed;
+- instructions are taken off the budget before they are executed, many at once (prepaid.py), and where they are not covered, the
+  region is left: the interpreter uses up what is left, so a run ends at an exact instruction whatever tier it is in;
+- leaving gives back what was not executed;
 - the region is valid at one virtual address, with the code pages that it was made from: both are checked on entry;
 - it may be entered at several of its blocks, each from the record of its own.
 """
@@ -18,14 +18,14 @@ from __future__ import annotations
 from collections.abc import Mapping, Sequence
 
 from trapline.machine.riscv.isa.declare import OPS, Instruction, Op
-from trapline.machine.riscv.jit import access, groups, loops
+from trapline.machine.riscv.jit import access, groups, loops, prepaid
 from trapline.machine.riscv.jit import state as at
 from trapline.machine.riscv.jit.access import Windowed
 from trapline.machine.riscv.jit.emit import context
 from trapline.machine.riscv.jit.floats import DECLARATIONS
 from trapline.machine.riscv.jit.interpreter import handler_names
 from trapline.machine.riscv.jit.loops import Loop
-from trapline.machine.riscv.jit.shape import Block, Shape
+from trapline.machine.riscv.jit.shape import Block, Shape, is_return, successors
 from trapline.machine.riscv.jit.text import (
     ATTRIBUTES,
     CALL,
@@ -41,7 +41,7 @@ from trapline.machine.riscv.jit.text import (
     text,
 )
 
-MAX_RETURNS = 64  #: blocks that an indirect jump may lead to within the region
+MAX_TARGETS = 64  #: blocks that an indirect jump may lead to within the region
 _INDEX = {name: index for index, name in enumerate(handler_names())}
 _GOTO = _INDEX["goto"]
 _OP_INDEX: dict[int, int] = {id(op): index for index, op in enumerate(OPS)}
@@ -58,8 +58,10 @@ class Region(Windowed):
         self._written: set[str] = set()
         self._pc = 0
         self._op: Op | None = None
-        self._give_back = 0
         self._loops = loops.find(shape.blocks)
+        targets = [*entries, *shape.returns, *shape.computed, *(loop.header for loop in self._loops)]
+        self._plan = prepaid.plan(shape.blocks, targets)
+        self._credit = 0  #: instructions that were taken off the budget and have not been executed
         self._loop: Loop | None = None  #: whose chunk is being lowered
         self._headers = {loop.header: loop for loop in self._loops}
         self.needs_fp = any(i.op.fp for block in shape.blocks.values() for _, i in block.body)
@@ -114,12 +116,21 @@ class Region(Windowed):
         self._leave(_GOTO, target, budget)
 
     def _budget(self) -> Value:
+        """What is left of the budget, before the present instruction or behind the last one of a block."""
         now = self.code.value("load i64, ptr %budget.now")
-        return now if self._loop is None else now + self.code.value("load i64, ptr %budget.chunk")
+        if self._loop is not None:
+            now = now + self.code.value("load i64, ptr %budget.chunk")
+        return now + self._credit if self._credit else now
+
+    def _settle(self, variable: str, due: int) -> None:
+        """Give back what was taken off and is not `due` where the program goes on."""
+        if self._credit != due:
+            now = self.code.value(f"load i64, ptr {variable}")
+            self.code.line(f"store i64 {(now + (self._credit - due)).name}, ptr {variable}")
 
     def step(self) -> None:
         assert self._op is not None
-        self._leave_at(self._pc, self._op, self.code.binary("add", self._budget(), self._give_back))
+        self._leave_at(self._pc, self._op, self._budget())
 
     # ---- blocks
 
@@ -133,10 +144,13 @@ class Region(Windowed):
         """End the block: go on at the known address `pc`."""
         loop = self._loop
         if loop is not None and pc in loop.blocks:
+            self._settle("%budget.chunk", self._chunk_plan.due(pc))
             self.code.line(f"br label %{self._chunk_label(pc)}")
         elif pc in self._shape.blocks:
-            if loop is not None:
-                self.code.line(f"store i64 {self._budget().name}, ptr %budget.now")
+            if loop is None:
+                self._settle("%budget.now", self._plan.due(pc))
+            else:
+                self.code.line(f"store i64 {(self._budget() - self._plan.due(pc)).name}, ptr %budget.now")
             back = self._headers.get(pc)
             again = loop is None and back is not None and self._start in back.blocks
             self.code.line(f"br label %{'p' if again else ''}{self._label(pc)}")
@@ -147,45 +161,58 @@ class Region(Windowed):
         code = self.code
         self._start = block.start
         if self._loop is not None:
-            self._block_of_chunk(block, self._loop)
+            self._block_of_chunk(block)
             return
         code.place(self._label(block.start))
-        before = self._budget()
-        count = len(block.body)
-        left = code.binary("sub", before, count)
+        needed = self._plan.needs[block.start]
+        if block.start in self._plan.checkpoints:
+            self._checkpoint(block, needed)
+        self._body(block, needed)
+
+    def _checkpoint(self, block: Block, needed: int) -> None:
+        """Take off what the longest way from here costs; leave if that is not covered."""
+        code = self.code
+        before = code.value("load i64, ptr %budget.now")
+        left = code.binary("sub", before, needed)
         short, go = code.label(), code.label()
         code.line(f"br i1 {code.let(f'icmp slt i64 {left.name}, 0')}, label %{short}, label %{go}{UNLIKELY}")
         code.place(short)
         self._leave_at(block.start, block.body[0][1].op, before)
         code.place(go)
         code.line(f"store i64 {left.name}, ptr %budget.now")
-        self._body(block)
 
-    def _block_of_chunk(self, block: Block, loop: Loop) -> None:
-        """A block of a chunk: leave for its other form when the chunk's budget is used up."""
+    def _block_of_chunk(self, block: Block) -> None:
+        """A block of a chunk; the header leaves for its other form when the chunk's budget is used up."""
         code = self.code
         code.place(self._chunk_label(block.start))
+        needed = self._chunk_plan.needs[block.start]
+        if block.start not in self._chunk_plan.checkpoints:
+            self._body(block, needed)
+            return
         before = code.value("load i64, ptr %budget.chunk")
-        left = code.binary("sub", before, len(block.body))
+        left = code.binary("sub", before, needed)
         short, go = code.label(), code.label()
         code.line(f"br i1 {code.let(f'icmp slt i64 {left.name}, 0')}, label %{short}, label %{go}{UNLIKELY}")
         code.place(short)
+        self._credit = 0
         code.line(f"store i64 {self._budget().name}, ptr %budget.now")
         code.line(f"br label %{self._label(block.start)}")
         code.place(go)
         code.line(f"store i64 {left.name}, ptr %budget.chunk")
-        self._body(block)
+        self._body(block, needed)
 
     def _chunk(self, loop: Loop) -> None:
         """The second form of a loop, and before it, what decides whether it may be entered."""
         code = self.code
         header = self._label(loop.header)
         code.place("p" + header)
-        before = self._budget()
-        size = loop.rounds * loop.shortest
-        left = code.binary("sub", before, size)
+        self._chunk_plan = prepaid.plan(loop.blocks, [loop.header])
+        size = loop.rounds * loop.shortest + self._chunk_plan.needs[loop.header] - loop.shortest
+        left = code.binary("sub", code.value("load i64, ptr %budget.now"), size)
         go = code.label()
-        code.line(f"br i1 {code.let(f'icmp slt i64 {left.name}, 0')}, label %{header}, label %{go}{UNLIKELY}")
+        ways_out = {to for block in loop.blocks.values() for to in successors(block)} & {*self._shape.blocks} - {*loop.blocks}
+        least = max((self._plan.due(to) for to in ways_out), default=0)
+        code.line(f"br i1 {code.let(f'icmp slt i64 {left.name}, {least}')}, label %{header}, label %{go}{UNLIKELY}")
         code.place(go)
         self._hosts = self.reaches(loop.reaches, loop.rounds, header)
         code.line(f"store i64 {left.name}, ptr %budget.now")
@@ -196,17 +223,19 @@ class Region(Windowed):
             self._block(block)
         self._loop = None
 
-    def _body(self, block: Block) -> None:
-        count, loop = len(block.body), self._loop
+    def _body(self, block: Block, credit: int) -> None:
+        """credit: what has been taken off the budget for this block and what follows."""
+        loop = self._loop
         accesses = groups.find(block.body)
         for position, (pc, i) in enumerate(block.body):
             self.access = accesses.get(position)
             sure = None if loop is None else loop.accesses.get(pc)
             self.sure = "" if sure is None else self._hosts[sure]
-            self._pc, self._op, self._give_back = pc, i.op, count - position
+            self._pc, self._op, self._credit = pc, i.op, credit - position
             self.target, self.taken = None, ""
             if not self._lower(i):
                 return
+        self._credit = credit - len(block.body)
         self._end(block)
 
     def _lower(self, i: Instruction) -> bool:
@@ -239,9 +268,18 @@ class Region(Windowed):
             self._go(self.target & (1 << 64) - 1)
         else:
             other = code.label()
-            self._switch(self.target.name, other, {pc: self._label(pc) for pc in self._shape.returns[:MAX_RETURNS]})
+            self._settle("%budget.now", 0)
+            self._credit = 0
+            known = self._shape.returns if is_return(block.body[-1][1]) else self._shape.computed
+            self._jump_to(self.target, known[:MAX_TARGETS], other)
             code.place(other)
             self._leave_to(self.target, self._budget())
+
+    def _jump_to(self, target: Value, known: Sequence[int], other: str) -> None:
+        """Go to the block at `target`, which is even; to the label `other` if it is none of those that are known."""
+        start = min(known, default=0)
+        distance = self.code.binary("lshr", target - start, 1)
+        self._switch(distance.name, other, {pc - start >> 1: self._label(pc) for pc in known})
 
     # ---- the function
 

@@ -15,11 +15,13 @@ from trapline.machine.riscv.isa.decode import decode, length
 
 MAX_INSTRUCTIONS = 800
 MAX_PAGES = 6
+LINKS = (1, 5)  #: registers that hold return addresses
 MASK64 = (1 << 64) - 1
 BRANCHES = frozenset("beq bne blt bge bltu bgeu c.beqz c.bnez".split())
 JUMPS = frozenset(("jal", "c.j"))
 INDIRECT = frozenset(("jalr", "c.jr", "c.jalr"))
 Page = Callable[[int], bytes | None]  #: a page's virtual address -> its bytes, or None if it cannot be executed now
+Jumped = Callable[[int], list[int]]  #: a page's virtual address -> where jumps in it have often led, the most frequent first
 Known = Callable[[int], bool]  #: whether the instruction at an address of such a page has been executed
 
 
@@ -35,11 +37,13 @@ class Block:
 
 
 class Shape(NamedTuple):
-    """Blocks by address, the entry's first; `returns`: the blocks that an indirect jump may well lead to."""
+    """Blocks by address, the entry's first. `returns`: those that calls come back to. `computed`: those that other indirect
+    jumps may well lead to."""
 
     entry: int
     blocks: dict[int, Block]
     returns: list[int]
+    computed: list[int]
     pages: list[int]  #: virtual addresses of the pages that it has code from, the entry's first
     whole: bool  #: no limit has cut it off
 
@@ -53,14 +57,21 @@ def successors(block: Block) -> list[int]:
     return after
 
 
-def discover(entry: int, page: Page, known: Known) -> Shape:
+def is_return(i: Instruction) -> bool:
+    """Whether an indirect jump goes back from a call (by the manual's hints for return-address stacks)."""
+    return not i.rd and i.rs1 in LINKS
+
+
+def discover(entry: int, page: Page, known: Known, jumped: Jumped = lambda _: []) -> Shape:
     """The region around `entry`."""
-    return _Search(entry, page, known).shape()
+    return _Search(entry, page, known, jumped).shape()
 
 
 class _Search:
-    def __init__(self, entry: int, page: Page, known: Known) -> None:
-        self._page, self._known = page, known
+    def __init__(self, entry: int, page: Page, known: Known, jumped: Jumped) -> None:
+        self._page, self._known, self._jumped = page, known, jumped
+        self._profiled: set[int] = set()  # pages whose jumps' targets have been taken in
+        self._computed: list[int] = []
         self._whole = True
         self._pages: dict[int, bytes | None] = {}
         self._taken: list[int] = []
@@ -78,8 +89,8 @@ class _Search:
         for start in [self._entry, *sorted(self._leaders - {self._entry})]:
             if start in self._at:
                 blocks[start] = self._block(start)
-        returns = [pc for pc in dict.fromkeys(self._returns) if pc in blocks]
-        return Shape(self._entry, blocks, returns, self._taken, self._whole)
+        returns, computed = ([pc for pc in dict.fromkeys(each) if pc in blocks] for each in (self._returns, self._computed))
+        return Shape(self._entry, blocks, returns, computed, self._taken, self._whole)
 
     def _fetch(self, pc: int) -> Instruction | None:
         """The instruction at `pc`, or None if the region must end before it."""
@@ -118,7 +129,7 @@ class _Search:
                     self._returns.append(following)
                     targets.append(following)
             elif i.op.name in INDIRECT:
-                targets = []
+                targets = self._profile(pc) if not i.rd and not is_return(i) else []
                 if i.rd:
                     self._returns.append(following)
                     targets.append(following)
@@ -128,6 +139,16 @@ class _Search:
             self._leaders.update(targets)
             return targets
         return []
+
+    def _profile(self, pc: int) -> list[int]:
+        """Where a computed jump at `pc` may lead: wherever jumps in its page have led."""
+        page = pc & -4096
+        if page in self._profiled:
+            return []
+        self._profiled.add(page)
+        found = self._jumped(page)
+        self._computed += found
+        return found
 
     def _block(self, start: int) -> Block:
         block = Block(start)

@@ -199,7 +199,7 @@ class Tiers:
 
     def _lower(self, spot: Spot, pages: _Pages) -> Region | None:
         """Compile the region around a spot."""
-        shape = discover(spot.pc, pages.look, pages.known)
+        shape = discover(spot.pc, pages.look, pages.known, lambda va: pages.jumped(va, self._warm))
         if not shape.blocks:
             return None
         from trapline.machine.riscv.jit import region
@@ -249,3 +249,10 @@ class _Pages:
 
     def known(self, pc: int) -> bool:
         return self._arena.known(self.found[pc & -4096], (pc & 4095) >> 1)
+
+    def jumped(self, va: int, least: int) -> list[int]:
+        """Where jumps in a page have led at least so often, the most frequent first."""
+        page = self.found[va]
+        counts = self._arena.counts(page)
+        found = [record for record, count in enumerate(counts) if count >= least]
+        return [va + 2 * record for record in sorted(found, key=counts.__getitem__, reverse=True)]

@@ -19,7 +19,8 @@ if TYPE_CHECKING:
 
 TIMED_OUT = 124
 LINE = 4096  #: bytes that are printed at once
-CHUNK = 2_000_000  #: units of virtual time between two looks at the terminal
+CHUNK, SHORT = 2_000_000, 100_000  #: units of virtual time between two looks at standard input; at a terminal
+POLLS = 64  #: polls by the guest for one look at a terminal
 UNIT_NS = 1  #: of virtual time
 
 
@@ -80,6 +81,8 @@ class Session:
         self._host_clock = host_clock
         self._once = once
         self._quit = False
+        self._polls = 0
+        board.uart.hungry = self._polled
 
     def run(self) -> int:
         """The exit status. Raises OSError of the standard streams, Ended."""
@@ -94,7 +97,7 @@ class Session:
 
         harts = self._board.harts
         while True:
-            ended = harts.run(CHUNK, jump=not self._host_clock)
+            ended = harts.run(CHUNK if self._keys is None else SHORT, jump=not self._host_clock)
             self._output.flush()
             if ended == HALTED:
                 status = self._halted()
@@ -155,6 +158,17 @@ class Session:
         self._input += typed
         for command in commands:
             self._obey(command)
+
+    def _polled(self) -> None:
+        """The guest polls the serial port: serve it at once, as it may go on for the whole turn."""
+        self._polls += 1
+        if not self._input and self._polls % POLLS == 0:
+            self._board.uart.flush()
+            self._output.flush()
+            self._look(0.0)
+            self._board.harts.pause = True
+        if self._port is self._board.uart:
+            self._feed()
 
     def _obey(self, command: str) -> None:
         if command == QUIT:

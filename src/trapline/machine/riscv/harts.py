@@ -39,6 +39,7 @@ class Harts:
         self._running = False  # in such a piece
         self.elapsed = 0  #: units of time at the start of this round
         self.halt: Halt | None = None
+        self.pause = False  #: set it, from a device, to let `run` return at the end of the round
         #: of devices that do something by themselves: the tick of the next time they will, or None
         self.deadlines: list[Callable[[], int | None]] = []
         self.advance: list[Callable[[], None]] = []  #: called after each round: devices look at the time
@@ -83,6 +84,9 @@ class Harts:
             for each in self.flush:
                 each()
             budget -= span
+            if self.pause:
+                self.pause = False
+                break
         return SPENT
 
     def let_pass(self, units: int) -> None:

@@ -32,6 +32,7 @@ class Uart:
 
     def __init__(self, send: Callable[[bytes], object], line: Callable[[bool], None]) -> None:
         self._send = send
+        self.hungry: Callable[[], object] = bool  #: called when somebody polls for input and there is none: it may `receive`
         self._line = line
         self._output = bytearray()
         self.reset()
@@ -109,9 +110,12 @@ class Uart:
         elif register == MCR:
             value = self._mcr
         elif register == LSR:
+            self._polled += 1
+            if self._polled > 1 and not self._input and not self._ier & _RX_ENABLED:
+                self.hungry()
             value = _TX_IDLE | (_DATA_READY if self._input else 0) | self._overrun
             self._overrun = 0
-            self._polled += 1
+            return value  # nothing that would change the interrupt
         elif register == MSR:
             value = 0xB0  # carrier, ready, clear to send
         else:

@@ -160,7 +160,7 @@ def test_fli_loads_the_literal(n: int) -> None:
     if literal == "nan":
         assert (hart.fs[1], hart.fs[2]) == (0x7FF8 << 48, 0xFFFF_FFFF_7FC0_0000)
         return
-    value = special[literal] if isinstance(literal, str) else float(literal)
+    value = special[literal] if isinstance(literal, str) else literal
     assert hart.fs[1] == bits(value)
     single = 2.0**-126 if literal == "min" else value
     assert struct.pack("<Q", hart.fs[2])[:4] == struct.pack("<f", single)

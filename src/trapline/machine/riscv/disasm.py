@@ -33,7 +33,7 @@ def _set(bits: int) -> str:
 def _literal(i: Instruction) -> str:
     """As C's %a prints it."""
     literal = LITERALS[i.rs1]
-    return literal if isinstance(literal, str) else re.sub(r"\.?0*p", "p", float(literal).hex())
+    return literal if isinstance(literal, str) else re.sub(r"\.?0*p", "p", literal.hex())
 
 
 _OPERANDS: dict[str, Callable[[Instruction, int], str]] = {

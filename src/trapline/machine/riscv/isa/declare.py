@@ -21,6 +21,7 @@ from __future__ import annotations
 
 import re
 from collections.abc import Callable
+from functools import cache
 from typing import Any, NamedTuple
 
 Body = Callable[[Any, "Instruction"], None]
@@ -151,14 +152,17 @@ def parse(
             mask |= ((1 << len(token)) - 1) << at
             match |= int(token, 2) << at
         else:
-            at = _operand(token, at, found)
+            fields, at = _operands(token, at)
+            for each in fields:
+                found[each.name] = _merged(found.get(each.name), each)
     if at:
         raise ValueError(f"{name}: {at} bits of {encoding!r} are left")
     return Op(name, encoding, operands, extension, body, length, mask, match, tuple(found.values()), fp=fp, system=system)
 
 
-def _operand(token: str, at: int, found: dict[str, Field]) -> int:
-    """Take in one operand that ends below bit `at`; where the next ends."""
+@cache
+def _operands(token: str, at: int) -> tuple[tuple[Field, ...], int]:
+    """The operands that end below bit `at`, as far as this token says, and where the next one ends."""
     immediate = _IMMEDIATE.fullmatch(token)
     if immediate:
         nonzero, unsigned, slices = immediate.groups()
@@ -168,23 +172,25 @@ def _operand(token: str, at: int, found: dict[str, Field]) -> int:
             width = int(high) - int(low or high) + 1
             at -= width
             pieces.append((at, (1 << width) - 1, int(low or high)))
-        _merge(found, "imm", tuple(pieces), signed=not unsigned, nonzero=bool(nonzero))
-        return at
-    nonzero_register = token.startswith("nz")
+        return (_immediate(tuple(pieces), signed=not unsigned, nonzero=bool(nonzero)),), at
+    fields = []
+    width = 0
     for name in token.removeprefix("nz").split("/"):
         primed = name.endswith("'")
         plain = name.rstrip("'")
         width = 3 if primed else _WIDTHS[plain]
         piece = (at - width, (1 << width) - 1, 0)
-        found[plain] = Field(plain, (piece,), 0, 8 if primed else 0, nonzero_register)
-    return at - width
+        fields.append(Field(plain, (piece,), 0, 8 if primed else 0, token.startswith("nz")))
+    return tuple(fields), at - width
 
 
-def _merge(
-    found: dict[str, Field], name: str, pieces: tuple[tuple[int, int, int], ...], *, signed: bool, nonzero: bool
-) -> None:
-    if name in found:
-        pieces = found[name].pieces + pieces
-        nonzero = nonzero or found[name].nonzero
+def _immediate(pieces: tuple[tuple[int, int, int], ...], *, signed: bool, nonzero: bool) -> Field:
     top = max(target + mask.bit_length() for _, mask, target in pieces)
-    found[name] = Field(name, pieces, 1 << (top - 1) if signed else 0, 0, nonzero)
+    return Field("imm", pieces, 1 << (top - 1) if signed else 0, 0, nonzero)
+
+
+def _merged(first: Field | None, more: Field) -> Field:
+    """An operand of which another token may have given other bits."""
+    if first is None or more.name != "imm":
+        return more
+    return _immediate(first.pieces + more.pieces, signed=bool(more.sign_bit), nonzero=first.nonzero or more.nonzero)

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from fractions import Fraction
+import struct
 
 from trapline.machine.riscv.isa.declare import Instruction, extension
 from trapline.machine.riscv.isa.vocabulary import Vocabulary
@@ -10,27 +10,18 @@ from trapline.machine.riscv.isa.vocabulary import Vocabulary
 op = extension("Zfa", fp=True)
 
 #: What fli loads, by the number in its rs1 field: values, or how the table of the manual names those that are none.
-LITERALS: tuple[Fraction | str, ...] = (
-    Fraction(-1), "min", Fraction(1, 1 << 16), Fraction(1, 1 << 15), Fraction(1, 256), Fraction(1, 128), Fraction(1, 16),
-    Fraction(1, 8), Fraction(1, 4), Fraction(5, 16), Fraction(3, 8), Fraction(7, 16), Fraction(1, 2), Fraction(5, 8),
-    Fraction(3, 4), Fraction(7, 8), Fraction(1), Fraction(5, 4), Fraction(3, 2), Fraction(7, 4), Fraction(2), Fraction(5, 2),
-    Fraction(3), Fraction(4), Fraction(8), Fraction(16), Fraction(128), Fraction(256), Fraction(1 << 15), Fraction(1 << 16),
-    "inf", "nan",
+LITERALS: tuple[float | str, ...] = (
+    -1.0, "min", 2.0**-16, 2.0**-15, 2.0**-8, 2.0**-7, 0.0625, 0.125, 0.25, 0.3125, 0.375, 0.4375, 0.5, 0.625, 0.75, 0.875,
+    1.0, 1.25, 1.5, 1.75, 2.0, 2.5, 3.0, 4.0, 8.0, 16.0, 128.0, 256.0, 2.0**15, 2.0**16, "inf", "nan",
 )  # fmt: skip
 
 
-def pattern(literal: Fraction | str, bits: int) -> int:
-    """The bit pattern of a literal; each is a normal number of at most three significant bits, or named."""
+def pattern(literal: float | str, bits: int) -> int:
+    """The bit pattern of a literal; each is a number that single precision holds exactly, or named."""
     fraction, top = (23, 0xFF) if bits == 32 else (52, 0x7FF)
     if isinstance(literal, str):
         return {"min": 1 << fraction, "inf": top << fraction, "nan": top << fraction | 1 << (fraction - 1)}[literal]
-    value, exponent = abs(literal), 0
-    while value >= 2:
-        value, exponent = value / 2, exponent + 1
-    while value < 1:
-        value, exponent = value * 2, exponent - 1
-    sign = 1 << (bits - 1) if literal < 0 else 0
-    return sign | (exponent + (top >> 1)) << fraction | int((value - 1) * (1 << fraction))
+    return int.from_bytes(struct.pack("<f" if bits == 32 else "<d", literal), "little")
 
 
 _PATTERNS = {bits: tuple(pattern(each, bits) for each in LITERALS) for bits in (32, 64)}

@@ -15,11 +15,15 @@ import os
 import stat
 import sys
 from contextlib import suppress
-from hashlib import sha256
+
+try:
+    from _blake2 import blake2b  # what hashlib has, without the library of ciphers that comes with it
+except ImportError:
+    from hashlib import blake2b
 
 MAX_BYTES = 64 << 20
-_MAGIC = b"trapline image 2\n"
-_KEY = 64  #: characters of a file's name
+DIGEST = 32  #: bytes
+_MAGIC = b"trapline image 3\n"
 _SWITCHED_OFF = ("off", "0", "no")
 _BLOCK = 4096  #: what a file counts at least: so there are never too many
 _TOUCH_AFTER_S = 3600  #: how exactly the time of last use is kept
@@ -56,8 +60,8 @@ class Cache:
                 _note(f"{path} can be written by others: not used")
                 return None
             content = file.read()
-            data = content[len(_MAGIC) + 32 :]
-            if not content.startswith(_MAGIC) or sha256(data).digest() != content[len(_MAGIC) : len(_MAGIC) + 32]:
+            data = content[len(_MAGIC) + DIGEST :]
+            if not content.startswith(_MAGIC) or digest(data) != content[len(_MAGIC) : len(_MAGIC) + DIGEST]:
                 _note(f"{path} is damaged: not used")
                 return None
             if about.st_mtime + _TOUCH_AFTER_S < os.stat(self.directory).st_mtime:
@@ -74,7 +78,7 @@ class Cache:
             fd = os.open(scratch, os.O_WRONLY | os.O_CREAT | os.O_EXCL | os.O_CLOEXEC | os.O_NOFOLLOW, 0o600)
             try:
                 with os.fdopen(fd, "wb") as file:
-                    file.write(_MAGIC + sha256(data).digest() + data)
+                    file.write(_MAGIC + digest(data) + data)
                 os.replace(scratch, os.path.join(self.directory, key))
             except OSError:
                 with suppress(OSError):
@@ -99,6 +103,11 @@ class Cache:
             os.unlink(path)
             total -= size
         self._room = max(0, self._max_bytes - total)
+
+
+def digest(data: bytes) -> bytes:
+    """What names or seals `data`."""
+    return bytes(blake2b(data, digest_size=DIGEST).digest())
 
 
 def default_directory() -> str | None:

@@ -7,7 +7,6 @@ its text comes from, of the compiler and of this CPU. llvmlite is imported when 
 
 from __future__ import annotations
 
-import hashlib
 import os
 import struct
 import threading
@@ -18,7 +17,7 @@ from typing import Any
 
 from trapline.machine.riscv.jit import available
 from trapline.machine.riscv.jit.baseline import Table
-from trapline.machine.riscv.jit.cache import Cache, default_directory
+from trapline.machine.riscv.jit.cache import Cache, default_directory, digest
 from trapline.machine.riscv.jit.memory import CodeMemory
 from trapline.machine.riscv.jit.objects import Image, link, unpack
 
@@ -39,7 +38,7 @@ class Compiler:
 
     def key(self, *what: object) -> str:
         """The name in the cache of what depends on `what`, on our source, on the compiler and on the CPU."""
-        return hashlib.sha256(repr((self._identity, *what)).encode()).hexdigest()
+        return digest(repr((self._identity, *what)).encode()).hex()
 
     # ---- from text to an image
 
@@ -144,10 +143,10 @@ def _sources() -> str:
     """A digest of the instructions, of the registers and layouts, and of what lowers them."""
     here = os.path.dirname(__file__)
     above = os.path.dirname(here)
-    digest = hashlib.sha256()
+    found = bytearray()
     for directory in (here, os.path.join(above, "isa"), above):
         for name in sorted(os.listdir(directory)):
             if name.endswith(".py"):
                 with open(os.path.join(directory, name), "rb") as file:
-                    digest.update(file.read())
-    return digest.hexdigest()
+                    found += file.read()
+    return digest(bytes(found)).hex()

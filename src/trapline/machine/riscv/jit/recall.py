@@ -10,9 +10,9 @@ from __future__ import annotations
 
 import struct
 from collections.abc import Callable, Mapping, Sequence
-from hashlib import sha256
 from typing import NamedTuple
 
+from trapline.machine.riscv.jit.cache import digest
 from trapline.machine.riscv.jit.compiler import Compiler
 from trapline.machine.riscv.jit.objects import Image, unpack
 
@@ -37,16 +37,16 @@ def recall(compiler: Compiler, pc: int, look: Callable[[int], bytes | None]) -> 
         (length,) = _LENGTH.unpack_from(packed)
         lines = packed[_LENGTH.size : _LENGTH.size + length].decode("ascii").splitlines()
         entries = [int(each, 16) for each in lines.pop(0).split()]
-        pages = [(int(va, 16), digest) for va, digest in (line.split() for line in lines)]
+        pages = [(int(va, 16), seal) for va, seal in (line.split() for line in lines)]
         image = unpack(packed[_LENGTH.size + length :])
     except (ValueError, IndexError, struct.error):
         return None
     known = {va for va, _ in pages}
     if pc not in entries or "region" not in image.symbols or any(entry & -4096 not in known for entry in entries):
         return None
-    for va, digest in pages:
+    for va, seal in pages:
         data = look(va)
-        if data is None or sha256(data).hexdigest() != digest:
+        if data is None or digest(data).hex() != seal:
             return None
     return Region([va for va, _ in pages], entries, image)
 
@@ -54,7 +54,7 @@ def recall(compiler: Compiler, pc: int, look: Callable[[int], bytes | None]) -> 
 def keep(compiler: Compiler, region: Region, data: Mapping[int, bytes]) -> None:
     """Keep a region that was made from the pages `data`, by virtual address."""
     lines = [" ".join(f"{entry:x}" for entry in region.entries)]
-    lines += [f"{va:x} {sha256(data[va]).hexdigest()}" for va in region.pages]
+    lines += [f"{va:x} {digest(data[va]).hex()}" for va in region.pages]
     header = "\n".join(lines).encode("ascii")
     packed = _LENGTH.pack(len(header)) + header + region.image.pack()
     for entry in region.entries:
@@ -62,4 +62,4 @@ def keep(compiler: Compiler, region: Region, data: Mapping[int, bytes]) -> None:
 
 
 def _key(compiler: Compiler, pc: int, page: bytes) -> str:
-    return compiler.key("region", pc, sha256(page).hexdigest())
+    return compiler.key("region", pc, digest(page).hex())

@@ -26,7 +26,7 @@ HALFWORDS = 2048
 TLB_PAGES = layout.FAST_ENTRIES
 DUMMY = layout.SINK - layout.X  #: not a register: where writes of x0 go, as an index from x
 
-HOT = 2000  #: jumps to one place before a region is made of it
+HOT = 3000  #: jumps to one place before a region is made of it
 WARM = 10  #: jumps to one place before baseline code is made of it
 # What stands for the two in text, until a module is put together.
 HOT_JUMPS, TRANSLATE = "$hot$", "$warm$"

@@ -1,6 +1,7 @@
 /* cc: -static
  * poll(2), ppoll(2), select(2), pselect(2) over pipes, files, time-outs, signals and closed ends. */
 #include "../check.h"
+#include <sys/resource.h>
 #include <sys/select.h>
 
 static int a[2], b[2];
@@ -106,11 +107,53 @@ static void selects(void)
     CHECK_ERRNO("negative time", select(0, NULL, NULL, NULL, &time), EINVAL);
 }
 
+/* An array so long that it is dealt with in slices. */
+static void long_arrays(void)
+{
+    enum { MANY = 9000 };
+    static struct pollfd many[MANY];
+    struct rlimit limit;
+    int pair[2], rest;
+    getrlimit(RLIMIT_NOFILE, &limit);
+    limit.rlim_cur = limit.rlim_max;
+    setrlimit(RLIMIT_NOFILE, &limit);
+    if (limit.rlim_cur < MANY) {
+        SKIP("long arrays", "RLIMIT_NOFILE is too low");
+        return;
+    }
+    pipe(pair);
+    for (int i = 0; i < MANY; i++)
+        many[i] = (struct pollfd){i % 3 == 0 ? pair[0] : i % 3 == 1 ? -1 : pair[1], i % 2 ? POLLIN : POLLIN | POLLOUT, 77};
+    CHECK_EQ("a long array", poll(many, MANY, 0), MANY / 6);
+    rest = 0;
+    for (int i = 0; i < MANY; i++)
+        rest += many[i].revents != (i % 6 == 2 ? POLLOUT : 0);
+    CHECK_EQ("each answered", rest, 0);
+    write(pair[1], "x", 1);
+    CHECK_EQ("more are ready", poll(many, MANY, -1), MANY / 6 + (MANY + 2) / 3);
+    read(pair[0], many, 1);
+    for (int i = 0; i < MANY; i++)
+        many[i] = (struct pollfd){pair[0], POLLIN, 0};
+    CHECK_EQ("it times out", poll(many, MANY, 5), 0);
+    if (fork() == 0) {
+        usleep(30000);
+        write(pair[1], "x", 1);
+        _exit(0);
+    }
+    CHECK_EQ("it is woken", poll(many, MANY, 20000), MANY);
+    wait(NULL);
+    many[MANY - 1].fd = MANY - 1, many[MANY - 1].revents = 0;
+    struct timespec second = {1, 0};
+    CHECK("ppoll", ppoll(many, MANY, &second, NULL) == MANY && many[MANY - 1].revents == POLLNVAL);
+    close(pair[0]), close(pair[1]);
+}
+
 int main(void)
 {
     pipe(a), pipe(b);
     polls();
     signals();
     selects();
+    long_arrays();
     return finish();
 }

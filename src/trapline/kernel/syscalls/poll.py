@@ -5,7 +5,7 @@ from __future__ import annotations
 from collections.abc import Callable
 from trapline.typed import TYPE_CHECKING, Annotated, Any
 
-from trapline.abi.errno import EBADF, EFAULT, EINTR, EINVAL
+from trapline.abi.errno import EFAULT, EINTR, EINVAL
 from trapline.abi.poll import (
     POLLERR,
     POLLEX_SET,
@@ -17,8 +17,15 @@ from trapline.abi.poll import (
 )
 from trapline.abi.time import NSEC, TIMESPEC, TIMEVAL
 from trapline.kernel.fs.special import SpecialFile
-from trapline.kernel.sync.park import RESTART_BLOCK, RESTART_NOHAND, Interrupted, sleep_until, wait_any
+from trapline.kernel.sync.park import (
+    RESTART_BLOCK,
+    RESTART_NOHAND,
+    Interrupted,
+    sleep_until,
+    wait_any,
+)
 from trapline.kernel.syscalls.declare import Arg, Int, Result, Size, UserPtr, syscall
+from trapline.kernel.syscalls.pollarray import SLICE, LongPoll, file_events, lookup
 from trapline.kernel.syscalls.timearg import after, timespec_ns
 from trapline.kernel.task.signals.mask import set_temporary
 
@@ -35,9 +42,6 @@ TimeVal = Annotated[int, Arg(64, "struct:timeval")]
 SigSet = Annotated[int, Arg(64, "struct:sigset")]
 
 
-
-def file_events(task: Task, file: File) -> int:
-    return file.poll_as(task) if isinstance(file, SpecialFile) else file.poll()
 
 
 async def wait_files(task: Task, watched: list[tuple[File, int]], deadline: int | None, restart: int) -> bool:
@@ -75,8 +79,6 @@ class _Poll:
     """One array of struct pollfd, copied once."""
 
     def __init__(self, task: Task, address: int, count: int) -> None:
-        if count > task.files.limit:
-            raise EINVAL
         self.task = task
         self.address = address
         raw = task.mm.read(address, count * POLLFD.size) if count else b""
@@ -84,7 +86,7 @@ class _Poll:
         self.watched: list[tuple[File, int]] = []
         self.files: list[File | None] = []
         for fd, events, _ in self.entries:
-            file = _lookup(task, fd) if fd >= 0 else None
+            file = lookup(task, fd) if fd >= 0 else None
             self.files.append(file)
             if file is not None:
                 self.watched.append((file, events))
@@ -117,17 +119,13 @@ def _short(value: int) -> int:
     return value - 0x10000 if value & 0x8000 else value
 
 
-def _lookup(task: Task, fd: int) -> File | None:
-    try:
-        return task.files.get(fd)
-    except EBADF:
-        return None
-
-
 @syscall("poll")
 def sys_poll(task: Task, fds: PollFds, nfds: NFds, timeout: Int) -> Result:
     """poll(2): wait for some event on a file descriptor."""
-    poll = _Poll(task, fds, nfds)
+    poll = _new_poll(task, fds, nfds)
+    if isinstance(poll, LongPoll):
+        now = task.kernel.clock.monotonic_ns()
+        return _poll_long(poll, timeout == 0, after(now, timeout * 1_000_000) if timeout > 0 else None)
     found = poll.check()
     if found or timeout == 0:
         poll.store()
@@ -136,24 +134,45 @@ def sys_poll(task: Task, fds: PollFds, nfds: NFds, timeout: Int) -> Result:
     return _poll_waiting(poll, None if timeout < 0 else after(now, timeout * 1_000_000))
 
 
+def _new_poll(task: Task, address: int, count: int) -> _Poll | LongPoll:
+    if count > task.files.limit:
+        raise EINVAL
+    return _Poll(task, address, count) if count <= SLICE else LongPoll(task, address, count)
+
+
 async def _poll_waiting(poll: _Poll, deadline: int | None) -> int:
     try:
         found = await wait_ready(poll.task, poll.watched, poll.check, deadline, RESTART_BLOCK)
     except Interrupted:
-        address, count = poll.address, len(poll.entries)
-
-        def again(task: Task) -> Result:
-            """The same call with what is left of its time-out."""
-            poll = _Poll(task, address, count)
-            found = poll.check()
-            if found:
-                poll.store()
-                return found
-            return _poll_waiting(poll, deadline)
-
-        raise Interrupted(RESTART_BLOCK, again) from None
+        raise _restart(poll.address, len(poll.entries), deadline) from None
     poll.store()
     return found
+
+
+async def _poll_long(poll: LongPoll, only_look: bool, deadline: int | None) -> int:
+    await poll.look()
+    if not poll.check() and not only_look:
+        try:
+            await wait_ready(poll.task, poll.watched, poll.check, deadline, RESTART_BLOCK)
+        except Interrupted:
+            raise _restart(poll.address, poll.count, deadline) from None
+    return await poll.store()
+
+
+def _restart(address: int, count: int, deadline: int | None) -> Interrupted:
+    """The same call, with what is left of its time-out."""
+
+    def again(task: Task) -> Result:
+        poll = _new_poll(task, address, count)
+        if isinstance(poll, LongPoll):
+            return _poll_long(poll, False, deadline)
+        found = poll.check()
+        if found:
+            poll.store()
+            return found
+        return _poll_waiting(poll, deadline)
+
+    return Interrupted(RESTART_BLOCK, again)
 
 
 @syscall("ppoll")
@@ -161,7 +180,8 @@ def sys_ppoll(task: Task, fds: PollFds, nfds: NFds, tmo: TimeSpec, sigmask: SigS
     """ppoll(2): poll with a precise time-out, which is updated, and a temporary signal mask."""
     left = _Timeout(task, tmo, TIMESPEC)
     _use_mask(task, sigmask, sigsetsize)
-    return _until(_Poll(task, fds, nfds), left)
+    poll = _new_poll(task, fds, nfds)
+    return _until_long(poll, left) if isinstance(poll, LongPoll) else _until(poll, left)
 
 
 def _use_mask(task: Task, address: int, size: int) -> None:
@@ -309,5 +329,17 @@ async def _waiting(call: _Poll | _Select, left: _Timeout) -> int:
     except Interrupted as stop:
         raise left.interrupted(stop) from None
     call.store()
+    left.store()
+    return found
+
+
+async def _until_long(call: LongPoll, left: _Timeout) -> int:
+    await call.look()
+    if not call.check() and not left.is_zero():
+        try:
+            await wait_ready(call.task, call.watched, call.check, left.deadline, RESTART_NOHAND)
+        except Interrupted as stop:
+            raise left.interrupted(stop) from None
+    found = await call.store()
     left.store()
     return found

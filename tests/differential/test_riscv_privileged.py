@@ -151,7 +151,7 @@ def random_word(rng: random.Random) -> int:
             return csr(name, "csrrs", rd, 0)
         return csr(name, how, rng.choice((0, rd)), rng.choice((0, rs, 31)))
     if kind < 0.45:
-        return encode(rng.choice(("ecall", "ecall", "ebreak", "sret", "mret", "fence.i")))
+        return encode(rng.choice(("ecall", "ecall", "ebreak", "sret", "mret", "fence.i", "wfi")))
     if kind < 0.50:
         return encode("sfence.vma", rs1=rng.choice((0, *POINTERS)), rs2=rng.choice((0, 24)))
     if kind < 0.85:
@@ -369,6 +369,22 @@ def test_every_register_that_is_declared_native(how: str) -> None:
     expected, found = (each.state() for each in worlds)
     assert found == expected
     assert worlds[1].hart.steps == {}, worlds[1].hart.steps
+
+
+def test_waiting_for_what_is_there_is_no_wait() -> None:
+    words = [encode("wfi"), encode("addi", rd=5, rs1=5, imm=1), encode("jal", rd=0, imm=-8)]
+    worlds = both()
+    for each in worlds:
+        start(each, st.M, _CODE_BITS + _DATA_BITS, words)
+        each.hart.cpu[at.LINES] = each.hart.cpu[at.MIE] = 1 << 3
+        each.harts.run(300)
+    assert worlds[0].state() == worlds[1].state()
+    assert worlds[1].hart.steps == {} and worlds[1].hart.xs[5] == 100 and not worlds[1].hart.waiting
+    for each in worlds:
+        each.hart.cpu[at.LINES] = 0
+        each.harts.run(300)
+    assert worlds[0].state() == worlds[1].state()
+    assert worlds[1].hart.waiting and worlds[1].hart.steps == {"wfi": 1}
 
 
 def test_floating_point_is_turned_on_and_its_state_changed_natively() -> None:

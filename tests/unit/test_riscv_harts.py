@@ -213,3 +213,13 @@ def test_machine_timer_set_again_by_its_handler_is_exact_whatever_the_quantum() 
         found.append([(each.xs[7], each.xs[8], each.cpu[at.INSTRET]) for each in harts.each])
     assert found[0][0][1] == 300
     assert found == found[:1] * 3
+
+
+def test_sleeping_until_the_end_of_time() -> None:
+    """Virtual time jumps to a deadline that is further away, in instructions, than 64 bits count."""
+    harts = several(1)
+    hart = harts.each[0]
+    hart.cpu[at.MENVCFG], hart.cpu[at.STIMECMP], hart.cpu[at.MIE] = st.STCE, st.MASK - 1, st.STIP
+    put(hart, ("wfi", {}), ("csrrs", {"rd": 5, "csr": NUMBERS["time"], "rs1": 0}), ("jal", {"rd": 0, "imm": 0}))
+    harts.run(50_000)
+    assert hart.xs[5] >= st.MASK - 1

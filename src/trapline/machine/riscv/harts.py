@@ -123,7 +123,8 @@ class Harts:
             left = span - self._spent
             piece = left if ahead is None else min(left, ahead - self.elapsed - self._spent)
             self._running = True
-            hart.cpu[at.TIME_ORIGIN] = self.elapsed + self._spent + piece
+            origin = self.elapsed + self._spent + piece
+            hart.cpu[at.TIME_ORIGIN] = origin if origin <= st.MASK else 0  # a guest may have slept for ages
             try:
                 waiting = hart.run(piece) == WAITING
             finally:

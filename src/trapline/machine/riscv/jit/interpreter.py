@@ -12,8 +12,8 @@ Invariants:
 from __future__ import annotations
 
 from trapline.machine.contract import EXEC
+from trapline.machine.riscv import layout, transitions
 from trapline.machine.riscv import status as st
-from trapline.machine.riscv import transitions
 from trapline.machine.riscv.isa.declare import OPS, Op
 from trapline.machine.riscv.jit import state as at
 from trapline.machine.riscv.jit import system
@@ -73,7 +73,7 @@ class Interpreted(FloatEmitter, system.System):
         super().__init__()
         self.op = op
         self._pc: Value | None = None
-        self._written: Value | None = None  #: what came of writing a register
+        self._written: Value | None = None  #: what came of writing a register: DONE, or what must be done before going on
         self._refetch = False  #: what comes after the instruction must be looked up again
         self._ended = False  #: the instruction does not go on to the next one by itself
         self.left = Value(self.code, "%left")
@@ -199,6 +199,12 @@ class Interpreted(FloatEmitter, system.System):
         system.leave_if(code, code.bit(due), "@leave_look_at", pc.name, "%left")
         tail(code, "@goto", pc.name, "%left")
         self._ended = True
+
+    def wfi(self) -> None:
+        """Nothing, if what it would wait for is there already; else the reference tier waits."""
+        self._require(st.S, st.TW)
+        self.step_if(self.code.bit(self.eq(self.interrupts() & self.word(layout.MIE), 0)))
+        self._written = self.code.value("call i64 @due(ptr %cpu, i64 %left)") + system.DONE
 
     def fence_i(self) -> None:
         self.code.line("call void @forget_all(ptr %cpu)")
@@ -562,7 +568,7 @@ def module(hot: int = at.HOT, warm: int = at.WARM) -> str:
         SAME_CODE.format(source=at.SOURCE), _page_end(), _undecoded(), _split(), _map_beyond(), decoder(), routines(),
         window(write=False), window(write=True), reset(),
         translate(), refill("refill_read", write=False), refill("refill_write", write=True),
-        refill("refill_atomic", write=True, faults=False), system.registers(), system.due(), system.trap(),
+        refill("refill_atomic", write=True, atomic=True), system.registers(), system.due(), system.trap(),
         stitcher(), handlers(),
     ]  # fmt: skip
     parts += [handler(op) for op in OPS]

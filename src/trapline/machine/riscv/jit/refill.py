@@ -34,6 +34,7 @@ _V, _R, _W, _X, _U, _A, _D = 1, SV39.read, SV39.write, SV39.execute, SV39.user, 
 #: What `translate` found.
 GIVE_UP, FAULT, FOUND = 0, 1, 2
 _FOUND = "{ i64, i64, i64 }"
+KEEP = 16  #: added to an access: give up rather than set a bit of the leaf
 
 
 class _Translate(Emitter):
@@ -63,7 +64,7 @@ class _Translate(Emitter):
     def function(self) -> str:
         code = self.code
         code.lines.append("entry:")
-        va, access = Value(code, "%va"), Value(code, "%access")
+        va, access = Value(code, "%va"), Value(code, "%access") & (KEEP - 1)
         status, priv, satp = (self._word(offset) for offset in (at.MSTATUS, at.PRIV, at.SATP))
         self._give_up_if(self.ne(status & st.MPRV, 0))
         bare = self.eq(priv, st.M) | self.eq(self.srl(satp, st.MODE_SHIFT), st.BARE)
@@ -154,6 +155,7 @@ class _Translate(Emitter):
         missing = self.ne(entry & wanted, wanted)
         code.line(f"br i1 {missing.bit}, label %{set_}, label %{done}{UNLIKELY}")
         code.place(set_)
+        self._give_up_if(self.ne(Value(code, "%access") & KEEP, 0))
         self._fault_if(self.eq(self._word(8 * layout.MENVCFG) & st.ADUE, 0))
         pointer = code.let(f"getelementptr i8, ptr %ram, i64 {at_.name}")
         code.line(f"store i64 {(entry | wanted).name}, ptr {pointer}{GUEST}")
@@ -189,10 +191,10 @@ def trap(code: Code, pc: Operand, cause: Operand, value: Operand, budget: str = 
     tail(code, "@trap", text(pc), budget)
 
 
-def refill(name: str, *, write: bool, faults: bool = True) -> str:
+def refill(name: str, *, write: bool, atomic: bool = False) -> str:
     """The handler that serves a miss of a load (write: of a store) and executes the instruction again.
 
-    faults: a page fault of it is a trap of the kind that its access says (an atomic's is not).
+    atomic: of lr, sc or amo, which all look for a writable page: what lr does not need is left to the reference tier.
     """
     m = Emitter()
     code = m.code
@@ -205,7 +207,7 @@ def refill(name: str, *, write: bool, faults: bool = True) -> str:
     walk, leave = code.label(), code.label()
     code.line(f"br i1 {m.eq(tag, page).bit}, label %{leave}, label %{walk}{UNLIKELY}")  # it is there: the access is misaligned
     code.place(walk)
-    found, offset, shift = ask(code, va, WRITE if write else READ)
+    found, offset, shift = ask(code, va, (WRITE if write else READ) | (KEEP if atomic else 0))
     here, fault, give_up = choose(code, found)
     code.place(here)
     code.line(
@@ -213,7 +215,7 @@ def refill(name: str, *, write: bool, faults: bool = True) -> str:
     )
     dispatch(code, "%ip", "%budget")
     code.place(fault)
-    if faults:
+    if not atomic:
         pc = code.value(f"add i64 {code.let('lshr i64 %ip, 3')}, %delta")
         trap(code, pc, CAUSES[WRITE if write else READ, PAGE], va)
     else:

@@ -219,17 +219,16 @@ class AddressSpace(UserAccess):
 
     def fault(self, addr: int, access: int) -> tuple[int, int, int] | None:
         """None: repaired, the access may be tried again. Else (signo, si_code, si_addr). Raises OutOfMemory."""
+        area = self.map.find(addr)
+        if area is not None and not area.known and area.file is not None and not area.flags & VM_SHARED:
+            if area.prot & access or (access == READ and area.prot):
+                prefault_kin(self, area)
         try:
-            bad = self.repair(addr, access)
+            return self.repair(addr, access)
         except OutOfMemory:
             if not evict(self.ram, EVICT_PAGES):
                 raise
-            bad = self.repair(addr, access)
-        if bad is None:
-            area = self.map.find(addr)
-            if area is not None and not area.known and area.file is not None and not area.flags & VM_SHARED:
-                prefault_kin(self, area)
-        return bad
+        return self.repair(addr, access)
 
     def repair(self, addr: int, access: int) -> tuple[int, int, int] | None:
         """`fault`, without taking mapped pages of files from anybody."""

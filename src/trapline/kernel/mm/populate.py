@@ -9,7 +9,7 @@ from trapline.abi.errno import Errno
 from trapline.abi.mman import PROT_EXEC, PROT_WRITE, VM_HUGETLB, VM_SHARED
 from trapline.kernel.mm.errors import OutOfFrames
 from trapline.kernel.mm.fault import Signal, repair
-from trapline.kernel.mm.tables import BLOCK_SHIFT, BLOCK_SIZE
+from trapline.kernel.mm.tables import BLOCK_SHIFT, BLOCK_SIZE, LANE_MASK
 from trapline.machine.contract import READ, WRITE
 from trapline.machine.paging.entry import PAGE_MASK, PAGE_SHIFT, PAGE_SIZE
 
@@ -69,7 +69,8 @@ def prefault(mm: AddressSpace, start: int, end: int) -> None:
         low, high = max(area.start, start), min(area.end, end)
         if area.prot & PROT_WRITE:
             high = min(high, low + WRITTEN_EARLY)
-            populate(mm, low, high, WRITE)
+            if not _populate_run(mm, area, low, high):
+                populate(mm, low, high, WRITE)
         elif area.prot:
             high = min(high, low + READ_EARLY)
             at = low
@@ -77,6 +78,60 @@ def prefault(mm: AddressSpace, start: int, end: int) -> None:
                 while at < high and repair(mm, area, at, READ) is None:
                     at = (at | chunk - 1) + 1
         mm.space.hint(low, high)
+
+
+def _populate_run(mm: AddressSpace, area: Area, low: int, high: int) -> bool:
+    """Give [low, high) of a private, writable area pages of its own in consecutive frames: one mapping, and no fault.
+
+    False, and nothing is changed, if a page is there already, a page of the file is not to be had, or memory is short.
+    """
+    tables, block = mm.tables, low >> BLOCK_SHIFT
+    if area.flags & (VM_SHARED | VM_HUGETLB) or high - 1 >> BLOCK_SHIFT != block:
+        return False
+    lane, pages = low >> PAGE_SHIFT & LANE_MASK, (high - low) >> PAGE_SHIFT
+    base = tables.blocks.get(block)
+    if base is not None and (base < 0 or any(tables.words[base + lane : base + lane + pages].tolist())):
+        return False
+    frames, order = tables.frames, (pages - 1).bit_length()
+    try:
+        word = (base if base is not None else tables.make(block)) + lane
+        pfn = frames.alloc(order, zero=area.cache is None)
+    except OutOfFrames:
+        return False
+    if pages < 1 << order:
+        frames.put_run(pfn + pages, (1 << order) - pages)
+    if area.cache is not None and not _copy_of_file(mm, area, low, pages, pfn):
+        frames.put_run(pfn, pages)
+        return False
+    tables.fill(word, pfn << tables.fmt.pfn_shift | tables.rw[area.prot], pages)
+    mm.rss_anon += pages
+    mm.minflt += 1
+    return True
+
+
+def _copy_of_file(mm: AddressSpace, area: Area, low: int, pages: int, pfn: int) -> bool:
+    """Copy pages of the area's file to frames from `pfn` on; False if one is not to be had."""
+    cache = area.cache
+    assert cache is not None
+    index = (low - area.start + area.offset) >> PAGE_SHIFT
+    try:
+        cache.load(index, index + pages)
+    except (Errno, OutOfFrames):
+        return False
+    sources = list(map(cache.pages.get, range(index, index + pages)))
+    mem, to = mm.tables.mem, pfn << PAGE_SHIFT
+    first = sources[0]
+    if first is not None and sources == list(range(first, first + pages)):
+        size, source = pages << PAGE_SHIFT, first << PAGE_SHIFT
+        mem[to : to + size] = mem[source : source + size]
+    else:
+        for each in sources:
+            if each is None:
+                return False
+            mem[to : to + PAGE_SIZE] = mem[each << PAGE_SHIFT : (each + 1) << PAGE_SHIFT]
+            to += PAGE_SIZE
+    mm.cow_pages += pages
+    return True
 
 
 def prefault_kin(mm: AddressSpace, area: Area) -> None:

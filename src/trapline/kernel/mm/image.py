@@ -18,6 +18,7 @@ from trapline.abi.mman import (
 from trapline.kernel.mm import mapping, seams
 from trapline.kernel.mm.area import Area, Mappable
 from trapline.kernel.mm.page_cache import PageCache, of_frames
+from trapline.kernel.mm.populate import prefault
 from trapline.machine.paging.entry import PAGE_MASK, PAGE_SHIFT
 
 if TYPE_CHECKING:
@@ -64,6 +65,7 @@ def map_image(
         seams.insert(mm, Area(mm, file_end, end, prot, vm_flags))
     zeros = file_end - (addr + file_bytes)
     if prot & PROT_WRITE and zeros > 0 and length > file_bytes:
+        prefault(mm, start, file_end)  # in one piece, not around the page that is written now
         mm.fill_zeros(addr + file_bytes, zeros)
     return addr
 

@@ -83,15 +83,18 @@ def prefault(mm: AddressSpace, start: int, end: int) -> None:
 def _populate_run(mm: AddressSpace, area: Area, low: int, high: int) -> bool:
     """Give [low, high) of a private, writable area pages of its own in consecutive frames: one mapping, and no fault.
 
-    False, and nothing is changed, if a page is there already, a page of the file is not to be had, or memory is short.
+    True if all of it has such pages already. False, and nothing is changed, if some pages are there, a page of the file is not
+    to be had, or memory is short.
     """
     tables, block = mm.tables, low >> BLOCK_SHIFT
     if area.flags & (VM_SHARED | VM_HUGETLB) or high - 1 >> BLOCK_SHIFT != block:
         return False
     lane, pages = low >> PAGE_SHIFT & LANE_MASK, (high - low) >> PAGE_SHIFT
     base = tables.blocks.get(block)
-    if base is not None and (base < 0 or any(tables.words[base + lane : base + lane + pages].tolist())):
-        return False
+    if base is not None:
+        present = tables.words[base + lane : base + lane + pages].tolist() if base >= 0 else (0, 1)
+        if any(present):
+            return all(entry & tables.fmt.write for entry in present)
     frames, order = tables.frames, (pages - 1).bit_length()
     try:
         word = (base if base is not None else tables.make(block)) + lane

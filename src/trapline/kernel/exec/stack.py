@@ -48,19 +48,17 @@ def build(
     mm.env_end = mm_name
     mm.env_start = mm.arg_end = mm_name - len(env_block)
     mm.arg_start = mm.arg_end - len(arg_block)
-    mm.write(mm.arg_start, arg_block + env_block + name + b"\0" + bytes(8))
     below = (mm.arg_start - len(platform) - 1) & -16
-    mm.write(below, platform + b"\0")
     entropy = below - 16
-    mm.write(entropy, random)
     vector = [*aux, (elf.AT_RANDOM, entropy), (elf.AT_EXECFN, mm_name)]
     vector += [*([(elf.AT_PLATFORM, below)] if platform else []), (elf.AT_NULL, 0)]
     words = [len(argv), *_addresses(mm.arg_start, argv), 0, *_addresses(mm.env_start, envp), 0]
     flat = [value & MASK64 for pair in vector for value in pair]  # hostile addresses wrap
     mm.saved_auxv = struct.pack(f"<{len(flat)}Q", *flat)
-    words += flat
-    sp = (entropy - 8 * len(words)) & -16
-    mm.write(sp, struct.pack(f"<{len(words)}Q", *words))
+    sp = (entropy - 8 * (len(words) + len(flat))) & -16
+    head = struct.pack(f"<{len(words)}Q", *words) + mm.saved_auxv
+    middle = head.ljust(entropy - sp, b"\0") + random + platform
+    mm.write(sp, middle.ljust(mm.arg_start - sp, b"\0") + arg_block + env_block + name + bytes(9))
     mm.start_stack = sp
     return sp
 

@@ -159,6 +159,7 @@ class ScriptedMachine:
 
     arch = ARCH
     cpus = roomy = 2
+    prefers_runs = False
 
     def __init__(self, ram: Ram) -> None:
         self.ram = ram

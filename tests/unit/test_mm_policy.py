@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import pytest
-from userland import PAGE, file_of, load, new_machine, store
+from userland import PAGE, access, file_of, load, new_machine, store
 
 from trapline.abi.mman import MAP_ANONYMOUS, MAP_FIXED, MAP_PRIVATE
 from trapline.kernel.mm.address_space import AddressSpace
@@ -35,6 +35,15 @@ def test_scattered_pages_are_not_a_streak() -> None:
     for i in range(0, 480, 64):
         store(mm, AREA + i * PAGE, 1)
     assert mm.rss_anon <= 8 * 16
+
+
+def test_pages_of_a_larger_area_lie_together() -> None:
+    mm = space(Policy(huge=False, anon_most_pages=128), 480)
+    for i in (300, 260, 200, 350):
+        store(mm, AREA + i * PAGE, 1)
+    frames = [access(mm, AREA + i * PAGE, READ) >> 12 for i in range(256 - 3, 384 - 3)]
+    assert frames == list(range(frames[0], frames[0] + 128))
+    assert mm.rss_anon == 256
 
 
 def test_one_page_per_fault() -> None:

@@ -138,6 +138,7 @@ class Machine(Protocol):
     arch: Arch
     ram: Ram
     cpus: int
+    prefers_runs: bool  #: pages that lie together in RAM are faster to use than scattered ones
     roomy: int  #: so many contexts run without taking the CPU that the kernel itself runs on
     ready: list[tuple[int, int]]  #: (fd, epoll mask) that `wait` found ready; the kernel takes and clears it
     #: told, inside any call of the machine's, which space is gone and why, then `wait` returns soon; its running contexts come

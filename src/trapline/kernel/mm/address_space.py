@@ -90,7 +90,7 @@ class AddressSpace(UserAccess):
         super().__init__(machine.ram, tables, machine.arch.task_size)
         self.machine = machine
         self.limits = limits or MmLimits()
-        self.policy = policy or policies.DEFAULT
+        self.policy = policy or (policies.TOGETHER if machine.prefers_runs else policies.DEFAULT)
         self.aslr = aslr and rng is not None
         self.rng = rng
         self.users = 1

@@ -86,7 +86,7 @@ def _zero_pages(mm: AddressSpace, area: Area, addr: int, base: int | None) -> No
 
 def _empty_around(mm: AddressSpace, area: Area, addr: int, base: int) -> tuple[int, int]:
     """(first lane, lanes) of what is not mapped yet around `addr`, within the area and as policy wants it."""
-    first, last = _chunk(mm, area, addr, mm.policy.anon_around_pages)
+    first, last = _chunk(mm, area, addr, _share(mm, area))
     if last - first == 1:
         return first, 1
     lane = addr >> PAGE_SHIFT & LANE_MASK
@@ -99,6 +99,15 @@ def _empty_around(mm: AddressSpace, area: Area, addr: int, base: int) -> tuple[i
     while high + 1 < last and not present[high + 1 - first]:
         high += 1
     return low, high + 1 - low
+
+
+def _share(mm: AddressSpace, area: Area) -> int:
+    """How many pages around a fault: where policy wants it, more in a larger area, so that its pages lie together in RAM."""
+    around, most = mm.policy.anon_around_pages, mm.policy.anon_most_pages
+    if most <= around:
+        return around
+    half = (area.end - area.start) >> PAGE_SHIFT + 1
+    return around if half < 2 * around else min(most, 1 << half.bit_length() - 1)
 
 
 def _chunk(mm: AddressSpace, area: Area, addr: int, around: int) -> tuple[int, int]:

@@ -34,6 +34,7 @@ class Policy:
     """How much one fault repairs. Page counts are powers of two, at most 512; 1 means exactly the page touched.
 
     anon_around_pages   fresh zero pages mapped around a fault in anonymous memory
+    anon_most_pages     the same in a larger area: its half, but no more than this
     huge                map a whole 2 MiB leaf where an anonymous area holds the aligned block
     file_around_pages   resident pages of a file mapped around a fault
     cow_around_pages    pages of a private mapping copied, or made writable again, around a write
@@ -44,8 +45,8 @@ class Policy:
     """
 
     __slots__ = (
-        "anon_around_pages", "cow_around_pages", "file_around_pages", "fork_copy_pages", "huge", "stack_grow_pages",
-        "streak_pages", "whole_pages",
+        "anon_around_pages", "anon_most_pages", "cow_around_pages", "file_around_pages", "fork_copy_pages", "huge",
+        "stack_grow_pages", "streak_pages", "whole_pages",
     )  # fmt: skip
 
     def __init__(
@@ -55,6 +56,7 @@ class Policy:
         cow_around_pages: int = 8,
         stack_grow_pages: int = 16,
         *,
+        anon_most_pages: int = 16,
         streak_pages: int = 256,
         whole_pages: int = 256,
         fork_copy_pages: int = 256,
@@ -62,6 +64,7 @@ class Policy:
     ) -> None:
         self.anon_around_pages = anon_around_pages
         self.file_around_pages = file_around_pages
+        self.anon_most_pages = anon_most_pages
         self.cow_around_pages = cow_around_pages
         self.stack_grow_pages = stack_grow_pages
         self.streak_pages = streak_pages
@@ -73,8 +76,10 @@ class Policy:
         """What to set when faults themselves are studied."""
         self.anon_around_pages = self.file_around_pages = self.cow_around_pages = self.stack_grow_pages = 1
         self.streak_pages = self.whole_pages = 1
+        self.anon_most_pages = 1
         self.fork_copy_pages = 0
         self.huge = False
 
 
 DEFAULT = Policy()  #: of every address space that is not given another
+TOGETHER = Policy(anon_most_pages=128)  #: the same on machines that prefer pages which lie together

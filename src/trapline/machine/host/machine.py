@@ -54,6 +54,8 @@ _spin, _run, _arm = _ring.spin, _ring.run, _ring.arm
 class HostMachine:
     """The machine. `ram` must be shared; `cpus` contexts may run at once."""
 
+    prefers_runs = False
+
     def __init__(self, ram: Ram, cpus: int) -> None:
         if ram.fd < 0:
             raise MachineUnavailable("the host machine needs RAM that other processes can map: Ram(..., shared=True)")

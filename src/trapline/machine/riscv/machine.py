@@ -40,6 +40,7 @@ class RiscvMachine:
     """The machine: `cpus` harts on `ram`, physical address 0 being the first byte of it."""
 
     arch = RISCV64
+    prefers_runs = False
     quantum = 20_000  #: instructions between two looks at everything else
 
     def __init__(self, ram: Ram, cpus: int = 1) -> None:

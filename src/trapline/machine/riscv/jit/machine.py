@@ -12,6 +12,7 @@ from trapline.machine.riscv.machine import RiscvMachine, host_ticks
 class NativeMachine(RiscvMachine):
     """Its harts share code pages and regions, for they run the same RAM."""
 
+    prefers_runs = True  # see window.py
     quantum = 1_000_000
 
     def __init__(self, ram: Ram, cpus: int = 1) -> None:

@@ -10,7 +10,11 @@
 
 static int listener;
 
-static int install(void)
+#ifndef SECCOMP_FILTER_FLAG_WAIT_KILLABLE_RECV
+#define SECCOMP_FILTER_FLAG_WAIT_KILLABLE_RECV 32
+#endif
+
+static int install_with(unsigned flags)
 {
     struct sock_filter code[] = {
         BPF_STMT(BPF_LD | BPF_W | BPF_ABS, offsetof(struct seccomp_data, nr)),
@@ -19,7 +23,12 @@ static int install(void)
         BPF_STMT(BPF_RET | BPF_K, SECCOMP_RET_ALLOW),
     };
     struct sock_fprog program = {.len = 4, .filter = code};
-    return (int)syscall(SYS_seccomp, SECCOMP_SET_MODE_FILTER, SECCOMP_FILTER_FLAG_NEW_LISTENER, &program);
+    return (int)syscall(SYS_seccomp, SECCOMP_SET_MODE_FILTER, flags, &program);
+}
+
+static int install(void)
+{
+    return install_with(SECCOMP_FILTER_FLAG_NEW_LISTENER);
 }
 
 static void send_fd(int via, int fd)
@@ -105,6 +114,50 @@ static void last_user(void)
     CHECK_ERRNO("nothing will come", receive(), ENOENT);
 }
 
+static volatile int caught;
+
+static void catch_it(int signo, siginfo_t *info, void *context)
+{
+    (void)signo, (void)info, (void)context;
+    caught++;
+}
+
+/* A process whose request was received gets a signal: is the request still there? */
+static bool survives(unsigned flags, int signo, int *status)
+{
+    int pair[2];
+    socketpair(AF_UNIX, SOCK_STREAM, 0, pair);
+    pid_t pid = fork();
+    if (pid == 0) {
+        catch_with(SIGUSR1, catch_it, 0);
+        int fd = install_with(SECCOMP_FILTER_FLAG_NEW_LISTENER | flags);
+        send_fd(pair[1], fd);
+        close(fd);
+        long value = syscall(SYS_mkdir, "interrupted", 0700);
+        _exit(value == 4711 && caught == 1 ? 1 : value < 0 && errno == EINTR && caught == 1 ? 2 : 3);
+    }
+    listener = receive_fd(pair[0]);
+    receive();
+    kill(pid, signo);
+    sleep_ms(60);
+    bool there = ioctl(listener, SECCOMP_IOCTL_NOTIF_ID_VALID, &request.id) == 0;
+    if (there)
+        answer(4711, 0, 0);
+    waitpid(pid, status, 0);
+    close(listener), close(pair[0]), close(pair[1]);
+    return there;
+}
+
+static void killable(void)
+{
+    int status;
+    CHECK("a signal takes a request back", !survives(0, SIGUSR1, &status) && exited(status, 2));
+    CHECK("not one that was received and waits killable", survives(SECCOMP_FILTER_FLAG_WAIT_KILLABLE_RECV, SIGUSR1, &status) && exited(status, 1));
+    CHECK("unless it kills", !survives(SECCOMP_FILTER_FLAG_WAIT_KILLABLE_RECV, SIGKILL, &status) && killed(status, SIGKILL));
+    CHECK("whatever signal that is", !survives(SECCOMP_FILTER_FLAG_WAIT_KILLABLE_RECV, SIGTERM, &status) && killed(status, SIGTERM));
+    CHECK_ERRNO("it needs a listener", install_with(SECCOMP_FILTER_FLAG_WAIT_KILLABLE_RECV), EINVAL);
+}
+
 int main(void)
 {
     enter_scratch();
@@ -155,5 +208,6 @@ int main(void)
     waitpid(pid, &status, 0);
     CHECK("the filtered process saw it all", exited(status, 0));
     last_user();
+    killable();
     return finish();
 }

@@ -16,7 +16,8 @@ from trapline.abi.errno import EBADF, EFAULT, EINPROGRESS, EINVAL, ENOENT, ENOSY
 from trapline.abi.fcntl import O_CLOEXEC, O_NONBLOCK, O_RDWR
 from trapline.abi.poll import POLL_IN, POLL_OUT, POLLHUP
 from trapline.kernel.ipc.anon import AnonFile
-from trapline.kernel.sync.park import WaitQueue
+from trapline.kernel.sync.park import Interrupted, WaitQueue
+from trapline.kernel.task.task import WORK_EXIT
 
 if TYPE_CHECKING:
     from trapline.kernel.task.task import Task
@@ -46,15 +47,17 @@ class Request:
 class NotifyFile(AnonFile):
     """`filters`: how many sets of rules name this listener; with none left, nothing can come any more."""
 
-    __slots__ = ("_ident", "closed", "filters", "queue", "requests")
+    __slots__ = ("_ident", "closed", "filters", "queue", "requests", "wait_killable")
 
     kind = b"seccomp notify"
 
-    def __init__(self, kernel: Any) -> None:
+    def __init__(self, kernel: Any, wait_killable: bool = False) -> None:
+        """`wait_killable`: once its request was received, only what kills a task ends its wait."""
         super().__init__(kernel, O_RDWR)
         self.requests: dict[int, Request] = {}
         self.queue = WaitQueue()
         self.filters = 0
+        self.wait_killable = wait_killable
         self.closed = False
         self._ident = int.from_bytes(kernel.random(8), "little") >> 1
 
@@ -69,12 +72,25 @@ class NotifyFile(AnonFile):
         self.queue.wake_all(POLL_IN)
         try:
             while request.answer is None and not self.closed:
-                await request.queue.wait()
+                await self._wait_once(request)
         finally:
             self.requests.pop(request.ident, None)
         if request.answer is None:  # after sleep: the listener may be gone
             raise ENOSYS("nobody listens")
         return request.answer
+
+    async def _wait_once(self, request: Request) -> None:
+        if not self.wait_killable:
+            await request.queue.wait()
+            return
+        received = request.sent
+        if received and request.task.work & WORK_EXIT:
+            raise Interrupted
+        try:
+            await request.queue.wait(interruptible=not received)
+        except Interrupted:
+            if received or not request.sent or request.task.work & WORK_EXIT:
+                raise  # else it was received meanwhile: from now on it takes more
 
     def filter_gone(self) -> None:
         """One set of rules less."""
@@ -129,6 +145,8 @@ class NotifyFile(AnonFile):
             request.sent = False
             raise
         self.queue.wake_all(POLL_OUT)
+        if self.wait_killable:
+            request.queue.wake_all()  # it goes to sleep more deeply
         return 0
 
     def _sent(self, ident: int) -> Request:

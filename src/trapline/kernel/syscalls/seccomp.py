@@ -20,6 +20,7 @@ Flags = Annotated[int, Arg(32, "flags:seccomp")]
 _FLAGS = (
     s.SECCOMP_FILTER_FLAG_TSYNC | s.SECCOMP_FILTER_FLAG_LOG | s.SECCOMP_FILTER_FLAG_SPEC_ALLOW
     | s.SECCOMP_FILTER_FLAG_NEW_LISTENER | s.SECCOMP_FILTER_FLAG_TSYNC_ESRCH
+    | s.SECCOMP_FILTER_FLAG_WAIT_KILLABLE_RECV
 )  # fmt: skip
 
 
@@ -27,8 +28,7 @@ _FLAGS = (
 def sys_seccomp(task: Task, operation: Operation, flags: Flags, args: UserPtr) -> int:
     """seccomp(2): restrict the caller to four calls, or to what a filter allows.
 
-    Partial: SECCOMP_FILTER_FLAG_WAIT_KILLABLE_RECV is refused with EINVAL, and nobody traces: SECCOMP_RET_TRACE makes a
-    call fail with ENOSYS.
+    Partial: nobody traces, so SECCOMP_RET_TRACE makes a call fail with ENOSYS.
     """
     if operation == s.SECCOMP_SET_MODE_STRICT:
         if flags or args:
@@ -57,6 +57,9 @@ def set_filter(task: Task, flags: int, address: int) -> int:
     listens = flags & s.SECCOMP_FILTER_FLAG_NEW_LISTENER
     if flags & ~_FLAGS or (listens and flags & s.SECCOMP_FILTER_FLAG_TSYNC and not flags & s.SECCOMP_FILTER_FLAG_TSYNC_ESRCH):
         raise EINVAL
+    killable = flags & s.SECCOMP_FILTER_FLAG_WAIT_KILLABLE_RECV
+    if killable and not listens:
+        raise EINVAL("nobody would receive")
     length, start = s.SOCK_FPROG.unpack(task.mm.read(address, s.SOCK_FPROG.size))
     if not 0 < length <= s.BPF_MAXINSNS:
         raise EINVAL
@@ -67,6 +70,6 @@ def set_filter(task: Task, flags: int, address: int) -> int:
     if not listens:
         return seccomp.set_filter(task, program, flags)
     task.files.reserve()
-    listener = NotifyFile(task.kernel)
+    listener = NotifyFile(task.kernel, bool(killable))
     seccomp.set_filter(task, program, flags, listener)
     return task.files.install(listener, True)

@@ -10,6 +10,8 @@ from trapline.typed import TYPE_CHECKING
 
 from trapline.abi.errno import EAGAIN
 from trapline.abi.signal import (
+    CORE_SIGNALS,
+    DEFAULT_IGNORED,
     SI_USER,
     SIG_DFL,
     SIG_IGN,
@@ -43,7 +45,7 @@ def send_to_task(task: Task, info: SigInfo) -> bool:
     if info.signo == SIGKILL:
         return _kill(task.group)
     if _queue(task.pending, task, info) and not task.blocked & bit(info.signo):
-        _wake(task)
+        _wake(task, info.signo)
     return True
 
 
@@ -57,7 +59,7 @@ def send_to_group(group: ThreadGroup, info: SigInfo) -> bool:
     if _queue(group.pending, main, info):
         target = _choose(group, bit(info.signo))
         if target is not None:
-            _wake(target)
+            _wake(target, info.signo)
     return True
 
 
@@ -170,9 +172,20 @@ def _choose(group: ThreadGroup, bit_: int) -> Task | None:
     return fallback
 
 
-def _wake(task: Task) -> None:
+def _wake(task: Task, signo: int) -> None:
     task.work |= WORK_SIGNAL
-    interrupt(task)
+    waiter = task.waiter
+    if waiter is not None and not waiter.interruptible and _ends(task.group, signo):
+        from trapline.kernel.task.exit import exit_group
+
+        exit_group(task, signo)  # not even a sleep that signals do not end goes on then (`complete_signal` of kernel/signal.c)
+    else:
+        interrupt(task)
+
+
+def _ends(group: ThreadGroup, signo: int) -> bool:
+    """The signal ends the process, and leaves no core dump."""
+    return group.actions.table[signo].handler == SIG_DFL and not bit(signo) & (DEFAULT_IGNORED | STOP_SIGNALS | CORE_SIGNALS)
 
 
 def action_changed(group: ThreadGroup, signo: int) -> None:

@@ -56,6 +56,8 @@ static void layers(void)
     put("l1/f", "upper of two"), put("l2/f", "lower of two"), put("l2/g", "g"), put("l2/d/in", "in"), put("l1/d/too", "too");
     put("l2/deep/er/x", "deep"), put("l2/gone", "gone"), put("l2/hidden", "a file"), put("l2/k", "k");
     mknod("l1/gone", S_IFCHR, 0);
+    int fd = open("l2/deep/er/sparse", O_CREAT | O_RDWR, 0644);
+    pwrite(fd, "x", 1, 1 << 20), ftruncate(fd, 8 << 20), close(fd);
     symlink("g", "l2/s"), chmod("l2/k", 0640), setxattr("l2/k", "trusted.mine", "1", 1, 0);
 }
 
@@ -96,6 +98,10 @@ static void changed(void)
     char value[8] = "";
     CHECK("with its attributes", stat("u/k", &st) == 0 && st.st_mode == (S_IFREG | 0600) && is("u/k", "k")
           && getxattr("u/k", "trusted.mine", value, 8) == 1 && value[0] == '1');
+    fd = open("m/deep/er/sparse", O_RDWR);
+    CHECK("holes stay holes", fd >= 0 && stat("u/deep/er/sparse", &st) == 0 && st.st_size == 8 << 20 && st.st_blocks <= 2048
+          && lseek(fd, 0, SEEK_DATA) == 1 << 20);
+    close(fd);
     put("m/deep/er/new", "new");
     CHECK("directories above too", is("u/deep/er/new", "new") && is("m/deep/er/x", "deep"));
     CHECK_EQ("truncate", truncate("m/deep/er/x", 2), 0);

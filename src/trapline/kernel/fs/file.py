@@ -300,7 +300,7 @@ class RegularFile(File):
         elif whence in (SEEK_DATA, SEEK_HOLE):
             if not 0 <= offset < cache.size:
                 raise ENXIO
-            offset = _next_data(self.inode, cache, offset) if whence == SEEK_DATA else _next_hole(self.inode, cache, offset)
+            offset = next_data(self.inode, cache, offset) if whence == SEEK_DATA else next_hole(self.inode, cache, offset)
         elif whence != SEEK_SET:
             raise EINVAL
         if not 0 <= offset <= MAX_FILE_SIZE:
@@ -336,7 +336,7 @@ def _only_here(cache: PageCache, index: int) -> bool:
     return index in cache.pages and (index in cache.dirty or index << PAGE_SHIFT >= cache.backed)
 
 
-def _next_data(inode: Inode, cache: PageCache, offset: int) -> int:
+def next_data(inode: Inode, cache: PageCache, offset: int) -> int:
     """Where data begins at or after `offset`. ENXIO."""
     index, backed = offset >> PAGE_SHIFT, cache.backed
     if _only_here(cache, index):
@@ -356,7 +356,7 @@ def _next_data(inode: Inode, cache: PageCache, offset: int) -> int:
     return later
 
 
-def _next_hole(inode: Inode, cache: PageCache, offset: int) -> int:
+def next_hole(inode: Inode, cache: PageCache, offset: int) -> int:
     """Where a hole begins at or after `offset`: there is one at the end of every file."""
     while offset < cache.size:
         if _only_here(cache, offset >> PAGE_SHIFT):

@@ -74,7 +74,7 @@ class Access(Mmu):
             self.watch_access(address, size, READ)
         if (address & 4095) + size > 4096:
             return self._load_across(address, size)
-        pa = self.translate(address, READ, size)
+        pa = self.find_device(address, READ, size)
         try:
             return self.bus.read(pa, size)
         except BusError:
@@ -97,7 +97,7 @@ class Access(Mmu):
         if (address & 4095) + size > 4096:
             self._store_across(address, size, value)
             return
-        pa = self.translate(address, WRITE, size)
+        pa = self.find_device(address, WRITE, size)
         lines = self.cpu[at.LINES]
         try:
             moved = self.bus.write(pa, size, value)

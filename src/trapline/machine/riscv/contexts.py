@@ -33,12 +33,15 @@ _PLACES = tuple(at.FIRST_CONTEXT + n * at.CONTEXT_WORDS for n in range(at.CONTEX
 class Contexts(Integers):
     """Part of the hart."""
 
-    __slots__ = ("_arrays", "_decoded", "pages", "tlb_read", "tlb_write")
+    __slots__ = ("_arrays", "_decoded", "adopted", "device_pages", "pages", "tlb_read", "tlb_write")
 
     bytes_: memoryview  #: the CPU struct as bytes
     tlb_read: memoryview  #: of the context in force
     tlb_write: memoryview
+    #: what is not RAM: (page number, access, mode, mstatus, satp) -> physical address of the page
+    device_pages: dict[tuple[int, int, int, int, int], int]
     pages: dict[int, Page]  #: the decoded code, by page number, of the context in force
+    adopted: int  #: what `tlb` was when these were looked up
     _arrays: list[tuple[memoryview, memoryview]]
     _decoded: list[dict[int, Page]]
 
@@ -50,6 +53,7 @@ class Contexts(Integers):
             (cpu[place : place + at.WRITE], cpu[place + at.WRITE : place + at.CODE]) for place in _PLACES
         ]
         self._decoded = [{} for _ in _PLACES]
+        self.device_pages = {}
         cpu[at.BANK] = cpu[at.NEXT_BANK] = 0
         for bank in range(at.BANKS):
             cpu[at.BANK_SATP + bank] = cpu[at.SATP]
@@ -68,7 +72,8 @@ class Contexts(Integers):
 
     def adopt(self) -> None:
         """Use the context that is in force."""
-        n = (self.cpu[at.TLB] - _START) // _BYTES
+        self.adopted = self.cpu[at.TLB]
+        n = (self.adopted - _START) // _BYTES
         self.tlb_read, self.tlb_write = self._arrays[n]
         self.pages = self._decoded[n]
 
@@ -91,12 +96,14 @@ class Contexts(Integers):
 
     def forget_pages(self) -> None:
         """Empty all contexts: permissions have changed, or code has."""
+        self.device_pages.clear()
         for n in range(at.CONTEXTS):
             self._clear(n)
 
     def forget_space(self, asid: int | None) -> None:
         """Forget an address space's translations, or those of all (machine mode's own are none)."""
         cpu = self.cpu
+        self.device_pages.clear()
         self._clear(at.BORROWED)
         for bank in range(at.BANKS):
             if asid is None or cpu[at.BANK_SATP + bank] >> st.ASID_SHIFT & st.ASID_MASK == asid:
@@ -105,6 +112,7 @@ class Contexts(Integers):
     def forget_page(self, va: int, asid: int | None) -> None:
         """Forget the translation of an address, in one address space or in all."""
         cpu, page = self.cpu, va & -4096
+        self.device_pages.clear()
         self._clear(at.BORROWED)
         for bank in range(at.BANKS):
             if asid is None or cpu[at.BANK_SATP + bank] >> st.ASID_SHIFT & st.ASID_MASK == asid:

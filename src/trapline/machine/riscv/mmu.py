@@ -20,6 +20,7 @@ from trapline.machine.riscv.walk import Leaf, walk
 FORMATS: dict[int, Format] = {st.SV39_MODE: SV39, st.SV48_MODE: SV48, st.SV57_MODE: SV57}
 _R, _W, _X, _U = SV39.read, SV39.write, SV39.execute, SV39.user
 _A, _D = SV39.accessed, SV39.dirty
+_DEVICE_PAGES = 256  #: translations of devices' pages that are remembered, at most
 M64 = (1 << 64) - 1
 
 
@@ -119,6 +120,20 @@ class Mmu(Contexts):
         entry = leaf.entry | wanted
         self.bus.ram.words[leaf.at - self.bus.ram_base >> 3] = entry
         return leaf._replace(entry=entry)
+
+    def find_device(self, va: int, access: int, size: int) -> int:
+        """The physical address of an access that is probably a device's: as `translate` says, which it asks once for a page."""
+        cpu = self.cpu
+        key = va >> 12, access, cpu[at.PRIV], cpu[at.MSTATUS], cpu[at.SATP]
+        page = self.device_pages.get(key)
+        if page is not None:
+            return page | va & 4095
+        pa = self.translate(va, access, size)
+        if not self.bus.in_ram(pa & -4096, 4096) and not access & ~self.pmp.page(pa, self.mode_of(access)):
+            if len(self.device_pages) >= _DEVICE_PAGES:
+                self.device_pages.clear()
+            self.device_pages[key] = pa & -4096
+        return pa
 
     def _remember(self, va: int, pa: int, access: int) -> None:
         """Put a permitted page into the innermost array of its kind of access, if it is plain RAM and has one."""

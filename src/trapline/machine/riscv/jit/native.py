@@ -23,6 +23,7 @@ from trapline.machine.riscv.trap import ACCESS, CAUSES, Trap
 
 if TYPE_CHECKING:
     from trapline.machine.ram import Ram
+    from trapline.machine.riscv.jit.pages import CodePage
     from trapline.machine.riscv.jit.tiers import Tiers
 
 _PC, _BUDGET, _INSTRET = layout.PC, layout.BUDGET, layout.INSTRET
@@ -82,13 +83,15 @@ class NativeHart(Hart):
             if reason == at.HOT_SPOT:
                 self.tiers.heat(self, pc)
                 continue
-            self.adopt()
+            if cpu[layout.TLB] != self.adopted:
+                self.adopt()
             if not left or reason >= at.TRAP:
                 self._ticks = iter(range(left))
                 self._leave(reason, pc, left)
                 return
             if cpu[at.STALE_WORD]:
                 self.tlb.flush()
+                self.device_pages.clear()
                 cpu[at.STALE_WORD] = 0
             if reason == at.STEP or not self._map(pc, left):
                 if self._step(left):
@@ -111,8 +114,7 @@ class NativeHart(Hart):
     def _step(self, left: int) -> bool:
         """One instruction in the reference tier; True if the run loop must look around."""
         pc = self.at = self.next
-        self._ticks = ticks = iter(range(left))
-        next(ticks)
+        self._ticks = iter(range(left - 1))
         self.pages.clear()  # what was fetched from then may be mapped otherwise now
         place = self._decoded_at(pc)
         if place is None:
@@ -133,10 +135,17 @@ class NativeHart(Hart):
         if page is None:
             return None
         offset = pc & 4095
+        place = page.places.get(offset)
+        if place is None:
+            place = self._place(page, offset)
+        return place
+
+    def _place(self, page: CodePage, offset: int) -> Place | None:
         raw = int.from_bytes(page.data[offset : offset + 4], "little")
-        if raw & 3 != 3:
-            return self.tiers.place(raw & 0xFFFF)
-        return self.tiers.place(raw) if offset <= 4092 else None
+        if raw & 3 == 3 and offset > 4092:
+            return None
+        found = page.places[offset] = self.tiers.place(raw if raw & 3 == 3 else raw & 0xFFFF)
+        return found
 
     def _map(self, pc: int, left: int) -> bool:
         """Let native code execute from the page of `pc`; False if only part of it may be executed. Raises Trap."""

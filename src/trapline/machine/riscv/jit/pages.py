@@ -13,6 +13,7 @@ import ctypes
 import mmap
 import threading
 
+from trapline.machine.riscv.code import Place
 from trapline.machine.riscv.jit import state as at
 
 ARENA_PAGES = 2048
@@ -22,13 +23,14 @@ _COPY = 0x9000 + 0x1800  #: where the copy of the guest's page is: behind the co
 class CodePage:
     """One physical page of code. `hot`: records of which somebody has asked for a region; `entries`: those that have one."""
 
-    __slots__ = ("base", "data", "entries", "generation", "hot", "offset", "regions")
+    __slots__ = ("base", "data", "entries", "generation", "hot", "offset", "places", "regions")
 
     def __init__(self, base: int, offset: int) -> None:
         self.base = base  #: host address of its first record
         self.offset = offset  #: in the arena
         self.data = b""
         self.generation = 0  #: grows whenever its records are forgotten
+        self.places: dict[int, Place] = {}  #: by offset, of instructions that the reference tier has executed
         self.hot: set[int] = set()
         self.entries: set[int] = set()
         self.regions: list[tuple[CodePage, int]] = []  #: (page, record) of the regions that hold code of this page
@@ -97,6 +99,7 @@ class Arena:
                 self._counters[(other.offset + at.COUNTERS >> 2) + record] = 0
                 other.hot.discard(record)
                 other.entries.discard(record)
+            page.places.clear()
             page.hot.clear()
             page.entries.clear()
             page.regions.clear()

@@ -121,6 +121,23 @@ static void rules(void)
     CHECK_ERRNO("bad flags", inotify_init1(1), EINVAL);
 }
 
+static void fifo(void)
+{
+    char byte;
+    mkfifo("pipe", 0600);
+    expect("a FIFO", "100:pipe ");
+    int end = open("pipe", O_RDWR | O_NONBLOCK), watch = inotify_add_watch(in, "pipe", IN_ACCESS | IN_MODIFY);
+    write(end, "x", 1);
+    expect("written to", "2: ");
+    read(end, &byte, 1);
+    expect("read", "1: ");
+    read(end, &byte, 1);
+    expect("nothing was there", "");
+    close(end);
+    inotify_rm_watch(in, watch);
+    expect("a FIFO no more", "8000: ");
+}
+
 int main(void)
 {
     enter_scratch();
@@ -129,5 +146,6 @@ int main(void)
     directory();
     file();
     rules();
+    fifo();
     return finish();
 }

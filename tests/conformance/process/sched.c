@@ -78,7 +78,11 @@ static void attributes(void)
     CHECK_ERRNO("setscheduler: negative policy", set(-1, 0), EINVAL);
     CHECK_ERRNO("setscheduler: no parameter", sched_setscheduler(0, SCHED_OTHER, NULL), EINVAL);
     CHECK_ERRNO("setparam: a priority", sched_setparam(0, &(struct sched_param){5}), EINVAL);
+    CHECK("init", sched_getscheduler(1) >= 0);
     struct sched_param param = {77};
+    cpu_set_t cpus;
+    CHECK("init's parameters", sched_getparam(1, &param) == 0 && param.sched_priority == 0 && sched_getaffinity(1, sizeof cpus, &cpus) == 0);
+    param.sched_priority = 77;
     CHECK("getparam", sched_getparam(0, &param) == 0 && param.sched_priority == 0);
 }
 
@@ -124,6 +128,7 @@ static void unprivileged(void)
     memset(&attr, 0, sizeof attr);
     attr.size = SIZE_0, attr.policy = 6, attr.runtime = 1000000, attr.deadline = attr.period = 10000000;
     CHECK_ERRNO("SCHED_DEADLINE", setattr(0, 0), EPERM);
+    CHECK_ERRNO("init's policy", sched_setscheduler(1, SCHED_BATCH, &(struct sched_param){0}), EPERM);
     CHECK_ERRNO("a lower nice value", setpriority(PRIO_PROCESS, 0, -1), EACCES);
     CHECK_ERRNO("a lower one as an attribute", fill(SCHED_OTHER, 0, -1, 0), EPERM);
     if (was_root) {

@@ -23,6 +23,7 @@ from trapline.abi.rw import PIPE_BUF
 from trapline.abi.stat import S_IFIFO
 from trapline.kernel.fs.devices import register_opener
 from trapline.kernel.fs.inode import AnonInode
+from trapline.kernel.fs.notify import IN_ACCESS, IN_MODIFY, INSTANCES, file_event
 from trapline.kernel.fs.special import SpecialFile
 from trapline.kernel.sync.park import WaitQueue
 
@@ -262,6 +263,8 @@ class PipeFile(SpecialFile):
     def try_read(self, count: int) -> bytes | None:
         pipe = self.pipe
         if pipe.size:
+            if INSTANCES[0] and self.path is not None and count:
+                file_event(self, IN_ACCESS)  # a FIFO: it has a name
             return pipe.take(count) if count else b""
         return None if pipe.writers and count else b""
 
@@ -271,7 +274,10 @@ class PipeFile(SpecialFile):
             return 0
         if not pipe.readers:
             raise EPIPE
-        return pipe.put(data, bool(self.flags & O_DIRECT)) or None
+        done = pipe.put(data, bool(self.flags & O_DIRECT))
+        if INSTANCES[0] and self.path is not None and done:
+            file_event(self, IN_MODIFY)
+        return done or None
 
     def unread(self, rest: bytes) -> None:
         self.pipe.unread(rest)

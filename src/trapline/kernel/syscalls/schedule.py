@@ -10,6 +10,7 @@ from trapline.abi import sched as s
 from trapline.abi.capability import CAP_SYS_NICE
 from trapline.abi.errno import E2BIG, EBUSY, EINVAL, EOPNOTSUPP, EPERM, ESRCH
 from trapline.kernel.ipc.futex import inherit
+from trapline.kernel.sched.entity import Entity
 from trapline.kernel.syscalls.declare import Arg, Pid, UInt, UserPtr, syscall
 from trapline.kernel.syscalls.priority import same_owner, within_nice_limit
 from trapline.kernel.task.signals.mask import interrupt
@@ -30,12 +31,21 @@ MAX_MASK = 128  #: bytes of a CPU mask that are looked at
 
 
 def _target(task: Task, pid: int) -> Task:
+    """The thread that is to be changed; pid 1 is the kernel's own process, and not to be: EPERM."""
     if pid < 0:
         raise EINVAL
     target = task.kernel.tasks.get(pid) if pid else task
     if target is None:
-        raise ESRCH
+        raise EPERM if pid == task.kernel.init.pid else ESRCH
     return target
+
+
+def _look(task: Task, pid: int) -> Entity:
+    """How a thread is scheduled; pid 1 as one that nobody ever changed."""
+    if pid == task.kernel.init.pid and pid not in task.kernel.tasks:
+        return Entity()
+    entity: Entity = _target(task, pid).entity
+    return entity
 
 
 @syscall("sched_yield")
@@ -52,7 +62,7 @@ def sys_sched_yield(task: Task) -> int:
 @syscall("sched_getscheduler")
 def sys_sched_getscheduler(task: Task, pid: Pid) -> int:
     """sched_getscheduler(2): the policy of a thread, with SCHED_RESET_ON_FORK if it is set."""
-    entity = _target(task, pid).entity
+    entity = _look(task, pid)
     return int(entity.policy) | (s.SCHED_RESET_ON_FORK if entity.reset_on_fork else 0)
 
 
@@ -139,7 +149,7 @@ def sys_sched_getparam(task: Task, pid: Pid, param: UserPtr) -> int:
     """sched_getparam(2): the priority within the policy."""
     if not param:
         raise EINVAL
-    task.mm.write_u32(param, _target(task, pid).entity.own_priority)
+    task.mm.write_u32(param, _look(task, pid).own_priority)
     return 0
 
 
@@ -179,7 +189,7 @@ def sys_sched_getattr(task: Task, pid: Pid, attr: UserPtr, size: UInt, flags: UI
     """sched_getattr(2): policy and parameters of a thread."""
     if not attr or pid < 0 or not SCHED_ATTR_V0 <= size <= 4096 or flags:
         raise EINVAL
-    entity = _target(task, pid).entity
+    entity = _look(task, pid)
     fork_flag = s.SCHED_FLAG_RESET_ON_FORK if entity.reset_on_fork else 0
     nice = 0 if entity.own_priority else entity.nice
     length = min(size, SCHED_ATTR.size)
@@ -245,7 +255,7 @@ def sys_sched_getaffinity(task: Task, pid: Pid, cpusetsize: UInt, mask: UserPtr)
     """sched_getaffinity(2): the CPUs a thread may use."""
     if cpusetsize * 8 < task.kernel.machine.cpus or cpusetsize % 8:
         raise EINVAL
-    task.mm.write_u64(mask, _target(task, pid).entity.affinity or all_cpus(task))
+    task.mm.write_u64(mask, _look(task, pid).affinity or all_cpus(task))
     return 8
 
 

@@ -11,6 +11,7 @@ import os
 import re
 import subprocess
 import sys
+import time
 from pathlib import Path
 
 import pytest
@@ -96,6 +97,35 @@ def test_flash_is_erased_and_written(tmp_path: Path) -> None:
     assert got.returncode == 0 and b"mtd0: 02000000 00040000" in got.stdout, got
     with bank.open("rb") as file:
         assert file.read(3001) == bytes((n * 7 + (n >> 8)) & 255 for n in range(3000)) + b"\xff"
+
+
+@pytest.mark.skipif(bool(support.have("qemu-system-riscv64")), reason="not installed: qemu-system-misc")
+def test_network_with_a_machine_of_qemus(tmp_path: Path) -> None:
+    """Each answers the other's echo requests over one wire."""
+    wire = tmp_path / "wire"
+    words = ["-machine", "virt", "-nographic", "-global", "virtio-mmio.force-legacy=false", "-bios", str(BIOS), "-kernel", str(IMAGE)]
+    words += ["-netdev", f"stream,id=n,server=on,addr.type=unix,addr.path={wire}", "-device", "virtio-net-device,netdev=n"]
+    words += ["-initrd", str(INITRD), "-append", "console=ttyS0 run=net+10.0.0.2;ping+10.0.0.1+5;sleep+5"]
+    with subprocess.Popen(["qemu-system-riscv64", *words], stdin=subprocess.DEVNULL, stdout=subprocess.PIPE) as qemu:
+        while not wire.exists():
+            assert qemu.poll() is None
+            time.sleep(0.05)
+        ours = linux("--net", f"connect:{wire}", run="net 10.0.0.1;ping 10.0.0.2 5 1400;sleep 2")
+        theirs, _ = qemu.communicate(timeout=60)
+    assert b"5 of 5 answered" in ours.stdout and b"5 of 5 answered" in theirs, (ours, theirs)
+
+
+def test_network_between_two_boards(tmp_path: Path) -> None:
+    wire = tmp_path / "wire"
+    command = [sys.executable, "-m", "trapline", "boot", "--timeout", "60", *FILES, "--net", f"listen:{wire}"]
+    command += ["--append", "console=ttyS0 run=net+10.0.0.2;sleep+60"]
+    with subprocess.Popen(command, stdin=subprocess.DEVNULL, stdout=subprocess.DEVNULL, env={**os.environ, "PYTHONPATH": str(support.SRC)}) as other:
+        while not wire.exists():
+            assert other.poll() is None
+            time.sleep(0.05)
+        got = linux("--net", f"connect:{wire}", run="net 10.0.0.1;ping 10.0.0.2 20 1400")
+        other.terminate()
+    assert b"20 of 20 answered" in got.stdout, got
 
 
 def test_virtio_console_is_a_terminal() -> None:

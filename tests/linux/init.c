@@ -5,15 +5,19 @@
  * commands by ; and "> FILE" or ">> FILE" at the end sends the output there. What is no built-in command is looked up in /bin
  * and executed.
  */
+#include <arpa/inet.h>
 #include <dirent.h>
 #include <errno.h>
 #include <fcntl.h>
+#include <net/if.h>
 #include <stdio.h>
 #include <stdlib.h>
 #include <string.h>
+#include <sys/ioctl.h>
 #include <sys/mount.h>
 #include <sys/random.h>
 #include <sys/reboot.h>
+#include <sys/socket.h>
 #include <sys/stat.h>
 #include <sys/syscall.h>
 #include <sys/sysinfo.h>
@@ -169,6 +173,56 @@ static int do_spin(int count, char **word)
 	return 0;
 }
 
+/* net ADDRESS: give eth0 this address, in a network of 24 bits, and switch it on */
+static int do_net(int count, char **word)
+{
+	struct ifreq request;
+	struct sockaddr_in *address = (struct sockaddr_in *)&request.ifr_addr;
+	int fd = socket(AF_INET, SOCK_DGRAM, 0), bad;
+	memset(&request, 0, sizeof request);
+	strcpy(request.ifr_name, "eth0");
+	address->sin_family = AF_INET;
+	bad = count < 2 || !inet_aton(word[1], &address->sin_addr) || ioctl(fd, SIOCSIFADDR, &request);
+	bad = bad || !inet_aton("255.255.255.0", &address->sin_addr) || ioctl(fd, SIOCSIFNETMASK, &request);
+	request.ifr_flags = IFF_UP | IFF_RUNNING;
+	bad = bad || ioctl(fd, SIOCSIFFLAGS, &request);
+	close(fd);
+	return bad ? complain("net") : 0;
+}
+
+/* ping ADDRESS [COUNT [BYTES]]: echo requests, each until it is answered, 30 seconds at most */
+static int do_ping(int count, char **word)
+{
+	static unsigned char packet[2048];
+	struct sockaddr_in address = {.sin_family = AF_INET};
+	struct timeval second = {1, 0};
+	int fd = socket(AF_INET, SOCK_RAW, IPPROTO_ICMP), wanted = count > 2 ? atoi(word[2]) : 1, answered = 0;
+	size_t bytes = count > 3 ? (size_t)atoi(word[3]) : 64;
+	if (fd < 0 || count < 2 || bytes < 8 || bytes > 1472 || !inet_aton(word[1], &address.sin_addr))
+		return complain("ping");
+	setsockopt(fd, SOL_SOCKET, SO_RCVTIMEO, &second, sizeof second);
+	for (int n = 0, tries = 0; n < wanted && tries < 30; tries++) {
+		unsigned sum = 0;
+		for (size_t at = 0; at < bytes; at++)
+			packet[at] = at < 8 ? 0 : (unsigned char)(at + n);
+		packet[0] = 8, packet[7] = (unsigned char)n;
+		for (size_t at = 0; at < bytes; at++)
+			sum += packet[at] << (at % 2 ? 0 : 8);
+		sum = ~((sum & 0xffff) + (sum >> 16) + ((sum & 0xffff) + (sum >> 16) > 0xffff)) & 0xffff;
+		packet[2] = (unsigned char)(sum >> 8), packet[3] = (unsigned char)sum;
+		sendto(fd, packet, bytes, 0, (struct sockaddr *)&address, sizeof address);
+		for (ssize_t got; (got = recv(fd, packet, sizeof packet, 0)) > 0;)
+			if (packet[20] == 0 && packet[27] == n) {
+				answered += got == (ssize_t)bytes + 20;
+				n++;
+				break;
+			}
+	}
+	close(fd);
+	printf("%d of %d answered\n", answered, wanted);
+	return answered < wanted;
+}
+
 static int do_poweroff(int count, char **word)
 {
 	(void)count, (void)word;
@@ -186,7 +240,7 @@ static int do_reboot(int count, char **word)
 static int do_help(int count, char **word);
 
 static const struct { const char *name; int (*run)(int, char **); } commands[] = {
-	{"cat", do_cat}, {"date", do_date}, {"echo", do_echo}, {"fill", do_fill}, {"help", do_help}, {"ls", do_ls}, {"mount", do_mount},
+	{"cat", do_cat}, {"date", do_date}, {"echo", do_echo}, {"fill", do_fill}, {"help", do_help}, {"ls", do_ls}, {"mount", do_mount}, {"net", do_net}, {"ping", do_ping},
 	{"poweroff", do_poweroff}, {"random", do_random}, {"reboot", do_reboot}, {"sleep", do_sleep}, {"spin", do_spin}, {"sum", do_sum},
 	{"umount", do_umount}, {"uname", do_uname},
 };

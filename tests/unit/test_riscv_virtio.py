@@ -26,6 +26,7 @@ from trapline.machine.riscv.devices.virtio.block import (
 )
 from trapline.machine.riscv.devices.virtio.console import Console
 from trapline.machine.riscv.devices.virtio.entropy import Entropy, Stream
+from trapline.machine.riscv.devices.virtio.net import BACKLOG, HEADER, Hub, Net
 from trapline.machine.riscv.devices.virtio.queue import F_EVENT_IDX, F_INDIRECT_DESC, INDIRECT, NEXT, WRITE
 
 DISK = 64 << 10
@@ -406,3 +407,64 @@ class TestOthers:
         driver = Driver(console)
         driver.offer(0, 99)
         assert console.room() == 0 and driver.stopped
+
+
+class TestNet:
+    FRAME = b"\xff" * 6 + b"\2abcde" + b"\x08\0" + b"payload"
+
+    def made(self) -> tuple[Net, Driver, list[bytes]]:
+        card = Net(b"\2abcde")
+        sent: list[bytes] = []
+        card.send = sent.append
+        return card, Driver(card), sent
+
+    def test_configuration(self) -> None:
+        card, driver, _ = self.made()
+        assert bytes(driver.device.read(at.CONFIG + n, 1) for n in range(6)) == b"\2abcde" and driver.device.read(at.CONFIG + 6, 2) == 1
+        card.link(False)
+        assert driver.get(at.INTERRUPT_STATUS) == 2 and driver.device.read(at.CONFIG + 6, 2) == 0
+
+    def test_sends_frames_without_their_header(self) -> None:
+        _, driver, sent = self.made()
+        driver.put(DATA, bytes(HEADER) + self.FRAME)
+        driver.chain(1, [HEADER + len(self.FRAME)], [])
+        driver.put(DATA, bytes(10))
+        driver.put(DATA + 16, bytes(2) + self.FRAME)  # the header in two buffers
+        driver.chain(1, [10, 2 + len(self.FRAME)], [])
+        driver.chain(1, [HEADER + 3], [])  # too short for a frame
+        driver.chain(1, [5], [])
+        assert sent == [self.FRAME] * 2 and len(driver.used(1)) == 4 and not driver.stopped
+
+    def test_receives_into_buffers_or_waits_for_them(self) -> None:
+        card, driver, _ = self.made()
+        card.receive(self.FRAME)
+        assert driver.used(0) == []
+        (place,) = driver.chain(0, [], [1526])
+        assert driver.used(0) == [(0, HEADER + len(self.FRAME))]
+        assert driver.look(place, HEADER + len(self.FRAME)) == bytes(10) + b"\1\0" + self.FRAME
+
+    def test_frames_that_find_no_room_are_lost(self) -> None:
+        card, driver, _ = self.made()
+        for _ in range(BACKLOG + 5):
+            card.receive(self.FRAME)
+        assert card.lost == 5
+        card.receive(b"short")
+        driver.set(at.STATUS, 0)
+        card.receive(self.FRAME)
+        assert card.lost == 7
+
+    def test_buffer_too_small_for_a_frame_stops_the_card(self) -> None:
+        card, driver, _ = self.made()
+        driver.chain(0, [], [20])
+        card.receive(self.FRAME)
+        assert driver.stopped
+
+    def test_hub(self) -> None:
+        hub = Hub()
+        cards = [hub.card(bytes((2, 0, 0, 0, 0, n))) for n in range(3)]
+        drivers = [Driver(card) for card in cards]
+        for driver in drivers:
+            driver.chain(0, [], [1526])
+        drivers[0].put(DATA, bytes(HEADER) + self.FRAME)
+        drivers[0].chain(1, [HEADER + len(self.FRAME)], [])
+        assert [len(driver.used(0)) for driver in drivers] == [0, 1, 1]

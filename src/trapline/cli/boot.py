@@ -19,6 +19,7 @@ from trapline.cli.session import Output, Port, Session, statistics
 from trapline.cli.terminal import Ended
 
 if TYPE_CHECKING:
+    from trapline.cli.link import Link
     from trapline.machine.riscv.board import Board
     from trapline.machine.riscv.firmware import Files
 
@@ -31,11 +32,12 @@ OPTIONS = (
     Option("--dump-dtb", "FILE", "write the device tree to FILE and stop (dtc reads it)"),
     Option("--drive", "FILE[,ro][,overlay=FILE]", "a disk (virtio); with an overlay, FILE is not changed", many=True),
     Option("--flash", "FILE[,ro]", "32 MiB of flash at 0x20000000; without a program, harts start there", many=True),
+    Option("--net", "listen:PATH|connect:PATH", "a network card (virtio), wired to another machine", many=True),
     Option("--rng", "", "a source of random numbers (virtio), which follow from --seed"),
     Option("--console", "serial|virtio", "what standard input reaches; both print (default: serial)"),
     Option("--memory", "SIZE", "RAM of the board, at 0x80000000 (default: 128M)"),
     Option("--harts", "N", "hardware threads, which take turns (default: 1)"),
-    Option("--clock", "virtual|host", "while every hart waits: time jumps ahead, or passes (default: host in a terminal)"),
+    Option("--clock", "virtual|host", "while all harts wait: time jumps ahead, or passes (default: host in a terminal or with --net)"),
     Option("--seed", "N|random", "of the guest's random numbers (default: 0, the same in every run)"),
     Option("--no-reboot", "", "end with status 0 when the guest resets the board, instead of starting again"),
     Option("--tier", "TIER", "reference, or up to native, baseline or interpreter (default: native, if llvmlite is there)"),
@@ -82,10 +84,11 @@ def main(words: list[str]) -> int:
         output = Output()
         board = _board(parsed, output.send)
         opened.callback(board.close)
-        port = _devices(board, parsed, output.send, opened)
+        port, links = _devices(board, parsed, output.send, opened)
         session = Session(
-            board, port, output, timeout_s=timeout_s, host_clock=_host_clock(parsed), once=parsed.flag("--no-reboot")
-        )
+            board, port, output, timeout_s=timeout_s, host_clock=_host_clock(parsed), once=parsed.flag("--no-reboot"),
+            links=links,
+        )  # fmt: skip
         return _run(board, session, parsed, files, path)
 
 
@@ -173,8 +176,9 @@ def _board(parsed: Parsed, send: Callable[[bytes], object]) -> Board:
     )  # fmt: skip
 
 
-def _devices(board: Board, parsed: Parsed, send: Callable[[bytes], object], opened: ExitStack) -> Port:
-    """Put what the command line asks for into the board's slots; the port that standard input reaches. Raises UsageError."""
+def _devices(board: Board, parsed: Parsed, send: Callable[[bytes], object], opened: ExitStack) -> tuple[Port, list[Link]]:
+    """Put what the command line asks for into the board's slots; the port that standard input reaches, and the wires of network
+    cards. Raises UsageError."""
     from trapline.cli.disks import drive, flash
     from trapline.machine.riscv.addresses import FLASH_BYTES
     from trapline.machine.riscv.devices.virtio.block import Block
@@ -196,12 +200,30 @@ def _devices(board: Board, parsed: Parsed, send: Callable[[bytes], object], open
             board.add_flash(contents)
         if parsed.flag("--rng"):
             board.add(Entropy(Stream(board.seed)))
+        links = [_card(board, text, n, opened) for n, text in enumerate(parsed.all("--net"))]
         if which == "virtio":
             port = console = Console(send, *_window())
             board.add(console)
     except ValueError as error:
         raise UsageError(f"too many devices: {error}") from None
-    return port
+    return port, links
+
+
+def _card(board: Board, text: str, number: int, opened: ExitStack) -> Link:
+    """A network card and its wire. Its address follows from the seed and from `text`, which differs at the two ends."""
+    import hashlib
+
+    from trapline.cli.link import Link
+    from trapline.machine.riscv.devices.virtio.net import Net
+
+    digest = hashlib.sha256(b"mac" + board.seed + text.encode() + bytes([number])).digest()
+    card = Net(b"\x02" + digest[:5])
+    link = Link(text, card.receive, card.link)
+    card.send = link.send
+    opened.callback(link.close)
+    card.up = link.up
+    board.add(card)
+    return link
 
 
 def _window() -> tuple[int, int]:
@@ -214,7 +236,7 @@ def _window() -> tuple[int, int]:
 
 
 def _host_clock(parsed: Parsed) -> bool:
-    clock = parsed.last("--clock", "host" if os.isatty(0) else "virtual")
+    clock = parsed.last("--clock", "host" if os.isatty(0) or parsed.flag("--net") else "virtual")
     if clock not in ("virtual", "host"):
         raise UsageError(f"--clock {clock}: write virtual or host")
     return clock == "host"

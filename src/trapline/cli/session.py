@@ -8,6 +8,7 @@ from __future__ import annotations
 import os
 import select
 import time
+from collections.abc import Sequence
 from contextlib import nullcontext
 from trapline.typed import TYPE_CHECKING, Protocol
 
@@ -15,6 +16,7 @@ from trapline.cli.main import FAILED, complain
 from trapline.cli.terminal import HELP_TEXT, LIST, QUIT, RESET, STATUS, Keys, Raw
 
 if TYPE_CHECKING:
+    from trapline.cli.link import Link
     from trapline.machine.riscv.board import Board
 
 TIMED_OUT = 124
@@ -69,9 +71,10 @@ class Session:
     """The machine's life, and what standard input brings."""
 
     def __init__(
-        self, board: Board, port: Port, output: Output, *, timeout_s: float | None, host_clock: bool, once: bool
-    ) -> None:
-        """`host_clock`: waiting takes as long as it says. `once`: a reset by the guest ends it."""
+        self, board: Board, port: Port, output: Output, *, timeout_s: float | None, host_clock: bool, once: bool,
+        links: Sequence[Link] = (),
+    ) -> None:  # fmt: skip
+        """`host_clock`: waiting takes as long as it says. `once`: a reset by the guest ends it. `links`: of network cards."""
         self._board, self._port, self._output = board, port, output
         self._start = time.monotonic()
         self._deadline = None if timeout_s is None else self._start + timeout_s
@@ -82,6 +85,8 @@ class Session:
         self._once = once
         self._quit = False
         self._polls = 0
+        self._links = links
+        self._arrived = False  #: something has come over a link
         board.uart.hungry = self._polled
 
     def run(self) -> int:
@@ -105,7 +110,7 @@ class Session:
                     return status
             if self._deadline is not None and time.monotonic() >= self._deadline:
                 return TIMED_OUT
-            if ended == IDLE and self._stdin < 0 and not self._input:
+            if ended == IDLE and self._stdin < 0 and not self._input and not self._links:
                 complain("every hart waits for an interrupt, and none can come: the machine has stopped")
                 return FAILED
             if ended == WAITS and not self._input:
@@ -132,22 +137,30 @@ class Session:
     def _rest(self, units: int) -> None:
         """Every hart waits for a time that is `units` ahead: wait as long, or until something is typed."""
         before = time.monotonic_ns()
+        self._arrived = False
         self._look(units * UNIT_NS / 1e9)
         passed = (time.monotonic_ns() - before) // UNIT_NS
-        self._board.harts.let_pass(min(units, passed) if self._input else units)
+        self._board.harts.let_pass(min(units, passed) if self._input or self._arrived else units)
 
     def _look(self, timeout_s: float) -> None:
         """Take in what standard input has, waiting for it (less than 0: for ever), but not longer than the time-out."""
         if self._deadline is not None:
             left = max(0.0, self._deadline - time.monotonic())
             timeout_s = left if timeout_s < 0 else min(timeout_s, left)
-        if self._stdin < 0 or len(self._input) > 4096:
-            if timeout_s > 0:
-                time.sleep(timeout_s)
-            return
-        ready, _, _ = select.select([self._stdin], [], [], None if timeout_s < 0 else timeout_s)
-        if not ready:
-            return
+        wanted: list[int | Link] = [each for each in self._links if each.fileno() >= 0]
+        if self._stdin >= 0 and len(self._input) <= 4096:
+            wanted.append(self._stdin)
+        ready, _, _ = select.select(wanted, [], [], None if timeout_s < 0 else timeout_s)
+        for each in self._links:
+            each.flush()
+            if each in ready:
+                self._arrived = True
+                each.ready()
+        if self._stdin in ready:
+            self._read()
+
+    def _read(self) -> None:
+        """Take in what standard input has."""
         data = os.read(self._stdin, 4096)
         if not data:
             self._stdin = -1

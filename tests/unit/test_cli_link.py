@@ -53,8 +53,8 @@ def test_frames_in_pieces_and_what_is_no_frame(tmp_path: Path) -> None:
     for piece in (b"\0\0", b"\0\3a", b"bc\0\0\0\1x\0"):
         peer.send(piece)
         one.link.ready()
-    assert one.frames == [b"abc", b"x"]
-    peer.send(b"\0\0\0\0" + (MOST + 1).to_bytes(4, "big"))
+    assert one.frames == [b"abc", b"x"]  # and the first byte of another one
+    peer.send(b"\0\0\0" + (MOST + 1).to_bytes(4, "big"))
     one.link.ready()
     assert not one.link.up and one.changes == [True, False]
     one.link.close()

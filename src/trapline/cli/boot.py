@@ -37,7 +37,7 @@ OPTIONS = (
     Option("--console", "serial|virtio", "what standard input reaches; both print (default: serial)"),
     Option("--memory", "SIZE", "RAM of the board, at 0x80000000 (default: 128M)"),
     Option("--harts", "N", "hardware threads, which take turns (default: 1)"),
-    Option("--clock", "virtual|host", "while all harts wait: time jumps ahead, or passes (default: host in a terminal or with --net)"),
+    Option("--clock", "virtual|host", "while all harts wait, time jumps or passes (default: host in terminals, with --net)"),
     Option("--seed", "N|random", "of the guest's random numbers (default: 0, the same in every run)"),
     Option("--no-reboot", "", "end with status 0 when the guest resets the board, instead of starting again"),
     Option("--tier", "TIER", "reference, or up to native, baseline or interpreter (default: native, if llvmlite is there)"),

@@ -171,10 +171,18 @@ class AddressSpace(UserAccess):
         if self.users:
             return
         self.space.close()
-        if later is None:
+        if later is None or self._end_is_counted():
             self._end()
         else:
             later(self._end)
+
+    def _end_is_counted(self) -> bool:
+        """Others see by a number that the space has ended: huge pages that are free again, attachments of shmat(2)."""
+        if self.huge_pages:
+            return True
+        return bool(self.shared_pages) and any(
+            each.flags & VM_SHARED and getattr(each.file, "counts_areas", False) for each in self.map.areas
+        )
 
     def _end(self) -> None:
         """Let go of everything: no user is left."""

@@ -123,6 +123,8 @@ class Attachment(File):
 
     __slots__ = ("segment",)
 
+    counts_areas = True  #: how many areas there are is shown, so the end of an address space may not be put off
+
     def __init__(self, segment: Segment, flags: int) -> None:
         super().__init__(segment.inode, flags, segment.path)
         self.refs = 0

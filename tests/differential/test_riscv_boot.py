@@ -59,6 +59,14 @@ def assemble(tmp_path: Path, text: str) -> Path:
     return build(tmp_path, source)
 
 
+def test_without_a_cache_nothing_is_written(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setenv("TRAPLINE_CACHE", str(tmp_path / "cache"))
+    assert boot("--no-cache", str(assemble(tmp_path, HELLO % "0x5555"))).returncode == 0
+    assert not (tmp_path / "cache").exists()
+    assert boot(str(assemble(tmp_path, HELLO % "0x5555"))).returncode == 0
+    assert (tmp_path / "cache").exists() is ("native" in TIERS)
+
+
 def boot(*words: str, stdin: bytes = b"", timeout_s: float = 60) -> subprocess.CompletedProcess[bytes]:
     command = [sys.executable, "-m", "trapline", "boot", *words]
     environment = {**os.environ, "PYTHONPATH": str(support.SRC)}

@@ -94,6 +94,20 @@ def test_a_program_for_the_other_machine_is_told_which(tmp_path: Path, no_proces
     assert host.status == 126 and b"use --machine host" in host.stderr, host.tail()
 
 
+@pytest.mark.parametrize("tier", ["reference", "interpreter", "baseline", "native"])
+def test_every_tier_runs_programs(tmp_path: Path, tier: str, no_process_left: None) -> None:
+    if tier != "reference":
+        pytest.importorskip("llvmlite")
+    got = run(program(tmp_path, DYNAMIC, "-lm"), "0.5", options=("--tier", tier, "--no-cache"), stdin=b"first\n")
+    assert (got.status, got.stderr, got.text) == (41, b"done\n", "riscv64 2 0.877583 C.UTF-8\n6:first\n"), got.tail()
+
+
+def test_tiers_are_the_riscv_machines(tmp_path: Path) -> None:
+    for machine, tier, said in (("host", "native", "add `--machine riscv`"), ("riscv", "warp", "write native, baseline, interpreter or reference")):
+        got = support.trapline(["true"], ["--machine", machine, "--tier", tier])
+        assert got.status == 125 and said in got.stderr.decode(), got.tail()
+
+
 def test_a_missing_interpreter_is_named(tmp_path: Path, no_process_left: None) -> None:
     path = program(tmp_path, DYNAMIC, "-lm")
     root = tmp_path / "root"

@@ -41,6 +41,7 @@ OPTIONS = (
     Option("--seed", "N|random", "of the guest's random numbers (default: 0, the same in every run)"),
     Option("--no-reboot", "", "end with status 0 when the guest resets the board, instead of starting again"),
     Option("--tier", "TIER", "reference, or up to native, baseline or interpreter (default: native, if llvmlite is there)"),
+    Option("--no-cache", "", "keep no compiled code on disk, and use none"),
     Option("--timeout", "TIME", "stop after TIME (10, 1.5s, 2m) and exit with 124"),
     Option("--stats", "", "say at the end what was executed, on stderr"),
     Option("--help", "", "this text"),
@@ -165,13 +166,17 @@ def _board(parsed: Parsed, send: Callable[[bytes], object]) -> Board:
 
     memory = values.size("--memory", parsed.last("--memory", "128M"))
     harts = values.number("--harts", parsed.last("--harts", "1"), 1, 64)
-    tier = parsed.last("--tier")
+    tier = _tier(parsed.last("--tier"))
+    if parsed.flag("--no-cache"):
+        from trapline.machine.riscv.jit.cache import switch_off
+
+        switch_off()
     seed = parsed.last("--seed", "0")
     if seed != "random":
         values.number("--seed", seed, 0, (1 << 64) - 1)
     now_ns = time.time_ns() if _host_clock(parsed) else EPOCH_NS
     return Board(
-        memory, harts, send=send, native=_native(tier), tier=tier or "native", now_ns=now_ns,
+        memory, harts, send=send, native=tier != "reference", tier=tier, now_ns=now_ns,
         seed=os.urandom(32) if seed == "random" else seed.encode(),
     )  # fmt: skip
 
@@ -242,18 +247,14 @@ def _host_clock(parsed: Parsed) -> bool:
     return clock == "host"
 
 
-def _native(tier: str) -> bool:
-    """Whether to use the native tiers."""
-    if tier not in ("", "native", "baseline", "interpreter", "reference"):
-        raise UsageError(f"--tier {tier}: write native, baseline, interpreter or reference")
-    if tier == "reference":
-        return False
+def _tier(tier: str) -> str:
+    """How to execute instructions. Raises UsageError."""
     from trapline.machine.riscv.jit import available
 
-    lacking = available.why_not()
-    if lacking and tier:
-        raise UsageError(f"--tier {tier}: {lacking}")
-    return not lacking
+    try:
+        return available.choose(tier)
+    except ValueError as error:
+        raise UsageError(f"--tier {error}") from None
 
 
 def _dump(path: str, blob: bytes) -> int:

@@ -42,6 +42,8 @@ OPTIONS = (
     Option("--no-aslr", "", "do not randomise addresses"),
     Option("--save-overlay", "DIR|TAR", "write what the program changed to a new directory or a .tar archive"),
     Option("--machine", "host|riscv", "the machine to run on (default: host)"),
+    Option("--tier", "TIER", "how the RISC-V machine executes: reference, or up to native, baseline or interpreter"),
+    Option("--no-cache", "", "keep no compiled RISC-V code on disk, and use none"),
     Option("--trace", "FILE", "write every system call in strace's format to FILE (default: stderr)", optional=True),
     Option("--log", "FILE", "write the kernel's log to FILE (default: stderr)", optional=True),
     Option("--dump-pagetables", "FILE", "write the page tables of each process when it ends to FILE (default: stderr)",
@@ -133,7 +135,7 @@ def kernel_settings(parsed: Parsed, outputs: Outputs) -> dict[str, Any]:
         "rw": [values.existing("--rw", each) for each in parsed.all("--rw")],
         "identity": values.identity(last("--user")),
         "aslr": not parsed.flag("--no-aslr"),
-        "machine": last("--machine", "host"),
+        "machine": _machine(parsed),
         "save_overlay": values.overlay(last("--save-overlay")) if parsed.flag("--save-overlay") else "",
     }
     if parsed.flag("--hostname"):
@@ -149,6 +151,18 @@ def kernel_settings(parsed: Parsed, outputs: Outputs) -> dict[str, Any]:
         write = outputs.open("--log", last("--log"))
         settings["log"] = lambda line: write(f"trapline: kernel: {line}\n")
     return settings
+
+
+def _machine(parsed: Parsed) -> str:
+    """The machine's name, for `embed.Kernel`."""
+    name, tier = parsed.last("--machine", "host"), parsed.last("--tier")
+    if tier and name != "riscv":
+        raise UsageError("--tier is for the RISC-V machine: add `--machine riscv`")
+    if parsed.flag("--no-cache"):
+        from trapline.machine.riscv.jit.cache import switch_off
+
+        switch_off()
+    return f"{name}:{tier}" if tier else name
 
 
 def observe(kernel: Kernel, parsed: Parsed, outputs: Outputs) -> None:

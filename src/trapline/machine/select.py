@@ -35,11 +35,12 @@ def default_cpus() -> int:
 
 
 def open_machine(name: str = "host", memory_bytes: int = 0, cpus: int = 0) -> Machine:
-    """A machine with its RAM; 0 stands for the default. Raises NoMachine."""
-    if name not in NAMES:
+    """A machine with its RAM; 0 stands for the default. `riscv:TIER` says how it executes. Raises NoMachine."""
+    name, _, tier = name.partition(":")
+    if name not in NAMES or (tier and name != "riscv"):
         raise NoMachine(f"machine {name}: no such machine: there is {', '.join(NAMES)}")
     if name == "riscv":
-        return _open_riscv(memory_bytes, cpus)
+        return _open_riscv(memory_bytes, cpus, tier)
     from trapline.machine.host import MachineUnavailable
 
     try:
@@ -54,18 +55,22 @@ def open_machine(name: str = "host", memory_bytes: int = 0, cpus: int = 0) -> Ma
     return machine
 
 
-def _open_riscv(memory_bytes: int, cpus: int) -> Machine:
+def _open_riscv(memory_bytes: int, cpus: int, tier: str) -> Machine:
     """The emulated computer; one hart unless more are asked for, for they take turns on one CPU of the host.
 
     With llvmlite it runs native code; without, the reference tier runs everything.
     """
     from trapline.machine.riscv.jit import available
 
+    try:
+        tier = available.choose(tier)
+    except ValueError as error:
+        raise NoMachine(f"machine riscv: tier {error}") from None
     ram = Ram(memory_bytes or default_memory())
-    if available.why_not():
+    if tier == "reference":
         from trapline.machine.riscv.machine import RiscvMachine
 
         return RiscvMachine(ram, cpus or 1)
     from trapline.machine.riscv.jit.machine import NativeMachine
 
-    return NativeMachine(ram, cpus or 1)
+    return NativeMachine(ram, cpus or 1, tier)

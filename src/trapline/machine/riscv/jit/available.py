@@ -13,6 +13,17 @@ from importlib.machinery import PathFinder
 NEEDED = (0, 46)  #: llvmlite with LLVM 20, the first that has what jit/interpreter.py asks for
 _CPU = frozenset(("vendor_id", "cpu family", "model", "stepping", "flags"))  #: lines of /proc/cpuinfo
 HOW = "pip install 'llvmlite>=0.46'"
+TIERS = ("native", "baseline", "interpreter", "reference")  #: how instructions may be executed; what each but the last may use
+
+
+def choose(tier: str = "") -> str:
+    """The tier to use: the one asked for, or the best there is. Raises ValueError, which says what is wrong."""
+    if tier and tier not in TIERS:
+        raise ValueError(f"{tier}: write {', '.join(TIERS[:-1])} or {TIERS[-1]}")
+    lacking = "" if tier == "reference" else why_not()
+    if lacking and tier:
+        raise ValueError(f"{tier}: {lacking}")
+    return "reference" if lacking else tier or "native"
 
 
 def why_not() -> str:

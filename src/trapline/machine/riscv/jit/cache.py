@@ -27,6 +27,7 @@ _MAGIC = b"trapline image 3\n"
 _SWITCHED_OFF = ("off", "0", "no")
 _BLOCK = 4096  #: what a file counts at least: so there are never too many
 _TOUCH_AFTER_S = 3600  #: how exactly the time of last use is kept
+_off = False
 
 
 class Cache:
@@ -110,8 +111,16 @@ def digest(data: bytes) -> bytes:
     return bytes(blake2b(data, digest_size=DIGEST).digest())
 
 
+def switch_off() -> None:
+    """Neither read nor keep anything in this process, whatever the environment says."""
+    global _off
+    _off = True
+
+
 def default_directory() -> str | None:
     """Where compiled code is kept; None if it is not to be."""
+    if _off:
+        return None
     chosen = os.environ.get("TRAPLINE_CACHE")
     if chosen is not None:
         return None if chosen.lower() in _SWITCHED_OFF else chosen or None
@@ -128,7 +137,8 @@ def _trusted(directory: str) -> str | None:
         return None
     if stat.S_ISDIR(about.st_mode) and _ours(about):
         return directory
-    _note(f"{directory} can be written by others: compiled code is not kept there")
+    if about.st_uid or about.st_mode & (stat.S_IWGRP | stat.S_IWOTH):  # the superuser's own is just not ours
+        _note(f"{directory} can be written by others: compiled code is not kept there")
     return None
 
 

@@ -5,7 +5,7 @@ from __future__ import annotations
 from trapline.machine.ram import Ram
 from trapline.machine.riscv.hart import Hart
 from trapline.machine.riscv.jit.native import NativeHart
-from trapline.machine.riscv.jit.tiers import Tiers
+from trapline.machine.riscv.jit.tiers import LADDER, Tiers
 from trapline.machine.riscv.machine import RiscvMachine, host_ticks
 
 
@@ -15,8 +15,9 @@ class NativeMachine(RiscvMachine):
     prefers_runs = True  # see window.py
     quantum = 1_000_000
 
-    def __init__(self, ram: Ram, cpus: int = 1) -> None:
-        self.tiers = Tiers(ram)
+    def __init__(self, ram: Ram, cpus: int = 1, tier: str = "native") -> None:
+        hot, warm = LADDER[tier]
+        self.tiers = Tiers(ram, hot=hot, warm=warm)
         super().__init__(ram, cpus)
 
     def make_hart(self, hartid: int) -> Hart:

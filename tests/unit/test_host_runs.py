@@ -22,7 +22,13 @@ host = pytest.importorskip("trapline.machine.host")
 if sys.platform != "linux" or os.uname().machine != "x86_64":
     pytest.skip("the host machine is for x86-64 Linux", allow_module_level=True)
 
-from trapline.machine.host.fill import fill, present_runs, prot_of  # noqa: E402 - needs the machine
+from trapline.machine.host.fill import (  # noqa: E402 - needs the machine
+    _runs_of_few,
+    _runs_of_table,
+    fill,
+    present_runs,
+    prot_of,
+)
 from trapline.machine.host.space import MAX_HINTED, HostSpace  # noqa: E402
 
 machine = hostmachine_util.machine  # a fixture
@@ -69,6 +75,24 @@ def test_prefetched_runs_are_what_the_tables_say(machine: Any, seed: int) -> Non
     assert {va: pa for va, (pa, _) in found.items()} == {va: pa for va, (pa, _) in expected.items()}
     assert not [va for va, (_, prot) in found.items() if prot & ~expected[va][1]]  # a dirty page may be part of a clean run
     assert any(prot & 2 for _, prot in found.values())
+
+
+@pytest.mark.parametrize("seed", range(4))
+def test_runs_of_few_pages_and_of_many_are_the_same(machine: Any, seed: int) -> None:
+    guest = Guest(machine)
+    scatter(guest, seed)
+    words, rng = guest.ram.words, random.Random(seed)
+    for _ in range(60):
+        count = rng.randrange(1, 41)
+        first = rng.randrange(512 - count)
+        word, va = guest.word(RANGE) + first, RANGE + first * PAGE
+        before = words[word : word + count].tolist()
+        few = _runs_of_few(words, word, count, va)
+        marked = words[word : word + count].tolist()
+        for i, entry in enumerate(before):
+            words[word + i] = entry
+        assert few == _runs_of_table(words, word, count, va)
+        assert marked == words[word : word + count].tolist()
 
 
 @pytest.mark.parametrize("seed", range(6))

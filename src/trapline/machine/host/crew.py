@@ -31,10 +31,10 @@ class Crew:
         self._sweep = ram.frames.sweep
         self._epoll = epoll
         self._of: dict[int, Process] = {}  #: by pidfd
-        self._retired: list[Process] = []  #: whose deaths are still to be noticed
+        self.dying: list[Process] = []  #: whose spaces are closed, and whose deaths are still to be noticed
         self._doomed: list[Process] = []  #: retired, and not even killed yet
         self._refused_ns = -TIGHT_NS
-        self.chores = False  #: there may be work for `do_chores`
+        self.chores = False  #: somebody is to be welcomed, killed or buried
         try:
             self.zygote = Zygote(self.contexts, ram.fd, doorbell, self.intruder)
         except BaseException:
@@ -52,12 +52,17 @@ class Crew:
             self.zygote.order()
             self.chores = True
 
-    def do_chores(self) -> None:
-        """What need not be done at once, but saves time later: welcome who was born, bury who has died."""
-        waits = not self.zygote.advance()
-        for process in tuple(self._retired):
+    def welcome(self) -> None:
+        """Take in who was born."""
+        self.chores = not self.zygote.advance() or bool(self.dying)
+
+    def bury(self) -> bool:
+        """Bury the one that was retired first; False if it is still dying."""
+        process = self.dying[0]
+        if process.gone(False):
             self.died(process.pidfd)
-        self.chores = waits or bool(self._retired)
+        self.chores = self.zygote.unborn or bool(self.dying)
+        return process.reaped
 
     def new_process(self) -> Process:
         """Raises StubDied."""
@@ -90,7 +95,7 @@ class Crew:
     def retire(self, process: Process) -> None:
         """Its space is closed: kill it without a word, when the kernel waits next, and without waiting."""
         process.retired = True
-        self._retired.append(process)
+        self.dying.append(process)
         self._doomed.append(process)
         self.chores = True
 
@@ -107,7 +112,7 @@ class Crew:
 
     def _settle_retired(self) -> bool:
         """Wait for those whose spaces are closed: they still hold processes and descriptors. Whether there were any."""
-        retired = tuple(self._retired)
+        retired = tuple(self.dying)
         for each in retired:
             self.settle(each)
         return bool(retired)
@@ -120,7 +125,7 @@ class Crew:
         if process.reap(wait=False):
             del self._of[pidfd]
             if process.retired:
-                self._retired.remove(process)
+                self.dying.remove(process)
                 self._sweep()
             else:
                 self._lost(process)
@@ -143,7 +148,7 @@ class Crew:
         for process in self._of.values():
             process.reap()
         self._of.clear()
-        self._retired.clear()
+        self.dying.clear()
         self._doomed.clear()
         self.zygote.listener.close()
         self.contexts.close()

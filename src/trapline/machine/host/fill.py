@@ -19,6 +19,7 @@ _PFN, _LARGE = FMT.pfn_mask, FMT.large
 _CARE = _P | _W | _U | _NX | _PFN  #: must be equal along a run, but for the frame, which counts up
 BLOCK_MASK = (1 << 21) - 1  #: what one leaf table maps
 NEAR_PAGES = 24  #: how far on either side a run is looked for at first: most end sooner
+FEW = 40  #: leaves that are looked at one by one in less time than all at once
 Mapping = tuple[int, int, int, int]  #: start, end, pa, prot
 
 
@@ -115,7 +116,7 @@ def present_runs(words: memoryview, root: int, start: int, end: int) -> list[Map
             runs, start = _large_run(words, word, level, start, end)
         else:
             count = min(512 - (word & 511), (end - start) >> PAGE_SHIFT)
-            runs = _runs_of_table(words, word, count, start)
+            runs = (_runs_of_few if count <= FEW else _runs_of_table)(words, word, count, start)
             start += count << PAGE_SHIFT
         for each in runs:
             if found and _continues(found[-1], each):
@@ -156,6 +157,31 @@ def _runs_of_table(words: memoryview, word: int, count: int, va: int) -> list[Ma
                     words[at] |= _A
         lanes >>= run << 6
         word, va, count = word + run, va + (run << PAGE_SHIFT), count - run
+    return found
+
+
+def _runs_of_few(words: memoryview, word: int, count: int, va: int) -> list[Mapping]:
+    """`_runs_of_table`, leaf by leaf."""
+    found: list[Mapping] = []
+    first = start = care = 0
+    follows = -1
+    for at, entry in enumerate(words[word : word + count].tolist(), word):
+        if entry & care == follows:
+            follows += PAGE_SIZE
+        else:
+            if first:
+                found.append((start, va, FMT.pfn(first) << PAGE_SHIFT, prot_of(first)))
+            if entry & _P and entry & _U:
+                first, start = entry, va
+                care = _CARE | _D if entry & _W and entry & _D else _CARE
+                follows = (entry & care) + PAGE_SIZE
+            else:
+                first, care, follows = 0, 0, -1
+        if first and not entry & _A:
+            words[at] = entry | _A
+        va += PAGE_SIZE
+    if first:
+        found.append((start, va, FMT.pfn(first) << PAGE_SHIFT, prot_of(first)))
     return found
 
 

@@ -238,16 +238,19 @@ class HostMachine:
 
     def _do_chores(self) -> None:
         """Before `wait`, if nobody has trapped yet: what will have to be done soon."""
-        self.crew.end_doomed()
-        if _spin(self._addresses, 0) >= 0:
+        crew, addresses = self.crew, self._addresses
+        crew.end_doomed()
+        if _spin(addresses, 0) >= 0:
             return
-        self.crew.do_chores()
+        crew.welcome()
         space = self._coming()
-        if space is not None and self.crew.zygote.delivered:
+        if space is not None and crew.zygote.delivered:
             self._coming = _nobody
             if space.process is None and space.hints:
                 with suppress(StubDied):  # `resume` tries again
                     space.get_ready()
+        while crew.dying and _spin(addresses, 0) < 0 and crew.bury():
+            pass
 
     def _rest(self) -> None:
         """Whoever trapped last waits: its thread leaves its CPU before others look for one."""

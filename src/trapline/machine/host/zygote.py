@@ -96,6 +96,11 @@ class Zygote:
         return self._region != 0 or self._born is not None
 
     @property
+    def unborn(self) -> bool:
+        """A process is being made and was not taken in."""
+        return self._region != 0
+
+    @property
     def delivered(self) -> bool:
         """`fork` would not wait."""
         return isinstance(self._born, Process)

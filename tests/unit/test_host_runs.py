@@ -14,7 +14,7 @@ import pytest
 from hostmachine_util import CODE, DATA, PAGE, Guest, run
 
 from trapline.abi.x86_64 import RBX
-from trapline.machine.contract import INTERRUPT, SYSCALL
+from trapline.machine.contract import DEAD, INTERRUPT, SYSCALL
 from trapline.machine.paging.entry import X86_64 as FMT
 from trapline.machine.paging.walk import leaves
 
@@ -269,6 +269,32 @@ def test_waits_without_spinning_do_not_lengthen_the_pause(machine: Any) -> None:
     for _ in range(200):
         run(machine, ctx)
     assert machine._pause <= 2
+
+
+def test_a_space_whose_process_was_killed_leaves_nothing_to_do(machine: Any) -> None:
+    guest = Guest(machine, LOOP)
+    ctx = run(machine, guest.context())
+    os.kill(guest.space.process.pid, signal.SIGKILL)
+    machine.resume(ctx)
+    assert machine.wait(time.monotonic_ns() + 2_000_000_000) is ctx
+    assert ctx.kind == DEAD
+    ctx.close()
+    guest.space.close()
+    assert machine.wait(time.monotonic_ns() + 10_000_000) is None
+    assert not machine.crew.dying and machine.crew.count()[0] == 0
+
+
+def test_the_dead_are_buried_while_the_machine_waits(machine: Any) -> None:
+    guests = [Guest(machine, LOOP) for _ in range(4)]
+    for guest in guests:
+        run(machine, guest.context())
+    for guest in guests:
+        guest.space.close()
+    assert len(machine.crew.dying) == 4
+    deadline = time.monotonic() + 5
+    while machine.crew.dying and time.monotonic() < deadline:
+        machine.wait(time.monotonic_ns() + 1_000_000)
+    assert not machine.crew.dying and not machine.crew.chores and machine.crew.count()[0] == 0
 
 
 # ---- frames of the dying

@@ -95,6 +95,8 @@ class Crew:
     def retire(self, process: Process) -> None:
         """Its space is closed: kill it without a word, when the kernel waits next, and without waiting."""
         process.retired = True
+        if process.reaped:
+            return
         self.dying.append(process)
         self._doomed.append(process)
         self.chores = True

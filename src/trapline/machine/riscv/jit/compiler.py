@@ -42,27 +42,29 @@ class Compiler:
 
     # ---- from text to an image
 
-    def interpreter(self, make: Callable[[], str], *what: object) -> Image:
-        """The image of the module `make()`, which depends on nothing but our own source and `what`."""
-        key = self.key(*what)
+    def interpreter(self) -> Image:
+        """The image of the interpreter."""
+        key = self.key("interpreter")
         data = self.cache.get(key)
         if data is not None:
             with suppress(ValueError):
                 return unpack(data)
-        image = link(self._compile(make(), 2, passes=False))
+        from trapline.machine.riscv.jit import interpreter
+
+        image = link(self._compile(interpreter.module(), 2, passes=False))
         self.cache.keep(key, image.pack())
         return image
 
-    def stencils(self, warm: int, hot: int) -> Table:
-        """The table of the baseline tier, for so many jumps that make a place warm and hot."""
-        key = self.key("stencils", warm, hot)
+    def stencils(self) -> Table:
+        """The table of the baseline tier."""
+        key = self.key("stencils")
         data = self.cache.get(key)
         if data is not None:
             with suppress(ValueError, struct.error):
                 return Table(data)
         from trapline.machine.riscv.jit.stencil_table import build
 
-        data = build(partial(self._library().assembled, level=2), warm, hot)
+        data = build(partial(self._library().assembled, level=2))
         self.cache.keep(key, data)
         return Table(data)
 

@@ -292,8 +292,9 @@ def _arrive(code: Code, ip: Value, budget: str, delta: str) -> None:
     counter = code.pointer(code.binary("add", code.binary("add", page, offset), at.COUNTERS))
     count = code.let(f"add i32 {code.let(f'load i32, ptr {counter}{OWN}')}, 1")
     code.line(f"store i32 {count}, ptr {counter}{OWN}")
-    for threshold, where in ((at.TRANSLATE, "bake"), (at.HOT_JUMPS, "leave_hot")):
+    for word, where in ((at.WARM_JUMPS, "bake"), (at.HOT_JUMPS, "leave_hot")):
         reached, go = code.label(), code.label()
+        threshold = code.let(f"load i32, ptr {code.let(f'getelementptr i8, ptr %cpu, i64 {word}')}{OWN}")
         code.line(f"br i1 {code.let(f'icmp eq i32 {count}, {threshold}')}, label %{reached}, label %{go}{UNLIKELY}")
         code.place(reached)
         tail(code, f"@{where}", ip.name, budget, delta)
@@ -551,8 +552,8 @@ def handler_names() -> list[str]:
     return [*names, "leave_step", "goto", "leave_budget", "leave_hot", "undecoded", "page_end", "plain", *HELPERS]
 
 
-def module(hot: int = at.HOT, warm: int = at.WARM) -> str:
-    """The whole interpreter. `hot`, `warm`: how many jumps make a place so; 0: none do."""
+def module() -> str:
+    """The whole interpreter."""
     table = "\n".join(
         f"  %p{i} = getelementptr ptr, ptr %out, i64 {i}\n  store ptr @{name}, ptr %p{i}"
         for i, name in enumerate(handler_names())
@@ -572,4 +573,4 @@ def module(hot: int = at.HOT, warm: int = at.WARM) -> str:
         stitcher(), handlers(),
     ]  # fmt: skip
     parts += [handler(op) for op in OPS]
-    return join(parts).replace(at.HOT_JUMPS, str(hot)).replace(at.TRANSLATE, str(warm))
+    return join(parts)

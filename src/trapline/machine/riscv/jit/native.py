@@ -43,6 +43,7 @@ class NativeHart(Hart):
         self.cpu[layout.RAM_HOST] = tiers.ram_address
         self.cpu[at.HANDLERS_WORD] = tiers.handlers_address
         self.cpu[at.STITCHER_WORD] = tiers.baseline.address if tiers.baseline is not None else 0
+        self.cpu[at.WARM_WORD], self.cpu[at.HOT_WORD] = tiers.warm, tiers.hot
         self._native: Callable[[], None] = partial(tiers.run, ctypes.addressof(self._struct))
         self._entered = False
         self.exits = [0] * len(at.REASONS)  #: from native code, by reason

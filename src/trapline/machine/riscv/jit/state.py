@@ -28,8 +28,6 @@ DUMMY = layout.SINK - layout.X  #: not a register: where writes of x0 go, as an 
 
 HOT = 3000  #: jumps to one place before a region is made of it
 WARM = 10  #: jumps to one place before baseline code is made of it
-# What stands for the two in text, until a module is put together.
-HOT_JUMPS, TRANSLATE = "$hot$", "$warm$"
 
 # Why native code left (`REASON`). TRAP: a trap for the kernel outside, with budget left for it, described. LOOK: an interrupt
 # may have to be taken. ATTENTION: a deadline has moved.
@@ -53,8 +51,9 @@ MISSED = 8 * MISSED_WORD  #: the virtual address that an array had no entry for
 STALE = 8 * STALE_WORD  #: not 0: native code has executed an sfence.vma, which the reference tier's TLB must catch up with
 CODE_TABLE = 8 * CODE_TABLE_WORD  #: address of the table of code pages: one word for each page of RAM, 0 where there is none
 WALKS = 8 * WALKS_WORD  #: entries that native walks have read
-STITCHER_WORD = _NATIVE + 40
+STITCHER_WORD, WARM_WORD, HOT_WORD = _NATIVE + 40, _NATIVE + 41, _NATIVE + 42
 STITCHER = 8 * STITCHER_WORD  #: address of what the baseline tier works with; 0: there is none
+WARM_JUMPS, HOT_JUMPS = 8 * WARM_WORD, 8 * HOT_WORD  #: how many jumps make a place warm, and hot; 0: no number does
 FFLAGS, MSTATUS = 8 * layout.FFLAGS, 8 * layout.MSTATUS
 TRAP_CAUSE, TRAP_VALUE = 8 * layout.TRAP_CAUSE, 8 * layout.TRAP_VALUE
 SATP, PRIV, RAM_SIZE = 8 * layout.SATP, 8 * layout.PRIV, 8 * layout.RAM_SIZE

@@ -179,8 +179,9 @@ class Stencil(FloatEmitter):
         pointer = code.pointer(counter)
         count = code.let(f"add i32 {code.let(f'load i32, ptr {pointer}{OWN}')}, 1")
         code.line(f"store i32 {count}, ptr {pointer}{OWN}")
-        for threshold, where in ((at.TRANSLATE, "bake"), (at.HOT_JUMPS, "leave_hot")):
+        for word, where in ((at.WARM_JUMPS, "bake"), (at.HOT_JUMPS, "leave_hot")):
             reached, go = code.label(), code.label()
+            threshold = code.let(f"load i32, ptr {self.cpu(word)}{OWN}")
             code.line(f"br i1 {code.let(f'icmp eq i32 {count}, {threshold}')}, label %{reached}, label %{go}{UNLIKELY}")
             code.place(reached)
             tail(code, f"@{where}", ip.name, budget)
@@ -292,10 +293,9 @@ def tidy(assembly: str) -> str:
     return "\n".join(made)
 
 
-def module(kinds: list[Kind], translate: int, hot: int) -> str:
+def module(kinds: list[Kind]) -> str:
     """The text of all stencils."""
     holes = "".join(f"@h_{name} = external global i8, !absolute_symbol !9\n" for name in bl.VALUES)
     exits = "".join(f"declare preserve_nonecc void @{name}({_PARAMETERS})\n" for name in bl.EXITS)
     functions = [each.function for each in kinds]
-    made = join([DECLARATIONS, holes, exits, *functions, "!9 = !{i64 -2147483648, i64 2147483648}\n"])
-    return made.replace(at.TRANSLATE, str(translate)).replace(at.HOT_JUMPS, str(hot))
+    return join([DECLARATIONS, holes, exits, *functions, "!9 = !{i64 -2147483648, i64 2147483648}\n"])

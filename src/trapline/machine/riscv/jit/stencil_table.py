@@ -61,7 +61,7 @@ class _Builder:
         return bl.HOLE.pack(relocation.offset - start, value, _KINDS[relocation.kind], addend)
 
 
-def build(assemble: Assemble, warm: int, hot: int) -> bytes:
+def build(assemble: Assemble) -> bytes:
     """Compile all stencils: the table, packed. Raises BadObject if the compiler did what nobody expects."""
     kinds = stencil.frames()
     names = []
@@ -70,7 +70,7 @@ def build(assemble: Assemble, warm: int, hot: int) -> bytes:
         if made:
             names.append(f"{number} {len(kinds)}\n")
             kinds += made
-    builder = _Builder(assemble(stencil.module(kinds, warm, hot), stencil.tidy))
+    builder = _Builder(assemble(stencil.module(kinds), stencil.tidy))
     holes = bytearray()
     entries = b"".join(builder.stencil(each.name, each.flags, holes) for each in kinds)
     pieces = (entries, bytes(holes), bytes(builder.code), "".join(names).encode())

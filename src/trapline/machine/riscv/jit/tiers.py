@@ -12,7 +12,6 @@ import ctypes
 import threading
 from collections import Counter
 from collections.abc import Sequence
-from functools import partial
 from typing import TYPE_CHECKING, Any, NamedTuple
 
 from trapline.machine.ram import Ram
@@ -32,12 +31,6 @@ if TYPE_CHECKING:
 MAX_REGIONS = 4096  #: ever compiled: their code stays in memory, even that of regions that could not be installed
 MAX_PLACES = 1 << 14  #: instructions remembered for the reference tier
 MAX_WAITING = 512  #: to be compiled; what becomes hot while so many wait stays with the interpreter
-
-
-def _interpreter(hot: int, warm: int) -> str:
-    from trapline.machine.riscv.jit import interpreter
-
-    return interpreter.module(hot, warm)
 
 #: How far code may climb, by name: `hot` and `warm` of `Tiers`.
 LADDER = {"native": (at.HOT, at.WARM), "baseline": (0, at.WARM), "interpreter": (0, 0)}
@@ -62,12 +55,13 @@ class Tiers:
         self, ram: Ram, *, background: bool = True, hot: int = at.HOT, warm: int = at.WARM, cache: Cache | None = None
     ) -> None:
         self._ram = ram
+        self.hot, self.warm = hot, warm
         self._recall = background or cache is not None
         self.harts: list[NativeHart] = []  #: all that execute from the arena
         self._anchor = ctypes.c_char.from_buffer(ram.mem)  # keeps the mapping, and tells where it is
         self.ram_address = ctypes.addressof(self._anchor)
         self._compiler = Compiler(cache)
-        image = self._compiler.interpreter(partial(_interpreter, hot, warm), "interpreter", hot, warm)
+        image = self._compiler.interpreter()
         run, fill, undecoded, page_end = self._compiler.load(image, "run", "handlers", "undecoded", "page_end")
         self._handlers = (ctypes.c_uint64 * len(image.symbols))()  # of which it fills as many as handlers have numbers
         ctypes.CFUNCTYPE(None, ctypes.c_void_p)(fill)(ctypes.addressof(self._handlers))
@@ -78,7 +72,7 @@ class Tiers:
         self.baseline: Baseline | None = None
         if warm:
             start = run - image.symbols["run"]
-            self.baseline = Baseline(self._compiler.stencils(warm, hot), self._compiler.memory, image, start)
+            self.baseline = Baseline(self._compiler.stencils(), self._compiler.memory, image, start)
         self.compiled = 0  #: regions installed
         self.recalled = 0  #: of those, regions that an earlier run has compiled
         self.loaded = 0  #: regions compiled or recalled, installed or not

@@ -43,7 +43,7 @@ from trapline.machine.riscv.jit.text import (
 
 MAX_TARGETS = 64  #: blocks that an indirect jump may lead to within the region
 _INDEX = {name: index for index, name in enumerate(handler_names())}
-_GOTO = _INDEX["goto"]
+_GOTO, _UNDECODED = _INDEX["goto"], _INDEX["undecoded"]
 _OP_INDEX: dict[int, int] = {id(op): index for index, op in enumerate(OPS)}
 
 
@@ -344,9 +344,24 @@ class Region(Windowed):
         for name in sorted(self._written):
             code.line(f"store i64 {code.let(f'load i64, ptr %{name}')}, ptr {self._home(name)}{OWN}")
         out = {name: code.let(f"load i64, ptr %out.{name}") for name in ("handler", "ip", "left", "delta")}
-        handler = self._handler(out["handler"])
+        handler = self._handler(self._decoded(out["handler"], out["ip"]))
         code.line(f"{CALL} {handler}(ptr %cpu, i64 {out['ip']}, i64 {out['left']}, ptr %ram, i64 {out['delta']})")
         code.line("ret void")
+
+    def _decoded(self, index: str, ip: str) -> str:
+        """The handler to go on in: one that decodes, if the record has never been executed (the region is an earlier run's)."""
+        code = self.code
+        record, known = code.label(), code.label()
+        code.line(f"br label %{record}.from")
+        code.place(f"{record}.from")
+        code.line(f"br i1 {code.let(f'icmp eq i64 {index}, {_GOTO}')}, label %{known}, label %{record}")
+        code.place(record)
+        found = code.let(f"load ptr, ptr {code.let(f'inttoptr i64 {ip} to ptr')}{OWN}")
+        fresh = code.let(f"icmp eq ptr {found}, {self._handler(str(_UNDECODED))}")
+        own = code.let(f"select i1 {fresh}, i64 {_UNDECODED}, i64 {index}")
+        code.line(f"br label %{known}")
+        code.place(known)
+        return code.let(f"phi i64 [ {index}, %{record}.from ], [ {own}, %{record} ]")
 
     def _home(self, name: str) -> str:
         """Where a register is in the CPU struct."""

@@ -86,6 +86,9 @@ class ScriptedSpace:
     def hint(self, start: int, end: int) -> None:
         pass
 
+    def hint_like(self, other: object) -> None:
+        pass
+
     def secure(self) -> None:
         pass
 

@@ -208,7 +208,7 @@ def test_a_first_mapping_that_the_host_refuses_is_tried_again(machine: Any, monk
 def made_ready(machine: Any, guest: Guest) -> bool:
     """The machine, with nothing else to do, has prepared the first resume."""
     deadline = time.monotonic() + 5
-    while not guest.space.ready and time.monotonic() < deadline:
+    while not guest.space.process and time.monotonic() < deadline:
         assert machine.wait(time.monotonic_ns() + 1_000_000) is None
     return bool(guest.space.ready)
 
@@ -233,6 +233,26 @@ def test_what_was_prepared_is_found_again_after_a_change(machine: Any, change: s
     getattr(guest.space, change)(DATA, DATA + PAGE)
     assert run(machine, guest.context()).regs[RBX] & 0xFF == 0x77
     assert run(machine, Guest(machine, LOOP).context()).kind == SYSCALL
+
+
+def test_a_copy_loads_what_its_model_has_loaded_to_read(machine: Any) -> None:
+    """Where both tables say the same: a page of the copy's own is not mixed up with the model's."""
+    source = f"1: mov rbx, [{RANGE}]\n add rbx, [{RANGE + 2 * PAGE}]\n mov [{DATA}], rbx\n syscall\n jmp 1b"
+    model = Guest(machine, source)
+    shared = model.map(RANGE, write=False)
+    own = model.map(RANGE + 2 * PAGE, write=False)
+    model.write(shared, b"\x10")
+    model.write(own, b"\x20")
+    run(machine, model.context())
+    copy = Guest(machine, source)
+    for va in (CODE, RANGE):
+        copy.set_entry(va, model.entry(va))
+    copy.write(copy.map(RANGE + 2 * PAGE, write=False), b"\x03")
+    copy.space.hint_like(model.space)
+    assert sorted(start for start, _, _, _ in copy.space.ready) == [CODE, RANGE]
+    model.space.flush(0, machine.arch.task_size)
+    ctx = run(machine, copy.context())
+    assert (ctx.kind, ctx.regs[RBX] & 0xFF) == (SYSCALL, 0x13)
 
 
 def test_close_ends_a_process_that_nobody_took(machine: Any) -> None:

@@ -120,6 +120,9 @@ class Space(Protocol):
     def hint(self, start: int, end: int) -> None:
         """The kernel expects [start, end) to be used soon: a machine may load its entries early."""
 
+    def hint_like(self, other: Any) -> None:
+        """This is a copy of `other`, a space of the same machine: what that has loaded to read or run is needed here too."""
+
     def secure(self) -> None:
         """Have what it takes to run in this space, while the caller can still refuse. Raises NoRoom.
 

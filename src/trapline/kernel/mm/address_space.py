@@ -48,7 +48,6 @@ if TYPE_CHECKING:
 
 MMAP_RND_BITS = 28  #: pages of randomness in where mappings start, as vm.mmap_rnd_bits on x86-64
 STACK_RND = 16 << 30  #: at most this much of user space's end is randomness of the stack
-EXPECTED = 512 << 10  #: bytes on either side of where a program goes on that it probably needs
 EVICT_PAGES = 256  #: how many mapped pages of files to give up when there is no memory
 MIN_GAP, STACK_SLACK = 128 << 20, 1 << 20
 AREAS = Budgets(1, 1 << 19)  #: areas of all spaces on a machine
@@ -212,12 +211,6 @@ class AddressSpace(UserAccess):
             if not AREAS.of(self.machine).take(more):
                 raise ENOMEM("too many areas in all processes")
             self.admitted += more
-
-    def expect(self, addr: int) -> None:
-        """The code around `addr` is about to run."""
-        area = self.map.find(addr)
-        if area is not None:
-            self.space.hint(max(area.start, addr - EXPECTED), min(area.end, addr + EXPECTED))
 
     def fork(self) -> AddressSpace:
         """A copy-on-write copy. Raises ENOMEM."""

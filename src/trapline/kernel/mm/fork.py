@@ -57,6 +57,7 @@ def fork(mm: AddressSpace) -> AddressSpace:
         mm.space.flush(0, mm.task_size, downgrade=True)
         child.put()
         raise OutOfMemory from None
+    child.space.hint_like(mm.space)
     if mm.exe_file is not None:
         child.exe_file = mm.exe_file.get()
     return child

@@ -78,8 +78,6 @@ def clone_task(task: Task, args: CloneArgs) -> Task:
     child = Task(kernel, tid, group, ctx)
     ctx.owner = child
     ctx.copy_from(task.ctx)
-    if mm is not task.mm:
-        mm.expect(ctx.regs[kernel.machine.arch.pc])
     child.mm = mm
     child.fs = task.fs.share() if flags & c.CLONE_FS else task.fs.fork()
     child.files = _share(task.files) if flags & c.CLONE_FILES else task.files.fork()

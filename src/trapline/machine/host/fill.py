@@ -125,6 +125,20 @@ def present_runs(words: memoryview, root: int, start: int, end: int) -> list[Map
     return found
 
 
+def same_leaves(words: memoryview, root: int, other: int, start: int, end: int) -> bool:
+    """Both tables map all pages of [start, end) by the same leaves, none of them large."""
+    while start < end:
+        here, level = _leaf(words, root, start)
+        there, level_there = _leaf(words, other, start)
+        if here < 0 or there < 0 or level or level_there:
+            return False
+        count = min(512 - (here & 511), (end - start) >> PAGE_SHIFT)
+        if words[here : here + count] != words[there : there + count]:
+            return False
+        start += count << PAGE_SHIFT
+    return True
+
+
 def _large_run(words: memoryview, word: int, level: int, start: int, end: int) -> tuple[list[Mapping], int]:
     """What a large leaf maps of [start, end), and where it ends."""
     size = PAGE_SIZE << FMT.index_bits * level

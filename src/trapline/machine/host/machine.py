@@ -246,7 +246,7 @@ class HostMachine:
         space = self._coming()
         if space is not None and crew.zygote.delivered:
             self._coming = _nobody
-            if space.process is None and space.hints:
+            if space.process is None and (space.hints or space.ready):
                 with suppress(StubDied):  # `resume` tries again
                     space.get_ready()
         while crew.dying and _spin(addresses, 0) < 0 and crew.bury():

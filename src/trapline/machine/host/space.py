@@ -19,7 +19,7 @@ from trapline.machine.contract import NoRoom
 from trapline.machine.host import _ring
 from trapline.machine.host.contexts import Slot
 from trapline.machine.host.errors import HostRefuses, StubDied
-from trapline.machine.host.fill import Mapping, fill, present_runs
+from trapline.machine.host.fill import Mapping, fill, present_runs, same_leaves
 from trapline.machine.host.layout import (
     CLONE_THREAD,
     FD_RAM,
@@ -61,7 +61,7 @@ class HostSpace:
         self.process: Process | None = None
         self.tlb = Extents()
         self.hints: list[tuple[int, int]] = []
-        self.ready: list[Mapping] = []  #: what was found for hints before it was asked for
+        self.ready: list[Mapping] = []  #: what was found before it was asked for
         self.failures = 0
         self._ending: Process | None = None
 
@@ -87,12 +87,18 @@ class HostSpace:
     def hint(self, start: int, end: int) -> None:
         self.hints.append((start & -PAGE_SIZE, end + PAGE_MASK & -PAGE_SIZE))
 
+    def hint_like(self, other: HostSpace) -> None:
+        """Take over what both tables map in the same way: pages of files, above all."""
+        words = self.machine.ram.words
+        for each in other.tlb.items:
+            if not each[3] & PROT_WRITE and same_leaves(words, self.root, other.root, each[0], each[1]):
+                self.ready.append(each)
+
     def hinted(self) -> list[Mapping]:
         """What is present in the hinted ranges and not mapped yet."""
-        if self.ready and not self.hints:
-            ready, self.ready = self.ready, []
+        ready, self.ready = self.ready, []
+        if not self.hints:
             return ready
-        self._unready()
         hints, self.hints = sorted(self.hints), []
         tlb, words = self.tlb, self.machine.ram.words
         found: list[Mapping] = []
@@ -102,6 +108,7 @@ class HostSpace:
             if start < end:
                 done = end
                 found += present_runs(words, self.root, start, end)
+        found += ready
         if tlb.items:
             found = [run for run in found if not tlb.holds(*run)]
         return found[: OPS_MAX - 2 if self.process is not None and self.process.fresh else MAX_HINTED]
@@ -162,6 +169,7 @@ class HostSpace:
     def perform(self, slot: Slot, ops: list[Op]) -> None:
         """Have a stopped thread perform operations; on return no other thread sees the state before them. Raises StubDied."""
         process = slot.process
+        assert not process.fresh, "a first command enters user mode"
         if len(process.slots) > 1:
             ops = [*ops, FENCE]
         for index, op in enumerate(ops):

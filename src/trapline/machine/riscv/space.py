@@ -44,6 +44,9 @@ class RiscvSpace:
     def hint(self, start: int, end: int) -> None:
         """Nothing is loaded early: a walk costs less than a guess."""
 
+    def hint_like(self, other: RiscvSpace) -> None:
+        """As little as by `hint`."""
+
     def secure(self) -> None:
         """A space is a table and a number: there is nothing more to have."""
 

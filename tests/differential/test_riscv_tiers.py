@@ -371,3 +371,19 @@ def test_what_stencils_leave_is_exact(harts: tuple[Hart, dict[str, NativeHart]])
             ended = reference.run(budget)
             assert hart.run(budget) == ended
             assert snapshot(reference) == snapshot(hart)
+
+
+@pytest.mark.parametrize("first", [0, 1])
+def test_blocks_begin_again_behind_what_has_no_stencil(harts: tuple[Hart, dict[str, NativeHart]], first: int) -> None:
+    """Straight code behind a system instruction stayed in the interpreter: no jump leads there."""
+    reference, hart = harts[0], harts[1]["baseline"]
+    words = [encode("addi", rd=5, rs1=5, imm=1)] * first
+    words += [encode("csrrw", rd=6, rs1=5, csr=0x340), encode("addi", rd=7, rs1=6, imm=2), encode("addi", rd=COUNTER, rs1=COUNTER, imm=-1)]
+    words += [encode("bne", rs1=COUNTER, rs2=0, imm=-4 * len(words)), encode("ecall")]
+    for each in (reference, hart):
+        prepare(each, assemble(*words), 3)
+    before = blocks(hart)
+    for budget in (3, 5, 1000):
+        assert reference.run(budget) == hart.run(budget)
+        assert snapshot(reference) == snapshot(hart) and reference.cpu[at.MSCRATCH] == hart.cpu[at.MSCRATCH]
+    assert blocks(hart) == before + 1 + first

@@ -37,6 +37,8 @@ HELD = 16
 OFFSETS = HELD + RODATA + 1  #: for each record of a page, 8 bytes: what the stitcher knows of it in the block that it makes
 _WORDS = OFFSETS + 2048 + 1
 
+PASSED = 0xFFFF  #: the number that stands for no stencil: the interpreter's, but a block may begin 32 bits further on
+
 STENCIL = struct.Struct("<IHHII")  #: where its code is, bytes, holes, the first hole, flags
 HOLE = struct.Struct("<HBBi")  #: where in the code, of what, kind, addend
 HEADER = struct.Struct("<4I")  #: lengths of a table's pieces

@@ -3,6 +3,7 @@
     pick(context, record, last) -> stencil or null   last: the register that %last holds, -1 for none
     after(stencil, record, last) -> last             what %last holds behind it
     linkless(stencil, record) -> i1                  of a direct jump: it keeps no return address
+    over(context, record) -> record                  where a block may begin behind one that has ended before `record`
     code_length(context, number)                     bytes of stencil `number`'s code
     operands(context, record, rest)                  what holes hold, for the instruction at `record`
     inner_target(context, start, number)             ... for its jump within the block, of which it is instruction `number`
@@ -18,6 +19,7 @@ from trapline.machine.riscv.jit import state as at
 from trapline.machine.riscv.jit.floats import DYN, RTZ
 
 MAX_BLOCK = 200  #: instructions of one block
+MAX_BLOCKS = 16  #: made at once, one behind the other
 SLACK = 64  #: bytes that copying may write beyond what it was asked to
 
 _TEXT = """\
@@ -40,7 +42,9 @@ look:
   %slot16 = load i16, ptr %slotp
   %slot = zext i16 %slot16 to i64
   %empty = icmp eq i64 %slot, 0
-  br i1 %empty, label %none, label %found
+  %passed = icmp eq i16 %slot16, $PASSED
+  %nothing = or i1 %empty, %passed
+  br i1 %nothing, label %none, label %found
 none:
   ret ptr null
 found:
@@ -226,6 +230,36 @@ end:
   ret void
 }
 
+define internal i64 @over(ptr %cx, i64 %record) nounwind noinline {
+entry:
+  %rp = inttoptr i64 %record to ptr
+  %handler = load i64, ptr %rp, align 8
+  %imagep = getelementptr i64, ptr %cx, i64 $IMAGE
+  %image = load i64, ptr %imagep
+  %sizep = getelementptr i64, ptr %cx, i64 $IMAGE_SIZE
+  %size = load i64, ptr %sizep
+  %at = sub i64 %handler, %image
+  %inside = icmp ult i64 %at, %size
+  br i1 %inside, label %look, label %same
+look:
+  %slotsp = getelementptr i64, ptr %cx, i64 $SLOTS
+  %slots = load ptr, ptr %slotsp
+  %index = lshr i64 %at, 4
+  %slotp = getelementptr i16, ptr %slots, i64 %index
+  %slot = load i16, ptr %slotp
+  %passed = icmp eq i16 %slot, $PASSED
+  br i1 %passed, label %further, label %same
+further:
+  %in.page = and i64 %record, 65535
+  %next.in.page = add i64 %in.page, 32
+  %next = add i64 %record, 32
+  %within = icmp ult i64 %next.in.page, $RECORDS
+  %answer = select i1 %within, i64 %next, i64 0
+  ret i64 %answer
+same:
+  ret i64 %record
+}
+
 define internal i64 @code_length(ptr %cx, i64 %number) nounwind noinline {
   %stencilsp = getelementptr i64, ptr %cx, i64 $STENCILS
   %stencils = load ptr, ptr %stencilsp
@@ -327,7 +361,7 @@ def names() -> dict[str, object]:
     return names | {
         "HELD": bl.HELD, "DYN": DYN, "RTZ": RTZ, "COUNTERS": at.COUNTERS, "PLAIN": at.PLAIN, "DUMMY": at.DUMMY,
         "HALFWORDS": at.HALFWORDS, "RECORDS": at.HALFWORDS * at.RECORD, "REGISTERS": registers,
-        "MAX_BLOCK": MAX_BLOCK, "SLACK": SLACK,
+        "MAX_BLOCK": MAX_BLOCK, "MAX_BLOCKS": MAX_BLOCKS, "SLACK": SLACK, "PASSED": bl.PASSED - (1 << 16),
     }  # fmt: skip
 
 

@@ -3,8 +3,8 @@
 In a nutshell: `stitch` goes through the records of a page from a warm one on, as far as instructions that have been executed
 and have a stencil follow one another, to the first jump that nothing before it jumps over. A second pass adds up what their
 code takes, and notes where each one's will be: jumps forward within the block lead there at once. The third copies it, a head
-before it, the ways out behind it, and puts the head's address into the first record. It works from the tables that baseline.py
-made, and allocates nothing else.
+before it, the ways out behind it, and puts the head's address into the first record. Where a block ends at an instruction that
+is the interpreter's, another is begun behind that. It works from the tables that baseline.py made, and allocates nothing else.
 
 Invariants:
 - a record's handler tells its op: the address of an interpreter's function, and nothing else, leads to a stencil;
@@ -21,6 +21,22 @@ from trapline.machine.riscv.jit.text import ATTRIBUTES, HANDLER, OWN, PARAMETERS
 
 _TEXT = """\
 define internal void @stitch(ptr %cx, i64 %record) nounwind noinline {
+entry:
+  br label %each
+each:
+  %from = phi i64 [ %record, %entry ], [ %behind, %each ]
+  %n = phi i64 [ 0, %entry ], [ %n.next, %each ]
+  %behind = call i64 @block(ptr %cx, i64 %from)
+  %n.next = add i64 %n, 1
+  %on = icmp ne i64 %behind, 0
+  %few = icmp ult i64 %n.next, $MAX_BLOCKS
+  %again = and i1 %on, %few
+  br i1 %again, label %each, label %done
+done:
+  ret void
+}
+
+define internal i64 @block(ptr %cx, i64 %record) nounwind noinline {
 entry:
   %page = and i64 %record, -65536
   %stop = add i64 %page, $RECORDS
@@ -99,7 +115,12 @@ taken:
   br i1 %last.one, label %scanned, label %scan
 open:
   %some = icmp ne i64 %n, 0
-  br i1 %some, label %scanned, label %give.up
+  br i1 %some, label %scanned, label %nothing
+nothing:
+  %beyond = call i64 @over(ptr %cx, i64 %record)
+  %stays = icmp eq i64 %beyond, %record
+  %elsewhere = select i1 %stays, i64 0, i64 %beyond
+  ret i64 %elsewhere
 scanned:
   %count = phi i64 [ %n, %open ], [ %n.next, %taken ]
   %goes.on = phi i64 [ %end.length, %open ], [ 0, %taken ]
@@ -168,7 +189,7 @@ full:
   store i64 1, ptr %fullp
   br label %give.up
 give.up:
-  ret void
+  ret i64 0
 emit:
   %shiftp = getelementptr i64, ptr %cx, i64 $SHIFT
   %shift = load i64, ptr %shiftp
@@ -260,7 +281,9 @@ install:
   %instructions = load i64, ptr %instructionsp
   %instructions.next = add i64 %instructions, %count
   store i64 %instructions.next, ptr %instructionsp
-  ret void
+  %over = call i64 @over(ptr %cx, i64 %q)
+  %next.block = select i1 %closed, i64 0, i64 %over
+  ret i64 %next.block
 }
 """
 

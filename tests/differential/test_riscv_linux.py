@@ -128,6 +128,20 @@ def test_network_between_two_boards(tmp_path: Path) -> None:
     assert b"20 of 20 answered" in got.stdout, got
 
 
+def test_shared_directory(tmp_path: Path) -> None:
+    """Through Linux's own 9p client: the guest reads and writes files of the host's, and a link out of the directory leads nowhere."""
+    shared = tmp_path / "shared"
+    shared.mkdir()
+    (shared / "greeting").write_text("from the host\n")
+    (shared / "out").symlink_to("/etc/passwd")
+    mount = "mount 9p host /mnt trans=virtio,version=9p2000.L"
+    got = linux("--share", f"{shared}:host", run=f"{mount};ls /mnt;cat /mnt/greeting;cat /mnt/out;fill /mnt/big 300000;sum /mnt/big;echo back > /mnt/new")
+    assert b"from the host\r\n" in got.stdout and b"/mnt/out: No such file" in got.stdout and b"300000 bytes, sum" in got.stdout, got
+    assert (shared / "new").read_text() == "back\n" and (shared / "big").stat().st_size == 300_000
+    protected = linux("--share", f"{shared}:host:ro", run=f"{mount};cat /mnt/new;echo no > /mnt/new")
+    assert b"back\r\n" in protected.stdout and b"Read-only file system" in protected.stdout and (shared / "new").read_text() == "back\n"
+
+
 def test_virtio_console_is_a_terminal() -> None:
     got = boot("--timeout", "100", *FILES, "--console", "virtio", "--append", "console=hvc0", stdin=b"uname\npoweroff\n", timeout_s=120)
     assert got.returncode == 0 and b"riscv64\r\n" in got.stdout, got

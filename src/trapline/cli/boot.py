@@ -33,6 +33,7 @@ OPTIONS = (
     Option("--drive", "FILE[,ro][,overlay=FILE]", "a disk (virtio); with an overlay, FILE is not changed", many=True),
     Option("--flash", "FILE[,ro]", "32 MiB of flash at 0x20000000; without a program, harts start there", many=True),
     Option("--net", "listen:PATH|connect:PATH", "a network card (virtio), wired to another machine", many=True),
+    Option("--share", "DIR:TAG[:ro]", "a host directory, which the guest mounts (9p, virtio) as TAG", many=True),
     Option("--rng", "", "a source of random numbers (virtio), which follow from --seed"),
     Option("--console", "serial|virtio", "what standard input reaches; both print (default: serial)"),
     Option("--memory", "SIZE", "RAM of the board, at 0x80000000 (default: 128M)"),
@@ -185,10 +186,12 @@ def _devices(board: Board, parsed: Parsed, send: Callable[[bytes], object], open
     """Put what the command line asks for into the board's slots; the port that standard input reaches, and the wires of network
     cards. Raises UsageError."""
     from trapline.cli.disks import drive, flash
+    from trapline.cli.share import share
     from trapline.machine.riscv.addresses import FLASH_BYTES
     from trapline.machine.riscv.devices.virtio.block import Block
     from trapline.machine.riscv.devices.virtio.console import Console
     from trapline.machine.riscv.devices.virtio.entropy import Entropy, Stream
+    from trapline.machine.riscv.devices.virtio.ninep import NineP
 
     which = parsed.last("--console", "serial")
     if which not in ("serial", "virtio"):
@@ -205,6 +208,10 @@ def _devices(board: Board, parsed: Parsed, send: Callable[[bytes], object], open
             board.add_flash(contents)
         if parsed.flag("--rng"):
             board.add(Entropy(Stream(board.seed)))
+        for text in parsed.all("--share"):
+            directory, tag = share(text)
+            opened.callback(directory.close)
+            board.add(NineP(directory, tag))
         links = [_card(board, text, n, opened) for n, text in enumerate(parsed.all("--net"))]
         if which == "virtio":
             port = console = Console(send, *_window())

@@ -90,6 +90,23 @@ def test_disk_and_random_numbers(tmp_path: Path) -> None:
     assert sums[0] == total[1] != sums[1] and image.read_bytes() == written, again
 
 
+@pytest.mark.skipif(bool(support.have("mke2fs", "debugfs", "cpio")), reason="not installed: e2fsprogs, cpio")
+def test_root_file_system_on_a_disk(tmp_path: Path) -> None:
+    """No initial RAM disk: init comes from an ext4 image, and what it writes is there afterwards, for the host's tools too."""
+    tree, image = tmp_path / "tree", tmp_path / "root.img"
+    tree.mkdir()
+    subprocess.run("gunzip | cpio -idu --quiet init", shell=True, cwd=tree, input=INITRD.read_bytes(), check=True)
+    for name in ("sbin", "dev", "proc", "sys", "tmp"):
+        (tree / name).mkdir()
+    (tree / "init").rename(tree / "sbin/init")
+    subprocess.run(["mke2fs", "-q", "-t", "ext4", "-d", str(tree), str(image), "16M"], check=True)
+    append = "console=ttyS0 root=/dev/vda rw run=ls+/;echo+kept+>+/kept;cat+/proc/mounts"
+    got = boot("--timeout", "50", *FILES[:4], "--drive", str(image), "--append", append, timeout_s=60)
+    assert got.returncode == 0 and b"/dev/root / ext4 rw" in got.stdout and b"lost+found" in got.stdout, got
+    found = subprocess.run(["debugfs", "-R", "cat /kept", str(image)], capture_output=True, check=True)
+    assert found.stdout == b"kept\n"
+
+
 def test_flash_is_erased_and_written(tmp_path: Path) -> None:
     bank = tmp_path / "flash"
     bank.write_bytes(b"\xff" * (32 << 20))

@@ -54,10 +54,9 @@ def parse(data: bytes) -> Program:
         raise BadImage("not a program for 64-bit RISC-V")
     if kind not in (elf.ET_EXEC, elf.ET_DYN) or phentsize != elf.PHDR.size or not 0 < phnum <= MAX_HEADERS:
         raise BadImage("not a statically linked executable")
-    try:
-        headers = [elf.PHDR.unpack_from(data, phoff + n * elf.PHDR.size) for n in range(phnum)]
-    except struct.error:
-        raise BadImage("its program headers are cut off") from None
+    if phoff + phnum * elf.PHDR.size > len(data):
+        raise BadImage("its program headers are cut off")
+    headers = [elf.PHDR.unpack_from(data, phoff + n * elf.PHDR.size) for n in range(phnum)]
     if any(each[0] == elf.PT_INTERP for each in headers):
         raise BadImage("not a statically linked executable")
     program = Program(entry)

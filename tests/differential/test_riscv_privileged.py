@@ -117,10 +117,20 @@ class Tables:
         return table
 
 
-def protect(hart: Hart) -> None:
-    """All of memory for everybody."""
-    hart.cpu[at.PMPCFG], hart.cpu[at.PMPADDR] = pmp.NAPOT | pmp.R | pmp.W | pmp.X, pmp.ADDRESS_MASK
+def protect(hart: Hart, *first: tuple[int, int]) -> None:
+    """All of memory for everybody, but for what the entries `first` (pmpcfg, pmpaddr) say."""
+    everything = pmp.NAPOT | pmp.R | pmp.W | pmp.X, pmp.ADDRESS_MASK
+    for n, (config, address) in enumerate((*first, everything)):
+        hart.cpu[at.PMPCFG + n], hart.cpu[at.PMPADDR + n] = config, address
     hart.pmp.update()
+
+
+def random_protection(rng: random.Random) -> tuple[int, int]:
+    """A range somewhere in RAM, of 8 bytes to 1 MB, with some of the rights."""
+    size = 1 << rng.randrange(3, 21)
+    start = BASE + rng.randrange(MEMORY) & -size
+    rights = rng.choice((0, pmp.R, pmp.R | pmp.X, pmp.R | pmp.W))
+    return pmp.NAPOT | rights | rng.choice((0, 0, pmp.LOCK)), start >> 2 | size // 8 - 1
 
 
 def csr(name: str, how: str = "csrrw", rd: int = 0, operand: int = 0) -> int:
@@ -201,11 +211,12 @@ def scatter(rng: random.Random, worlds: tuple[World, World]) -> None:
     satps = [*tables.satp, 0]
     enabled, delegated = rng.choice((0, 0xAAA)), rng.choice((0xB3FF, 0xB100, 0))
     adue, lines, pc = rng.choice((0, st.ADUE)), rng.choice((0, 0, 0x222, 0xAAA)), CODE + 4 * rng.randrange(2000)
+    protection = [random_protection(rng) for _ in range(rng.choice((0, 0, 1, 2)))]
     priv, status = rng.choice((st.U, st.S, st.M)), st.XLEN_64 | rng.getrandbits(20) & (st.SIE | st.MIE | st.SUM | st.FS)
     for each in worlds:
         hart = each.hart
         hart.reset(CODE)
-        protect(hart)
+        protect(hart, *protection)
         each.put(CODE, *words)
         each.put(M_HANDLER, *handler("m"))
         each.put(S_HANDLER, *handler("s"))
@@ -423,6 +434,30 @@ def test_fence_of_one_page_forgets_the_large_page_that_it_is_a_part_of() -> None
     assert worlds[0].state() == worlds[1].state()
     cpu = worlds[1].hart.cpu
     assert (cpu[at.SCAUSE], cpu[at.STVAL], worlds[1].hart.traps_taken) == (15, CODE + 2040, 1)
+
+
+def test_more_spaces_than_are_kept() -> None:
+    """Each turn writes satp with the next of eight ASIDs, then changes what the space before maps, fenced."""
+    words = [
+        encode("add", rd=20, rs1=20, rs2=25), encode("and", rd=20, rs1=20, rs2=23), csr("satp", "csrrw", 0, 20),
+        encode("ld", rd=5, rs1=8, imm=0), encode("add", rd=6, rs1=6, rs2=5), encode("sd", rs2=6, rs1=8, imm=8),
+        encode("ld", rd=7, rs1=9, imm=0), encode("xori", rd=7, rs1=7, imm=1024), encode("sd", rs2=7, rs1=9, imm=0),
+        encode("sfence.vma", rs1=8, rs2=0), encode("jal", rd=0, imm=-40),
+    ]  # fmt: skip
+    worlds = both()
+    for each in worlds:
+        start(each, st.S, _CODE_BITS + [R | W | A | D] * DATA_PAGES, words)
+        hart, last = each.hart, (each.hart.xs[20] & st.PPN_MASK) << 12
+        for level in (30, 21):
+            last = (hart.bus.read(last + 8 * (ALIAS >> level & 511), 8) >> 10) << 12
+        hart.xs[9], hart.xs[25] = last + 8 * CODE_PAGES, 1 << st.ASID_SHIFT
+        hart.xs[23] = st.MASK & ~(0xFFF8 << st.ASID_SHIFT)  # ASIDs 0 to 7
+        for n in (0, 1):
+            hart.bus.write(DATA + n * 4096, 8, 5 + n)
+        each.harts.run(1000)
+    assert worlds[0].state() == worlds[1].state()
+    native = worlds[1].hart
+    assert native.steps == {} and native.traps_taken == 0 and native.xs[6] > 90 * 5
 
 
 def test_what_follows_a_write_of_satp_is_fetched_from_the_new_space() -> None:

@@ -23,7 +23,7 @@ FAST_ENTRIES = 1024
 EMPTY = 0xFFF  #: no access has this tag: sizes reach 8
 PMP_ENTRIES = 16
 TRIGGERS = 4
-WINDOW_COUNT, RUN_COUNT = 64, 8
+WINDOW_COUNT, RUN_COUNT = 256, 8
 COUNTERS = 29  #: mhpmcounter3 to mhpmcounter31
 BANKS = 4  #: values of satp for which translations are kept
 

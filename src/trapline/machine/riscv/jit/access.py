@@ -15,7 +15,6 @@ from trapline.machine.riscv.jit.loops import MAX_STEP, Reach
 from trapline.machine.riscv.jit.text import LIKELY, OWN, UNLIKELY, Operand, Value, text
 
 DECLARATIONS = "declare i64 @llvm.usub.sat.i64(i64, i64)"
-_FIELDS = (("length", window.LENGTH, "i64"), ("low", window.LOW, "i64"), ("host", window.HOST, "ptr"))
 
 
 class Windowed(FloatEmitter):
@@ -25,7 +24,7 @@ class Windowed(FloatEmitter):
         super().__init__()
         self.access: Access | None = None  #: what the block's plan says of the present instruction
         self.sure = ""  #: or, in a chunk: the variable that holds what leads from its addresses to the host's
-        self._windows: set[int] = set()  #: those that the region uses
+        self.windowed = False  #: whether the region uses any
         self._variables = 0  #: that chunks use
 
     def helper(self, name: str) -> str:
@@ -52,22 +51,20 @@ class Windowed(FloatEmitter):
     def _reach(self, group: Group, lowest: Value) -> str:
         """What to add to the addresses of a group whose span begins at `lowest`. A miss if nobody knows."""
         code = self.code
-        index = window.index(group.register, write=group.write)
         size = group.high - group.low
         near, far, miss, hit, done = (code.label() for _ in range(5))
-        code.line(f"br i1 {self._inside(index, lowest, max(0, size - 8))}, label %{near}, label %{far}{LIKELY}")
+        code.line(f"br i1 {self._inside(group.window, lowest, max(0, size - 8))}, label %{near}, label %{far}{LIKELY}")
         code.place(near)
-        host_near = code.let(f"load ptr, ptr %host{index}")
+        host_near = self._window("ptr", window.HOST, group.window)
         code.line(f"br label %{done}")
         code.place(far)
-        function = self.helper("window_write" if index >= 32 else "window_read")
-        arguments = f"ptr %arrays, ptr %ram, i64 {lowest.name}, i64 {size}, i64 {index}"
+        function = self.helper("window_write" if group.write else "window_read")
+        arguments = f"ptr %arrays, ptr %ram, i64 {lowest.name}, i64 {size}, i64 {group.window}"
         found = code.let(f"{window.CALL} i64 {function}({arguments})")
         code.line(f"br i1 {code.let(f'icmp eq i64 {found}, {window.NONE}')}, label %{miss}, label %{hit}{UNLIKELY}")
         code.place(miss)
         self.miss(lowest, write=group.write)
         code.place(hit)
-        self._take_window(index)
         host_far = code.let(f"inttoptr i64 {found} to ptr")
         code.line(f"br label %{done}")
         code.place(done)
@@ -76,8 +73,8 @@ class Windowed(FloatEmitter):
     def _inside(self, index: int, lowest: Value, more: Operand) -> str:
         """An i1: whether eight bytes and `more` from `lowest` on are in a window."""
         code = self.code
-        self._windows.add(index)
-        low, length = (code.value(f"load i64, ptr %{name}{index}") for name in ("low", "length"))
+        self.windowed = True
+        low, length = (Value(code, self._window("i64", field, index)) for field in (window.LOW, window.LENGTH))
         if isinstance(more, Value) or more:
             length = code.value(f"call i64 @llvm.usub.sat.i64(i64 {length.name}, i64 {text(more)})")
         return code.let(f"icmp ult i64 {(lowest - low).name}, {length.name}")
@@ -102,22 +99,22 @@ class Windowed(FloatEmitter):
             code.place(go)
             place = f"%chunk.host{self._variables}"
             self._variables += 1
-            code.line(f"store ptr {code.let(f'load ptr, ptr %host{each.window}')}, ptr {place}")
+            code.line(f"store ptr {self._window('ptr', window.HOST, each.window)}, ptr {place}")
             found.append(place)
         return found
 
-    # ---- the variables
+    def _window(self, kind: str, field: int, index: int) -> str:
+        """What a window has in a field."""
+        place = self.code.let(f"getelementptr i8, ptr %arrays, i64 {field + 8 * index}")
+        return self.code.let(f"load {kind}, ptr {place}{OWN}")
 
-    def declare_windows(self) -> None:
-        for index in sorted(self._windows):
-            for name, _, kind in _FIELDS:
-                self.code.line(f"%{name}{index} = alloca {kind}")
+    def declare_variables(self) -> None:
         for n in range(self._variables):
             self.code.line(f"%chunk.host{n} = alloca ptr")
 
-    def take_windows(self) -> None:
-        """Read what all windows are, after emptying them if they are of no use any more."""
-        if not self._windows:
+    def refresh_windows(self) -> None:
+        """Empty all windows if they are of no use any more."""
+        if not self.windowed:
             return
         code = self.code
         known = code.let(f"load i64, ptr {code.let(f'getelementptr i8, ptr %arrays, i64 {window.KNOWN}')}{OWN}")
@@ -127,10 +124,3 @@ class Windowed(FloatEmitter):
         code.line(f"{window.CALL} void {self.helper('windows_reset')}(ptr %arrays)")
         code.line(f"br label %{go}")
         code.place(go)
-        for index in sorted(self._windows):
-            self._take_window(index)
-
-    def _take_window(self, index: int) -> None:
-        for name, offset, kind in _FIELDS:
-            place = self.code.let(f"getelementptr i8, ptr %arrays, i64 {offset + 8 * index}")
-            self.code.line(f"store {kind} {self.code.let(f'load {kind}, ptr {place}{OWN}')}, ptr %{name}{index}")

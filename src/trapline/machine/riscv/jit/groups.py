@@ -12,9 +12,11 @@ from collections.abc import Sequence
 from typing import NamedTuple
 
 from trapline.machine.riscv.isa.declare import OPS, Instruction
+from trapline.machine.riscv.layout import WINDOW_COUNT
 
 MAX_SPAN = 2048  #: bytes
 STACK = 2  #: the register whose loads and stores share a window
+KIND_WINDOWS = WINDOW_COUNT // 2  #: the first are for loads, the others for stores
 _SIZES = {
     "lb": 1, "lbu": 1, "lh": 2, "lhu": 2, "lw": 4, "lwu": 4, "ld": 8, "flw": 4, "fld": 8,
     "sb": 1, "sh": 2, "sw": 4, "sd": 8, "fsw": 4, "fsd": 8,
@@ -25,12 +27,13 @@ _ADD_IMMEDIATE = next(id(op.body) for op in OPS if op.name == "addi")
 
 
 class Group:
-    """Accesses through `register` (as it was when the block began, or when it was last written). `host`: see Windowed."""
+    """Accesses through one register, as it was when the block began, or when it was last written. `window`: the number of the
+    window that they share, see window.py; `host`: see Windowed."""
 
-    __slots__ = ("count", "high", "host", "low", "register", "write")
+    __slots__ = ("count", "high", "host", "low", "window", "write")
 
-    def __init__(self, register: int, *, write: bool) -> None:
-        self.register, self.write = register, write
+    def __init__(self, window: int, *, write: bool) -> None:
+        self.window, self.write = window, write
         self.low, self.high = 1 << 63, -1 << 63  #: from the lowest byte's distance to the one behind the highest
         self.count = 0
         self.host = ""
@@ -90,11 +93,12 @@ def find(body: Sequence[tuple[int, Instruction]]) -> dict[int, Access]:
     found: dict[int, Access] = {}
     for position, each in accesses(body).items():
         write = each.write or each.register == STACK
+        place = STACK if each.register == STACK else body[position][0] >> 1
         low, high = each.distance, each.distance + each.size
         key = each.register, each.version, write
         group = groups.get(key)
         if group is None or not group.fits(low, high):
-            group = groups[key] = Group(each.register, write=write)
+            group = groups[key] = Group(place % KIND_WINDOWS + (KIND_WINDOWS if write else 0), write=write)
         group.add(low, high)
         found[position] = Access(group, low)
     return found

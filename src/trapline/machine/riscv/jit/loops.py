@@ -15,8 +15,8 @@ from collections.abc import Iterator, Mapping
 from typing import NamedTuple
 
 from trapline.machine.riscv.isa.declare import OPS, Instruction
-from trapline.machine.riscv.jit import window
 from trapline.machine.riscv.jit.groups import accesses, is_add_immediate, result
+from trapline.machine.riscv.jit.groups import find as groups
 from trapline.machine.riscv.jit.shape import Block, successors
 
 MAX_BODY = 96  #: instructions of a loop that is worth a second form
@@ -164,14 +164,14 @@ class _Analysis:
     def _block(self, start: int) -> None:
         registers = dict(self._at[start])
         block = self._blocks[start]
-        plan = accesses(block.body)
+        plan, shared = accesses(block.body), groups(block.body)
         for position, (pc, i) in enumerate(block.body):
             origin = registers.get(i.rs1, Origin(i.rs1, 0, 0))
             access = plan.get(position)
             if access is not None:
                 if origin is not None:
-                    index = window.index(access.register, write=access.write)
-                    self._places.append((pc, origin._replace(distance=origin.distance + i.imm), access.size, index))
+                    window = shared[position].group.window
+                    self._places.append((pc, origin._replace(distance=origin.distance + i.imm), access.size, window))
             rd = result(i)
             if rd:
                 registers[rd] = None if access is not None else self._result(i, registers)

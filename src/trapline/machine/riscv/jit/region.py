@@ -302,7 +302,7 @@ class Region(Windowed):
         names = sorted(self._read | self._written)
         for name in [*names, "budget.now", "budget.chunk", "out.handler", "out.ip", "out.left", "out.delta"]:
             code.line(f"%{name} = alloca i64")
-        self.declare_windows()
+        self.declare_variables()
         code.line(f"%arrays = getelementptr i8, ptr {context(code)}, i64 0")
         pc = code.value(f"add i64 {code.let('lshr i64 %ip, 3')}, %delta")
         wrong = "false"
@@ -323,7 +323,7 @@ class Region(Windowed):
         code.place(go)
         for name in names:
             code.line(f"store i64 {code.let(f'load i64, ptr {self._home(name)}{OWN}')}, ptr %{name}")
-        self.take_windows()
+        self.refresh_windows()
         code.line("store i64 %budget, ptr %budget.now")
         self._switch(pc.name, "other", {entry: self._label(entry) for entry in entries})
         self._refuse()

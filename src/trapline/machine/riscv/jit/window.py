@@ -1,8 +1,8 @@
 """Windows: what regions know of guest memory beyond single pages, so that most accesses need no look-up.
 
 In a nutshell: consecutive pages that lie consecutively in RAM are one *run*: one number turns any of their addresses into the
-host's. A window is the run that a base register pointed into last (one for loads and one for stores, of each register): an
-access first compares its address with the window's bounds, and asks here when it is outside.
+host's. A window is the run that was accessed last from one place of the program (groups.py; the stack pointer has one for all
+places): an access first compares its address with the window's bounds, and asks here when it is outside.
 
     length   bytes from `low` on, less seven: where an access of up to eight bytes may start; 0 for an empty window
     low      virtual address of its start
@@ -14,16 +14,16 @@ They belong to a context (machine/riscv/layout.py), as the translation arrays do
     windows_reset(context)                             empty windows and runs, and say that they are of use
 
 Invariants:
+- windows of loads hold readable pages, those of stores writable ones, and none is used for both;
 - a window holds only pages that were in the context's array of readable (writable) pages since something was last taken out of
   it: whoever takes something out sets the context's word `known` to 0, and a region that finds it so empties all windows first;
-- a register that wanders between runs gets its window moved only every fourth time: that costs a look-up and little more.
+- a place that wanders between runs gets its window moved only every fourth time: that costs a look-up and little more.
 """
 
 from __future__ import annotations
 
 from trapline.machine.riscv import layout
 from trapline.machine.riscv.jit import state as at
-from trapline.machine.riscv.jit.groups import STACK
 
 LENGTH, LOW, HOST, MISSES = (8 * (layout.WINDOWS + n * layout.WINDOW_COUNT) for n in range(4))
 KNOWN = 8 * layout.KNOWN
@@ -34,11 +34,6 @@ _RUNS_OF_KIND = layout.RUN_COUNT * _RUN_BYTES
 _RUNS = 8 * layout.RUNS  #: those of readable pages, then those of writable ones
 _NEXT_RUN = _RUNS + 2 * _RUNS_OF_KIND  #: of each kind, which one makes room next
 _SCAN = 256  #: pages that are looked at in each direction for how far a run goes
-
-
-def index(register: int, *, write: bool) -> int:
-    """The window that accesses through a base register use. The stack's is one for both."""
-    return register + (32 if write or register == STACK else 0)
 
 
 _PARAMETERS = "ptr %context, ptr %ram, i64 %address, i64 %bytes, i64 %index"

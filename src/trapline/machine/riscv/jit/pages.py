@@ -123,7 +123,8 @@ class Arena:
             for page, record in entries:
                 page.entries.add(record)
                 plain = (page.offset + at.PLAIN >> 3) + record
-                self._words[plain] = self._words[plain] or self._words[(page.offset >> 3) + 2 * record]
+                handler = self._words[(page.offset >> 3) + 2 * record]  # read first: the stitcher stores it last
+                self._words[plain] = self._words[plain] or handler
                 self._words[(page.offset >> 3) + 2 * record] = address
             return True
 

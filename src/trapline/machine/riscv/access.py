@@ -9,7 +9,7 @@ other hart writes between lr and sc, and sc need only know that nothing of the k
 
 from __future__ import annotations
 
-from typing import TYPE_CHECKING
+from trapline.typed import TYPE_CHECKING
 
 from trapline.machine.contract import READ, WRITE
 from trapline.machine.riscv import layout as at

@@ -8,7 +8,7 @@ from __future__ import annotations
 import hashlib
 from collections.abc import Callable, Iterator
 from itertools import pairwise
-from typing import TYPE_CHECKING, Protocol
+from trapline.typed import TYPE_CHECKING, Protocol
 
 from trapline.machine.ram import Ram
 from trapline.machine.riscv import devicetree, tree

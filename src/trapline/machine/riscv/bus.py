@@ -15,7 +15,7 @@ fault to the hart.
 from __future__ import annotations
 
 from bisect import bisect_right
-from typing import Protocol
+from trapline.typed import Protocol
 
 from trapline.machine.ram import Ram
 

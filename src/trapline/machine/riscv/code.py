@@ -8,7 +8,7 @@ translated anew, the page's bytes are compared with those it was decoded from. S
 from __future__ import annotations
 
 from collections.abc import Callable
-from typing import TYPE_CHECKING, Any
+from trapline.typed import TYPE_CHECKING, Any
 
 from trapline.machine.contract import EXEC
 from trapline.machine.riscv import layout as at

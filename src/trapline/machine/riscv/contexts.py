@@ -10,7 +10,7 @@ Invariant: what is in the arrays is in the log, or `FILLS` says that the log was
 from __future__ import annotations
 
 import struct
-from typing import TYPE_CHECKING
+from trapline.typed import TYPE_CHECKING
 
 from trapline.machine.riscv import layout as at
 from trapline.machine.riscv import status as st

@@ -12,7 +12,7 @@ transitions.py) and never branch on a value; the rest, written over `hart`, is t
 from __future__ import annotations
 
 from collections.abc import Callable
-from typing import TYPE_CHECKING, Any, NamedTuple
+from trapline.typed import TYPE_CHECKING, Any, NamedTuple
 
 from trapline.machine.riscv import layout as at
 from trapline.machine.riscv import pmp

@@ -9,7 +9,7 @@ from __future__ import annotations
 
 import struct
 from collections.abc import Iterator, Sequence
-from dataclasses import dataclass, field
+from trapline.typed import NamedTuple
 
 MAGIC, VERSION, COMPATIBLE = 0xD00D_FEED, 17, 16
 _HEADER = struct.Struct(">10I")
@@ -40,13 +40,22 @@ def strings(*values: str) -> bytes:
     return b"".join(each.encode() + b"\0" for each in values)
 
 
-@dataclass(slots=True)
 class Node:
     """`name` with its unit address; "" is the root's. Properties keep their order, and hold the bytes of their values."""
 
-    name: str
-    properties: dict[str, bytes] = field(default_factory=dict)
-    children: list[Node] = field(default_factory=list)
+    __slots__ = ("children", "name", "properties")
+
+    def __init__(self, name: str, properties: dict[str, bytes] | None = None) -> None:
+        self.name = name
+        self.properties: dict[str, bytes] = properties or {}
+        self.children: list[Node] = []
+
+    def __eq__(self, other: object) -> bool:
+        if not isinstance(other, Node):
+            return NotImplemented
+        return (self.name, self.properties, self.children) == (other.name, other.properties, other.children)
+
+    __hash__ = None  # type: ignore[assignment]  # it changes
 
     def set(self, name: str, value: Value = None) -> None:
         """A property: None for one that is only there, a number for a cell, a text or texts, or bytes as they are."""
@@ -94,12 +103,11 @@ class Node:
             yield from child.each()
 
 
-@dataclass(slots=True)
-class Tree:
+class Tree(NamedTuple):
     """`reserved`: (address, length) of memory that nobody may use. `boot_hart`: the number of the hart that boots."""
 
     root: Node
-    reserved: list[tuple[int, int]] = field(default_factory=list)
+    reserved: Sequence[tuple[int, int]] = ()
     boot_hart: int = 0
 
 

@@ -13,7 +13,7 @@ from __future__ import annotations
 
 import struct
 from collections.abc import Callable
-from dataclasses import dataclass, field
+from trapline.typed import NamedTuple
 
 from trapline.abi import elf
 from trapline.machine.riscv.csr import NUMBERS
@@ -33,12 +33,11 @@ class BadImage(ValueError):
     """The file is no program for this board; the text says why."""
 
 
-@dataclass(slots=True)
-class Program:
+class Program(NamedTuple):
     """What a file asks to be put where: (physical address, bytes, length in memory)."""
 
     entry: int
-    pieces: list[tuple[int, bytes, int]] = field(default_factory=list)
+    pieces: list[tuple[int, bytes, int]]
 
     @property
     def end(self) -> int:
@@ -59,18 +58,19 @@ def parse(data: bytes) -> Program:
     headers = [elf.PHDR.unpack_from(data, phoff + n * elf.PHDR.size) for n in range(phnum)]
     if any(each[0] == elf.PT_INTERP for each in headers):
         raise BadImage("not a statically linked executable")
-    program = Program(entry)
+    start = entry
+    pieces = []
     for each, _, offset, vaddr, paddr, filesz, memsz, _ in headers:
         if each != elf.PT_LOAD or not memsz:
             continue
         if filesz > memsz or offset + filesz > len(data):
             raise BadImage("a segment is cut off")
-        program.pieces.append((paddr, data[offset : offset + filesz], memsz))
+        pieces.append((paddr, data[offset : offset + filesz], memsz))
         if vaddr <= entry < vaddr + memsz:
-            program.entry = entry - vaddr + paddr  # execution starts without translation
-    if not program.pieces:
+            start = entry - vaddr + paddr  # execution starts without translation
+    if not pieces:
         raise BadImage("it has nothing to load")
-    return program
+    return Program(start, pieces)
 
 
 def flat(data: bytes, address: int) -> Program:
@@ -87,8 +87,7 @@ def either(data: bytes, address: int) -> Program:
     return parse(data) if data[:4] == elf.MAGIC else flat(data, address)
 
 
-@dataclass(slots=True)
-class Files:
+class Files(NamedTuple):
     """The contents of what is to be loaded; empty for what is not there. `tree`: a device tree, instead of the board's own."""
 
     bios: bytes = b""
@@ -98,8 +97,7 @@ class Files:
     tree: bytes = b""
 
 
-@dataclass(slots=True)
-class Plan:
+class Plan(NamedTuple):
     """Where things go. `start`: the harts' first instruction behind the ROM. `next`: what fw_dynamic starts, 0 for nothing."""
 
     programs: list[Program]

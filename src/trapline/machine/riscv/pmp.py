@@ -9,7 +9,7 @@ Invariant: `regions` is in order of priority; the first that touches an access d
 from __future__ import annotations
 
 from itertools import pairwise
-from typing import NamedTuple
+from trapline.typed import NamedTuple
 
 from trapline.machine.contract import EXEC, READ, WRITE
 from trapline.machine.riscv import layout as at

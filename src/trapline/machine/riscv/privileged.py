@@ -6,7 +6,7 @@ Each begins with who may use it; whoever may not gets an illegal-instruction exc
 from __future__ import annotations
 
 from collections.abc import Callable
-from typing import TYPE_CHECKING
+from trapline.typed import TYPE_CHECKING
 
 from trapline.machine.contract import READ, WRITE
 from trapline.machine.riscv import csr, transitions

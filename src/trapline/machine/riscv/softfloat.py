@@ -13,7 +13,7 @@ Every function returns (result, flags).
 from __future__ import annotations
 
 from math import isqrt
-from typing import NamedTuple
+from trapline.typed import NamedTuple
 
 RNE, RTZ, RDN, RUP, RMM = range(5)  #: rounding modes
 NX, UF, OF, DZ, NV = 1, 2, 4, 8, 16  #: flags: inexact, underflow, overflow, division by zero, invalid

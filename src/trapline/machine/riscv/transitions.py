@@ -14,7 +14,7 @@ Instructions"; tcontrol is the debug specification's, "Native Triggers".
 from __future__ import annotations
 
 from functools import partial
-from typing import Any
+from trapline.typed import Any
 
 from trapline.machine.riscv import layout as at
 from trapline.machine.riscv import status as st

@@ -5,7 +5,7 @@ Source: volume II, "Machine Cause (mcause) Register", "Trap ... Delegation Regis
 
 from __future__ import annotations
 
-from typing import TYPE_CHECKING
+from trapline.typed import TYPE_CHECKING
 
 from trapline.machine.contract import EXEC, READ, WRITE
 from trapline.machine.riscv import layout as at

@@ -5,7 +5,7 @@ Node names and bindings are those of QEMU's `virt`, so whoever knows that board 
 
 from __future__ import annotations
 
-from typing import TYPE_CHECKING
+from trapline.typed import TYPE_CHECKING
 
 from trapline.machine.riscv import addresses as place
 from trapline.machine.riscv.arch import ISA

@@ -8,7 +8,7 @@ instruction.
 
 from __future__ import annotations
 
-from typing import TYPE_CHECKING
+from trapline.typed import TYPE_CHECKING
 
 from trapline.machine.contract import EXEC, READ, WRITE
 from trapline.machine.riscv import layout as at

@@ -11,7 +11,7 @@ it translates the guest physical address first: the walk does not care.
 from __future__ import annotations
 
 from collections.abc import Callable, Generator
-from typing import NamedTuple
+from trapline.typed import NamedTuple
 
 from trapline.machine.paging.entry import PAGE_SHIFT, Format
 from trapline.machine.riscv.trap import ACCESS, PAGE

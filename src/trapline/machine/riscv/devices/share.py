@@ -5,7 +5,7 @@ A path is the names that lead to a file from the tree's root, (); nobody follows
 
 from __future__ import annotations
 
-from typing import NamedTuple, Protocol
+from trapline.typed import NamedTuple, Protocol
 
 Path = tuple[bytes, ...]
 

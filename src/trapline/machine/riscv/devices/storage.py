@@ -6,7 +6,7 @@ file) keeps changes apart.
 
 from __future__ import annotations
 
-from typing import Protocol
+from trapline.typed import Protocol
 
 
 class StorageError(Exception):

@@ -19,15 +19,13 @@ Invariants:
 
 from __future__ import annotations
 
-import re
 from collections.abc import Callable
 from functools import cache
-from typing import Any, NamedTuple
+from trapline.typed import Any, NamedTuple
 
 Body = Callable[[Any, "Instruction"], None]
 
 _WIDTHS = {"rd": 5, "rs1": 5, "rs2": 5, "rs3": 5, "rm": 3, "csr": 12, "aq": 1, "rl": 1, "fm": 4, "pred": 4, "succ": 4}
-_IMMEDIATE = re.compile(r"(nz)?(u?)imm\[([0-9:|]+)\]")
 
 
 class Field(NamedTuple):
@@ -163,24 +161,26 @@ def parse(
 @cache
 def _operands(token: str, at: int) -> tuple[tuple[Field, ...], int]:
     """The operands that end below bit `at`, as far as this token says, and where the next one ends."""
-    immediate = _IMMEDIATE.fullmatch(token)
-    if immediate:
-        nonzero, unsigned, slices = immediate.groups()
+    nonzero = token.startswith("nz")
+    kind, bracket, slices = token.removeprefix("nz").partition("[")
+    if bracket:
+        if kind not in ("imm", "uimm") or not slices.endswith("]"):
+            raise ValueError(f"no operand: {token}")
         pieces = []
-        for piece in slices.split("|"):
+        for piece in slices[:-1].split("|"):
             high, _, low = piece.partition(":")
             width = int(high) - int(low or high) + 1
             at -= width
             pieces.append((at, (1 << width) - 1, int(low or high)))
-        return (_immediate(tuple(pieces), signed=not unsigned, nonzero=bool(nonzero)),), at
+        return (_immediate(tuple(pieces), signed=kind == "imm", nonzero=nonzero),), at
     fields = []
     width = 0
     for name in token.removeprefix("nz").split("/"):
         primed = name.endswith("'")
         plain = name.rstrip("'")
         width = 3 if primed else _WIDTHS[plain]
-        piece = (at - width, (1 << width) - 1, 0)
-        fields.append(Field(plain, (piece,), 0, 8 if primed else 0, token.startswith("nz")))
+        place = (at - width, (1 << width) - 1, 0)
+        fields.append(Field(plain, (place,), 0, 8 if primed else 0, nonzero))
     return tuple(fields), at - width
 
 

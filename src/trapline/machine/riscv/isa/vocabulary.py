@@ -14,7 +14,7 @@ trapped is visible. In the reference tier a trap is an exception; in a compiler 
 
 from __future__ import annotations
 
-from typing import Any, Protocol, TypeAlias
+from trapline.typed import Any, Protocol, TypeAlias
 
 Value: TypeAlias = Any
 

@@ -13,7 +13,7 @@ import threading
 from collections.abc import Callable
 from contextlib import suppress
 from functools import partial
-from typing import Any
+from trapline.typed import Any
 
 from trapline.machine.riscv.jit import available
 from trapline.machine.riscv.jit.baseline import Table

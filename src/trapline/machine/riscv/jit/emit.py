@@ -9,7 +9,7 @@ changed anything.
 
 from __future__ import annotations
 
-from typing import Any
+from trapline.typed import Any
 
 from trapline.machine.riscv.jit import state as at
 from trapline.machine.riscv.jit.text import (

@@ -9,7 +9,7 @@ Invariant: between the first and the last access of a group nothing can change w
 from __future__ import annotations
 
 from collections.abc import Sequence
-from typing import NamedTuple
+from trapline.typed import NamedTuple
 
 from trapline.machine.riscv.isa.declare import OPS, Instruction
 from trapline.machine.riscv.layout import WINDOW_COUNT

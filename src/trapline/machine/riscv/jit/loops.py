@@ -12,7 +12,7 @@ Invariants:
 from __future__ import annotations
 
 from collections.abc import Iterator, Mapping
-from typing import NamedTuple
+from trapline.typed import NamedTuple
 
 from trapline.machine.riscv.isa.declare import OPS, Instruction
 from trapline.machine.riscv.jit.groups import accesses, is_add_immediate, result

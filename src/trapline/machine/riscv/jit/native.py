@@ -11,7 +11,7 @@ from __future__ import annotations
 import ctypes
 from collections.abc import Callable
 from functools import partial
-from typing import TYPE_CHECKING, Any
+from trapline.typed import TYPE_CHECKING, Any
 
 from trapline.machine.contract import EXEC
 from trapline.machine.riscv import layout

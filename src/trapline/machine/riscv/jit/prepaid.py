@@ -11,7 +11,7 @@ is that less its length. Every cycle goes through a checkpoint.
 from __future__ import annotations
 
 from collections.abc import Collection, Iterator, Mapping
-from typing import NamedTuple
+from trapline.typed import NamedTuple
 
 from trapline.machine.riscv.jit.shape import Block, successors
 

@@ -10,7 +10,7 @@ from __future__ import annotations
 
 import struct
 from collections.abc import Callable, Mapping, Sequence
-from typing import NamedTuple
+from trapline.typed import NamedTuple
 
 from trapline.machine.riscv.jit.cache import digest
 from trapline.machine.riscv.jit.compiler import Compiler

@@ -8,7 +8,7 @@ reached, and where the program has never been, a block ends and the program goes
 from __future__ import annotations
 
 from collections.abc import Callable
-from typing import NamedTuple
+from trapline.typed import NamedTuple
 
 from trapline.machine.riscv.isa.declare import Instruction
 from trapline.machine.riscv.isa.decode import decode, length

@@ -19,7 +19,7 @@ from __future__ import annotations
 
 import itertools
 from collections.abc import Iterator
-from typing import NamedTuple
+from trapline.typed import NamedTuple
 
 from trapline.machine.riscv.isa.declare import OPS, Op
 from trapline.machine.riscv.jit import baseline as bl

@@ -11,7 +11,7 @@
 from __future__ import annotations
 
 from collections.abc import Callable
-from typing import Any
+from trapline.typed import Any
 
 from trapline.machine.riscv import csr, layout, transitions
 from trapline.machine.riscv import status as st

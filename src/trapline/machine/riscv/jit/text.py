@@ -5,7 +5,7 @@ Text rather than a builder library: it parses in a millisecond, it can be read, 
 
 from __future__ import annotations
 
-from typing import Any, TypeAlias
+from trapline.typed import Any, TypeAlias
 
 MASK64 = (1 << 64) - 1
 LIKELY, UNLIKELY = ", !prof !1", ", !prof !2"

@@ -12,7 +12,7 @@ import ctypes
 import threading
 from collections import Counter
 from collections.abc import Sequence
-from typing import TYPE_CHECKING, Any, NamedTuple
+from trapline.typed import TYPE_CHECKING, Any, NamedTuple
 
 from trapline.machine.ram import Ram
 from trapline.machine.riscv import layout

@@ -8,7 +8,7 @@ machine from running.
 from __future__ import annotations
 
 from collections.abc import Callable
-from typing import Protocol
+from trapline.typed import Protocol
 
 from trapline.machine.riscv.bus import Bus, BusError
 from trapline.machine.riscv.devices.virtio.queue import F_EVENT_IDX, F_INDIRECT_DESC, MAX_SIZE, Broken, Queue

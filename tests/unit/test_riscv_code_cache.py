@@ -11,7 +11,7 @@ import pytest
 
 from trapline.machine.riscv.jit import cache as module
 from trapline.machine.riscv.jit.cache import Cache, default_directory
-from trapline.machine.riscv.jit.memory import CodeMemory
+from trapline.machine.riscv.jit.memory import ALIGN, CodeMemory
 from trapline.machine.riscv.jit.objects import Image, unpack
 
 KEY = "0" * 64
@@ -103,6 +103,13 @@ def test_an_image_keeps_its_symbols() -> None:
     for bad in (b"", b"run 0", b"run 9\n\n\x90", b"run\n\n\x90", b"run -1\n\n\x90"):
         with pytest.raises(ValueError):
             unpack(bad)
+
+
+def test_constants_of_code_are_aligned_for_vector_instructions() -> None:
+    """A region's constants of 32 bytes, at a multiple of 32 in its image, are at one in memory too, whatever lies before it."""
+    memory = CodeMemory(1 << 16)
+    for length in (1, 16, 48, 100):
+        assert (memory.put(bytes(length)) or 0) % ALIGN == 0 and ALIGN % 64 == 0
 
 
 def test_no_address_is_writable_and_executable() -> None:

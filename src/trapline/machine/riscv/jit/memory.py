@@ -13,6 +13,7 @@ import os
 import threading
 import weakref
 
+ALIGN = 64  #: bytes: code brings constants along, and vector instructions want theirs aligned
 CODE_BYTES = 256 << 20  #: far below what a 32-bit displacement reaches
 _FAILED = ctypes.c_void_p(-1).value
 
@@ -35,7 +36,7 @@ class CodeMemory:
         self.used = 0
         self._lock = threading.Lock()
 
-    def reserve(self, size: int, align: int = 16) -> int | None:
+    def reserve(self, size: int, align: int = ALIGN) -> int | None:
         """The offset of `size` bytes that are the caller's from now on; None if so many are not left."""
         with self._lock:
             offset = self.used + align - 1 & -align
@@ -44,7 +45,7 @@ class CodeMemory:
             self.used = offset + size
             return offset
 
-    def put(self, code: bytes, align: int = 16) -> int | None:
+    def put(self, code: bytes, align: int = ALIGN) -> int | None:
         """Store position-independent code: the address that it is executed at, or None if it does not fit."""
         offset = self.reserve(len(code), align)
         if offset is None:

@@ -11,6 +11,8 @@ import struct
 from collections.abc import Sequence
 from trapline.typed import NamedTuple
 
+from trapline.machine.riscv.jit.memory import ALIGN
+
 _PC32, _PLT32, _GOTPCREL, _GOTPCRELX, _REX_GOTPCRELX = 2, 4, 9, 41, 42
 _ALLOC = 2
 _PROGBITS, _SYMTAB, _RELA, _NOBITS = 1, 2, 4, 8
@@ -124,6 +126,8 @@ def link(data: bytes) -> Image:
         if each.flags & _ALLOC and each.size:
             if each.kind != _PROGBITS:
                 raise BadObject(f"section {number} is of type {each.kind}")
+            if each.align > ALIGN:
+                raise BadObject(f"section {number} is aligned to {each.align} bytes")
             image += bytes(-len(image) % each.align)
             places[number] = len(image)
             image += each.data

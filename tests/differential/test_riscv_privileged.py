@@ -436,6 +436,23 @@ def test_fence_of_one_page_forgets_the_large_page_that_it_is_a_part_of() -> None
     assert (cpu[at.SCAUSE], cpu[at.STVAL], worlds[1].hart.traps_taken) == (15, CODE + 2040, 1)
 
 
+def test_native_walks_are_counted() -> None:
+    """By the hart, and by the counters of events that a guest sets up."""
+    words = [
+        csr("mhpmevent3", "csrrwi", 0, 1), csr("mhpmevent4", "csrrwi", 0, 3), csr("mepc", "csrrw", 0, 26), encode("mret"),
+    ]  # fmt: skip
+    each = world()
+    start(each, st.M, _CODE_BITS + _DATA_BITS, words)
+    each.put(CODE + 0x40, encode("ld", rd=5, rs1=8, imm=0), encode("sfence.vma"), encode("jal", rd=0, imm=-8))
+    hart = each.hart
+    hart.xs[26], hart.cpu[at.MSTATUS] = CODE + 0x40, hart.cpu[at.MSTATUS] | 1 << st.MPP_SHIFT | st.SUM
+    before = hart.walk_steps()
+    each.harts.run(300)
+    read = {name: TABLE[NUMBERS[name]].read(hart) for name in ("mhpmcounter3", "mhpmcounter4")}
+    assert 90 <= read["mhpmcounter3"] <= hart.tlb_misses()
+    assert 3 * 90 <= read["mhpmcounter4"] <= hart.walk_steps() - before
+
+
 def test_more_spaces_than_are_kept() -> None:
     """Each turn writes satp with the next of eight ASIDs, then changes what the space before maps, fenced."""
     words = [

@@ -280,8 +280,7 @@ _add(0x747, "mseccfg", lambda h: h.cpu[at.MSECCFG], _write_mseccfg)
 
 def _events(hart: Hart, n: int) -> int:
     """What counter n, which counts events, counts, since reset."""
-    tlb = hart.tlb
-    return (0, tlb.misses, tlb.hits, tlb.walk_steps, hart.traps_taken)[hart.cpu[at.HPMEVENT + n - 3]]
+    return (0, hart.tlb_misses(), hart.tlb.hits, hart.walk_steps(), hart.traps_taken)[hart.cpu[at.HPMEVENT + n - 3]]
 
 
 def _source(hart: Hart, n: int) -> int:

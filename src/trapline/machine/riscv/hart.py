@@ -175,6 +175,10 @@ class Hart(Triggers, Floats):
         """Traps and interrupts since the start."""
         return self.cpu[at.TRAPS]
 
+    def tlb_misses(self) -> int:
+        """Walks since the start."""
+        return self.tlb.misses
+
     def walk_steps(self) -> int:
         """Page-table entries read by walks since the start."""
         return self.tlb.walk_steps

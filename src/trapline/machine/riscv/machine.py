@@ -147,7 +147,7 @@ class RiscvMachine:
 
     def describe(self) -> Sequence[tuple[str, str]]:
         hits = sum(hart.tlb.hits for hart in self.harts)
-        misses = sum(hart.tlb.misses for hart in self.harts)
+        misses = sum(hart.tlb_misses() for hart in self.harts)
         steps = sum(hart.walk_steps() for hart in self.harts)
         retired = sum(hart.cpu[at.INSTRET] for hart in self.harts)
         return (

@@ -112,6 +112,9 @@ class NativeHart(Hart):
     def walk_steps(self) -> int:
         return super().walk_steps() + self.cpu[at.WALKS_WORD]
 
+    def tlb_misses(self) -> int:
+        return super().tlb_misses() + self.cpu[at.MISSES_WORD]
+
     def _step(self, left: int) -> bool:
         """One instruction in the reference tier; True if the run loop must look around."""
         pc = self.at = self.next

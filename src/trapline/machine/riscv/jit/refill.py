@@ -85,6 +85,7 @@ class _Translate(Emitter):
 
     def _walk(self, va: Value, access: Value, status: Value, priv: Value, satp: Value) -> None:
         code = self.code
+        self._set_word(at.MISSES, self._word(at.MISSES) + 1)
         levels = self.srl(satp, st.MODE_SHIFT) - (st.SV39_MODE - 3)
         width = levels * 9 + 12
         above = self.sra(va, width - 1)

@@ -43,14 +43,14 @@ TLB = 8 * layout.TLB  #: the byte offset of the context in force (see layout.py)
 READ, WRITE, CODE = 8 * layout.READ, 8 * layout.WRITE, 8 * layout.CODE
 #: Words of the CPU struct's native part.
 REASON_WORD, MXCSR_WORD, FP_WORD, HANDLERS_WORD = _NATIVE, _NATIVE + 1, _NATIVE + 2, _NATIVE + 3
-MISSED_WORD, STALE_WORD, WALKS_WORD, CODE_TABLE_WORD = _NATIVE + 4, _NATIVE + 5, _NATIVE + 6, _NATIVE + 7
+MISSED_WORD, STALE_WORD, WALKS_WORD, CODE_TABLE_WORD, MISSES_WORD = (_NATIVE + n for n in range(4, 9))
 REASON, MXCSR = 8 * REASON_WORD, 8 * MXCSR_WORD
 FP_READY = 8 * FP_WORD  #: not 0: floating point may run natively (mstatus.FS is dirty, and the host has frm's rounding mode)
 HANDLERS = 8 * HANDLERS_WORD  #: address of the table of the interpreter's handlers
 MISSED = 8 * MISSED_WORD  #: the virtual address that an array had no entry for
 STALE = 8 * STALE_WORD  #: not 0: native code has executed an sfence.vma, which the reference tier's TLB must catch up with
 CODE_TABLE = 8 * CODE_TABLE_WORD  #: address of the table of code pages: one word for each page of RAM, 0 where there is none
-WALKS = 8 * WALKS_WORD  #: entries that native walks have read
+WALKS, MISSES = 8 * WALKS_WORD, 8 * MISSES_WORD  #: entries that native walks have read, and how many there were
 STITCHER_WORD, WARM_WORD, HOT_WORD = _NATIVE + 40, _NATIVE + 41, _NATIVE + 42
 STITCHER = 8 * STITCHER_WORD  #: address of what the baseline tier works with; 0: there is none
 WARM_JUMPS, HOT_JUMPS = 8 * WARM_WORD, 8 * HOT_WORD  #: how many jumps make a place warm, and hot; 0: no number does

@@ -81,7 +81,7 @@ def test_firmware_starts_a_kernel(tmp_path: Path, firmware: str, tier: str) -> N
 @pytest.mark.parametrize("harts", [1, 4])
 def test_opensbi_reports_what_it_reports_on_qemu(tmp_path: Path, harts: int) -> None:
     image, bios = str(payload(tmp_path)), str(OPENSBI / "fw_dynamic.bin")
-    words = ["-machine", "virt", "-cpu", "rv64,h=false", "-smp", str(harts), "-m", "128", "-nographic"]
+    words = ["-machine", "virt", "-cpu", "rv64,h=true", "-smp", str(harts), "-m", "128", "-nographic"]
     done = subprocess.run(
         ["qemu-system-riscv64", *words, "-bios", bios, "-kernel", image], stdin=subprocess.DEVNULL, capture_output=True, timeout=60, check=True,
     )  # fmt: skip

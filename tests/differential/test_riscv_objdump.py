@@ -17,7 +17,7 @@ from trapline.machine.riscv.isa.decode import OPS, decode
 
 pytestmark = pytest.mark.skipif(not shutil.which(f"{PREFIX}objdump"), reason="no riscv64 binutils")
 
-MARCH = "rv64gc_zba_zbb_zbs_zicbom_zicboz_zawrs_svinval"
+MARCH = "rv64gch_zba_zbb_zbs_zicbom_zicboz_zawrs_svinval"
 #: Newer than some binutils in use, which print them as data.
 NEW = {"Zfa", "Zicond"}
 #: c.addi16sp with an immediate of 0: reserved by the manual, printed by objdump.

@@ -80,9 +80,14 @@ def _illegal(hart: Hart, raw: int) -> None:
 
 
 def _floating(hart: Hart, i: Instruction) -> None:
-    """With mstatus.FS off, floating-point instructions are illegal."""
-    if not hart.cpu[at.MSTATUS] & st.FS:
+    """With mstatus.FS off, floating-point instructions are illegal; those of a guest, with either FS off."""
+    cpu = hart.cpu
+    if not cpu[at.MSTATUS] & st.FS:
         raise Trap(ILLEGAL, i.raw)
+    if cpu[at.VIRT]:
+        if not cpu[at.VSSTATUS] & st.FS:
+            raise Trap(ILLEGAL, i.raw)
+        cpu[at.VSSTATUS] |= st.FS
     i.body(hart, i)
 
 

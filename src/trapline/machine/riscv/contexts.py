@@ -26,6 +26,8 @@ _EMPTY_CONTEXT = (
 _BYTES = 8 * at.CONTEXT_WORDS
 _START = 8 * at.FIRST_CONTEXT
 _MASK = at.FAST_ENTRIES - 1
+GUEST_KEY = 1 << st.MODE_SHIFT  #: the first number that stands for a guest's satp and hgatp: a mode that no satp has
+_KEEP_GUESTS = 256
 #: What each context is of the CPU struct: reads, writes.
 _PLACES = tuple(at.FIRST_CONTEXT + n * at.CONTEXT_WORDS for n in range(at.CONTEXTS))
 
@@ -33,7 +35,9 @@ _PLACES = tuple(at.FIRST_CONTEXT + n * at.CONTEXT_WORDS for n in range(at.CONTEX
 class Contexts(Integers):
     """Part of the hart."""
 
-    __slots__ = ("_arrays", "_decoded", "adopted", "device_pages", "pages", "tlb_read", "tlb_write")
+    __slots__ = (
+        "_arrays", "_decoded", "_guests", "_next_guest", "adopted", "device_pages", "pages", "tlb_read", "tlb_write",
+    )  # fmt: skip
 
     bytes_: memoryview  #: the CPU struct as bytes
     tlb_read: memoryview  #: of the context in force
@@ -44,6 +48,8 @@ class Contexts(Integers):
     adopted: int  #: what `tlb` was when these were looked up
     _arrays: list[tuple[memoryview, memoryview]]
     _decoded: list[dict[int, Page]]
+    _guests: dict[tuple[int, int], int]  #: what stands for a guest's satp and its hgatp where a bank's owner is noted
+    _next_guest: int
 
     def set_up_contexts(self) -> None:
         """Empty them all, whatever they hold."""
@@ -54,6 +60,7 @@ class Contexts(Integers):
         ]
         self._decoded = [{} for _ in _PLACES]
         self.device_pages = {}
+        self._guests, self._next_guest = {}, GUEST_KEY
         cpu[at.BANK] = cpu[at.NEXT_BANK] = 0
         for bank in range(at.BANKS):
             cpu[at.BANK_SATP + bank] = cpu[at.SATP]
@@ -81,16 +88,27 @@ class Contexts(Integers):
         """Write satp, and go on with what was known when it last had this value."""
         cpu = self.cpu
         cpu[at.SATP] = satp
+        key = self._guest_key(satp, cpu[at.HGATP]) if cpu[at.VIRT] else satp
         for bank in range(at.BANKS):
-            if cpu[at.BANK_SATP + bank] == satp:
+            if cpu[at.BANK_SATP + bank] == key:
                 break
         else:
             bank = cpu[at.NEXT_BANK]
             cpu[at.NEXT_BANK] = (bank + 1) % at.BANKS
             self._clear_bank(bank)
-            cpu[at.BANK_SATP + bank] = satp
+            cpu[at.BANK_SATP + bank] = key
         cpu[at.BANK] = bank
         self.select_context()
+
+    def _guest_key(self, satp: int, hgatp: int) -> int:
+        """A number that no satp has."""
+        key = self._guests.get((satp, hgatp))
+        if key is None:
+            if len(self._guests) >= _KEEP_GUESTS:
+                self._guests.clear()  # numbers are not used again
+            key = self._guests[satp, hgatp] = self._next_guest
+            self._next_guest += 1
+        return key
 
     # ---- forgetting
 
@@ -118,6 +136,17 @@ class Contexts(Integers):
             if asid is None or cpu[at.BANK_SATP + bank] >> st.ASID_SHIFT & st.ASID_MASK == asid:
                 for n in range(at.CONTEXTS_OF_BANK):
                     self._clear_page(at.FIRST_OF_BANKS + bank * at.CONTEXTS_OF_BANK + n, page)
+
+    def forget_guests(self) -> None:
+        """Forget all guests' translations."""
+        self._clear(at.BORROWED)
+        for bank in range(at.BANKS):
+            if self.cpu[at.BANK_SATP + bank] >> st.MODE_SHIFT == GUEST_KEY >> st.MODE_SHIFT:
+                self._clear_bank(bank)
+
+    def forget_borrowed(self) -> None:
+        """Forget what machine mode has borrowed."""
+        self._clear(at.BORROWED)
 
     def _clear_bank(self, bank: int) -> None:
         for n in range(at.CONTEXTS_OF_BANK):

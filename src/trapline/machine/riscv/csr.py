@@ -1,7 +1,9 @@
 """Control and status registers: each by number, with what it reads and what a write leaves in it (volume II).
 
 A CSR that is not in the table does not exist: using it is an illegal instruction, as is using one from too low a mode,
-writing a read-only one, and what `gates` forbid (counters that are not enabled, satp under mstatus.TVM, ...). Writes
+writing a read-only one, and what `gates` forbid (counters that are not enabled, satp under mstatus.TVM, ...); what a
+virtual mode may not use, but HS-mode could, is a virtual instruction. While V is 1, supervisor registers are the
+guest's, which are in the same places then (transitions.exchange). Writes
 legalise their value (WARL): an unsupported field keeps its old value, a reserved bit stays zero.
 
 Like instructions, registers are written over an abstract machine `m`: the hart, whose values are ints, or an emitter
@@ -35,20 +37,23 @@ class Csr(NamedTuple):
     gate: Gate | None  #: whether it may be used now, beyond its number's rule
     base: Read | None  #: what setting and clearing bits starts from, if that is not what is read
     quiet: bool  #: writing it cannot make an interrupt due
+    guest: Gate | None  #: whether a virtual mode may use it, beyond `gate`
     native: bool  #: its functions keep to the abstract machine's vocabulary
 
 
 TABLE: dict[int, Csr] = {}
-EVENTS: dict[int, str] = {1: "TLB misses", 2: "TLB hits", 3: "walk references", 4: "traps taken"}
+EVENTS: dict[int, str] = {
+    1: "TLB misses", 2: "TLB hits", 3: "walk references", 4: "traps taken", 5: "references of two-stage walks",
+}  # fmt: skip
+HYPERVISOR = 2  #: in place of a mode, in a register's number: HS-mode, and M-mode
 
 
 def access(hart: Hart, number: int, how: str, value: int, *, read: bool, write: bool) -> int:
     """One CSR instruction. Raises the illegal-instruction trap."""
     csr = TABLE.get(number)
-    if csr is None or hart.cpu[at.PRIV] < number >> 8 & 3 or (write and number >> 10 == 3):
+    if csr is None or (write and number >> 10 == 3):
         raise hart.illegal()
-    if csr.gate is not None and not csr.gate(hart):
-        raise hart.illegal()
+    _check(hart, csr, number >> 8 & 3)
     old = csr.read(hart) if read or how != "w" else 0
     if write and csr.write is not None:
         base = old if csr.base is None else csr.base(hart)
@@ -56,11 +61,21 @@ def access(hart: Hart, number: int, how: str, value: int, *, read: bool, write: 
     return old
 
 
+def _check(hart: Hart, csr: Csr, owner: int) -> None:
+    """Raise unless it may be used now. owner: the lowest mode that may, 2 standing for HS-mode."""
+    priv, virtual = hart.cpu[at.PRIV], hart.cpu[at.VIRT]
+    lacking = priv < owner and not (owner == HYPERVISOR and priv == st.S)
+    if (lacking and (owner == st.M or not virtual)) or (csr.gate is not None and not csr.gate(hart)):
+        raise hart.illegal()
+    if virtual and (lacking or owner == HYPERVISOR or (csr.guest is not None and not csr.guest(hart))):
+        raise hart.refused()
+
+
 def _add(
     number: int, name: str, read: Read, write: Write | None = None, gate: Gate | None = None, *, base: Read | None = None,
-    quiet: bool = False, native: bool = False,
+    quiet: bool = False, guest: Gate | None = None, native: bool = False,
 ) -> None:  # fmt: skip
-    TABLE[number] = Csr(name, read, write, gate, base, quiet, native)
+    TABLE[number] = Csr(name, read, write, gate, base, quiet, guest, native)
 
 
 def _word(number: int, name: str, index: int, mask: int = st.MASK, *, quiet: bool = False) -> None:
@@ -76,7 +91,9 @@ def _word(number: int, name: str, index: int, mask: int = st.MASK, *, quiet: boo
 
 
 def _fp_on(m: Any) -> Any:
-    return m.ne(m.word(at.MSTATUS) & st.FS, 0)
+    """A guest needs its own FS and its hypervisor's."""
+    lent = m.eq(m.word(at.VIRT), 0) | m.ne(m.word(at.VSSTATUS) & st.FS, 0)
+    return m.ne(m.word(at.MSTATUS) & st.FS, 0) & lent
 
 
 def _flags(m: Any) -> Any:
@@ -88,6 +105,7 @@ def _write_fcsr(m: Any, value: Any) -> None:
     m.set_word(at.FFLAGS, value & 31)
     m.set_word(at.FRM, m.srl(value, 5) & 7)
     m.set_word(at.MSTATUS, m.word(at.MSTATUS) | st.FS)
+    m.set_word(at.VSSTATUS, m.word(at.VSSTATUS) | m.select(m.word(at.VIRT), st.FS, 0))
     m.floats_changed()
 
 
@@ -121,9 +139,8 @@ def _write_status(m: Any, value: Any, mask: int) -> None:
 
 
 _add(0x300, "mstatus", _read_status, lambda m, v: _write_status(m, v, st.MSTATUS_WRITABLE), native=True)
-_SSTATUS_WRITABLE = st.SSTATUS & st.MSTATUS_WRITABLE
 _add(
-    0x100, "sstatus", lambda m: _read_status(m) & st.SSTATUS, lambda m, v: _write_status(m, v, _SSTATUS_WRITABLE), native=True
+    0x100, "sstatus", lambda m: _read_status(m) & st.SSTATUS, lambda m, v: _write_status(m, v, st.SSTATUS_WRITABLE), native=True
 )
 _add(0x301, "misa", lambda m: st.MISA, native=True)
 for _number, _name in ((0xF11, "mvendorid"), (0xF12, "marchid"), (0xF13, "mimpid"), (0xF15, "mconfigptr")):
@@ -132,7 +149,8 @@ _add(0xF14, "mhartid", lambda m: m.word(at.HARTID), native=True)
 
 # ---- traps
 
-_DELEGABLE, _S_INTERRUPTS, _INTERRUPTS = 0xB3FF, st.SSIP | st.STIP | st.SEIP, 0xAAA
+_DELEGABLE, _DELEGABLE_TWICE = 0xF4_B7FF, 0x4_B1FF
+_S_INTERRUPTS, _INTERRUPTS = st.SSIP | st.STIP | st.SEIP, 0xAAA | st.H_INTERRUPTS
 
 
 def _vector(index: int) -> Write:
@@ -145,17 +163,35 @@ def _vector(index: int) -> Write:
 
 def _write_mip(m: Any, value: Any) -> None:
     timer = m.select(m.ne(m.word(at.MENVCFG) & st.STCE, 0), 0, st.STIP)
-    m.set_word(at.MIP, value & (timer | st.SSIP | st.SEIP))
+    mask = timer | st.SSIP | st.SEIP | st.VSSIP
+    m.set_word(at.MIP, m.word(at.MIP) & (st.VSTIP | st.VSEIP) | value & mask)
 
 
-def _write_sip(m: Any, value: Any) -> None:
-    mask = m.word(at.MIDELEG) & st.SSIP
-    m.set_word(at.MIP, m.word(at.MIP) & ~mask | value & mask)
+def _seen(m: Any, interrupts: Any) -> Any:
+    """The bits of mip or mie that are sip's or sie's; a guest sees its own one place lower."""
+    return m.select(m.word(at.VIRT), _guests(m, interrupts), interrupts & m.word(at.MIDELEG) & _S_INTERRUPTS)
 
 
-def _write_sie(m: Any, value: Any) -> None:
-    mask = m.word(at.MIDELEG)
-    m.set_word(at.MIE, m.word(at.MIE) & ~mask | value & mask)
+def _guests(m: Any, interrupts: Any) -> Any:
+    """As a guest sees them, and its hypervisor by vsip and vsie."""
+    return m.srl(interrupts & m.word(at.HIDELEG) & st.VS_INTERRUPTS, 1)
+
+
+def _write_seen(m: Any, index: int, value: Any, mask: int) -> None:
+    """Write what `_seen` shows. mask: of what is writable there."""
+    virtual = m.word(at.VIRT)
+    writable = m.select(virtual, m.word(at.HIDELEG) & mask << 1, m.word(at.MIDELEG) & mask)
+    m.set_word(index, m.word(index) & ~writable | m.select(virtual, m.sll(value, 1), value) & writable)
+
+
+def _write_guests(m: Any, index: int, value: Any, mask: int) -> None:
+    writable = m.word(at.HIDELEG) & mask << 1
+    m.set_word(index, m.word(index) & ~writable | m.sll(value, 1) & writable)
+
+
+def _field(index: int, mask: int) -> Write:
+    """Write some bits of a word."""
+    return lambda m, value: m.set_word(index, m.word(index) & ~mask | value & mask)
 
 
 def _raised_by_software(m: Any) -> Any:
@@ -164,11 +200,14 @@ def _raised_by_software(m: Any) -> Any:
 
 
 _word(0x302, "medeleg", at.MEDELEG, _DELEGABLE)
-_word(0x303, "mideleg", at.MIDELEG, _S_INTERRUPTS)
+_add(0x303, "mideleg", lambda m: m.word(at.MIDELEG), _field(at.MIDELEG, _S_INTERRUPTS), native=True)
 _word(0x304, "mie", at.MIE, _INTERRUPTS)
-_add(0x104, "sie", lambda m: m.word(at.MIE) & m.word(at.MIDELEG), _write_sie, native=True)
+_add(0x104, "sie", lambda m: _seen(m, m.word(at.MIE)), lambda m, v: _write_seen(m, at.MIE, v, _S_INTERRUPTS), native=True)
 _add(0x344, "mip", lambda m: m.interrupts(), _write_mip, base=_raised_by_software, native=True)
-_add(0x144, "sip", lambda m: m.interrupts() & m.word(at.MIDELEG), _write_sip, base=_raised_by_software, native=True)
+_add(
+    0x144, "sip", lambda m: _seen(m, m.interrupts()), lambda m, v: _write_seen(m, at.MIP, v, st.SSIP),
+    base=lambda m: _seen(m, m.word(at.MIP)), native=True,
+)  # fmt: skip
 _add(0x305, "mtvec", lambda m: m.word(at.MTVEC), _vector(at.MTVEC), quiet=True, native=True)
 _add(0x105, "stvec", lambda m: m.word(at.STVEC), _vector(at.STVEC), quiet=True, native=True)
 for _number, _name, _index, _mask in (
@@ -203,12 +242,16 @@ def _write_satp(m: Any, value: Any) -> None:
 
 
 def _not_trapped(m: Any) -> Any:
-    return m.ne(m.word(at.PRIV), st.S) | m.eq(m.word(at.MSTATUS) & st.TVM, 0)
+    return m.ne(m.word(at.PRIV), st.S) | m.word(at.VIRT) | m.eq(m.word(at.MSTATUS) & st.TVM, 0)
+
+
+def _not_trapped_guest(m: Any) -> Any:
+    return m.eq(m.word(at.HSTATUS) & st.VTVM, 0)
 
 
 _add(0x30A, "menvcfg", lambda m: m.word(at.MENVCFG), _write_menvcfg)
 _add(0x10A, "senvcfg", lambda m: m.word(at.SENVCFG), _write_senvcfg)
-_add(0x180, "satp", lambda m: m.word(at.SATP), _write_satp, _not_trapped, quiet=True, native=True)
+_add(0x180, "satp", lambda m: m.word(at.SATP), _write_satp, _not_trapped, quiet=True, guest=_not_trapped_guest, native=True)
 
 
 def _protection_changed(hart: Hart) -> None:
@@ -280,7 +323,8 @@ _add(0x747, "mseccfg", lambda h: h.cpu[at.MSECCFG], _write_mseccfg)
 
 def _events(hart: Hart, n: int) -> int:
     """What counter n, which counts events, counts, since reset."""
-    return (0, hart.tlb_misses(), hart.tlb.hits, hart.walk_steps(), hart.traps_taken)[hart.cpu[at.HPMEVENT + n - 3]]
+    counted = (0, hart.tlb_misses(), hart.tlb.hits, hart.walk_steps(), hart.traps_taken, hart.tlb.nested_steps)
+    return counted[hart.cpu[at.HPMEVENT + n - 3]]
 
 
 def _source(hart: Hart, n: int) -> int:
@@ -322,12 +366,19 @@ def _enabled(n: int) -> Gate:
     """A counter's view for lower modes: mcounteren lets S-mode see it, scounteren too lets U-mode."""
 
     def gate(m: Any) -> Any:
-        priv = m.word(at.PRIV)
-        supervisor = m.eq(priv, st.M) | m.eq(m.srl(m.word(at.MCOUNTEREN), n) & 1, 1)
-        user = m.ltu(st.U, priv) | m.eq(m.srl(m.word(at.SCOUNTEREN), n) & 1, 1)
-        return supervisor & user
+        supervisor = m.eq(m.word(at.PRIV), st.M) | m.eq(m.srl(m.word(at.MCOUNTEREN), n) & 1, 1)
+        return supervisor & (m.word(at.VIRT) | _enabled_for_users(m, n))
 
     return gate
+
+
+def _enabled_for_users(m: Any, n: int) -> Any:
+    return m.ltu(st.U, m.word(at.PRIV)) | m.eq(m.srl(m.word(at.SCOUNTEREN), n) & 1, 1)
+
+
+def _enabled_for_guests(n: int) -> Gate:
+    """hcounteren lets VS-mode see it, scounteren too lets VU-mode."""
+    return lambda m: m.eq(m.srl(m.word(at.HCOUNTEREN), n) & 1, 1) & _enabled_for_users(m, n)
 
 
 def _hpm_event(n: int) -> Write:
@@ -341,7 +392,7 @@ def _hpm_event(n: int) -> Write:
 
 def _declare_counter(n: int, name: str) -> None:
     _add(0xB00 + n, f"m{name}", _counter(n), lambda h, v: _set_counter(h, n, v))
-    _add(0xC00 + n, name, _counter(n), None, _enabled(n), native=n < 3)
+    _add(0xC00 + n, name, _counter(n), None, _enabled(n), guest=_enabled_for_guests(n), native=n < 3)
 
 
 _declare_counter(0, "cycle")
@@ -349,7 +400,13 @@ _declare_counter(2, "instret")
 for _n in range(3, 32):
     _declare_counter(_n, f"hpmcounter{_n}")
     _add(0x320 + _n, f"mhpmevent{_n}", lambda h, n=_n: h.cpu[at.HPMEVENT + n - 3], _hpm_event(_n))  # type: ignore[misc]
-_add(0xC01, "time", lambda m: m.now(), None, _enabled(1), native=True)
+
+
+def _read_time(m: Any) -> Any:
+    return m.now() + m.select(m.word(at.VIRT), m.word(at.HTIMEDELTA), 0) & st.MASK
+
+
+_add(0xC01, "time", _read_time, None, _enabled(1), guest=_enabled_for_guests(1), native=True)
 _word(0x306, "mcounteren", at.MCOUNTEREN, 0xFFFF_FFFF)
 _word(0x106, "scounteren", at.SCOUNTEREN, 0xFFFF_FFFF)
 _add(0x320, "mcountinhibit", lambda h: h.cpu[at.MCOUNTINHIBIT], _write_inhibit)
@@ -360,12 +417,111 @@ def _timer_on(m: Any) -> Any:
     return m.eq(m.word(at.PRIV), st.M) | lent
 
 
+def _timer_on_guest(m: Any) -> Any:
+    return m.ne(m.word(at.HENVCFG) & st.STCE, 0) & m.ne(m.word(at.HCOUNTEREN) & 2, 0)
+
+
+def _read_stimecmp(m: Any) -> Any:
+    return m.select(m.word(at.VIRT), m.word(at.VSTIMECMP), m.word(at.STIMECMP))
+
+
 def _write_stimecmp(m: Any, value: Any) -> None:
-    m.set_word(at.STIMECMP, value)
+    virtual = m.word(at.VIRT)
+    m.set_word(at.STIMECMP, m.select(virtual, m.word(at.STIMECMP), value))
+    m.set_word(at.VSTIMECMP, m.select(virtual, value, m.word(at.VSTIMECMP)))
     m.call_attention()
 
 
-_add(0x14D, "stimecmp", lambda m: m.word(at.STIMECMP), _write_stimecmp, _timer_on, native=True)
+_add(0x14D, "stimecmp", _read_stimecmp, _write_stimecmp, _timer_on, guest=_timer_on_guest, native=True)
+
+
+def _attentive(index: int) -> Write:
+    """Write what decides when a timer is due."""
+
+    def write(m: Any, value: Any) -> None:
+        m.set_word(index, value)
+        m.call_attention()
+
+    return write
+
+
+# ---- a hypervisor's: how guests run, and the guest's registers while V is 0
+
+
+def _write_henvcfg(hart: Hart, value: int) -> None:
+    lent = hart.cpu[at.MENVCFG] & (st.ADUE | st.PBMTE | st.STCE)
+    hart.cpu[at.HENVCFG] = _environment(value, st.FIOM | st.CBIE | st.CBCFE | st.CBZE | lent)
+    hart.shoot_down_stage(None)
+    hart.call_attention()
+
+
+def _read_henvcfg(hart: Hart) -> int:
+    """What menvcfg denies reads as zero."""
+    cpu = hart.cpu
+    return cpu[at.HENVCFG] & (cpu[at.MENVCFG] | ~(st.ADUE | st.PBMTE | st.STCE))
+
+
+def _write_hgatp(hart: Hart, value: int) -> None:
+    """An unsupported mode leaves the mode as it was. The root is four pages, aligned."""
+    mode = value >> st.MODE_SHIFT
+    if mode and mode not in (st.SV39_MODE, st.SV48_MODE, st.SV57_MODE):
+        mode = hart.cpu[at.HGATP] >> st.MODE_SHIFT
+    vmid = value >> st.VMID_SHIFT & st.VMID_MASK
+    hart.cpu[at.HGATP] = mode << st.MODE_SHIFT | vmid << st.VMID_SHIFT | value & st.PPN_MASK & ~3
+    hart.forget_borrowed()
+
+
+def _write_vsatp(hart: Hart, value: int) -> None:
+    mode = value >> st.MODE_SHIFT
+    if mode == st.BARE or st.SV39_MODE <= mode <= st.SV57_MODE:
+        hart.cpu[at.VSATP] = value
+        hart.forget_borrowed()
+
+
+def _write_vsstatus(hart: Hart, value: int) -> None:
+    hart.cpu[at.VSSTATUS] = value & st.SSTATUS_WRITABLE
+    hart.forget_pages()
+
+
+def _read_vsstatus(hart: Hart) -> int:
+    status = hart.cpu[at.VSSTATUS] | st.UXL_64
+    return status | st.SD if status & st.FS == st.FS else status
+
+
+_add(0x600, "hstatus", lambda h: h.cpu[at.HSTATUS] | st.VSXL_64, lambda h, v: h.set_word(at.HSTATUS, v & st.HSTATUS_WRITABLE))
+_word(0x602, "hedeleg", at.HEDELEG, _DELEGABLE_TWICE, quiet=True)
+_word(0x603, "hideleg", at.HIDELEG, st.VS_INTERRUPTS)
+_add(0x604, "hie", lambda m: m.word(at.MIE) & st.H_INTERRUPTS, _field(at.MIE, st.H_INTERRUPTS), native=True)
+_add(0x605, "htimedelta", lambda m: m.word(at.HTIMEDELTA), _attentive(at.HTIMEDELTA), native=True)
+_word(0x606, "hcounteren", at.HCOUNTEREN, 0xFFFF_FFFF)
+_add(0x607, "hgeie", lambda m: 0, lambda m, v: None, native=True)
+_add(0x60A, "henvcfg", _read_henvcfg, _write_henvcfg)
+_word(0x643, "htval", at.HTVAL, quiet=True)
+_add(
+    0x644, "hip", lambda m: m.interrupts() & st.H_INTERRUPTS, _field(at.MIP, st.VSSIP), base=_raised_by_software, native=True
+)
+_add(0x645, "hvip", lambda m: m.word(at.MIP) & st.VS_INTERRUPTS, _field(at.MIP, st.VS_INTERRUPTS), native=True)
+_word(0x64A, "htinst", at.HTINST, quiet=True)
+_add(0x680, "hgatp", lambda h: h.cpu[at.HGATP], _write_hgatp, _not_trapped)
+_add(0xE12, "hgeip", lambda m: 0, native=True)
+_word(0x34A, "mtinst", at.MTINST, quiet=True)
+_word(0x34B, "mtval2", at.MTVAL2, quiet=True)
+_add(0x200, "vsstatus", _read_vsstatus, _write_vsstatus)
+_add(
+    0x204, "vsie", lambda m: _guests(m, m.word(at.MIE)), lambda m, v: _write_guests(m, at.MIE, v, _S_INTERRUPTS), native=True
+)
+_add(0x205, "vstvec", lambda m: m.word(at.VSTVEC), _vector(at.VSTVEC), quiet=True, native=True)
+for _number, _name, _index, _mask in (
+    (0x240, "vsscratch", at.VSSCRATCH, st.MASK), (0x241, "vsepc", at.VSEPC, st.MASK - 1),
+    (0x242, "vscause", at.VSCAUSE, st.MASK), (0x243, "vstval", at.VSTVAL, st.MASK),
+):  # fmt: skip
+    _word(_number, _name, _index, _mask, quiet=True)
+_add(
+    0x244, "vsip", lambda m: _guests(m, m.interrupts()), lambda m, v: _write_guests(m, at.MIP, v, st.SSIP),
+    base=lambda m: _guests(m, m.word(at.MIP)), native=True,
+)  # fmt: skip
+_add(0x24D, "vstimecmp", lambda m: m.word(at.VSTIMECMP), _attentive(at.VSTIMECMP), _timer_on, native=True)
+_add(0x280, "vsatp", lambda h: h.cpu[at.VSATP], _write_vsatp)
 
 # ---- triggers (Sdtrig): what they do is in triggers.py
 

@@ -7,8 +7,9 @@ Hot path, measured: about 0.3 µs of loop for each instruction besides its body.
 
 Invariants: - outside `run`, all state is in the CPU struct (`cpu`); inside, the pc is in `at` and `next`, and
 instructions not yet counted in `instret` are those taken from `_ticks`; - a `hosted` hart runs user code for a kernel
-outside the machine: every trap ends the run, described by trap_cause and trap_value, with pc at the instruction that
-trapped. Any other hart takes its traps itself.
+outside the machine: every trap ends the run, described by trap_cause and trap_value (and htval and htinst), with pc at the
+instruction that trapped; only those that a virtual mode's registers delegate to VS-mode stay inside, so a hypervisor can be
+outside too. Any other hart takes its traps itself.
 """
 
 from __future__ import annotations
@@ -26,6 +27,7 @@ from trapline.machine.riscv.pmp import Pmp
 from trapline.machine.riscv.tlb import Tlb
 from trapline.machine.riscv.trap import Trap
 from trapline.machine.riscv.triggers import Triggers
+from trapline.machine.riscv.twostage import OWN
 
 # Why a run ended.
 BUDGET, TRAPPED, WAITING = 0, 1, 2
@@ -57,6 +59,7 @@ class Hart(Triggers, Floats):
         self.views, self.stores = _views(bus.ram.mem)
         cpu[at.HARTID], cpu[at.RAM_BASE], cpu[at.RAM_SIZE] = hartid, bus.ram_base, bus.ram.size
         self.watched: frozenset[int] = frozenset()
+        self.lent = OWN
         self.pmp = Pmp(cpu)
         cpu[at.HOSTED] = hosted
         self.reset()
@@ -70,8 +73,10 @@ class Hart(Triggers, Floats):
             cpu[at.PMPCFG + n] = 0
         for n in range(at.TRIGGERS):
             cpu[at.TDATA1 + n] = 0
-        cpu[at.RESERVED] = 0
-        cpu[at.STIMECMP] = st.MASK
+        cpu[at.RESERVED] = cpu[at.VIRT] = cpu[at.CAREFUL] = 0
+        cpu[at.MIDELEG] |= st.H_INTERRUPTS  # those of a guest are never M-mode's own
+        cpu[at.HSTATUS] = cpu[at.HGATP] = cpu[at.HENVCFG] = cpu[at.VSATP] = 0
+        cpu[at.STIMECMP] = cpu[at.VSTIMECMP] = st.MASK
         self.waiting = False
         self.watched = frozenset()
         self.at = self.next = pc
@@ -107,7 +112,7 @@ class Hart(Triggers, Floats):
         self.attention = False
         self._ticks = iter(range(budget))
         while self.budget > 0:
-            if not self.hosted and self._interrupted():
+            if (not self.hosted or cpu[at.VIRT]) and self._interrupted():
                 continue
             if self.waiting:
                 break
@@ -121,11 +126,10 @@ class Hart(Triggers, Floats):
                 break
             except Trap as raised:
                 self._count(1)
-                if self.hosted:
-                    cpu[at.PC], cpu[at.RESERVED] = self.at, 0
-                    cpu[at.TRAP_CAUSE], cpu[at.TRAP_VALUE] = raised.cause, raised.value & st.MASK
+                if self.hosted and not trap.is_the_guests(self, raised.cause):
+                    trap.tell(self, raised)
                     return TRAPPED
-                trap.take(self, raised.cause, raised.value, self.at)
+                trap.take(self, raised.cause, raised.value, self.at, raised.guest)
             except Halt:
                 self._count(0)
                 cpu[at.PC], cpu[at.RESERVED] = self.next & st.MASK, 0
@@ -198,7 +202,7 @@ class Hart(Triggers, Floats):
         if self.waiting and self.interrupts() & self.cpu[at.MIE]:
             self.waiting = False
         number = trap.pending(self)
-        if number < 0:
+        if number < 0 or (self.hosted and not trap.is_the_guests(self, trap.INTERRUPT | number)):
             return False
         trap.take(self, trap.INTERRUPT | number, 0, self.next)
         self.budget -= 1  # so that a handler that traps on entry, for ever, uses up its budget

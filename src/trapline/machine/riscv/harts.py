@@ -141,8 +141,13 @@ class Harts:
         return self.quantum if ahead is None else min(self.quantum, ahead - self.elapsed)
 
     def _next_deadline(self) -> int | None:
-        """The first time after now, in units, at which a device or a supervisor timer will act."""
+        """The first time after now, in units, at which a device or a timer of S- or VS-mode will act."""
         now = self.elapsed + (self._spent if self._turn >= 0 else 0)
         ticks = [tick for source in self.deadlines if (tick := source()) is not None]
         ticks += [hart.cpu[at.STIMECMP] for hart in self.each if hart.cpu[at.MENVCFG] & st.STCE]
+        ticks += [
+            hart.cpu[at.VSTIMECMP] - hart.cpu[at.HTIMEDELTA] & st.MASK
+            for hart in self.each
+            if hart.cpu[at.HENVCFG] & hart.cpu[at.MENVCFG] & st.STCE and hart.cpu[at.VSTIMECMP] != st.MASK
+        ]
         return min((tick * PER_TICK for tick in ticks if tick * PER_TICK > now and tick != st.MASK), default=None)

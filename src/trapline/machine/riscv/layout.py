@@ -76,6 +76,13 @@ FIELDS: tuple[tuple[str, int], ...] = (
     # left to native tiers: addresses of helpers, translation tables, scratch
     ("native", 64),
     ("contexts", CONTEXTS * CONTEXT_WORDS),
+    ("virt", 1),  # V: 1 in the virtual modes, VS and VU
+    ("careful", 1),  # not 0: native tiers leave traps and returns to the reference tier
+    ("hstatus", 1), ("hedeleg", 1), ("hideleg", 1), ("hcounteren", 1), ("henvcfg", 1), ("htimedelta", 1),
+    ("htval", 1), ("htinst", 1), ("hgatp", 1), ("mtval2", 1), ("mtinst", 1), ("vstimecmp", 1),
+    # The other privileged registers: the guest's while V is 0, and those of HS-mode while V is 1, when the guest's are in
+    # the words of stvec to satp and in mstatus.
+    ("vsstatus", 1), ("vstvec", 1), ("vsscratch", 1), ("vsepc", 1), ("vscause", 1), ("vstval", 1), ("vsatp", 1),
 )  # fmt: skip
 
 
@@ -119,3 +126,15 @@ TRAPS, HOSTED, GRANTED, TIME_ORIGIN = (OFFSETS[n] for n in ("traps", "hosted", "
 USER_WINDOW, MACHINE_WINDOW = OFFSETS["user_window"], OFFSETS["machine_window"]
 TLB, BANK, NEXT_BANK, BANK_SATP, FIRST_CONTEXT = (OFFSETS[n] for n in ("tlb", "bank", "next_bank", "bank_satp", "contexts"))
 SINK, NATIVE = OFFSETS["sink"], OFFSETS["native"]
+VIRT, CAREFUL, HSTATUS, HEDELEG, HIDELEG, HCOUNTEREN, HENVCFG, HTIMEDELTA, HTVAL, HTINST, HGATP, MTVAL2, MTINST, VSTIMECMP = (
+    OFFSETS[n]
+    for n in (
+        "virt", "careful", "hstatus", "hedeleg", "hideleg", "hcounteren", "henvcfg", "htimedelta", "htval", "htinst", "hgatp",
+        "mtval2", "mtinst", "vstimecmp",
+    )
+)  # fmt: skip
+VSSTATUS, VSTVEC, VSSCRATCH, VSEPC, VSCAUSE, VSTVAL, VSATP = (
+    OFFSETS[n] for n in ("vsstatus", "vstvec", "vsscratch", "vsepc", "vscause", "vstval", "vsatp")
+)
+#: Registers that change places when V does (mstatus and vsstatus change some fields).
+SWAPPED = ((STVEC, VSTVEC), (SSCRATCH, VSSCRATCH), (SEPC, VSEPC), (SCAUSE, VSCAUSE), (STVAL, VSTVAL), (SATP, VSATP))

@@ -6,34 +6,25 @@ as the trap that the table (access, failure) -> cause names.
 
 from __future__ import annotations
 
-from trapline.machine.contract import EXEC, READ, WRITE
-from trapline.machine.paging.entry import SV39, SV48, SV57, Format
+from trapline.machine.contract import EXEC, WRITE
+from trapline.machine.paging.entry import SV39
 from trapline.machine.riscv import layout as at
 from trapline.machine.riscv import status as st
-from trapline.machine.riscv.bus import Bus
-from trapline.machine.riscv.contexts import Contexts
-from trapline.machine.riscv.pmp import Pmp
-from trapline.machine.riscv.tlb import GLOBAL, Tlb
+from trapline.machine.riscv.tlb import GLOBAL
 from trapline.machine.riscv.trap import ACCESS, CAUSES, PAGE, Trap
+from trapline.machine.riscv.twostage import FORMATS, TwoStage, permits
 from trapline.machine.riscv.walk import Leaf, walk
 
-FORMATS: dict[int, Format] = {st.SV39_MODE: SV39, st.SV48_MODE: SV48, st.SV57_MODE: SV57}
-_R, _W, _X, _U = SV39.read, SV39.write, SV39.execute, SV39.user
 _A, _D = SV39.accessed, SV39.dirty
 _DEVICE_PAGES = 256  #: translations of devices' pages that are remembered, at most
 M64 = (1 << 64) - 1
 
 
-class Mmu(Contexts):
+class Mmu(TwoStage):
     """Part of the hart."""
 
-    __slots__ = ("leaf_shift",)
+    __slots__ = ()
 
-    leaf_shift: int  #: log2 of the bytes that the leaf of the last translation maps
-
-    bus: Bus
-    tlb: Tlb
-    pmp: Pmp
     watched: frozenset[int]  #: pages where a trigger looks at accesses: never in the innermost arrays
 
     def mode_of(self, access: int) -> int:
@@ -45,6 +36,8 @@ class Mmu(Contexts):
 
     def translate(self, va: int, access: int, size: int = 1) -> int:
         """The physical address of an access that stays within a page. Raises Trap."""
+        if self.is_guests(access):
+            return self.translate_guest(va, access, size)
         priv = self.mode_of(access)
         satp = self.cpu[at.SATP]
         dirty = True
@@ -59,7 +52,7 @@ class Mmu(Contexts):
             if not self.pmp.allows(pa, size, access, priv):
                 raise Trap(CAUSES[access, ACCESS], va)
         elif dirty or not access & WRITE:
-            self._remember(va, pa, access)
+            self.remember(va, pa, access)
         return pa
 
     def _leaf(self, va: int, access: int, priv: int, satp: int) -> Leaf:
@@ -68,7 +61,7 @@ class Mmu(Contexts):
         if leaf is None:
             leaf = self._walk(va, access, satp)
             self.tlb.insert(va, GLOBAL if leaf.entry & SV39.global_ else asid, leaf)
-        if not self._permits(leaf.entry, access, priv):
+        if not permits(leaf.entry, access, priv, self.cpu[at.MSTATUS]):
             raise Trap(CAUSES[access, PAGE], va)
         wanted = _A | _D if access & WRITE else _A
         if leaf.entry & wanted != wanted:
@@ -79,37 +72,16 @@ class Mmu(Contexts):
     def _walk(self, va: int, access: int, satp: int) -> Leaf:
         fmt = FORMATS[satp >> st.MODE_SHIFT]
         root = (satp & st.PPN_MASK) << 12
-        found, count = walk(self._read_entry, root, va, fmt, pbmt=bool(self.cpu[at.MENVCFG] & st.PBMTE))
+        found, count = walk(self.read_entry, root, va, fmt, pbmt=bool(self.cpu[at.MENVCFG] & st.PBMTE))
         self.tlb.walk_steps += count
         if isinstance(found, int):
             raise Trap(CAUSES[access, found], va)
         return found
 
-    def _read_entry(self, pa: int) -> int | None:
-        """A page-table entry: an S-mode read. None where that faults."""
-        bus = self.bus
-        if not self.pmp.page(pa, st.S) & READ and not self.pmp.allows(pa, 8, READ, st.S):
-            return None
-        return bus.ram.words[pa - bus.ram_base >> 3] if bus.in_ram(pa, 8) else None
-
-    def _permits(self, entry: int, access: int, priv: int) -> bool:
-        """Step 5 of the translation process."""
-        status = self.cpu[at.MSTATUS]
-        if priv == st.U:
-            if not entry & _U:
-                return False
-        elif entry & _U and (access == EXEC or not status & st.SUM):
-            return False
-        if access == READ:
-            return bool(entry & _R or (status & st.MXR and entry & _X))
-        if access == EXEC:
-            return bool(entry & _X)
-        return bool(entry & _W)
-
     def _set_bits(self, va: int, access: int, satp: int, wanted: int, priv: int) -> Leaf:
         """Step 7: A or D must be set. Svadu does it, in the entry as it is now; without it that is a page fault."""
         leaf = self._walk(va, access, satp)
-        if not self._permits(leaf.entry, access, priv):
+        if not permits(leaf.entry, access, priv, self.cpu[at.MSTATUS]):
             raise Trap(CAUSES[access, PAGE], va)
         if leaf.entry & wanted == wanted:
             return leaf
@@ -123,6 +95,8 @@ class Mmu(Contexts):
 
     def find_device(self, va: int, access: int, size: int) -> int:
         """The physical address of an access that is probably a device's: as `translate` says, which it asks once for a page."""
+        if self.is_guests(access):
+            return self.translate(va, access, size)
         cpu = self.cpu
         key = va >> 12, access, cpu[at.PRIV], cpu[at.MSTATUS], cpu[at.SATP]
         page = self.device_pages.get(key)
@@ -135,7 +109,7 @@ class Mmu(Contexts):
             self.device_pages[key] = pa & -4096
         return pa
 
-    def _remember(self, va: int, pa: int, access: int) -> None:
+    def remember(self, va: int, pa: int, access: int) -> None:
         """Put a permitted page into the innermost array of its kind of access, if it is plain RAM and has one."""
         bus, page = self.bus, va & -4096
         if access != EXEC and bus.in_ram(pa & -4096, 4096) and page not in self.watched:

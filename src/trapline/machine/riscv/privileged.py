@@ -1,6 +1,7 @@
 """The vocabulary's privileged operations: calls, returns from traps, waiting, translation fences, cache blocks (volume II).
 
-Each begins with who may use it; whoever may not gets an illegal-instruction exception.
+Each begins with who may use it; whoever may not gets an illegal-instruction exception, or, in a virtual mode, a
+virtual-instruction exception for what HS-mode could have executed (volume II, "Hypervisor Extension", "Trap Cause Codes").
 """
 
 from __future__ import annotations
@@ -12,9 +13,10 @@ from trapline.machine.contract import READ, WRITE
 from trapline.machine.riscv import csr, transitions
 from trapline.machine.riscv import layout as at
 from trapline.machine.riscv import status as st
-from trapline.machine.riscv.access import Access
 from trapline.machine.riscv.code import raw_at
-from trapline.machine.riscv.trap import ACCESS, BREAKPOINT, CAUSES, ECALL_U, ILLEGAL, Trap
+from trapline.machine.riscv.lending import Lending
+from trapline.machine.riscv.transformed import transform
+from trapline.machine.riscv.trap import ACCESS, BREAKPOINT, CAUSES, ECALL_U, ILLEGAL, VIRTUAL, Trap
 
 if TYPE_CHECKING:
     from trapline.machine.riscv.hart import Hart
@@ -22,7 +24,7 @@ if TYPE_CHECKING:
 BLOCK = 64  #: bytes of a cache block, for cbo.*
 
 
-class Privileged(Access):
+class Privileged(Lending):
     """Part of the hart."""
 
     __slots__ = ("waiting",)
@@ -30,11 +32,15 @@ class Privileged(Access):
     waiting: bool  #: in wfi
 
     def interrupts(self) -> int:
-        """mip as it is now: what software set, what devices assert, and the supervisor timer (Sstc)."""
+        """mip as it is now: what software set, what devices assert, and the timers of S- and VS-mode (Sstc)."""
         cpu = self.cpu
         ready: int = cpu[at.MIP] | cpu[at.LINES]
-        if cpu[at.MENVCFG] & st.STCE and self.now() >= cpu[at.STIMECMP]:
-            ready |= st.STIP
+        if cpu[at.MENVCFG] & st.STCE:
+            now = self.now()
+            if now >= cpu[at.STIMECMP]:
+                ready |= st.STIP
+            if cpu[at.HENVCFG] & st.STCE and now + cpu[at.HTIMEDELTA] & st.MASK >= cpu[at.VSTIMECMP]:
+                ready |= st.VSTIP
         return ready
 
     def now(self) -> int:
@@ -44,15 +50,20 @@ class Privileged(Access):
     def illegal(self) -> Trap:
         return Trap(ILLEGAL, self.raw())
 
+    def refused(self) -> Trap:
+        """What an instruction of supervisor mode or of a hypervisor raises where a virtual mode may not use it."""
+        return Trap(VIRTUAL if self.cpu[at.VIRT] else ILLEGAL, self.raw())
+
     def raw(self) -> int:
         hart: Hart = self  # type: ignore[assignment]  # the parts make up one
         return raw_at(hart, self.at)
 
-    def _require(self, priv: int, forbidden: int = 0) -> None:
-        """At least this mode; and in S-mode this bit of mstatus clear."""
-        here = self.cpu[at.PRIV]
-        if here < priv or (here == st.S and self.cpu[at.MSTATUS] & forbidden):
-            raise self.illegal()
+    def _require_supervisor(self, forbidden: int = 0, forbidden_guest: int = 0) -> None:
+        """S-mode or M-mode; in HS-mode this bit of mstatus clear, in VS-mode that one of hstatus."""
+        cpu, here = self.cpu, self.cpu[at.PRIV]
+        barred = cpu[at.HSTATUS] & forbidden_guest if cpu[at.VIRT] else cpu[at.MSTATUS] & forbidden
+        if here == st.U or (here == st.S and barred):
+            raise self.refused()
 
     # ---- registers
 
@@ -64,7 +75,7 @@ class Privileged(Access):
         """These bits of mstatus have."""
         if changed & st.MXR:
             self.forget_pages()
-        if changed & (st.MPRV | st.SUM) or self.cpu[at.MSTATUS] & st.MPRV:
+        if changed & (st.MPRV | st.SUM | st.MPV) or self.cpu[at.MSTATUS] & st.MPRV:
             self.select_context()
 
     def gather_flags(self) -> None:
@@ -76,18 +87,35 @@ class Privileged(Access):
     # ---- calls and returns
 
     def ecall(self) -> None:
-        raise Trap(ECALL_U + self.cpu[at.PRIV])
+        cpu = self.cpu
+        raise Trap(ECALL_U + cpu[at.PRIV] + (cpu[at.PRIV] & cpu[at.VIRT]))
 
     def ebreak(self) -> None:
         raise Trap(BREAKPOINT, self.at)
 
     def mret(self) -> None:
-        self._require(st.M)
+        status = self.cpu[at.MSTATUS]
+        if self.cpu[at.PRIV] != st.M:
+            raise self.illegal()
         transitions.return_from_machine(self)
+        if status & st.MPV and self.cpu[at.PRIV] != st.M:
+            self.cross(1)
 
     def sret(self) -> None:
-        self._require(st.S, st.TSR)
+        self._require_supervisor(st.TSR, st.VTSR)
+        cpu = self.cpu
+        enters = not cpu[at.VIRT] and cpu[at.HSTATUS] & st.SPV
         transitions.return_from_supervisor(self)
+        if enters:
+            cpu[at.HSTATUS] &= ~st.SPV
+            self.cross(1)
+
+    def cross(self, virt: int) -> None:
+        """V becomes 1, or 0: exchange the supervisor registers, and use the translations that belong to them."""
+        transitions.exchange(self)
+        self.cpu[at.VIRT] = virt
+        self.cpu[at.CAREFUL] = virt
+        self.change_space(self.cpu[at.SATP])
 
     def arrive(self, pc: int, priv: int) -> None:
         """Go on elsewhere, in another mode or the same."""
@@ -102,13 +130,21 @@ class Privileged(Access):
 
     def wfi(self) -> None:
         """Wait until an interrupt is pending that mie has enabled, whether it would be taken or not."""
-        self._require(st.S, st.TW)
+        cpu = self.cpu
+        if cpu[at.VIRT] and cpu[at.MSTATUS] & st.TW:
+            raise self.illegal()
+        self._require_supervisor(st.TW, st.VTW)
         self.waiting = not self.interrupts() & self.cpu[at.MIE]
 
     def wait_reservation(self, *, short: bool) -> None:
         """A stall may end for any reason; ours ends at once, for no other hart writes while this one runs."""
-        if not short and self.cpu[at.PRIV] < st.M and self.cpu[at.MSTATUS] & st.TW and self.cpu[at.RESERVED]:
+        cpu = self.cpu
+        if short or cpu[at.PRIV] == st.M or not cpu[at.RESERVED]:
+            return
+        if cpu[at.MSTATUS] & st.TW:
             raise self.illegal()
+        if cpu[at.VIRT] and cpu[at.HSTATUS] & st.VTW:
+            raise self.refused()
 
     # ---- fences
 
@@ -116,14 +152,54 @@ class Privileged(Access):
         self.forget_pages()
 
     def sfence_vma(self, address: int, asid: int, *, any_address: bool, any_asid: bool) -> None:
-        self._require(st.S, st.TVM)
-        self.shoot_down(None if any_address else address & st.MASK, None if any_asid else asid & st.ASID_MASK)
+        self._require_supervisor(st.TVM, st.VTVM)
+        va, space = None if any_address else address & st.MASK, None if any_asid else asid & st.ASID_MASK
+        if self.cpu[at.VIRT]:
+            self.shoot_down_guest(va, space)
+        else:
+            self.shoot_down(va, space)
 
     def sinval(self, address: int, asid: int, *, any_address: bool, any_asid: bool) -> None:
         self.sfence_vma(address, asid, any_address=any_address, any_asid=any_asid)
 
     def sfence_order(self) -> None:
-        self._require(st.S)
+        self._require_supervisor()
+
+    def hfence_vvma(self, address: int, asid: int, *, any_address: bool, any_asid: bool) -> None:
+        self._require_hypervisor()
+        self.shoot_down_guest(None if any_address else address & st.MASK, None if any_asid else asid & st.ASID_MASK)
+
+    def hfence_gvma(self, address: int, vmid: int, *, any_address: bool, any_vmid: bool) -> None:
+        self._require_hypervisor(st.TVM)
+        self.shoot_down_stage(None if any_vmid else vmid & st.VMID_MASK)
+
+    def _require_hypervisor(self, forbidden: int = 0) -> None:
+        """HS-mode, there with this bit of mstatus clear, or M-mode."""
+        if self.cpu[at.VIRT]:
+            raise self.refused()
+        self._require_supervisor(forbidden)
+
+    # ---- a hypervisor's accesses to its guest's memory (lending.py)
+
+    def guest_load(self, address: int, size: int, *, signed: bool = False, executable: bool = False) -> int:
+        self._require_lending()
+        value = self.lent_load(address & st.MASK, size, executable=executable)
+        return self.sx(value, 8 * size) if signed else value
+
+    def guest_store(self, address: int, size: int, value: int) -> None:
+        self._require_lending()
+        self.lent_store(address & st.MASK, size, value)
+
+    def transformed(self, address: int) -> int:
+        """The instruction being executed, as a hypervisor is told it; `address` is the byte it could not reach."""
+        return transform(self.raw(), self.x, address)
+
+    def _require_lending(self) -> None:
+        cpu = self.cpu
+        if cpu[at.VIRT]:
+            raise self.refused()
+        if cpu[at.PRIV] == st.U and not cpu[at.HSTATUS] & st.HU:
+            raise self.illegal()
 
     # ---- cache blocks: there is no cache, so what remains is who may, and where
 
@@ -141,10 +217,12 @@ class Privileged(Access):
             self.translate(address, WRITE)
 
     def _require_cache(self, bits: int) -> None:
-        """menvcfg lets S-mode, and senvcfg too lets U-mode, use an instruction."""
+        """menvcfg lets S-mode, henvcfg too lets VS-mode, and senvcfg too lets U- and VU-mode, use an instruction."""
         cpu, priv = self.cpu, self.cpu[at.PRIV]
-        if (priv < st.M and not cpu[at.MENVCFG] & bits) or (priv < st.S and not cpu[at.SENVCFG] & bits):
+        if priv < st.M and not cpu[at.MENVCFG] & bits:
             raise self.illegal()
+        if (cpu[at.VIRT] and not cpu[at.HENVCFG] & bits) or (priv < st.S and not cpu[at.SENVCFG] & bits):
+            raise self.refused()
 
     def _zero(self, address: int) -> None:
         pa = self.translate(address, WRITE, 1) & -BLOCK

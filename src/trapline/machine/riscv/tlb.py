@@ -7,9 +7,12 @@ used last; it is asked when they miss, and that is what `hits` and `misses` coun
 
 from __future__ import annotations
 
+from collections.abc import Callable
+
 from trapline.machine.riscv.walk import Leaf
 
 GLOBAL = -1  #: in place of an ASID: entries that all address spaces share
+GUEST, SECOND_STAGE = 1 << 32, 1 << 33  #: in place of an ASID too: see twostage.py
 _FEW_BYTES = 64 << 12  #: ranges up to here are looked up page by page
 Key = tuple[int, int, int]  #: page number in units of its size, log2 of that size, ASID or GLOBAL
 
@@ -24,13 +27,14 @@ class Tlb:
         self._sets: list[dict[Key, Leaf]] = [{} for _ in range(sets)]
         self._mask = sets - 1
         self._shifts: list[int] = []  # page sizes in use
-        self.hits = self.misses = self.walk_steps = self.flushes = 0
+        self.hits = self.misses = self.walk_steps = self.nested_steps = self.flushes = 0
 
-    def lookup(self, va: int, asid: int) -> Leaf | None:
+    def lookup(self, va: int, asid: int, shared: int = GLOBAL) -> Leaf | None:
+        """shared: the name of the entries that this address space shares with others."""
         for shift in self._shifts:
             page = va >> shift
             entries = self._sets[page & self._mask]
-            leaf = entries.get((page, shift, asid)) or entries.get((page, shift, GLOBAL))
+            leaf = entries.get((page, shift, asid)) or entries.get((page, shift, shared))
             if leaf is not None:
                 self.hits += 1
                 return leaf
@@ -60,6 +64,13 @@ class Tlb:
             page = va >> shift
             entries = self._sets[page & self._mask]
             for key in [key for key in entries if key[:2] == (page, shift) and asid in (None, key[2])]:
+                del entries[key]
+
+    def flush_named(self, named: Callable[[int], bool], va: int | None = None) -> None:
+        """Forget the entries whose address spaces have such names, of an address or all."""
+        self.flushes += 1
+        for entries in self._sets:
+            for key in [key for key in entries if named(key[2]) and (va is None or va >> key[1] == key[0])]:
                 del entries[key]
 
     def flush_range(self, start: int, end: int, asid: int) -> None:

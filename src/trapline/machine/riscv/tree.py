@@ -20,7 +20,8 @@ if TYPE_CHECKING:
     from trapline.machine.riscv.board import Board
 
 #: What supervisors may rely on besides what user code may.
-SUPERVISOR_ISA = "_smepmp_sstc_svadu_svinval_svnapot_svpbmt"
+_SUPERVISOR_ISA = "_smepmp_sstc_svadu_svinval_svnapot_svpbmt"
+_ISA = ISA.replace("_", "h_", 1) + _SUPERVISOR_ISA
 TIMEBASE_HZ = 1_000_000_000 // PER_TICK
 UART_HZ = 3_686_400
 _INTC, _PLIC, _TEST = 0x100, 1, 2  #: phandles; a hart's interrupt controller has _INTC + its number, the hart itself 0x200 more
@@ -73,7 +74,7 @@ def _cpus(root: Node, count: int) -> None:
     cpus = root.add("cpus", n_address_cells=1, n_size_cells=0, timebase_frequency=TIMEBASE_HZ)
     for n in range(count):
         cpu = cpus.add(
-            f"cpu@{n:x}", device_type="cpu", reg=n, status="okay", compatible="riscv", riscv__isa=ISA + SUPERVISOR_ISA,
+            f"cpu@{n:x}", device_type="cpu", reg=n, status="okay", compatible="riscv", riscv__isa=_ISA,
             mmu_type="riscv,sv57", riscv__cbom_block_size=BLOCK, riscv__cboz_block_size=BLOCK, phandle=_CPU + n,
         )  # fmt: skip
         cpu.add(

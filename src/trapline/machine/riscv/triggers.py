@@ -21,9 +21,11 @@ if TYPE_CHECKING:
     from trapline.machine.riscv.hart import Hart
 
 MCONTROL6, DISABLED = 6 << 60, 15 << 60
-LOAD, STORE, EXECUTE, IN_U, IN_S, IN_M = 1, 2, 4, 8, 16, 64
-_ENABLED = LOAD | STORE | EXECUTE | IN_U | IN_S | IN_M
-_MODES = {st.U: IN_U, st.S: IN_S, st.M: IN_M}
+LOAD, STORE, EXECUTE, IN_U, IN_S, IN_M, IN_VU, IN_VS = 1, 2, 4, 8, 16, 64, 1 << 23, 1 << 24
+_IN_ANY = IN_U | IN_S | IN_M | IN_VU | IN_VS
+_ENABLED = LOAD | STORE | EXECUTE | _IN_ANY
+#: By privilege mode and V.
+_MODES = {(st.U, 0): IN_U, (st.S, 0): IN_S, (st.M, 0): IN_M, (st.U, 1): IN_VU, (st.S, 1): IN_VS}
 _KINDS = {READ: LOAD, WRITE: STORE, EXEC: EXECUTE}
 
 
@@ -47,7 +49,7 @@ class Triggers(Privileged):
 
     def _active(self, n: int) -> bool:
         control = self.cpu[at.TDATA1 + n]
-        return control >> 60 == 6 and bool(control & (LOAD | STORE | EXECUTE) and control & (IN_U | IN_S | IN_M))
+        return control >> 60 == 6 and bool(control & (LOAD | STORE | EXECUTE) and control & _IN_ANY)
 
     def _watch(self) -> None:
         """Work out the pages that must not be in the innermost arrays."""
@@ -61,10 +63,11 @@ class Triggers(Privileged):
         priv = cpu[at.PRIV]
         if priv == st.M and not cpu[at.TCONTROL] & st.MTE:
             return
+        mode = _MODES[priv, cpu[at.VIRT]]
         kinds = sum(bit for kind, bit in _KINDS.items() if access & kind)
         for n in range(at.TRIGGERS):
             control, where = cpu[at.TDATA1 + n], cpu[at.TDATA2 + n]
-            if self._active(n) and control & kinds and control & _MODES[priv] and address <= where < address + size:
+            if self._active(n) and control & kinds and control & mode and address <= where < address + size:
                 raise Trap(BREAKPOINT, address)
 
     def execute_watched(self) -> None:

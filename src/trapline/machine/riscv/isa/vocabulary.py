@@ -209,3 +209,15 @@ class Vocabulary(Protocol):
 
     def cbo(self, name: str, address: Value) -> None:
         """Cache-block management: inval clean flush zero."""
+
+    # ---- a hypervisor's: accesses as if by its guest, and fences of the guest's translation
+
+    def guest_load(self, address: Value, size: int, *, signed: bool = False, executable: bool = False) -> Value:
+        """executable: of memory that the guest may execute, instead of read."""
+
+    def guest_store(self, address: Value, size: int, value: Value) -> None: ...
+
+    def hfence_vvma(self, address: Value, asid: Value, *, any_address: bool, any_asid: bool) -> None: ...
+
+    def hfence_gvma(self, address: Value, vmid: Value, *, any_address: bool, any_vmid: bool) -> None:
+        """address: a guest physical one, shifted right by two."""

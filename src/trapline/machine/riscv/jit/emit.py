@@ -93,6 +93,7 @@ class Emitter:
 
     ecall = ebreak = mret = sret = wfi = wait_reservation = unsupported
     fence_i = sfence_vma = sinval = sfence_order = cbo = unsupported
+    guest_load = guest_store = hfence_vvma = hfence_gvma = unsupported
 
     def csr(self, number: Operand, how: str, value: Operand, *, read: bool, write: bool) -> Value:
         raise Unsupported

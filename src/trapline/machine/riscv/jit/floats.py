@@ -11,6 +11,7 @@ from __future__ import annotations
 
 import struct
 
+from trapline.machine.riscv import layout
 from trapline.machine.riscv import status as st
 from trapline.machine.riscv.jit import state as at
 from trapline.machine.riscv.jit.emit import INTEGER_DECLARATIONS, Emitter
@@ -51,6 +52,7 @@ class _Unit(Emitter):
         """FP_READY, and the MXCSR to run with: all exceptions masked, no flag set, frm's rounding mode."""
         code = self.code
         frm, on = self._word(at.FRM), self._word(at.MSTATUS) & st.FS
+        on = on & self.select(self._word(8 * layout.VIRT), self._word(8 * layout.VSSTATUS), -1)  # a guest needs both
         ready = code.let(f"and i1 {code.let(f'icmp eq i64 {on.name}, {st.FS}')}, {code.let(f'icmp ult i64 {frm.name}, 4')}")
         self._set_word(at.FP_READY, code.condition(ready))
         mode = self.srl(_MODES, code.binary("shl", frm & 3, 1)) & 3

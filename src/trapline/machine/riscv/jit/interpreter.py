@@ -177,18 +177,25 @@ class Interpreted(FloatEmitter, system.System):
         self._ended = True
 
     def ecall(self) -> None:
-        self._trap(self._word(at.PRIV) + ECALL_U, 0)
+        priv = self._word(at.PRIV)
+        self._trap(priv + ECALL_U + (priv & self._word(8 * layout.VIRT)), 0)
 
     def ebreak(self) -> None:
         self._trap(BREAKPOINT, self.pc())
 
     def mret(self) -> None:
         self._require(st.M)
+        self._leave_crossings(self.ne(self._word(at.MSTATUS) & st.MPV, 0))
         transitions.return_from_machine(self)
 
     def sret(self) -> None:
         self._require(st.S, st.TSR)
+        self._leave_crossings(self.ne(self._word(8 * layout.HSTATUS) & st.SPV, 0))
         transitions.return_from_supervisor(self)
+
+    def _leave_crossings(self, enters: Operand = 0) -> None:
+        """Step in virtual modes, and where they are entered."""
+        self.step_if(self.code.bit(self.ne(self._word(8 * layout.CAREFUL) | enters, 0)))
 
     def arrive(self, pc: Value, priv: Operand) -> None:
         code = self.code
@@ -202,6 +209,7 @@ class Interpreted(FloatEmitter, system.System):
     def wfi(self) -> None:
         """Nothing, if what it would wait for is there already; else the reference tier waits."""
         self._require(st.S, st.TW)
+        self.step_if(self.code.bit(self._word(8 * layout.VIRT)))
         self.step_if(self.code.bit(self.eq(self.interrupts() & self.word(layout.MIE), 0)))
         self._written = self.code.value("call i64 @due(ptr %cpu, i64 %left)") + system.DONE
 
@@ -212,6 +220,7 @@ class Interpreted(FloatEmitter, system.System):
     def sfence_vma(self, address: Operand, asid: Operand, *, any_address: bool, any_asid: bool) -> None:
         """Which of the two is x0 is seen when the instruction runs."""
         self._require(st.S, st.TVM)
+        self.step_if(self.code.bit(self._word(8 * layout.VIRT)))
         one_page, one_space = (self.ne(self.field(name), 0) for name in ("rs1", "rs2"))
         page, how = address & -4096, one_page | self.sll(one_space, 1)
         space = text(asid & st.ASID_MASK)

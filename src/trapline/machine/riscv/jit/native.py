@@ -52,7 +52,7 @@ class NativeHart(Hart):
 
     def run(self, budget: int) -> int:
         """As the reference hart's; a trap for the kernel is answered at once."""
-        if not self.hosted or self.watched:
+        if not self.hosted or self.watched or self.cpu[layout.CAREFUL]:
             return super().run(budget)
         cpu = self.cpu
         cpu[_BUDGET] = budget

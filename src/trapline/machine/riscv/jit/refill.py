@@ -66,7 +66,7 @@ class _Translate(Emitter):
         code.lines.append("entry:")
         va, access = Value(code, "%va"), Value(code, "%access") & (KEEP - 1)
         status, priv, satp = (self._word(offset) for offset in (at.MSTATUS, at.PRIV, at.SATP))
-        self._give_up_if(self.ne(status & st.MPRV, 0))
+        self._give_up_if(self.ne(status & st.MPRV, 0) | self._word(8 * layout.VIRT))
         bare = self.eq(priv, st.M) | self.eq(self.srl(satp, st.MODE_SHIFT), st.BARE)
         direct, tables = code.label(), code.label()
         code.line(f"br i1 {code.bit(self.ne(bare, 0))}, label %{direct}, label %{tables}")

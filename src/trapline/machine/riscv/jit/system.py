@@ -73,7 +73,11 @@ class System(Emitter):
         on = self.ne(self.word(layout.MENVCFG) & st.STCE, 0)
         code.line(f"br i1 {on.bit}, label %{look}, label %{done}")
         code.place(look)
-        timer = self.select(self.geu(self.now(), self.word(layout.STIMECMP)), ready | st.STIP, ready)
+        now = self.now()
+        timer = self.select(self.geu(now, self.word(layout.STIMECMP)), ready | st.STIP, ready)
+        lent = self.ne(self.word(layout.HENVCFG) & st.STCE, 0)
+        guests = lent & self.geu(now + self.word(layout.HTIMEDELTA), self.word(layout.VSTIMECMP))
+        timer = self.select(guests, timer | st.VSTIP, timer)
         code.line(f"br label %{after}")
         code.place(after)
         code.line(f"br label %{done}")
@@ -99,7 +103,15 @@ class System(Emitter):
     def floats_changed(self) -> None:
         self.code.line("call void @use_unit(ptr %cpu)")
 
+    def step_unless_open(self, each: csr.Csr) -> None:
+        """Step if a register may not be used now."""
+        if each.gate is not None:
+            self.step_if(self.code.bit(self.eq(each.gate(self), 0)))
+        if each.guest is not None:
+            self.step_if(self.code.bit(self.word(layout.VIRT) & self.eq(each.guest(self), 0)))
+
     def change_space(self, satp: Value) -> None:
+        self.step_if(self.code.bit(self.word(layout.VIRT)))
         self.code.line(f"call void @change_space(ptr %cpu, i64 {satp.name})")
 
 
@@ -114,8 +126,7 @@ class _Read(System):
 
     def lower(self, each: csr.Csr) -> None:
         self.left = Value(self.code, "%left")
-        if each.gate is not None:
-            self.step_if(self.code.bit(self.eq(each.gate(self), 0)))
+        self.step_unless_open(each)
         value = each.read(self)
         base = value if each.base is None else each.base(self)
         last = f"{READ} undef"
@@ -143,8 +154,7 @@ class _Write(System):
 
     def lower(self, each: csr.Csr) -> None:
         self.left = Value(self.code, "%left")
-        if each.gate is not None:
-            self.step_if(self.code.bit(self.eq(each.gate(self), 0)))
+        self.step_unless_open(each)
         if each.write is not None:
             each.write(self, Value(self.code, "%value"))
         if each.quiet or each.write is None or self._result != DONE:
@@ -223,7 +233,8 @@ class _Trap(System):
         code.place(spent)
         tail(code, "@leave_budget_at")
         code.place(go)
-        code.line(f"br i1 {code.bit(self.word(layout.HOSTED))}, label %{out}, label %{take}")
+        leave = self.ne(self.word(layout.HOSTED) | self.word(layout.CAREFUL), 0)
+        code.line(f"br i1 {code.bit(leave)}, label %{out}, label %{take}")
         code.place(out)
         self.set_word(layout.RESERVED, 0)
         tail(code, "@leave_trap")

@@ -223,3 +223,26 @@ def test_sleeping_until_the_end_of_time() -> None:
     put(hart, ("wfi", {}), ("csrrs", {"rd": 5, "csr": NUMBERS["time"], "rs1": 0}), ("jal", {"rd": 0, "imm": 0}))
     harts.run(50_000)
     assert hart.xs[5] >= st.MASK - 1
+
+
+@pytest.mark.parametrize(("quiet", "raises", "ends"), [(True, False, False), (True, True, True), (False, False, True)])
+def test_store_to_a_device_ends_the_run_if_it_may_have_moved_something(quiet: bool, raises: bool, ends: bool) -> None:
+    class Switch:
+        size = 8
+
+        def __init__(self) -> None:
+            self.quiet = quiet
+
+        def read(self, offset: int, size: int) -> int:
+            raise BusError
+
+        def write(self, offset: int, size: int, value: int) -> None:
+            harts.each[0].cpu[at.LINES] ^= (1 << t.MEI) * raises
+
+    harts = several(1)
+    harts.bus.attach(0x1000_0000, Switch())
+    hart = harts.each[0]
+    hart.xs[11] = 0x1000_0000
+    put(hart, ("addi", {"rd": 5, "imm": 1}), ("sw", {"rs1": 11, "rs2": 5}), ("jal", {"imm": 0}))
+    hart.run(100)
+    assert hart.consumed() == (2 if ends else 100)

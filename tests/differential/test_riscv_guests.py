@@ -7,12 +7,17 @@ VU-mode, satp under VTVM, exception 2 delegated twice), is in tests/unit/test_ri
 
 from __future__ import annotations
 
+import re
 import shutil
 import subprocess
 from pathlib import Path
 
 import pytest
+from riscv_guests import Hypervisor
 from test_riscv_boot import CC, FLAGS, HERE, TIERS, boot, pytestmark  # noqa: F401
+
+from trapline.machine.riscv import hart as reference
+from trapline.machine.riscv.jit.native import native_harts
 
 QEMU = shutil.which("qemu-system-riscv64")
 #: Exits by cause: illegal instructions, calls, virtual instructions; fetches, loads and stores without a page, at least so many.
@@ -67,3 +72,22 @@ def test_qemu_prints_the_same(image: Path, expected: bytes) -> None:
     command = [str(QEMU), *words, "-kernel", str(image)]
     done = subprocess.run(command, stdin=subprocess.DEVNULL, capture_output=True, timeout=60, check=True)
     assert done.stdout == expected
+
+
+@pytest.mark.parametrize("tier", TIERS)
+def test_a_hypervisor_in_python_sees_the_same_exits(image: Path, expected: bytes, tier: str) -> None:
+    """In the place of a kernel, outside the machine. It counts every walk by its steps too."""
+    guest = (image.parent / "guest.bin").read_bytes()
+    hypervisor = Hypervisor(guest, lambda ram: reference.Hart if tier == "reference" else native_harts(ram, tier)[1])
+    try:
+        hypervisor.run()
+    finally:
+        hypervisor.close()
+    text = expected.decode()
+    said = re.sub(r"^hypervisor\n|exit [0-9a-f]+ at [^\n]*\n|^exits [^\n]*\n", "", text, flags=re.MULTILINE)
+    assert hypervisor.text == said
+    counted = dict(re.findall(r"^exits (\w+): (\w+)$", text, flags=re.MULTILINE))
+    assert hypervisor.exits == {int(cause, 16): int(count, 16) for cause, count in counted.items()}
+    walks = hypervisor.hart.tlb.nested
+    assert max(walks) == 15 and walks[3] > 5  # all of Sv39 over Sv39x4; of the second stage alone, while the first was bare
+    assert hypervisor.hart.tlb.nested_steps == sum(steps * count for steps, count in walks.items()) <= hypervisor.hart.walk_steps()

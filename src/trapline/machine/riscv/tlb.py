@@ -27,7 +27,8 @@ class Tlb:
         self._sets: list[dict[Key, Leaf]] = [{} for _ in range(sets)]
         self._mask = sets - 1
         self._shifts: list[int] = []  # page sizes in use
-        self.hits = self.misses = self.walk_steps = self.nested_steps = self.flushes = 0
+        self.hits = self.misses = self.walk_steps = self.flushes = 0
+        self.nested: dict[int, int] = {}  #: walks of two stages, by how many references each took
 
     def lookup(self, va: int, asid: int, shared: int = GLOBAL) -> Leaf | None:
         """shared: the name of the entries that this address space shares with others."""
@@ -85,6 +86,11 @@ class Tlb:
         for entries in self._sets:
             for key in [key for key in entries if key[2] == asid and _overlaps(key, start, end)]:
                 del entries[key]
+
+    @property
+    def nested_steps(self) -> int:
+        """References of two-stage walks."""
+        return sum(steps * walks for steps, walks in self.nested.items())
 
     def __len__(self) -> int:
         return sum(map(len, self._sets))

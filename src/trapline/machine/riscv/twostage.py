@@ -127,7 +127,7 @@ class TwoStage(Contexts):
             return known
         pair, count = finish(self.walk_guest(va, access, view))
         self.tlb.walk_steps += count
-        self.tlb.nested_steps += count
+        self.tlb.nested[count] = self.tlb.nested.get(count, 0) + 1
         self.tlb.insert(va, shared if pair.entry & SV39.global_ else name, pair)
         return pair
 

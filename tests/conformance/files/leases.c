@@ -142,6 +142,73 @@ static void breaking(void)
     close(other), close(fd);
 }
 
+/* A child that runs `path`: its exit status, 1 if it had to wait for the lease. */
+static pid_t runner(const char *path)
+{
+    pid_t pid = fork();
+    if (pid == 0) {
+        char start[32];
+        syscall(SYS_close_range, 3u, ~0u, 0);
+        snprintf(start, sizeof start, "%lld", (long long)now_ns(CLOCK_MONOTONIC));
+        execl(path, path, "child", start, NULL);
+        _exit(100 + errno);
+    }
+    return pid;
+}
+
+static int child(const char *start)
+{
+    return now_ns(CLOCK_MONOTONIC) - atoll(start) > 50000000;
+}
+
+static void copy_self(const char *path)
+{
+    static char buffer[1 << 16];
+    int from = open("/proc/self/exe", O_RDONLY), to = open(path, O_WRONLY | O_CREAT | O_TRUNC | O_CLOEXEC, 0755);
+    for (ssize_t got; (got = read(from, buffer, sizeof buffer)) > 0;)
+        write(to, buffer, (size_t)got);
+    close(from), close(to);
+}
+
+static void running(void)
+{
+    copy_self("program");
+    int script = new_file("script", "#!./program\n");
+    fchmod(script, 0755);
+    close(script);
+    int fd = open("program", O_RDONLY | O_CLOEXEC);
+    told = 0;
+    lease(fd, F_RDLCK);
+    CHECK_EQ("a program with a read lease runs", result(runner("./program")), 0);
+    CHECK_EQ("nobody is told of it", told, 0);
+    CHECK_EQ("a write lease of a program", lease(fd, F_WRLCK), 0);
+    pid_t pid = runner("./program");
+    until_told(1);
+    until_asleep(pid);
+    sleep_ms(60);
+    CHECK("running it is told", told == 1 && type(fd) == F_RDLCK);
+    lease(fd, F_RDLCK);
+    CHECK_EQ("and waits", result(pid), 1);
+    told = 0;
+    lease(fd, F_WRLCK);
+    pid = runner("./program");
+    until_told(1);
+    until_asleep(pid);
+    kill(pid, SIGTERM);
+    CHECK_EQ("a signal ends the wait", result(pid), -1);
+    lease(fd, F_UNLCK);
+    CHECK_EQ("nothing is left of it", result(runner("./program")), 0);
+    told = 0;
+    CHECK_EQ("a write lease again", lease(fd, F_WRLCK), 0);
+    pid = runner("./script");
+    until_told(1);
+    sleep_ms(60);
+    CHECK("an interpreter is as good", told == 1 && type(fd) == F_RDLCK);
+    close(fd);
+    pid = result(pid);
+    CHECK("and the script runs", pid == 0 || pid == 1);
+}
+
 static void in_directory(void)
 {
     told = 0;
@@ -184,12 +251,15 @@ static void in_directory(void)
     CHECK_EQ("closing any descriptor of it ends it", told, 6);
 }
 
-int main(void)
+int main(int argc, char **argv)
 {
+    if (argc > 2)
+        return child(argc > 3 ? argv[3] : argv[2]);
     enter_scratch();
     close(new_file("file", "content"));
     rules();
     breaking();
+    running();
     in_directory();
     return finish();
 }

@@ -12,7 +12,7 @@ from contextlib import suppress
 from trapline.typed import TYPE_CHECKING, NamedTuple
 
 from trapline.abi import elf, riscv64
-from trapline.abi.errno import EACCES, ELIBBAD, ELOOP, ENOENT, ENOEXEC, ETXTBSY, Errno
+from trapline.abi.errno import EACCES, EAGAIN, ELIBBAD, ELOOP, ENOENT, ENOEXEC, ETXTBSY, Errno
 from trapline.abi.fcntl import AT_FDCWD, AT_SYMLINK_NOFOLLOW, O_RDONLY
 from trapline.abi.mman import RLIM_INFINITY
 from trapline.abi.mount import MS_NOEXEC
@@ -33,6 +33,7 @@ from trapline.machine.paging.entry import PAGE_SIZE
 
 if TYPE_CHECKING:
     from trapline.kernel.fs.file import File
+    from trapline.kernel.fs.inode import Inode
     from trapline.kernel.fs.mount import Path
     from trapline.kernel.task.creds import Credentials
     from trapline.kernel.task.task import Task
@@ -56,6 +57,16 @@ class NoInterpreter(Errno):
         self.why = f"its interpreter {interpreter.decode(errors='replace')} is missing"
         super().__init__(self.why)
         self.interpreter = interpreter
+
+
+class Leased(Errno):
+    """EAGAIN: somebody has a write lease of `inode`, which is to be run, and has been told; wait for it (fs/leases.py)."""
+
+    number, name, text = EAGAIN.number, EAGAIN.name, EAGAIN.text
+
+    def __init__(self, inode: Inode) -> None:
+        super().__init__("a lease is in the way")
+        self.inode = inode
 
 
 class Program(NamedTuple):
@@ -107,7 +118,7 @@ def find(task: Task, dirfd: int, name: bytes, argv: list[bytes], at_flags: int =
 
 
 def open_executable(task: Task, path: Path) -> File:
-    """A regular file that the task may execute, and that nobody writes; raises EACCES, ETXTBSY."""
+    """A regular file that the task may execute, and that nobody writes; raises EACCES, ETXTBSY, Leased."""
     inode = path.inode
     if inode.mode & S_IFMT != S_IFREG:
         raise EACCES("not a regular file")
@@ -116,6 +127,11 @@ def open_executable(task: Task, path: Path) -> File:
     may(inode, task.creds, MAY_EXEC)
     if not inode.mode & 0o111:
         raise EACCES("not executable")
+    if inode.locks is not None and inode.locks.leases:
+        from trapline.kernel.fs import leases
+
+        if leases.must_wait(task, inode, O_RDONLY):
+            raise Leased(inode)
     file: File = task.kernel.vfs.open_path(path, O_RDONLY)
     try:
         deny_write(file)

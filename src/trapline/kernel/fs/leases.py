@@ -1,4 +1,5 @@
-"""Leases, fcntl(2): whoever holds one hears of an open or a truncation that it conflicts with, before that goes on.
+"""Leases, fcntl(2): whoever holds one hears of an open, a truncation or an execve(2) that it conflicts with, before
+that goes on.
 
 A lease belongs to an open file. Breaking it signals the holder and makes the breaker wait until the holder has given it up or
 reduced it; one that does not within lease_break_time loses it (or is left with a read lease, if that is enough).

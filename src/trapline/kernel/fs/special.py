@@ -20,7 +20,8 @@ class SpecialFile(File):
 
     - `records`: a write(2) is one message, never split or shortened;
     - `by_task`: who reads or writes matters: `try_*` answer None, and `read_as` and `write_as` do the work;
-    - `nowait`: RWF_NOWAIT is understood.
+    - `nowait`: RWF_NOWAIT is understood;
+    - `gathers`: a read that has to wait takes bytes as they come (it is a socket's: SO_RCVLOWAT).
     """
 
     __slots__ = ()
@@ -28,6 +29,7 @@ class SpecialFile(File):
     records = False
     by_task = False
     nowait = True
+    gathers = False
 
     def read_as(self, task: Any, count: int) -> bytes | None:
         """`try_read` for a known reader."""

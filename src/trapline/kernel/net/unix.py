@@ -30,7 +30,7 @@ from trapline.abi.errno import (
     Errno,
     of_number,
 )
-from trapline.abi.fcntl import O_RDWR
+from trapline.abi.fcntl import O_NONBLOCK, O_RDWR
 from trapline.abi.ioctl import SIOCATMARK, SIOCINQ, SIOCOUTQ
 from trapline.abi.poll import POLL_IN, POLL_OUT, POLLERR, POLLHUP, POLLPRI, POLLRDHUP
 from trapline.abi.socket import (
@@ -421,6 +421,12 @@ class UnixSocket(SpecialFile):
         self.take_bytes(batch, len(data))
         return data
 
+    def wait_for(self, least: int) -> None:
+        """SO_RCVLOWAT: how many bytes a receive waits for."""
+        self.least = least
+        if self.kind == SOCK_STREAM:
+            self.__class__ = Patient if least > 1 else UnixSocket
+
     def try_write(self, data: bytes | memoryview) -> int | None:
         return None
 
@@ -477,3 +483,26 @@ class UnixSocket(SpecialFile):
         else:
             raise ENOTTY
         return 0
+
+
+class Patient(UnixSocket):
+    """A stream that has to have `least` bytes for a read that waits."""
+
+    __slots__ = ()
+
+    gathers = True
+
+    def try_read(self, count: int) -> bytes | None:
+        peer = self.peer
+        if not self.flags & O_NONBLOCK and not self.at_end() and (peer is None or peer.sent < peer.buffer):
+            want = min(count, self.least)
+            there = 0
+            for message in self.inbox:
+                there += len(message)
+                if there >= want or message.cargo is not None:
+                    break
+            else:
+                if want:
+                    self.next_message()
+                    return None
+        return super().try_read(count)

@@ -5,9 +5,9 @@ from __future__ import annotations
 from trapline.typed import TYPE_CHECKING, Annotated
 
 from trapline.abi.errno import E2BIG, EAGAIN, EFAULT, EINVAL, ENOENT
-from trapline.abi.fcntl import AT_EMPTY_PATH, AT_FDCWD, AT_SYMLINK_NOFOLLOW
+from trapline.abi.fcntl import AT_EMPTY_PATH, AT_FDCWD, AT_SYMLINK_NOFOLLOW, O_RDONLY
 from trapline.kernel.exec import image
-from trapline.kernel.exec.image import Loaded, Program
+from trapline.kernel.exec.image import Leased, Loaded, Program
 from trapline.kernel.exec.stack import MAX_STRING
 from trapline.kernel.syscalls.declare import Arg, DirFd, Path, Result, syscall
 from trapline.kernel.task.exit import kill_task
@@ -15,6 +15,7 @@ from trapline.kernel.task.rlimit import over_nproc
 from trapline.kernel.task.task import WORK_EXIT
 
 if TYPE_CHECKING:
+    from trapline.kernel.fs.inode import Inode
     from trapline.kernel.task.task import Task
 
 MAX_STRINGS = 1 << 20
@@ -51,7 +52,31 @@ def execute(task: Task, dirfd: int, pathname: int, argv: int, envp: int, flags: 
     task.nproc_exceeded = task.nproc_exceeded and over_nproc(task)
     if task.nproc_exceeded:
         raise EAGAIN("RLIMIT_NPROC")
-    program = image.find(task, dirfd, name, arguments or [b""], flags)
+    try:
+        return _replace(task, dirfd, name, arguments or [b""], environment, flags)
+    except Leased as leased:
+        return _when_given_up(task, leased.inode, dirfd, name, arguments or [b""], environment, flags)
+
+
+async def _when_given_up(
+    task: Task, inode: Inode, dirfd: int, name: bytes, arguments: list[bytes], environment: list[bytes], flags: int
+) -> int:
+    """Wait for leases of what is to be run, then look for it again."""
+    from trapline.kernel.fs import leases
+
+    while True:
+        await leases.wait(task, inode, O_RDONLY)
+        try:
+            result = _replace(task, dirfd, name, arguments, environment, flags)
+            return result if isinstance(result, int) else await result
+        except Leased as another:  # the interpreter's, or a new one
+            inode = another.inode
+
+
+def _replace(
+    task: Task, dirfd: int, name: bytes, arguments: list[bytes], environment: list[bytes], flags: int
+) -> Result:
+    program = image.find(task, dirfd, name, arguments, flags)
     try:
         loaded = image.load(task, program, environment)
     except BaseException:

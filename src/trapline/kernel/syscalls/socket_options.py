@@ -34,7 +34,7 @@ _REMEMBERED = frozenset((
 def sys_setsockopt(task: Task, fd: Fd, level: Level, optname: Option, optval: UserPtr, optlen: Int) -> int:
     """setsockopt(2): set an option of a socket.
 
-    Partial: SO_RCVLOWAT makes recv(2) and its kin wait, not read(2); filters are classic ones (no SO_ATTACH_BPF).
+    Partial: filters are classic ones (no SO_ATTACH_BPF).
     """
     socket = socket_of(task, fd)
     if optlen < 0:
@@ -74,7 +74,7 @@ def _set(task: Task, socket: UnixSocket, option: int, value: int) -> None:
         stored = value if option == s.SO_PRIORITY else int(bool(value))
         socket.options[option] = stored.to_bytes(4, "little", signed=True)
     elif option == s.SO_RCVLOWAT:
-        socket.least = value if value > 0 else 1 if not value else INT_MAX
+        socket.wait_for(value if value > 0 else 1 if not value else INT_MAX)
     elif option == s.SO_PEEK_OFF:
         raise EOPNOTSUPP
     elif option == s.SO_DETACH_FILTER:

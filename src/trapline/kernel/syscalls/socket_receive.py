@@ -172,6 +172,12 @@ class _Incoming:
             socket.put()
 
 
+async def gather(task: Task, socket: Any, user: UserBuffer) -> int:
+    """read(2) of a socket that waits for more than a byte."""
+    result = _Incoming(task, socket, user, 0).start()
+    return result if isinstance(result, int) else await result
+
+
 def _then(result: Result, finish: Any) -> Result:
     """`finish(result)` now, or once the coroutine is done."""
     if isinstance(result, int):

@@ -135,6 +135,10 @@ def give_back(file: File, rest: bytes, offset: int | None = None) -> None:
 
 
 async def _read_waiting(task: Task, file: File, user: UserBuffer, offset: int | None) -> int:
+    if isinstance(file, SpecialFile) and file.gathers:
+        from trapline.kernel.syscalls.socket_receive import gather
+
+        return await gather(task, file, user)
     file.get()
     try:
         data = await read_blocking(task, file, min(user.left, CHUNK), offset)

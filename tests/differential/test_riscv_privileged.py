@@ -27,6 +27,7 @@ from trapline.machine.riscv.isa.decode import encode
 
 pytest.importorskip("llvmlite")
 
+from trapline.machine.riscv.jit import system
 from trapline.machine.riscv.jit.native import NativeHart
 from trapline.machine.riscv.jit.state import REASONS
 from trapline.machine.riscv.jit.tiers import Tiers
@@ -532,3 +533,10 @@ def test_instruction_in_two_pages_is_the_one_that_both_halves_make_now() -> None
     assert worlds[0].state() == worlds[1].state()
     hart = worlds[1].hart
     assert hart.xs[5] == 50 * (1 + 257) and hart.steps.get("in two pages", 0) <= 4
+
+
+def test_register_that_branches_on_a_value_cannot_be_native() -> None:
+    """Else native code would have one of the two meanings for ever."""
+    each = TABLE[NUMBERS["sscratch"]]._replace(read=lambda m: 1 if m.word(at.MIE) else 0)
+    with pytest.raises(TypeError, match="cannot depend on a value"):
+        system._Read().lower(each)

@@ -57,6 +57,9 @@ class Value:
     def __invert__(self) -> Value:
         return self.code.binary("xor", self, -1)
 
+    def __bool__(self) -> bool:
+        raise TypeError("what the program does cannot depend on a value before it runs: use select or branch")
+
     def __index__(self) -> int:
         raise Unsupported("a value of the program is not a number of the compiler")
 

@@ -12,7 +12,7 @@ from trapline.machine.riscv import trap as t
 from trapline.machine.riscv.bus import Bus, BusError, Halt
 from trapline.machine.riscv.csr import NUMBERS
 from trapline.machine.riscv.devices.aclint import Aclint
-from trapline.machine.riscv.harts import HALTED, IDLE, PER_TICK, SPENT, Harts
+from trapline.machine.riscv.harts import HALTED, IDLE, PER_TICK, SPENT, WAITS, Harts
 
 COUNTER, FINISHER = BASE + 0x8000, 0x10_0000
 
@@ -246,3 +246,27 @@ def test_store_to_a_device_ends_the_run_if_it_may_have_moved_something(quiet: bo
     put(hart, ("addi", {"rd": 5, "imm": 1}), ("sw", {"rs1": 11, "rs2": 5}), ("jal", {"imm": 0}))
     hart.run(100)
     assert hart.consumed() == (2 if ends else 100)
+
+
+def test_time_jumps_to_a_deadline_or_is_left_to_the_caller() -> None:
+    harts = several(1)
+    aclint = Aclint(harts)
+    put(harts.each[0], ("wfi", {}), ("jal", {"imm": -4}))
+    aclint.write(0x4000, 8, 1_000_000)
+    assert harts.run(5000, jump=False) == WAITS
+    left = harts.ahead()
+    assert left == 1_000_000 * PER_TICK - harts.elapsed > 0
+    harts.let_pass(left - PER_TICK)
+    assert harts.ahead() == PER_TICK and not harts.each[0].cpu[at.LINES] & 1 << t.MTI
+    assert harts.run(5000, jump=False) == WAITS
+    harts.let_pass(harts.ahead())
+    assert harts.each[0].cpu[at.LINES] & 1 << t.MTI
+    aclint.write(0x4000, 8, 5_000_000)
+    assert harts.run(5000) == IDLE and harts.elapsed >= 5_000_000 * PER_TICK  # it jumped, and nothing is left to wait for
+
+
+def test_device_lets_the_run_end_early() -> None:
+    harts = several(1)
+    put(harts.each[0], ("jal", {"imm": 0}))
+    harts.pause = True
+    assert harts.run(100_000) == SPENT and harts.elapsed == harts.quantum and not harts.pause

@@ -19,7 +19,7 @@ from trapline.machine.riscv.bus import Bus
 from trapline.machine.riscv.code import Code
 from trapline.machine.riscv.hart import TRAPPED, Hart
 from trapline.machine.riscv.isa.declare import OPS, Op
-from trapline.machine.riscv.isa.decode import encode, length
+from trapline.machine.riscv.isa.decode import decode, encode, length
 from trapline.machine.riscv.jit import baseline as bl
 from trapline.machine.riscv.jit.native import NativeHart
 from trapline.machine.riscv.trap import BREAKPOINT, ECALL_M, ILLEGAL
@@ -106,6 +106,7 @@ def prepare(hart: Hart, text: bytes, seed: int) -> None:
         cpu[at.X + n] = DATA + rng.randrange(8) * 0x1000 + 0x800
     cpu[at.X + COUNTER] = 12
     ram = hart.bus.ram
+    ram.mem[:CODE] = bytes(CODE)  # where small numbers point to
     ram.mem[CODE : CODE + len(text)] = text
     ram.mem[DATA : DATA + 0x10000] = rng.randbytes(0x10000)
 
@@ -387,3 +388,60 @@ def test_blocks_begin_again_behind_what_has_no_stencil(harts: tuple[Hart, dict[s
         assert reference.run(budget) == hart.run(budget)
         assert snapshot(reference) == snapshot(hart) and reference.cpu[at.MSCRATCH] == hart.cpu[at.MSCRATCH]
     assert blocks(hart) == before + 1 + first
+
+
+BRANCHING = ("beq", "bne", "blt", "bge", "bltu", "bgeu", "jal", "jal", "c.j", "c.beqz", "c.bnez", "jalr")
+LINK = 1  #: where calls keep their return address, and nothing else writes
+
+
+def tangle(rng: random.Random) -> bytes:
+    """Instructions with a quarter of jumps, each to any other of them: it need not end."""
+    kinds = [rng.choice(BRANCHING) if rng.random() < 0.25 else "" for _ in range(rng.randrange(10, 90))]
+    plain = [_plain_instruction(rng) for _ in kinds]
+    sizes = [(2 if name.startswith("c.") else 4) if name else len(plain[n]) for n, name in enumerate(kinds)]
+    starts = [sum(sizes[:n]) for n in range(len(sizes))]
+    out = b""
+    for n, name in enumerate(kinds):
+        distance = rng.choice(starts) - starts[n]
+        operands = {"rs1": rng.randrange(3, 31), "rs2": rng.randrange(31), "imm": distance}
+        if name == "jalr":
+            operands = {"rd": rng.choice((0, 5)), "rs1": LINK}
+        elif name == "jal":
+            operands = {"rd": rng.choice((0, LINK)), "imm": distance}
+        elif name == "c.j":
+            operands = {"imm": distance}
+        elif name in ("c.beqz", "c.bnez"):
+            operands = {"rs1": rng.randrange(8, 16), "imm": max(-256, min(254, distance))}
+        out += encode(name, **operands).to_bytes(sizes[n], "little") if name else plain[n]
+    return out + encode("jal", rd=0, imm=-len(out)).to_bytes(4, "little")
+
+
+def _plain_instruction(rng: random.Random) -> bytes:
+    while True:
+        made = instruction(rng, rng.choice(MEMORY if rng.random() < 0.2 else USABLE))
+        found = decode(int.from_bytes(made, "little"))
+        if found is not None and found.rd != LINK:
+            return made
+
+
+@pytest.mark.parametrize("seed", range(20))
+def test_random_jumps(harts: tuple[Hart, dict[str, NativeHart]], seed: int) -> None:
+    """Blocks that overlap, jump into one another and end everywhere; a jump to nowhere traps, and the program starts again."""
+    reference, native = harts
+    text = tangle(random.Random(seed))
+    budgets = [random.Random(~seed).choice((1, 2, 3, 7, 50, 300)) for _ in range(60)]
+    for name in ("baseline", "all"):
+        hart = native[name]
+        for each in (reference, hart):
+            prepare(each, text, seed)
+            each.cpu[at.X + LINK] = CODE
+        for piece, budget in enumerate(budgets):
+            want, got = reference.run(budget), hart.run(budget)
+            expected, found = snapshot(reference), snapshot(hart)
+            wrong = [f"{describe(i)}: {b:#x}, not {a:#x}" for i, (a, b) in enumerate(zip(expected, found, strict=True)) if a != b]
+            assert not wrong and got == want, f"{name}, seed {seed}, piece {piece}: {wrong}"
+            if want == TRAPPED:
+                assert hart.cpu[at.TRAP_CAUSE] == reference.cpu[at.TRAP_CAUSE]
+                for each in (reference, hart):
+                    each.cpu[at.PC], each.cpu[at.X + LINK] = CODE, CODE
+        assert reference.bus.ram.mem[DATA : DATA + 0x10000] == hart.bus.ram.mem[DATA : DATA + 0x10000]

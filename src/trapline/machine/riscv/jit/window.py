@@ -33,7 +33,7 @@ _RUN_BYTES = 24  #: { low, bytes, host }
 _RUNS_OF_KIND = layout.RUN_COUNT * _RUN_BYTES
 _RUNS = 8 * layout.RUNS  #: those of readable pages, then those of writable ones
 _NEXT_RUN = _RUNS + 2 * _RUNS_OF_KIND  #: of each kind, which one makes room next
-_SCAN = 256  #: pages that are looked at in each direction for how far a run goes
+_SCAN = 64  #: pages that are looked at in each direction for how far a run goes
 
 
 _PARAMETERS = "ptr %context, ptr %ram, i64 %address, i64 %bytes, i64 %index"
@@ -64,11 +64,15 @@ _SHORT = """\
   %missed = add i64 %misses, 1
   store i64 %missed, ptr %p.misses
   %turn = and i64 %missed, 3
-  %due = icmp eq i64 %turn, 1
+  %due = icmp eq i64 %turn, 0
+  %p.now = getelementptr i8, ptr %p.window, i64 {length}
+  %now = load i64, ptr %p.now
+  %empty = icmp eq i64 %now, 0
   %in.page = and i64 %address, 4095
   %end = add i64 %in.page, %bytes
   %beyond = icmp ugt i64 %end, 4096
-  %move = or i1 %due, %beyond
+  %useless = or i1 %empty, %beyond
+  %move = or i1 %due, %useless
   br i1 %move, label %long, label %this.page
 this.page:
   ret i64 %host
@@ -170,7 +174,7 @@ def window(*, write: bool) -> str:
     kind = "write" if write else "read"
     slots = (at.TLB_PAGES - 1) << 4
     find = _FIND.format(slots=slots, array=at.WRITE if write else at.READ, none=NONE)
-    text = _HEADER.format(f"i64 @window_{kind}({_PARAMETERS})") + "\n" + find + _SHORT.format(misses=MISSES, kind=kind)
+    text = _HEADER.format(f"i64 @window_{kind}({_PARAMETERS})") + "\n" + find + _SHORT.format(misses=MISSES, length=LENGTH, kind=kind)
     text += _HEADER.format(f"i64 @move_{kind}({_PARAMETERS})") + "\n" + find
     text += _SEARCH.format(runs=_RUNS + _RUNS_OF_KIND * write, run_bytes=_RUN_BYTES, run_count=layout.RUN_COUNT)
     text += "scan:\n  br label %up\n"
@@ -186,10 +190,9 @@ def window(*, write: bool) -> str:
 def reset() -> str:
     """The function that empties a context's windows and runs, and says that they are of use."""
     lines = [_HEADER.format("void @windows_reset(ptr %context)")]
-    for field in (LENGTH, MISSES):
-        for n in range(layout.WINDOW_COUNT // 8):
-            lines.append(f"  %w{field}.{n} = getelementptr i8, ptr %context, i64 {field + 64 * n}")
-            lines.append(f"  store <8 x i64> zeroinitializer, ptr %w{field}.{n}, align 8")
+    for n in range(layout.WINDOW_COUNT // 8):
+        lines.append(f"  %w{n} = getelementptr i8, ptr %context, i64 {LENGTH + 64 * n}")
+        lines.append(f"  store <8 x i64> zeroinitializer, ptr %w{n}, align 8")
     for n in range(2 * layout.RUN_COUNT):
         lines.append(f"  %r{n} = getelementptr i8, ptr %context, i64 {_RUNS + n * _RUN_BYTES + 8}")
         lines.append(f"  store i64 0, ptr %r{n}")

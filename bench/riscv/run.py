@@ -1,12 +1,12 @@
 #!/usr/bin/env python3
 """The RISC-V machine beside QEMU: the same programs, bare metal and under Linux's system calls, in one run.
 
-    python3 bench/riscv/run.py [--rounds 3] [--rows sieve,hash] [--kinds linux,bare] [--scale 1.0] [--json] [--record]
+    python3 bench/riscv/run.py [--rounds 3] [--rows sieve,hash] [--kinds linux,bare] [--scale 1.0] [--cpu] [--json] [--record]
 
 A row is a whole run of a program, start-up included: `linux` on `trapline run --machine riscv` and qemu-riscv64 (which
 translates system calls, and needs no MMU), `bare` on `trapline boot` and qemu-system-riscv64. A round visits every system
-once; medians and minima are over rounds. Every run's checksum is compared with the others'. Needs riscv64-linux-gnu-gcc,
-qemu-user, qemu-system-misc.
+once; medians and minima are over rounds. --cpu counts CPU time, of all threads, for a computer that others use too. Every
+run's checksum is compared with the others'. Needs riscv64-linux-gnu-gcc, qemu-user, qemu-system-misc.
 """
 
 from __future__ import annotations
@@ -17,13 +17,14 @@ import json
 import math
 import os
 import platform
+import resource
 import shutil
 import statistics
 import subprocess
 import sys
 import tempfile
 import time
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 from pathlib import Path
 
 HERE = Path(__file__).resolve().parent
@@ -54,14 +55,20 @@ def compile_bare(where: Path, name: str, rounds: int) -> Path:
     return target
 
 
-def execute(words: Sequence[str]) -> tuple[float, str]:
+def cpu_seconds() -> float:
+    """What children have used so far."""
+    used = resource.getrusage(resource.RUSAGE_CHILDREN)
+    return used.ru_utime + used.ru_stime
+
+
+def execute(words: Sequence[str], clock: Callable[[], float]) -> tuple[float, str]:
     """Seconds, and the checksum line."""
     environment = {**os.environ, "PYTHONPATH": str(ROOT / "src")}
-    start = time.perf_counter()
+    start = clock()
     done = subprocess.run(
         words, stdin=subprocess.DEVNULL, capture_output=True, text=True, timeout=TIMEOUT_S, env=environment, check=False
     )
-    seconds = time.perf_counter() - start
+    seconds = clock() - start
     if done.returncode != 0:
         raise SystemExit(f"{' '.join(words)}: status {done.returncode}\n{done.stderr}")
     return seconds, done.stdout.strip()
@@ -86,6 +93,7 @@ def main() -> int:
     parser.add_argument("--rows", default=",".join(row[0] for row in ROWS))
     parser.add_argument("--kinds", default="linux,bare")
     parser.add_argument("--scale", type=float, default=1.0, help="multiply the size of every row")
+    parser.add_argument("--cpu", action="store_true", help="CPU time, not elapsed time")
     parser.add_argument("--json", action="store_true")
     parser.add_argument("--record", action="store_true", help=f"append the result to {HISTORY.name}")
     options = parser.parse_args()
@@ -99,17 +107,19 @@ def main() -> int:
     if unknown:
         print(f"no such row: {', '.join(sorted(unknown))}", file=sys.stderr)
         return 1
+    clock = cpu_seconds if options.cpu else time.perf_counter
     results: list[dict[str, object]] = []
     with tempfile.TemporaryDirectory(prefix="trapline-bench-") as name:
         where = Path(name)
         where.chmod(0o755)
         linux = compile_linux(where)
         for kind in options.kinds.split(","):
-            print(f"{kind + ': whole run, s':28}{'trapline':>18}{'qemu':>18}{'qemu/trapline':>15}")
+            title = f"{kind}: whole run, s{' of CPU' if options.cpu else ''}"
+            print(f"{title:28}{'trapline':>18}{'qemu':>18}{'qemu/trapline':>15}")
             for row, size, what in ROWS:
                 if row in wanted:
                     scaled = max(1, round(size * options.scale))
-                    results.append(measure(kind, row, scaled, what, options.rounds, where, linux))
+                    results.append(measure(kind, row, scaled, what, options.rounds, where, linux, clock))
             for what in ("integer", "float", "cold"):
                 ratios = [float(str(each["ratio"])) for each in results if each["kind"] == kind and each["what"] == what]
                 if ratios:
@@ -121,6 +131,7 @@ def main() -> int:
         "kernel": platform.release(),
         "python": platform.python_version(),
         "load": os.getloadavg()[0],
+        "clock": "cpu" if options.cpu else "elapsed",
         "rows": results,
     }
     if options.json:
@@ -131,14 +142,16 @@ def main() -> int:
     return 0
 
 
-def measure(kind: str, row: str, size: int, what: str, rounds: int, where: Path, linux: Path) -> dict[str, object]:
+def measure(
+    kind: str, row: str, size: int, what: str, rounds: int, where: Path, linux: Path, clock: Callable[[], float]
+) -> dict[str, object]:
     """One row, interleaved; prints it."""
     words = commands(kind, where, row, size, linux)
     times: dict[str, list[float]] = {system: [] for system in words}
     sums: set[str] = set()
     for _ in range(rounds):
         for system, command in words.items():
-            seconds, checksum = execute(command)
+            seconds, checksum = execute(command, clock)
             times[system].append(seconds)
             sums.add(checksum)
     if len(sums) != 1:

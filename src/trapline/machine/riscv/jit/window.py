@@ -174,7 +174,8 @@ def window(*, write: bool) -> str:
     kind = "write" if write else "read"
     slots = (at.TLB_PAGES - 1) << 4
     find = _FIND.format(slots=slots, array=at.WRITE if write else at.READ, none=NONE)
-    text = _HEADER.format(f"i64 @window_{kind}({_PARAMETERS})") + "\n" + find + _SHORT.format(misses=MISSES, length=LENGTH, kind=kind)
+    text = _HEADER.format(f"i64 @window_{kind}({_PARAMETERS})") + "\n" + find
+    text += _SHORT.format(misses=MISSES, length=LENGTH, kind=kind)
     text += _HEADER.format(f"i64 @move_{kind}({_PARAMETERS})") + "\n" + find
     text += _SEARCH.format(runs=_RUNS + _RUNS_OF_KIND * write, run_bytes=_RUN_BYTES, run_count=layout.RUN_COUNT)
     text += "scan:\n  br label %up\n"

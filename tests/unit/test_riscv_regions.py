@@ -121,3 +121,19 @@ def test_ways_of_different_directions_are_no_step() -> None:
         encode("bne", rs1=9, rs2=7, imm=-20),
     )
     assert not loops.find(found.blocks)
+
+
+@pytest.mark.parametrize("seed", range(50))
+def test_chunk_of_a_loop_has_no_checkpoint_but_its_header(seed: int) -> None:
+    """Whoever leaves a chunk at a checkpoint goes to the header's other form, for which nothing has been taken off yet. The order
+    in which blocks were found must not make others."""
+    rng = random.Random(seed)
+    body = [encode("lw", rd=7, rs1=10), encode("addi", rd=10, rs1=10, imm=4)]
+    for n in range(8):  # forward branches of all lengths within the round
+        body += [encode("beq", rs1=5, rs2=7, imm=4 * rng.randint(1, 2 * (8 - n))), encode("addi", rd=8, rs1=8, imm=1)]
+    body.append(encode("bne", rs1=10, rs2=11, imm=-4 * len(body)))
+    (loop,) = loops.find(shape(*body).blocks)
+    order = list(loop.blocks)
+    rng.shuffle(order)
+    plan = prepaid.plan({start: loop.blocks[start] for start in order}, [loop.header])
+    assert plan.checkpoints == {loop.header}

@@ -31,8 +31,8 @@ def plan(blocks: Mapping[int, Block], checkpoints: Collection[int]) -> Plan:
     """For these blocks. `checkpoints`: those that must be; more are added where there is a cycle without."""
     found = Plan({}, set(checkpoints))
     edges = {start: [to for to in successors(block) if to in blocks] for start, block in blocks.items()}
-    for root in blocks:
-        if root not in found.needs:
+    for root in (*checkpoints, *blocks):  # the given ones first: a search that begins within their cycles would add others
+        if root in blocks and root not in found.needs:
             _descend(root, blocks, edges, found)
     return found
 

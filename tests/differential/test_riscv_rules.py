@@ -197,8 +197,8 @@ def _trap_probe(rng: random.Random) -> Probe:
     parts = rng.choice(ORDINARY)
     code = _words(parts)  # type: ignore[arg-type]
     status = sum(rng.sample(STATUS_BITS, rng.randrange(6)))
-    # a0: a status (sret is not tried with MPRV set: QEMU 7.2 leaves it); a1: where data is, or bits of mip; a2: where atomic data is, or bits of mstatus to clear; a3: where to jump
-    fields = sum(rng.sample((*STATUS_BITS, st.FS, st.MPRV), rng.randrange(7))) | rng.choice((0, 1, 3)) << st.MPP_SHIFT
+    # a0: a status (without MPRV: QEMU 7.2 leaves it set behind mret and sret); a1: where data is, or bits of mip; a2: where atomic data is, or bits of mstatus to clear; a3: where to jump
+    fields = sum(rng.sample((*STATUS_BITS, st.FS), rng.randrange(6))) | rng.choice((0, 1, 3)) << st.MPP_SHIFT
     pending = isinstance(parts[0], tuple) and parts[0][1].get("csr") in (0x144, 0x344)  # type: ignore[attr-defined]
     a1 = rng.getrandbits(12) & 0xAAA if pending else rng.choice((NOWHERE, DATA))
     a2 = DATA if code[0] & 0x7F == 0x2F else st.MPP | rng.choice((0, st.MPIE, st.SIE))

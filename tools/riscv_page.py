@@ -25,7 +25,7 @@ MODES = ("user", "supervisor", "hypervisor", "machine")
 
 def meaning(op: Op) -> str:
     """The statements of the body, on one line; for a compressed instruction, what it is another way to write."""
-    if op.extension == "C":
+    if op.length == 2:
         base = next(each.name for each in OPS if each.body is op.body)
         implied = "".join(f", {name} = x{value}" for name, value in op.implied.items())
         return f"as `{base}`{implied}"

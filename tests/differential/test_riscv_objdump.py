@@ -11,7 +11,7 @@ from pathlib import Path
 import pytest
 from riscv_util import PREFIX, random_word
 
-from trapline.machine.riscv.csr import TABLE
+from trapline.machine.riscv.csr import NUMBERS, TABLE
 from trapline.machine.riscv.disasm import disassemble
 from trapline.machine.riscv.isa.decode import OPS, decode
 
@@ -19,7 +19,8 @@ pytestmark = pytest.mark.skipif(not shutil.which(f"{PREFIX}objdump"), reason="no
 
 MARCH = "rv64gch_zba_zbb_zbs_zicbom_zicboz_zawrs_svinval"
 #: Newer than some binutils in use, which print them as data.
-NEW = {"Zfa", "Zicond"}
+NEW = {"Zfa", "Zicond", "Zimop", "Zcmop", "Zicfilp", "Zicfiss"}
+NEW_REGISTERS = {NUMBERS["ssp"]}
 #: c.addi16sp with an immediate of 0: reserved by the manual, printed by objdump.
 RESERVED = 0x6101
 
@@ -44,7 +45,8 @@ def _canonical(raw: int, op_name: str) -> int:
     if op_name in ("c.slli", "c.srli", "c.srai"):
         return raw | 1 << 2  # RV128's name for a shift by nothing
     if op_name.startswith("csrr"):
-        return raw & 0xFFFFF | sorted(TABLE)[raw % len(TABLE)] << 20
+        known = sorted(TABLE.keys() - NEW_REGISTERS)
+        return raw & 0xFFFFF | known[raw % len(known)] << 20
     return raw
 
 
@@ -62,8 +64,13 @@ def test_text_is_objdumps_for_random_operands_of_every_instruction(tmp_path: Pat
     assert [pair for pair in zip(ours, theirs, strict=True) if pair[0] != pair[1]] == []
 
 
+def _is_new(word: int) -> bool:
+    i = decode(word)
+    return i is not None and i.op.extension in NEW
+
+
 def test_all_compressed_words_are_instructions_to_both_or_to_neither(tmp_path: Path) -> None:
-    words = [(word, 2) for word in range(1 << 16) if word & 3 != 3 and word != RESERVED]
+    words = [(word, 2) for word in range(1 << 16) if word & 3 != 3 and word != RESERVED and not _is_new(word)]
     theirs = _objdump(words, tmp_path)
     differ = [
         (hex(word), text)

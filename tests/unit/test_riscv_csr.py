@@ -39,7 +39,8 @@ def at_mode(priv: int) -> Hart:
     cpu = hart.cpu
     cpu[at.PMPCFG], cpu[at.PMPADDR] = pmp.NAPOT | pmp.R | pmp.W | pmp.X, pmp.ADDRESS_MASK
     hart.pmp.update()
-    cpu[at.MENVCFG], cpu[at.MCOUNTEREN], cpu[at.SCOUNTEREN] = st.STCE, 0xFFFF_FFFF, 0xFFFF_FFFF
+    cpu[at.MENVCFG], cpu[at.MCOUNTEREN], cpu[at.SCOUNTEREN] = st.STCE | st.SSE, 0xFFFF_FFFF, 0xFFFF_FFFF
+    cpu[at.SENVCFG] = st.SSE
     cpu[at.MSTATUS] |= st.FS
     hart.enter(priv)
     return hart
@@ -77,11 +78,12 @@ def test_writes_of_anything_leave_a_legal_value_that_is_stable(name: str) -> Non
         ("mideleg", 0, 0x1444), ("hideleg", M64, 0x444), ("hedeleg", M64, 0x4_B1FF), ("hvip", M64, 0x444), ("hie", M64, 0x1444),
         ("hgeie", M64, 0), ("hip", M64, 4), ("hstatus", M64, 2 << 32 | 0x70_03C0), ("vsstatus", M64, st.SSTATUS & ~(1 << 32)),
         ("hgatp", M64, M64 >> 20 << 2 & (1 << 44) - 1 | 0x3FFF << 44), ("hgatp", 8 << 60 | 7, 8 << 60 | 4),
-        ("vsatp", 1 << 60 | 5, 0), ("vsatp", 10 << 60 | M64 >> 4, 10 << 60 | M64 >> 4), ("henvcfg", M64, 1 << 63 | 0xF1),
+        ("vsatp", 1 << 60 | 5, 0), ("vsatp", 10 << 60 | M64 >> 4, 10 << 60 | M64 >> 4), ("henvcfg", M64, 1 << 63 | 0xFD),
         ("fcsr", M64, 0xFF), ("frm", M64, 7), ("fflags", M64, 31), ("mcountinhibit", M64, 0xFFFF_FFFD),
-        ("satp", 1 << 60 | 5, 0), ("satp", 8 << 60 | M64 >> 4, 8 << 60 | M64 >> 4), ("menvcfg", M64, 0b1110 << 60 | 0xF1),
-        ("menvcfg", 2 << 4, 0), ("senvcfg", M64, 0xF1), ("mhpmevent3", 99, 0), ("mhpmevent3", 2, 2), ("tselect", 9, 0),
+        ("satp", 1 << 60 | 5, 0), ("satp", 8 << 60 | M64 >> 4, 8 << 60 | M64 >> 4), ("menvcfg", M64, 0b1110 << 60 | 0xFD),
+        ("menvcfg", 2 << 4, 0), ("senvcfg", M64, 0xFD), ("mhpmevent3", 99, 0), ("mhpmevent3", 2, 2), ("tselect", 9, 0),
         ("tinfo", 0, 1 << 24 | 1 << 15 | 1 << 6), ("pmpaddr3", M64, (1 << 54) - 1), ("mseccfg", st.MMWP, st.MMWP),
+        ("mseccfg", st.MLPE, st.MLPE), ("ssp", M64, M64 - 7),
     ],
 )  # fmt: skip
 def test_field_by_field(name: str, written: int | None, kept: int) -> None:

@@ -61,6 +61,7 @@ def scatter(hart: Hart, rng: random.Random) -> None:
         near = BASE + rng.randrange(0x10000, MEMORY)
         hart.xs[n] = rng.choice((rng.getrandbits(64), near, near & ~63, rng.randrange(256), M64 - rng.randrange(256)))
     cpu = hart.cpu
+    cpu[at.VIRT] = cpu[at.ELP] = 0
     hart.change_space(0)
     cpu[at.MSECCFG] = 0
     for n in range(at.PMP_ENTRIES):
@@ -70,12 +71,18 @@ def scatter(hart: Hart, rng: random.Random) -> None:
     hart.pmp.update()
     cpu[at.MTVEC], cpu[at.STVEC] = M_HANDLER, S_HANDLER | rng.randint(0, 1)
     cpu[at.MSTATUS] = st.XLEN_64 | rng.getrandbits(64) & st.MSTATUS_WRITABLE & ~(st.MPP | st.MPRV)
-    cpu[at.MEDELEG], cpu[at.MIDELEG] = rng.choice((0, 0xB3FF)), rng.choice((0, 0x222))
+    cpu[at.MEDELEG], cpu[at.MIDELEG] = rng.choice((0, 0xB3FF, 0xF4_B7FF)), rng.choice((0, 0x222)) | st.H_INTERRUPTS
+    cpu[at.HEDELEG], cpu[at.HIDELEG] = rng.choice((0, 0x4_B1FF)), rng.choice((0, st.VS_INTERRUPTS))
+    cpu[at.VSTVEC], cpu[at.VSATP], cpu[at.HGATP] = S_HANDLER, 0, 0
+    cpu[at.SENVCFG], cpu[at.HENVCFG] = rng.choice((0, 0, 0, st.LPE, st.SSE)), rng.choice((0, 0, 0, st.LPE, st.SSE))
+    cpu[at.MENVCFG] = rng.choice((0, 0, 0, st.LPE, st.SSE)) | rng.getrandbits(64) & (st.STCE | st.ADUE)
     cpu[at.MIE], cpu[at.LINES] = rng.choice((0, 0xAAA)), rng.choice((0, 0, 0, 0xAAA))
     hart.waiting = False
     hart.tlb.flush()
     hart.forget_pages()
     hart.enter(rng.choice((st.U, st.S, st.M)))
+    if cpu[at.PRIV] != st.M and rng.random() < 0.4:
+        hart.cross(1)
     cpu[at.PC] = BASE + rng.randrange(NOISE) & ~1
 
 
@@ -104,7 +111,9 @@ def test_usable_ops_are_all_unprivileged() -> None:
 
 #: What is not architectural state: where things are in the host, and what is counted of caches.
 _OWN = {"ram_host", "sink", "budget", "hpmcounter", "trap_cause", "trap_value"}
-_ARCHITECTURAL = [each for each in at.FIELDS[: [name for name, _ in at.FIELDS].index("traps")] if each[0] not in _OWN]
+_NAMES = [name for name, _ in at.FIELDS]
+_COMPARED = at.FIELDS[: _NAMES.index("traps")] + at.FIELDS[_NAMES.index("virt") :]
+_ARCHITECTURAL = [each for each in _COMPARED if each[0] not in _OWN]
 
 
 def state(hart: Hart) -> dict[str, list[int]]:

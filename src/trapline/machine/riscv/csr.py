@@ -121,6 +121,25 @@ _add(0x001, "fflags", _flags, _write_flags, _fp_on, quiet=True, native=True)
 _add(0x002, "frm", lambda m: m.word(at.FRM), _write_frm, _fp_on, quiet=True, native=True)
 _add(0x003, "fcsr", lambda m: m.sll(m.word(at.FRM), 5) | _flags(m), _write_fcsr, _fp_on, quiet=True, native=True)
 
+# ---- the shadow stack pointer (Zicfiss)
+
+
+def _ssp_open(hart: Hart) -> bool:
+    cpu = hart.cpu
+    priv, lent = cpu[at.PRIV], cpu[at.MENVCFG]
+    if priv == st.U and not cpu[at.VIRT]:
+        lent &= cpu[at.SENVCFG]
+    return priv == st.M or bool(lent & st.SSE)
+
+
+def _ssp_open_to_guest(hart: Hart) -> bool:
+    cpu = hart.cpu
+    lent = cpu[at.HENVCFG] if cpu[at.PRIV] == st.S else cpu[at.HENVCFG] & cpu[at.SENVCFG]
+    return bool(lent & st.SSE)
+
+
+_add(0x011, "ssp", lambda h: h.cpu[at.SSP], lambda h, v: h.set_word(at.SSP, v & ~7), _ssp_open, guest=_ssp_open_to_guest)
+
 # ---- status
 
 
@@ -225,13 +244,24 @@ def _environment(value: int, mask: int) -> int:
     return value & ~st.CBIE if value & st.CBIE == 2 << 4 else value  # 2 is reserved
 
 
+_LENT = st.FIOM | st.LPE | st.CBIE | st.CBCFE | st.CBZE
+
+
 def _write_menvcfg(hart: Hart, value: int) -> None:
-    hart.cpu[at.MENVCFG] = _environment(value, st.FIOM | st.CBIE | st.CBCFE | st.CBZE | st.ADUE | st.PBMTE | st.STCE)
+    hart.cpu[at.MENVCFG] = _environment(value, _LENT | st.SSE | st.ADUE | st.PBMTE | st.STCE)
+    hart.settle()
     hart.shoot_down(None, None)
 
 
 def _write_senvcfg(hart: Hart, value: int) -> None:
-    hart.cpu[at.SENVCFG] = _environment(value, st.FIOM | st.CBIE | st.CBCFE | st.CBZE)
+    hart.cpu[at.SENVCFG] = _environment(value, _LENT | _shadow_stacks(hart))
+    hart.settle()
+
+
+def _shadow_stacks(hart: Hart) -> int:
+    """The bit SSE of senvcfg, if it is more than a read-only zero."""
+    cpu = hart.cpu
+    return cpu[at.MENVCFG] & st.SSE & (cpu[at.HENVCFG] if cpu[at.VIRT] else st.SSE)
 
 
 def _write_satp(m: Any, value: Any) -> None:
@@ -250,7 +280,7 @@ def _not_trapped_guest(m: Any) -> Any:
 
 
 _add(0x30A, "menvcfg", lambda m: m.word(at.MENVCFG), _write_menvcfg)
-_add(0x10A, "senvcfg", lambda m: m.word(at.SENVCFG), _write_senvcfg)
+_add(0x10A, "senvcfg", lambda h: h.cpu[at.SENVCFG] & (~st.SSE | _shadow_stacks(h)), _write_senvcfg)
 _add(0x180, "satp", lambda m: m.word(at.SATP), _write_satp, _not_trapped, quiet=True, guest=_not_trapped_guest, native=True)
 
 
@@ -305,10 +335,11 @@ def _pmpaddr(n: int) -> tuple[Read, Write]:
 def _write_mseccfg(hart: Hart, value: int) -> None:
     """MML and MMWP stick; RLB cannot be set (again) once an entry is locked."""
     old = hart.cpu[at.MSECCFG]
-    new = (old | value) & (st.MML | st.MMWP) | value & st.RLB
+    new = (old | value) & (st.MML | st.MMWP) | value & (st.RLB | st.MLPE)
     if not old & st.RLB and any(hart.cpu[at.PMPCFG + n] & pmp.LOCK for n in range(at.PMP_ENTRIES)):
         new &= ~st.RLB
     hart.cpu[at.MSECCFG] = new
+    hart.settle()
     _protection_changed(hart)
 
 
@@ -449,8 +480,9 @@ def _attentive(index: int) -> Write:
 
 
 def _write_henvcfg(hart: Hart, value: int) -> None:
-    lent = hart.cpu[at.MENVCFG] & (st.ADUE | st.PBMTE | st.STCE)
-    hart.cpu[at.HENVCFG] = _environment(value, st.FIOM | st.CBIE | st.CBCFE | st.CBZE | lent)
+    lent = hart.cpu[at.MENVCFG] & (st.SSE | st.ADUE | st.PBMTE | st.STCE)
+    hart.cpu[at.HENVCFG] = _environment(value, _LENT | lent)
+    hart.settle()
     hart.shoot_down_stage(None)
     hart.call_attention()
 
@@ -458,7 +490,7 @@ def _write_henvcfg(hart: Hart, value: int) -> None:
 def _read_henvcfg(hart: Hart) -> int:
     """What menvcfg denies reads as zero."""
     cpu = hart.cpu
-    return cpu[at.HENVCFG] & (cpu[at.MENVCFG] | ~(st.ADUE | st.PBMTE | st.STCE))
+    return cpu[at.HENVCFG] & (cpu[at.MENVCFG] | ~(st.SSE | st.ADUE | st.PBMTE | st.STCE))
 
 
 def _write_hgatp(hart: Hart, value: int) -> None:

@@ -55,6 +55,7 @@ _OPERANDS: dict[str, Callable[[Instruction, int], str]] = {
     "rtz": lambda i, pc: "rtz",
     "pred": lambda i, pc: _set(i.pred),
     "succ": lambda i, pc: _set(i.succ),
+    "link": lambda i, pc: X_NAMES[1 + i.imm],
     "literal": lambda i, pc: _literal(i),
 }
 _WORD = re.compile(r"[a-z]+\d?")
@@ -67,6 +68,8 @@ def text(i: Instruction, pc: int = 0) -> str:
         return "fence.tso"
     if name == "c.nop" and i.imm:
         return f"c.addi zero,{i.imm}"
+    if i.op.extension in ("Zimop", "Zcmop"):
+        name = f"{name}.{i.imm | (i.op.extension == 'Zcmop')}"
     order = ("", ".rl", ".aq", ".aqrl")[i.aq << 1 | i.rl]
     written = [_WORD.sub(lambda word: _OPERANDS[word[0]](i, pc), each) for each in operands.split(", ")]
     return f"{name}{order} {','.join(each for each in written if each)}".rstrip()

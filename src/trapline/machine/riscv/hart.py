@@ -73,11 +73,12 @@ class Hart(Triggers, Floats):
             cpu[at.PMPCFG + n] = 0
         for n in range(at.TRIGGERS):
             cpu[at.TDATA1 + n] = 0
-        cpu[at.RESERVED] = cpu[at.VIRT] = cpu[at.CAREFUL] = 0
+        cpu[at.RESERVED] = cpu[at.VIRT] = cpu[at.ELP] = cpu[at.SENVCFG] = 0
         cpu[at.MIDELEG] |= st.H_INTERRUPTS  # those of a guest are never M-mode's own
         cpu[at.HSTATUS] = cpu[at.HGATP] = cpu[at.HENVCFG] = cpu[at.VSATP] = 0
         cpu[at.STIMECMP] = cpu[at.VSTIMECMP] = st.MASK
-        self.waiting = False
+        self.waiting = self.shadow = False
+        self.settle()
         self.watched = frozenset()
         self.at = self.next = pc
         self.budget = self.granted = 0
@@ -90,6 +91,7 @@ class Hart(Triggers, Floats):
     def enter(self, priv: int) -> None:
         """Go on in another privilege mode (or the same)."""
         self.cpu[at.PRIV] = priv
+        self.settle()
         self.select_context()
 
     def call_attention(self) -> None:
@@ -140,6 +142,10 @@ class Hart(Triggers, Floats):
     def _execute(self) -> None:
         """Instructions until the budget is used up, one of the hart's own business has been executed, or a trap."""
         self._ticks = ticks = iter(range(self.budget))
+        cpu = self.cpu
+        if cpu[at.LANDING]:
+            self.execute_guarded(ticks)
+            return
         if self.watched:
             next(ticks)
             self.execute_watched()

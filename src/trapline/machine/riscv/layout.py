@@ -83,6 +83,8 @@ FIELDS: tuple[tuple[str, int], ...] = (
     # The other privileged registers: the guest's while V is 0, and those of HS-mode while V is 1, when the guest's are in
     # the words of stvec to satp and in mstatus.
     ("vsstatus", 1), ("vstvec", 1), ("vsscratch", 1), ("vsepc", 1), ("vscause", 1), ("vstval", 1), ("vsatp", 1),
+    ("elp", 1), ("landing", 1),  # 1: a landing pad must come next; indirect jumps need them in this mode (Zicfilp)
+    ("ssp", 1), ("shadow", 1),  # the shadow stack pointer; 1: there is a shadow stack in this mode (Zicfiss)
 )  # fmt: skip
 
 
@@ -136,5 +138,6 @@ VIRT, CAREFUL, HSTATUS, HEDELEG, HIDELEG, HCOUNTEREN, HENVCFG, HTIMEDELTA, HTVAL
 VSSTATUS, VSTVEC, VSSCRATCH, VSEPC, VSCAUSE, VSTVAL, VSATP = (
     OFFSETS[n] for n in ("vsstatus", "vstvec", "vsscratch", "vsepc", "vscause", "vstval", "vsatp")
 )
+ELP, LANDING, SSP, SHADOW = (OFFSETS[n] for n in ("elp", "landing", "ssp", "shadow"))
 #: Registers that change places when V does (mstatus and vsstatus change some fields).
 SWAPPED = ((STVEC, VSTVEC), (SSCRATCH, VSSCRATCH), (SEPC, VSEPC), (SCAUSE, VSCAUSE), (STVAL, VSTVAL), (SATP, VSATP))

@@ -12,7 +12,7 @@ from trapline.machine.riscv import layout as at
 from trapline.machine.riscv import status as st
 from trapline.machine.riscv.tlb import GLOBAL
 from trapline.machine.riscv.trap import ACCESS, CAUSES, PAGE, Trap
-from trapline.machine.riscv.twostage import FORMATS, TwoStage, permits
+from trapline.machine.riscv.twostage import FORMATS, GRANTED, TwoStage, refusal
 from trapline.machine.riscv.walk import Leaf, walk
 
 _A, _D = SV39.accessed, SV39.dirty
@@ -61,8 +61,9 @@ class Mmu(TwoStage):
         if leaf is None:
             leaf = self._walk(va, access, satp)
             self.tlb.insert(va, GLOBAL if leaf.entry & SV39.global_ else asid, leaf)
-        if not permits(leaf.entry, access, priv, self.cpu[at.MSTATUS]):
-            raise Trap(CAUSES[access, PAGE], va)
+        failure = refusal(leaf.entry, access, priv, self.cpu[at.MSTATUS], shadow=self.shadow)
+        if failure != GRANTED:
+            raise Trap(CAUSES[access, failure], va)
         wanted = _A | _D if access & WRITE else _A
         if leaf.entry & wanted != wanted:
             leaf = self._set_bits(va, access, satp, wanted, priv)
@@ -72,7 +73,10 @@ class Mmu(TwoStage):
     def _walk(self, va: int, access: int, satp: int) -> Leaf:
         fmt = FORMATS[satp >> st.MODE_SHIFT]
         root = (satp & st.PPN_MASK) << 12
-        found, count = walk(self.read_entry, root, va, fmt, pbmt=bool(self.cpu[at.MENVCFG] & st.PBMTE))
+        config = self.cpu[at.MENVCFG]
+        found, count = walk(
+            self.read_entry, root, va, fmt, pbmt=bool(config & st.PBMTE), shadow=bool(config & st.SSE)
+        )
         self.tlb.walk_steps += count
         if isinstance(found, int):
             raise Trap(CAUSES[access, found], va)
@@ -81,8 +85,9 @@ class Mmu(TwoStage):
     def _set_bits(self, va: int, access: int, satp: int, wanted: int, priv: int) -> Leaf:
         """Step 7: A or D must be set. Svadu does it, in the entry as it is now; without it that is a page fault."""
         leaf = self._walk(va, access, satp)
-        if not permits(leaf.entry, access, priv, self.cpu[at.MSTATUS]):
-            raise Trap(CAUSES[access, PAGE], va)
+        failure = refusal(leaf.entry, access, priv, self.cpu[at.MSTATUS], shadow=self.shadow)
+        if failure != GRANTED:
+            raise Trap(CAUSES[access, failure], va)
         if leaf.entry & wanted == wanted:
             return leaf
         if not self.cpu[at.MENVCFG] & st.ADUE:
@@ -112,6 +117,8 @@ class Mmu(TwoStage):
     def remember(self, va: int, pa: int, access: int) -> None:
         """Put a permitted page into the innermost array of its kind of access, if it is plain RAM and has one."""
         bus, page = self.bus, va & -4096
+        if self.shadow:
+            return
         if access != EXEC and bus.in_ram(pa & -4096, 4096) and page not in self.watched:
             self.enter_page(at.WRITE if access & WRITE else at.READ, page, pa - bus.ram_base - va, self.leaf_shift)
 

@@ -100,28 +100,36 @@ class Privileged(Lending):
         transitions.return_from_machine(self)
         if status & st.MPV and self.cpu[at.PRIV] != st.M:
             self.cross(1)
+        self.cpu[at.ELP] = bool(status & st.MPELP) & self.cpu[at.LANDING]
 
     def sret(self) -> None:
         self._require_supervisor(st.TSR, st.VTSR)
         cpu = self.cpu
-        enters = not cpu[at.VIRT] and cpu[at.HSTATUS] & st.SPV
+        enters, expected = not cpu[at.VIRT] and cpu[at.HSTATUS] & st.SPV, bool(cpu[at.MSTATUS] & st.SPELP)
         transitions.return_from_supervisor(self)
         if enters:
             cpu[at.HSTATUS] &= ~st.SPV
             self.cross(1)
+        cpu[at.ELP] = expected & cpu[at.LANDING]
 
     def cross(self, virt: int) -> None:
         """V becomes 1, or 0: exchange the supervisor registers, and use the translations that belong to them."""
         transitions.exchange(self)
         self.cpu[at.VIRT] = virt
-        self.cpu[at.CAREFUL] = virt
+        self.settle()
         self.change_space(self.cpu[at.SATP])
 
     def arrive(self, pc: int, priv: int) -> None:
         """Go on elsewhere, in another mode or the same."""
         self.next = pc & st.MASK
         self.cpu[at.PRIV] = priv
+        if self.cpu[at.CAREFUL]:
+            self.settle()
         self.select_context()
+
+    def settle(self) -> None:
+        """Work out which control-flow integrity is in force in this mode, and whether native tiers must be careful."""
+        raise NotImplementedError
 
     def either(self, condition: int, yes: Callable[[], None], no: Callable[[], None]) -> None:
         (yes if condition else no)()

@@ -15,9 +15,9 @@ MPP_SHIFT, FS_SHIFT = 11, 13
 XLEN_64 = 2 << 32 | 2 << 34  #: UXL and SXL, which are fixed
 GVA, MPV, MPELP = 1 << 38, 1 << 39, 1 << 41
 UXL_64 = 2 << 32
-SSTATUS = SIE | SPIE | SPP | FS | SUM | MXR | UXL | SD
-SSTATUS_WRITABLE = SIE | SPIE | SPP | FS | SUM | MXR  #: also what vsstatus has of its own
-MSTATUS_WRITABLE = SSTATUS_WRITABLE | MIE | MPIE | MPP | MPRV | TVM | TW | TSR | GVA | MPV
+SSTATUS = SIE | SPIE | SPP | FS | SUM | MXR | SPELP | UXL | SD
+SSTATUS_WRITABLE = SIE | SPIE | SPP | FS | SUM | MXR | SPELP  #: also what vsstatus has of its own
+MSTATUS_WRITABLE = SSTATUS_WRITABLE | MIE | MPIE | MPP | MPRV | TVM | TW | TSR | GVA | MPV | MPELP
 
 # hstatus.
 H_GVA, SPV, SPVP, HU, VTVM, VTW, VTSR = 1 << 6, 1 << 7, 1 << 8, 1 << 9, 1 << 20, 1 << 21, 1 << 22
@@ -30,12 +30,12 @@ VS_INTERRUPTS = VSSIP | VSTIP | VSEIP
 H_INTERRUPTS = VS_INTERRUPTS | SGEIP
 
 # menvcfg and senvcfg.
-FIOM, CBIE, CBCFE, CBZE = 1, 3 << 4, 1 << 6, 1 << 7
+FIOM, LPE, SSE, CBIE, CBCFE, CBZE = 1, 1 << 2, 1 << 3, 3 << 4, 1 << 6, 1 << 7
 ADUE, PBMTE, STCE = 1 << 61, 1 << 62, 1 << 63
 CBIE_ILLEGAL, CBIE_FLUSH, CBIE_INVAL = 0, 1 << 4, 3 << 4
 
-# mseccfg (Smepmp).
-MML, MMWP, RLB = 1, 2, 4
+# mseccfg (Smepmp, Zicfilp).
+MML, MMWP, RLB, MLPE = 1, 2, 4, 1 << 10
 
 # tcontrol.
 MTE, MPTE = 1 << 3, 1 << 7

@@ -8,7 +8,8 @@
     either(condition, yes, no)      do one of the two; nothing comes after it
 
 They know of V, the virtual modes, what a register can say: whoever crosses between a guest and its hypervisor (trap.py,
-privileged.py) exchanges their registers (`exchange`) before or after. Native tiers leave that to the reference tier.
+privileged.py) exchanges their registers (`exchange`) before or after. Native tiers leave that to the reference tier. So
+they do with the expected landing pad (Zicfilp), which here is never expected.
 
 Source: volume II, "Machine Status", "Machine Trap Delegation", "Machine Trap-Vector Base-Address", "Trap-Return
 Instructions", and of "Hypervisor Extension" what has the same titles; tcontrol is the debug specification's, "Native Triggers".
@@ -66,7 +67,7 @@ def enter_supervisor(m: Any, cause: Any, value: Any, pc: Any, interrupt: bool) -
     """Enter the handler in the supervisor mode whose registers are in place: HS, or VS while V is 1."""
     status = m.word(at.MSTATUS)
     before = m.sll(status & st.SIE, 4) | m.sll(m.word(at.PRIV), 8)  # SPIE and SPP
-    m.set_word(at.MSTATUS, status & ~(st.SIE | st.SPIE | st.SPP) | before)
+    m.set_word(at.MSTATUS, status & ~(st.SIE | st.SPIE | st.SPP | st.SPELP) | before)
     _describe(m, at.SEPC, cause, value, pc, interrupt)
     m.arrive(_handler(m, m.word(at.STVEC), cause, interrupt), st.S)
 
@@ -74,7 +75,7 @@ def enter_supervisor(m: Any, cause: Any, value: Any, pc: Any, interrupt: bool) -
 def _enter_machine(m: Any, cause: Any, value: Any, pc: Any, interrupt: bool) -> None:
     status, control = m.word(at.MSTATUS), m.word(at.TCONTROL)
     before = m.sll(status & st.MIE, 4) | m.sll(m.word(at.PRIV), st.MPP_SHIFT)  # MPIE and MPP
-    m.set_word(at.MSTATUS, status & ~(st.MIE | st.MPIE | st.MPP | st.MPV | st.GVA) | before)
+    m.set_word(at.MSTATUS, status & ~(st.MIE | st.MPIE | st.MPP | st.MPV | st.GVA | st.MPELP) | before)
     m.set_word(at.MTVAL2, 0)
     m.set_word(at.MTINST, 0)
     m.set_word(at.TCONTROL, m.sll(control & st.MTE, 4))  # MPTE
@@ -98,7 +99,7 @@ def return_from_machine(m: Any) -> None:
     """mret, for whoever may: the caller has looked at mstatus.MPV."""
     status, control = m.word(at.MSTATUS), m.word(at.TCONTROL)
     to = m.srl(status & st.MPP, st.MPP_SHIFT)
-    after = status & ~(st.MIE | st.MPP | st.MPV) | st.MPIE | m.srl(status & st.MPIE, 4)
+    after = status & ~(st.MIE | st.MPP | st.MPV | st.MPELP) | st.MPIE | m.srl(status & st.MPIE, 4)
     m.set_word(at.MSTATUS, m.select(m.eq(to, st.M), after, after & ~st.MPRV))
     m.set_word(at.TCONTROL, control | m.srl(control & st.MPTE, 4))
     m.arrive(m.word(at.MEPC), to)
@@ -107,7 +108,7 @@ def return_from_machine(m: Any) -> None:
 def return_from_supervisor(m: Any) -> None:
     """sret, for whoever may, in HS- or VS-mode: the caller has looked at hstatus.SPV, which is the former's."""
     status = m.word(at.MSTATUS)
-    after = status & ~(st.SIE | st.SPP | st.MPRV) | st.SPIE | m.srl(status & st.SPIE, 4)
+    after = status & ~(st.SIE | st.SPP | st.MPRV | st.SPELP) | st.SPIE | m.srl(status & st.SPIE, 4)
     m.set_word(at.MSTATUS, after)
     m.arrive(m.word(at.SEPC), m.srl(status & st.SPP, 8))
 

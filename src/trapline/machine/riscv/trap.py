@@ -49,7 +49,12 @@ class Guest(NamedTuple):
 
 
 NO_GUEST = Guest()
+LANDING_FAULT, SHADOW_FAULT = 2, 3  #: trap values of a software check
 READ_PSEUDO, WRITE_PSEUDO = 0x3000, 0x3020  #: a walk's read of an entry of 64 bits, its writing of one
+
+
+#: The causes of a shadow stack's loads: all its accesses are reported as stores.
+AS_STORES = {LOAD_PAGE: STORE_PAGE, LOAD_ACCESS: STORE_ACCESS, LOAD_GUEST_PAGE: STORE_GUEST_PAGE}
 
 
 class Trap(Exception):
@@ -76,6 +81,14 @@ def pending(hart: Hart) -> int:
 
 def take(hart: Hart, cause: int, value: int, pc: int, guest: Guest = NO_GUEST) -> None:
     """Enter the handler of a trap whose instruction is at `pc`: `hart.next` is where."""
+    cpu = hart.cpu
+    expected, cpu[at.ELP] = cpu[at.ELP], 0
+    _take(hart, cause, value, pc, guest)
+    if expected:
+        cpu[at.MSTATUS] |= st.MPELP if cpu[at.PRIV] == st.M else st.SPELP
+
+
+def _take(hart: Hart, cause: int, value: int, pc: int, guest: Guest) -> None:
     cpu = hart.cpu
     interrupt, number, virtual, priv = bool(cause & INTERRUPT), cause & 63, cpu[at.VIRT], cpu[at.PRIV]
     if not virtual and guest is NO_GUEST:

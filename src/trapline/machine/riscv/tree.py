@@ -21,7 +21,8 @@ if TYPE_CHECKING:
 
 #: What supervisors may rely on besides what user code may.
 _SUPERVISOR_ISA = "_smepmp_sstc_svadu_svinval_svnapot_svpbmt"
-_ISA = ISA.replace("_", "h_", 1) + _SUPERVISOR_ISA
+#: in the order of the manual: what S-mode has comes behind what all modes have
+_ISA = ISA.replace("_", "h_", 1) + "_zimop_zcmop_zicfilp_zicfiss" + _SUPERVISOR_ISA
 TIMEBASE_HZ = 1_000_000_000 // PER_TICK
 UART_HZ = 3_686_400
 _INTC, _PLIC, _TEST = 0x100, 1, 2  #: phandles; a hart's interrupt controller has _INTC + its number, the hart itself 0x200 more

@@ -14,7 +14,7 @@ from trapline.machine.contract import EXEC, READ, WRITE
 from trapline.machine.riscv import layout as at
 from trapline.machine.riscv import status as st
 from trapline.machine.riscv.code import step
-from trapline.machine.riscv.privileged import Privileged
+from trapline.machine.riscv.integrity import Integrity
 from trapline.machine.riscv.trap import BREAKPOINT, Trap
 
 if TYPE_CHECKING:
@@ -29,7 +29,7 @@ _MODES = {(st.U, 0): IN_U, (st.S, 0): IN_S, (st.M, 0): IN_M, (st.U, 1): IN_VU, (
 _KINDS = {READ: LOAD, WRITE: STORE, EXEC: EXECUTE}
 
 
-class Triggers(Privileged):
+class Triggers(Integrity):
     """Part of the hart."""
 
     __slots__ = ("watched",)

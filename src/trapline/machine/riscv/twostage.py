@@ -37,6 +37,7 @@ _R, _W, _X, _U = SV39.read, SV39.write, SV39.execute, SV39.user
 _A, _D = SV39.accessed, SV39.dirty
 _ALL = _R | _W | _X | _U | _A | _D
 OWN, LENT, LENT_EXECUTABLE = 0, 1, 2  #: whose translation an access uses: the hart's own, or a guest's (hlv, hsv; hlvx)
+GRANTED = -1
 _IN_GUEST = Guest(virtual=True)
 
 
@@ -50,14 +51,21 @@ class View(NamedTuple):
     executable: bool  #: the page must be executable instead of readable
 
 
-def permits(entry: int, access: int, priv: int, status: int, *, executable: bool = False) -> bool:
-    """Step 5 of the translation process."""
+def refusal(
+    entry: int, access: int, priv: int, status: int, *, executable: bool = False, shadow: bool = False
+) -> int:
+    """Step 5 of the translation process: how an access fails, PAGE or ACCESS, or GRANTED. shadow: it is a shadow stack's."""
     if priv == st.U:
         if not entry & _U:
-            return False
+            return PAGE
     elif entry & _U and (access == EXEC or not status & st.SUM):
-        return False
-    return grants(entry, access, status, executable=executable)
+        return PAGE
+    rights = entry & (_R | _W | _X)
+    if rights == _W:  # the page of a shadow stack: all may load from it, and only its own instructions store
+        return GRANTED if shadow or (access == READ and not executable) else ACCESS
+    if shadow:
+        return PAGE if rights == _R else ACCESS
+    return GRANTED if grants(entry, access, status, executable=executable) else PAGE
 
 
 def grants(entry: int, access: int, status: int, *, executable: bool = False) -> bool:
@@ -72,10 +80,11 @@ def grants(entry: int, access: int, status: int, *, executable: bool = False) ->
 class TwoStage(Contexts):
     """Part of the hart."""
 
-    __slots__ = ("leaf_shift", "lent")
+    __slots__ = ("leaf_shift", "lent", "shadow")
 
     leaf_shift: int  #: log2 of the bytes that the leaf of the last translation maps
     lent: int
+    shadow: bool  #: the access is a shadow stack's
 
     bus: Bus
     tlb: Tlb
@@ -123,7 +132,7 @@ class TwoStage(Contexts):
         vmid = self._vmid()
         name, shared = GUEST | vmid << 16 | view.satp >> st.ASID_SHIFT & st.ASID_MASK, _shared(vmid)
         known = self.tlb.lookup(va, name, shared)
-        if known is not None and _suffices(known, access, view):
+        if known is not None and _suffices(known, access, view, shadow=self.shadow):
             return known
         pair, count = finish(self.walk_guest(va, access, view))
         self.tlb.walk_steps += count
@@ -157,11 +166,15 @@ class TwoStage(Contexts):
             return found.pa | gpa & ((1 << found.shift) - 1)
 
         root = (view.satp & st.PPN_MASK) << 12
-        leaf = yield from steps(self.read_entry, root, va, fmt, pbmt=bool(config & st.PBMTE), reach=reach)
+        pbmt, shadow = bool(config & st.PBMTE), bool(config & st.SSE)
+        leaf = yield from steps(self.read_entry, root, va, fmt, pbmt=pbmt, shadow=shadow, reach=reach)
         if isinstance(leaf, int):
             raise Trap(CAUSES[access, leaf], va, _IN_GUEST)
-        if not permits(leaf.entry, access, view.priv, view.status, executable=view.executable):
-            raise Trap(CAUSES[access, PAGE], va, _IN_GUEST)
+        failure = refusal(
+            leaf.entry, access, view.priv, view.status, executable=view.executable, shadow=self.shadow
+        )
+        if failure != GRANTED:
+            raise Trap(CAUSES[access, failure], va, _IN_GUEST)
         wanted = _A | _D if access & WRITE else _A
         if leaf.entry & wanted == wanted:
             return leaf
@@ -245,14 +258,13 @@ class TwoStage(Contexts):
         self.forget_guests()
 
 
-def _suffices(pair: Leaf, access: int, view: View) -> bool:
+def _suffices(pair: Leaf, access: int, view: View, *, shadow: bool) -> bool:
     """Whether an access is permitted by both stages as the TLB has them, with nothing to be done to A or D."""
     wanted = _A | _D if access & WRITE else _A
     if pair.entry & pair.second & wanted != wanted:
         return False
-    return permits(pair.entry, access, view.priv, view.status, executable=view.executable) and _is_users(
-        pair.second, access, view, view.executable
-    )
+    failure = refusal(pair.entry, access, view.priv, view.status, executable=view.executable, shadow=shadow)
+    return failure == GRANTED and _is_users(pair.second, access, view, view.executable)
 
 
 def _is_users(entry: int, access: int, view: View, executable: bool) -> bool:

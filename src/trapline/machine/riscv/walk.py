@@ -54,10 +54,13 @@ WIDER = 2  #: bits by which the root's index is wider in the second stage
 
 
 def steps(
-    read: Callable[[int], int | None], root: int, va: int, fmt: Format, *, pbmt: bool = True, stage: int = 1,
-    reach: Reach | None = None,
+    read: Callable[[int], int | None], root: int, va: int, fmt: Format, *, pbmt: bool = True, shadow: bool = False,
+    stage: int = 1, reach: Reach | None = None,
 ) -> Generator[Step, None, Leaf | int]:  # fmt: skip
-    """Yield each step; return the leaf, or the failure: PAGE or ACCESS. root: physical address of the top table."""
+    """Yield each step; return the leaf, or the failure: PAGE or ACCESS.
+
+    root: physical address of the top table. pbmt, shadow: Svpbmt's memory types, Zicfiss's pages (W alone) are not reserved.
+    """
     table, bits = root, fmt.index_bits
     top = va >> (PAGE_SHIFT + bits * (fmt.levels - 1))
     if top >> (bits + WIDER) if stage == 2 else not canonical(va, fmt):
@@ -73,7 +76,7 @@ def steps(
         if entry is None:
             return ACCESS
         yield Step(level, at, entry, stage)
-        if not _valid(entry, fmt, pbmt):  # step 3
+        if not _valid(entry, fmt, pbmt, shadow):  # step 3
             return PAGE
         pa = (entry & fmt.pfn_mask) >> fmt.pfn_shift << PAGE_SHIFT
         if entry & fmt.leaf_any:
@@ -84,8 +87,10 @@ def steps(
     return PAGE
 
 
-def _valid(entry: int, fmt: Format, pbmt: bool) -> bool:
-    if not entry & fmt.present or (entry & fmt.write and not entry & fmt.read) or entry & RESERVED:
+def _valid(entry: int, fmt: Format, pbmt: bool, shadow: bool) -> bool:
+    if not entry & fmt.present or entry & RESERVED:
+        return False
+    if entry & fmt.write and not entry & fmt.read and (entry & fmt.execute or not shadow):
         return False
     kind = entry & PBMT
     return not kind or (pbmt and kind != PBMT)
@@ -103,10 +108,10 @@ def _leaf(entry: int, at: int, level: int, shift: int, pa: int) -> Leaf | int:
 
 
 def walk(
-    read: Callable[[int], int | None], root: int, va: int, fmt: Format, *, pbmt: bool = True
+    read: Callable[[int], int | None], root: int, va: int, fmt: Format, *, pbmt: bool = True, shadow: bool = False
 ) -> tuple[Leaf | int, int]:
     """The end of a walk, and how many references it took."""
-    return finish(steps(read, root, va, fmt, pbmt=pbmt))
+    return finish(steps(read, root, va, fmt, pbmt=pbmt, shadow=shadow))
 
 
 def finish(walking: Generator[Step, None, T]) -> tuple[T, int]:

@@ -5,15 +5,15 @@ Code points that the manual reserves do not decode; its hints decode as the inst
 
 from __future__ import annotations
 
-from trapline.machine.riscv.isa import fd, i, priv  # noqa: F401  (their ops must be declared before these)
+from trapline.machine.riscv.isa import fd, i, priv, zicfiss  # noqa: F401  (their ops must be declared before these)
 from trapline.machine.riscv.isa.declare import OPS, Body, compressed
 
 _BASE: dict[str, Body] = {op.name: op.body for op in OPS}
 _X0, _RA, _SP = 0, 1, 2
 
 
-def _declare(mnemonic: str, encoding: str, base: str, operands: str = "", **implied: int) -> None:
-    compressed(mnemonic, encoding, _BASE[base], operands, **implied)
+def _declare(mnemonic: str, encoding: str, base: str, operands: str = "", extension: str = "C", **implied: int) -> None:
+    compressed(mnemonic, encoding, _BASE[base], operands, extension, **implied)
 
 
 # ---- quadrant 0: wide immediates from three-bit registers
@@ -46,6 +46,11 @@ _declare("c.addw", "100 1 11 rd'/rs1' 01 rs2' 01", "addw", "rd, rs2")
 _declare("c.j", "101 imm[11|4|9:8|10|6|7|3:1|5] 01", "jal", "target")
 _declare("c.beqz", "110 imm[8|4:3] rs1' imm[7:6|2:1|5] 01", "beq", "rs1, target")
 _declare("c.bnez", "111 imm[8|4:3] rs1' imm[7:6|2:1|5] 01", "bne", "rs1, target")
+
+# Zcmop: may-be-operations, with odd numbers, and what Zicfiss makes of two.
+_declare("c.mop", "011 00 uimm[3:1] 1 00000 01", "addi", extension="Zcmop", rd=_X0, rs1=_X0)
+_declare("c.sspush", "011 00 000 1 00000 01", "sspush", "link", extension="Zicfiss", imm=0)
+_declare("c.sspopchk", "011 00 010 1 00000 01", "sspopchk", "link", extension="Zicfiss", imm=4)
 
 # ---- quadrant 2: stack-relative accesses, moves, register jumps
 

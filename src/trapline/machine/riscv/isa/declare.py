@@ -129,10 +129,12 @@ def extension(
     return op
 
 
-def compressed(mnemonic: str, encoding: str, base: Body, operands: str = "", **implied: int) -> None:
+def compressed(
+    mnemonic: str, encoding: str, base: Body, operands: str = "", extension: str = "C", **implied: int
+) -> None:
     """Declare a 16-bit instruction: another way to write `base`, some operands of which are implied."""
     of = next(op for op in OPS if op.body is base)
-    op = parse(mnemonic, encoding, operands, "C", base, fp=of.fp, system=of.system)
+    op = parse(mnemonic, encoding, operands, extension, base, fp=of.fp, system=of.system)
     op.implied = implied
     OPS.append(op)
 

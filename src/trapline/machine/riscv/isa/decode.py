@@ -7,7 +7,24 @@ from __future__ import annotations
 
 from functools import cache
 
-from trapline.machine.riscv.isa import a, c, fd, h, i, m, priv, zb, zfa, zicbo, zicond, zicsr, zifencei  # noqa: F401
+from trapline.machine.riscv.isa import (  # noqa: F401
+    a,
+    c,
+    fd,
+    h,
+    i,
+    m,
+    priv,
+    zb,
+    zfa,
+    zicbo,
+    zicfilp,
+    zicfiss,
+    zicond,
+    zicsr,
+    zifencei,
+    zimop,
+)
 from trapline.machine.riscv.isa.declare import OPS, Instruction, Op
 
 KEY_32, KEY_16 = 0x707F, 0xE003  #: the bits that choose a list of candidates

@@ -221,3 +221,18 @@ class Vocabulary(Protocol):
 
     def hfence_gvma(self, address: Value, vmid: Value, *, any_address: bool, any_vmid: bool) -> None:
         """address: a guest physical one, shifted right by two."""
+
+    # ---- control-flow integrity, where it is enforced; elsewhere nothing, and 0. `link`: the number of the link register
+
+    def land(self, label: int) -> None:
+        """The landing pad that an indirect jump needs."""
+
+    def shadow_push(self, link: int) -> None: ...
+
+    def shadow_check(self, link: int) -> None:
+        """Pop, and trap unless it is what the link register holds."""
+
+    def shadow_pointer(self) -> Value: ...
+
+    def shadow_swap(self, address: Value, size: int, value: Value) -> Value:
+        """Swap a word of a shadow stack, atomically."""

@@ -11,6 +11,7 @@ from __future__ import annotations
 
 from trapline.typed import Any
 
+from trapline.machine.riscv import layout
 from trapline.machine.riscv.jit import state as at
 from trapline.machine.riscv.jit.text import (
     GUEST,
@@ -93,10 +94,28 @@ class Emitter:
 
     ecall = ebreak = mret = sret = wfi = wait_reservation = unsupported
     fence_i = sfence_vma = sinval = sfence_order = cbo = unsupported
-    guest_load = guest_store = hfence_vvma = hfence_gvma = unsupported
+    guest_load = guest_store = hfence_vvma = hfence_gvma = shadow_swap = unsupported
 
     def csr(self, number: Operand, how: str, value: Operand, *, read: bool, write: bool) -> Value:
         raise Unsupported
+
+    # ---- control-flow integrity
+
+    def land(self, label: Operand) -> None:
+        """Code that needs landing pads does not get here."""
+
+    def shadow_push(self, link: Operand) -> None:
+        self._step_if_shadowed()
+
+    def shadow_check(self, link: Operand) -> None:
+        self._step_if_shadowed()
+
+    def shadow_pointer(self) -> Operand:
+        self._step_if_shadowed()
+        return 0
+
+    def _step_if_shadowed(self) -> None:
+        self.step_if(self.code.bit(self._word(8 * layout.SHADOW)))
 
     # ---- integers
 

@@ -65,7 +65,7 @@ class NativeHart(Hart):
         return super().run(left)
 
     def _execute(self) -> None:
-        if self.watched:  # a trigger may fire on any instruction
+        if self.watched or self.cpu[layout.LANDING]:  # a trigger may fire on any instruction, a jump may need a landing pad
             super()._execute()
             return
         cpu = self.cpu

@@ -2,8 +2,8 @@
 
 In a nutshell: `translate` follows the tables from satp (Sv39, Sv48 or Sv57; or none). A leaf that permits the access fills
 the array's entry, and the instruction is executed again; what the manual calls a page fault is one, and its trap is taken;
-everything else (bits of Svnapot and Svpbmt, devices, protected memory, mstatus.MPRV, misaligned accesses) is left to the
-reference tier, whose walk is the specification.
+everything else (guests, bits of Svnapot and Svpbmt, shadow stacks, devices, protected memory, mstatus.MPRV, misaligned
+accesses) is left to the reference tier, whose walk is the specification.
 """
 
 from __future__ import annotations
@@ -122,7 +122,9 @@ class _Translate(Emitter):
         pointer = code.let(f"getelementptr i8, ptr %ram, i64 {offset.name}")
         entry = code.value(f"load i64, ptr {pointer}{GUEST}")
         self._set_word(at.WALKS, self._word(at.WALKS) + 1)
-        self._fault_if(self.eq(entry & _V, 0) | self.eq(entry & (_R | _W), _W))
+        alone = self.eq(entry & (_R | _W), _W)
+        self._fault_if(self.eq(entry & _V, 0) | (alone & self.eq(self._word(8 * layout.MENVCFG) & st.SSE, 0)))
+        self._give_up_if(alone)  # the page of a shadow stack, perhaps
         self._give_up_if(self.ne(self.srl(entry, 54), 0))
         return offset, entry
 

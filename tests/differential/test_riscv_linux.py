@@ -18,6 +18,9 @@ import pytest
 from test_riscv_boot import boot
 
 import support
+from trapline.machine.riscv import layout as at
+from trapline.machine.riscv.board import Board
+from trapline.machine.riscv.firmware import Files
 
 BUILT = Path(os.environ.get("TRAPLINE_TEST_LINUX", Path.home() / ".cache/trapline/linux"))
 IMAGE, INITRD = BUILT / "Image", BUILT / "initramfs.cpio.gz"
@@ -74,6 +77,26 @@ def test_every_boot_is_the_same() -> None:
     count = [each.stderr.split(b" instructions")[0] for each in (first, second)]
     assert first.stdout == second.stdout and count[0] == count[1]
     assert b"Thu Jan  1 00:00:0" in first.stdout and b"2026\r\n" in first.stdout
+
+
+def test_boots_after_a_reset_are_the_same_on_every_tier() -> None:
+    """Three boots in a row, in lock-step: what has become hot by then must not change what is counted."""
+    files = Files(BIOS.read_bytes(), IMAGE.read_bytes(), INITRD.read_bytes(), "console=ttyS0 quiet run=reboot")
+    boards = [Board(128 << 20, send=lambda data: None, tier=tier) for tier in ("native", "baseline")]
+    boards[0].tiers._background = False  # regions as soon as may be
+    for board in boards:
+        board.boot(files)
+    states: list[tuple[int, ...]] = []
+    for _ in range(3):
+        ended = 0
+        while not ended:
+            ended, other = (board.harts.run(50_000) for board in boards)
+            states = [(board.harts.elapsed, *board.harts.each[0].cpu[: at.PC + 1], board.harts.each[0].cpu[at.INSTRET]) for board in boards]
+            assert ended == other and states[0] == states[1]
+        for board in boards:
+            board.reset()
+    for board in boards:
+        board.close()
 
 
 def test_disk_and_random_numbers(tmp_path: Path) -> None:

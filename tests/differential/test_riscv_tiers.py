@@ -10,6 +10,8 @@ import random
 from collections.abc import Iterator
 
 import pytest
+from hypothesis import HealthCheck, given, settings
+from hypothesis import strategies as draw
 
 from trapline.machine.ram import Ram
 from trapline.machine.riscv import layout as at
@@ -85,6 +87,11 @@ def program(rng: random.Random) -> bytes:
             body.append(over)
         else:
             body.append(instruction(rng, rng.choice(MEMORY if kind < 0.25 else USABLE)))
+    return looped(body)
+
+
+def looped(body: list[bytes]) -> bytes:
+    """These instructions, COUNTER times, and then an ecall."""
     text = b"".join(body)
     text += encode("addi", rd=COUNTER, rs1=COUNTER, imm=-1).to_bytes(4, "little")
     back = -len(text)
@@ -144,11 +151,9 @@ def describe(index: int) -> str:
     return "?"
 
 
-@pytest.mark.parametrize("seed", range(60))
-def test_random_programs(harts: tuple[Hart, dict[str, NativeHart]], seed: int) -> None:
+def agree(harts: tuple[Hart, dict[str, NativeHart]], text: bytes, seed: int, budgets: list[int]) -> None:
+    """Run a program on every tier, from the state that `seed` makes, in pieces of these budgets; compare after each."""
     reference, native = harts
-    text = program(random.Random(seed))
-    budgets = [random.Random(~seed).randrange(1, 200) for _ in range(40)]
     for name, hart in native.items():
         prepare(reference, text, seed)
         prepare(hart, text, seed)
@@ -167,6 +172,28 @@ def test_random_programs(harts: tuple[Hart, dict[str, NativeHart]], seed: int) -
                 for each in (reference, hart):  # go on behind what trapped
                     pc = each.cpu[at.PC]
                     each.cpu[at.PC] = pc + length(each.bus.read(pc, 2))
+
+
+@pytest.mark.parametrize("seed", range(60))
+def test_random_programs(harts: tuple[Hart, dict[str, NativeHart]], seed: int) -> None:
+    agree(harts, program(random.Random(seed)), seed, [random.Random(~seed).randrange(1, 200) for _ in range(40)])
+
+
+EXTENSIONS = sorted({op.extension for op in USABLE})
+OF_EXTENSION = {name: [op for op in USABLE if op.extension == name] for name in EXTENSIONS}
+INSTRUCTIONS = draw.sampled_from(EXTENSIONS).flatmap(
+    lambda name: draw.builds(lambda op, rng: instruction(rng, op), draw.sampled_from(OF_EXTENSION[name]), draw.randoms(use_true_random=False))
+)
+
+
+@settings(max_examples=100, deadline=None, derandomize=True, suppress_health_check=[HealthCheck.too_slow])
+@given(
+    body=draw.lists(INSTRUCTIONS, min_size=1, max_size=30), seed=draw.integers(0, 1 << 20),
+    budgets=draw.lists(draw.integers(1, 150), min_size=1, max_size=6),
+)  # fmt: skip
+def test_programs_that_shrink(harts: tuple[Hart, dict[str, NativeHart]], body: list[bytes], seed: int, budgets: list[int]) -> None:
+    """Loops of instructions of every extension alike; one that fails is reduced to the few instructions and pieces that matter."""
+    agree(harts, looped(body), seed, [*budgets, 1000])
 
 
 def blocks(hart: NativeHart) -> int:

@@ -245,6 +245,27 @@ def test_cache_block_instructions_need_the_environment_s_leave(name: str, bit: i
         assert hart.cpu[at.MCAUSE] == (99 if allowed else t.ILLEGAL)
 
 
+@pytest.mark.parametrize("name", ["cbo.zero", "cbo.clean", "cbo.flush", "cbo.inval"])
+@pytest.mark.parametrize("address", [BASE + (1 << 30) + 8, 0x10], ids=["behind RAM", "before it"])
+def test_cache_block_instructions_fault_where_there_is_no_ram(name: str, address: int) -> None:
+    hart = prepared(st.M)
+    hart.xs[10] = address
+    one(hart, (name, {"rs1": 10}))
+    assert (hart.cpu[at.MCAUSE], hart.cpu[at.MTVAL]) == (t.STORE_ACCESS, address)
+
+
+@pytest.mark.parametrize(("name", "epc"), [("mret", at.MEPC), ("sret", at.SEPC)])
+@pytest.mark.parametrize("to", [st.U, st.S, st.M])
+def test_a_return_to_a_lower_mode_takes_mprv_back(name: str, epc: int, to: int) -> None:
+    if name == "sret" and to == st.M:
+        return
+    hart = prepared(st.M)
+    hart.cpu[epc] = BASE + 0x100
+    hart.cpu[at.MSTATUS] |= st.MPRV | (to << st.MPP_SHIFT if name == "mret" else st.SPP if to else 0)
+    one(hart, (name, {}))
+    assert (hart.cpu[at.PRIV], bool(hart.cpu[at.MSTATUS] & st.MPRV)) == (to, to == st.M)
+
+
 def test_handler_that_traps_on_its_first_instruction_uses_up_its_budget() -> None:
     hart = new_hart()
     hart.cpu[at.MTVEC] = 0x1000

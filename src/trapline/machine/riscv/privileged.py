@@ -220,9 +220,15 @@ class Privileged(Lending):
         enabled = st.CBIE if name == "inval" else st.CBCFE
         self._require_cache(enabled)
         try:
-            self.translate(address, READ)
+            pa = self.translate(address, READ)
         except Trap:
-            self.translate(address, WRITE)
+            pa = self.translate(address, WRITE)
+        self._require_block(pa, address)
+
+    def _require_block(self, pa: int, address: int) -> None:
+        """Only RAM has blocks: elsewhere the instruction is a store's access fault."""
+        if not self.bus.in_ram(pa & -BLOCK, BLOCK):
+            raise Trap(CAUSES[WRITE, ACCESS], address)
 
     def _require_cache(self, bits: int) -> None:
         """menvcfg lets S-mode, henvcfg too lets VS-mode, and senvcfg too lets U- and VU-mode, use an instruction."""
@@ -234,7 +240,6 @@ class Privileged(Lending):
 
     def _zero(self, address: int) -> None:
         pa = self.translate(address, WRITE, 1) & -BLOCK
-        if not self.bus.in_ram(pa, BLOCK):
-            raise Trap(CAUSES[WRITE, ACCESS], address)
+        self._require_block(pa, address)
         start = pa - self.bus.ram_base
         self.bus.ram.mem[start : start + BLOCK] = bytes(BLOCK)

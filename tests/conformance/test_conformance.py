@@ -6,7 +6,8 @@ unprivileged user. One that cannot say anything where the tests run says "skip a
 
 On the RISC-V machine, where its cross compiler is installed, the same programs must say what they say natively; those that
 are only about riscv64 have qemu-riscv64 to pass on first. An emulated computer is slow, so by default only the programs of
-QUICK run there; TRAPLINE_TEST_RISCV=all runs every one, 0 none.
+QUICK run there; TRAPLINE_TEST_RISCV=all runs every one, 0 none. They run on the best tier, or on the one that TRAPLINE_TEST_TIER
+names; a few run on the reference tier, which needs no compiler, besides.
 """
 
 from __future__ import annotations
@@ -29,6 +30,11 @@ QUICK = frozenset(
     "memory/anonymous memory/cow memory/faults process/clone process/groups signals/handlers signals/restart system/misc "
     "threads/pthreads threads/signals time/clocks".split()
 )
+#: what runs on the reference tier besides: a second each
+ON_REFERENCE = (
+    "riscv64/traps", "riscv64/frames", "signals/handlers", "process/clone", "memory/cow", "memory/faults", "exec/image_static",
+)  # fmt: skip
+TIER = os.environ.get("TRAPLINE_TEST_TIER", "")  #: of the RISC-V machine, as `--tier` names them
 RISCV_TIMEOUT_S = 300
 COMMON = ("-Wall", "-Wno-unused-result")
 
@@ -103,6 +109,18 @@ def riscv_cases() -> list[object]:
 @pytest.mark.skipif(support.no_riscv() is not None, reason=str(support.no_riscv()))
 @pytest.mark.parametrize("source", riscv_cases())
 def test_program_on_the_riscv_machine(source: Path, no_process_left: None) -> None:
+    on_the_riscv_machine(source, TIER)
+
+
+@pytest.mark.skipif(support.no_riscv() is not None, reason=str(support.no_riscv()))
+@pytest.mark.skipif(TIER == "reference", reason="the reference tier runs every program")
+@pytest.mark.parametrize("name", ON_REFERENCE)
+def test_program_on_the_reference_tier(name: str, no_process_left: None) -> None:
+    on_the_riscv_machine(HERE / f"{name}.c", "reference")
+
+
+def on_the_riscv_machine(source: Path, tier: str) -> None:
+    """Compare a program with what it says natively. `tier`: "" for the best there is."""
     if "-static-pie" in head_of(source)[0] and not _links_static_pie():
         pytest.skip(f"{support.RISCV_GCC} cannot link -static-pie")
     program = compiled(source, support.RISCV_GCC)
@@ -115,7 +133,7 @@ def test_program_on_the_riscv_machine(source: Path, no_process_left: None) -> No
     assert expected.status == 0, "fails natively: " + expected.tail()
     got = support.trapline(
         [f"/conformance/{program.name}"],
-        ["--machine", "riscv", "--bind", f"{program.parent}:/conformance:ro"],
+        ["--machine", "riscv", *(["--tier", tier] if tier else []), "--bind", f"{program.parent}:/conformance:ro"],
         cwd="/usr",
         timeout_s=RISCV_TIMEOUT_S,
     )

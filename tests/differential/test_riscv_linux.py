@@ -57,7 +57,7 @@ def lines(output: bytes) -> list[str]:
 def test_boot_log_is_qemus(harts: int) -> None:
     commands = "uname;echo a word;ls /;sleep 0.2;sum /init;cat /proc/cmdline"
     append = "console=ttyS0 run=" + commands.replace(" ", "+")
-    words = ["-machine", "virt", "-cpu", "rv64,h=false", "-smp", str(harts), "-m", "128", "-nographic", "-bios", str(BIOS)]
+    words = ["-machine", "virt", "-cpu", "rv64,h=true", "-smp", str(harts), "-m", "128", "-nographic", "-bios", str(BIOS)]
     words += ["-kernel", str(IMAGE), "-initrd", str(INITRD), "-append", append]
     theirs = subprocess.run(["qemu-system-riscv64", *words], stdin=subprocess.DEVNULL, capture_output=True, timeout=100, check=True)
     ours = linux("--harts", str(harts), run=commands)

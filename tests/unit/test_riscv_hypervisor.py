@@ -742,3 +742,20 @@ def test_execution_through_both_stages_is_permitted_only_where_both_permit() -> 
     with pytest.raises(t.Trap) as raised:
         hart.translate(VA, EXEC, 2)
     assert raised.value.cause == t.FETCH_GUEST_PAGE
+
+
+def test_calls_within_a_guest_stay_within_it(tier: str) -> None:  # noqa: F811
+    """Three hundred calls from VU- to VS-mode and back; native tiers do them by themselves."""
+    world = World(VU)
+    hart, cpu = world.hart, world.cpu
+    cpu[at.HEDELEG] = 1 << t.ECALL_U
+    world.second(G_HANDLER, G_HANDLER)
+    world.first(G_HANDLER, G_HANDLER, RWXUAD & ~U)
+    put(hart, ("csrrs", {"rd": 6, "csr": N["sepc"]}), ("addi", {"rd": 6, "rs1": 6, "imm": 4}), ("csrrw", {"csr": N["sepc"], "rs1": 6}),
+        ("addi", {"rd": 7, "rs1": 7, "imm": 1}), ("sret", {}), at_=G_HANDLER)  # fmt: skip
+    put(hart, ("ecall", {}), ("jal", {"imm": -4}))
+    run(world.start(), 2100, BASE)
+    assert (hart.xs[7], cpu[at.TRAPS], cpu[at.VIRT], cpu[at.SCAUSE], cpu[at.INSTRET]) == (300, 300, 1, t.ECALL_U, 1800)
+    assert cpu[at.PC] == BASE
+    if tier == "native":
+        assert hart.steps == {}, hart.steps  # type: ignore[attr-defined]

@@ -56,7 +56,7 @@ class Integrity(Privileged):
             shadow = bool(own & supervisors & (users if priv == st.U else st.SSE) & st.SSE)
         cpu[at.LANDING], cpu[at.SHADOW] = landing, shadow
         enabled = (own | guests | users) & (st.LPE | st.SSE) or cpu[at.MSECCFG] & st.MLPE
-        cpu[at.CAREFUL] = 1 if virtual or enabled else 0
+        cpu[at.CAREFUL] = (at.IN_GUEST if virtual else 0) | (at.WITH_CFI if enabled else 0)
         if not landing:
             cpu[at.ELP] = 0
 

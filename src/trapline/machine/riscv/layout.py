@@ -77,7 +77,7 @@ FIELDS: tuple[tuple[str, int], ...] = (
     ("native", 64),
     ("contexts", CONTEXTS * CONTEXT_WORDS),
     ("virt", 1),  # V: 1 in the virtual modes, VS and VU
-    ("careful", 1),  # not 0: native tiers leave traps and returns to the reference tier
+    ("careful", 1),  # native tiers leave traps and returns to the reference tier: IN_GUEST, those that change V; WITH_CFI, all
     ("hstatus", 1), ("hedeleg", 1), ("hideleg", 1), ("hcounteren", 1), ("henvcfg", 1), ("htimedelta", 1),
     ("htval", 1), ("htinst", 1), ("hgatp", 1), ("mtval2", 1), ("mtinst", 1), ("vstimecmp", 1),
     # The other privileged registers: the guest's while V is 0, and those of HS-mode while V is 1, when the guest's are in
@@ -86,6 +86,9 @@ FIELDS: tuple[tuple[str, int], ...] = (
     ("elp", 1), ("landing", 1),  # 1: a landing pad must come next; indirect jumps need them in this mode (Zicfilp)
     ("ssp", 1), ("shadow", 1),  # the shadow stack pointer; 1: there is a shadow stack in this mode (Zicfiss)
 )  # fmt: skip
+
+
+IN_GUEST, WITH_CFI = 1, 2  #: bits of `careful`
 
 
 def _places() -> tuple[dict[str, int], int]:

@@ -8,8 +8,9 @@
     either(condition, yes, no)      do one of the two; nothing comes after it
 
 They know of V, the virtual modes, what a register can say: whoever crosses between a guest and its hypervisor (trap.py,
-privileged.py) exchanges their registers (`exchange`) before or after. Native tiers leave that to the reference tier. So
-they do with the expected landing pad (Zicfilp), which here is never expected.
+privileged.py) exchanges their registers (`exchange`) before or after. Native tiers leave that to the reference tier;
+they do traps and returns within a guest, as within a hypervisor. The expected landing pad (Zicfilp) is the reference tier's
+too: here none is expected.
 
 Source: volume II, "Machine Status", "Machine Trap Delegation", "Machine Trap-Vector Base-Address", "Trap-Return
 Instructions", and of "Hypervisor Extension" what has the same titles; tcontrol is the debug specification's, "Native Triggers".
@@ -60,6 +61,13 @@ def _enter_supervisor(m: Any, cause: Any, value: Any, pc: Any, interrupt: bool) 
     m.set_word(at.HSTATUS, m.word(at.HSTATUS) & ~(st.SPV | st.H_GVA))
     m.set_word(at.HTVAL, 0)
     m.set_word(at.HTINST, 0)
+    enter_supervisor(m, cause, value, pc, interrupt)
+
+
+def take_in_guest(m: Any, cause: Any, value: Any, pc: Any, *, interrupt: bool = False) -> None:
+    """Enter the guest's own handler: V is 1, and stays so."""
+    m.set_word(at.RESERVED, 0)
+    m.set_word(at.TRAPS, m.word(at.TRAPS) + 1)
     enter_supervisor(m, cause, value, pc, interrupt)
 
 

@@ -95,9 +95,7 @@ def _take(hart: Hart, cause: int, value: int, pc: int, guest: Guest) -> None:
         transitions.take(hart, number, value, pc, interrupt=interrupt)
         return
     if is_the_guests(hart, cause):
-        cpu[at.RESERVED] = 0
-        cpu[at.TRAPS] += 1
-        transitions.enter_supervisor(hart, number - 1 if interrupt else number, value, pc, interrupt)
+        transitions.take_in_guest(hart, number - 1 if interrupt else number, value, pc, interrupt=interrupt)
         return
     if virtual and number in _WITH_ADDRESS and not interrupt:
         guest = guest._replace(virtual=True)

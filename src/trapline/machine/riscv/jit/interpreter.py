@@ -185,17 +185,18 @@ class Interpreted(FloatEmitter, system.System):
 
     def mret(self) -> None:
         self._require(st.M)
-        self._leave_crossings(self.ne(self._word(at.MSTATUS) & st.MPV, 0))
+        self._leave_crossings(self._word(at.MSTATUS) & st.MPV)
         transitions.return_from_machine(self)
 
     def sret(self) -> None:
         self._require(st.S, st.TSR)
-        self._leave_crossings(self.ne(self._word(8 * layout.HSTATUS) & st.SPV, 0))
+        hypervisors = self._word(8 * layout.HSTATUS)
+        self._leave_crossings(self.select(self._word(8 * layout.VIRT), hypervisors & st.VTSR, hypervisors & st.SPV))
         transitions.return_from_supervisor(self)
 
-    def _leave_crossings(self, enters: Operand = 0) -> None:
-        """Step in virtual modes, and where they are entered."""
-        self.step_if(self.code.bit(self.ne(self._word(8 * layout.CAREFUL) | enters, 0)))
+    def _leave_crossings(self, crosses: Value) -> None:
+        """Step where this is not 0: a virtual mode is entered, or may not return. And with control-flow integrity."""
+        self.step_if(self.code.bit(self.ne(self._word(8 * layout.CAREFUL) & layout.WITH_CFI | crosses, 0)))
 
     def arrive(self, pc: Value, priv: Operand) -> None:
         code = self.code

@@ -20,6 +20,7 @@ _LOOP = 0x10
 FIFO = 16
 _GATHERED = 4096  #: bytes of output that do not wait for `flush`
 _LEVELS = (1, 4, 8, 14)  #: bytes in the FIFO that raise the interrupt
+_LISTENS = 8  #: reads of the line status in a row that only who waits for input makes: who sends or sets up makes two
 
 
 class Uart:
@@ -46,14 +47,14 @@ class Uart:
         self._divisor = 0
         self._overrun = 0
         self._tx_pending = False  #: the transmitter became empty, and nobody has been told
-        self._polled = 0  #: reads of the line status since anything else was done: who only waits to send reads it once
+        self._polled = 0  #: reads of the line status since anything but taking input was done
         self._line(False)
 
     # ---- the wire
 
     def room(self) -> int:
         """How many bytes `receive` can take without losing any: none before somebody listens, by interrupt or by polling."""
-        if not (self._ier & _RX_ENABLED or self._polled > 1):
+        if not (self._ier & _RX_ENABLED or self._polled >= _LISTENS):
             return 0
         return self._space()
 
@@ -91,7 +92,7 @@ class Uart:
 
     def read(self, offset: int, size: int) -> int:
         register = self._register(offset, size)
-        if register != LSR:
+        if register != LSR and not (register == RBR and self._input):
             self._polled = 0
         if self._lcr & _DLAB and register < 2:
             return self._divisor >> 8 * register & 0xFF
@@ -111,7 +112,7 @@ class Uart:
             value = self._mcr
         elif register == LSR:
             self._polled += 1
-            if self._polled > 1 and not self._input and not self._ier & _RX_ENABLED:
+            if self._polled >= _LISTENS and not self._input and not self._ier & _RX_ENABLED:
                 self.hungry()
             value = _TX_IDLE | (_DATA_READY if self._input else 0) | self._overrun
             self._overrun = 0

@@ -10,6 +10,7 @@ import os
 import time
 from collections.abc import Callable
 from contextlib import ExitStack
+from functools import partial
 from trapline.typed import TYPE_CHECKING
 
 from trapline.cli import values
@@ -21,6 +22,7 @@ from trapline.cli.terminal import Ended
 if TYPE_CHECKING:
     from trapline.cli.link import Link
     from trapline.machine.riscv.board import Board
+    from trapline.machine.riscv.checkpoint import Checkpoint
     from trapline.machine.riscv.firmware import Files
 
 OPTIONS = (
@@ -40,6 +42,9 @@ OPTIONS = (
     Option("--harts", "N", "hardware threads, which take turns (default: 1)"),
     Option("--clock", "virtual|host", "while all harts wait, time jumps or passes (default: host in terminals, with --net)"),
     Option("--seed", "N|random", "of the guest's random numbers (default: 0, the same in every run)"),
+    Option("--save", "FILE", "keep a checkpoint when the machine is left before it has ended, or at Ctrl-A W"),
+    Option("--save-at", "N", "keep it after N instructions of every hart, and stop with status 0"),
+    Option("--restore", "FILE", "go on from a checkpoint; give the same devices as it was saved with"),
     Option("--no-reboot", "", "end with status 0 when the guest resets the board, instead of starting again"),
     Option("--tier", "TIER", "reference, or up to native, baseline or interpreter (default: native, if llvmlite is there)"),
     Option("--no-cache", "", "keep no compiled code on disk, and use none"),
@@ -54,6 +59,7 @@ def usage() -> str:
 usage: trapline boot [OPTION]... FILE
        trapline boot [OPTION]... --kernel IMAGE [--initrd FILE] [--append TEXT]
        trapline boot [OPTION]... --bios FIRMWARE
+       trapline boot [OPTION]... --restore CHECKPOINT
 
 Starts a riscv64 computer laid out as QEMU's `virt`: RAM at 0x80000000, a
 16550 at 0x10000000, ACLINT, PLIC, a clock, and a test finisher at 0x100000,
@@ -68,6 +74,7 @@ exit status: the finisher's; 124 time-out; 125 trapline itself failed
 """
 
 INTERRUPTED = 130
+NOT_WITH_RESTORE = ("--bios", "--kernel", "--initrd", "--append", "--dtb", "--dump-dtb", "--memory", "--harts", "--seed")
 FIRMWARE = (
     "/usr/lib/riscv64-linux-gnu/opensbi/generic/fw_dynamic.bin",
     "/usr/share/qemu/opensbi-riscv64-generic-fw_dynamic.bin",
@@ -81,36 +88,48 @@ def main(words: list[str]) -> int:
         return say(usage())
     timeout_s = values.duration_ns("--timeout", parsed.last("--timeout")) / 1e9 if parsed.flag("--timeout") else None
     files = _files(parsed)
+    kept = _kept(parsed)
     path = parsed.rest[0] if parsed.rest else ""
     with ExitStack() as opened:
         output = Output()
-        board = _board(parsed, output.send)
+        board = _board(parsed, output.send, kept)
         opened.callback(board.close)
         port, links = _devices(board, parsed, output.send, opened)
+        if parsed.flag("--dump-dtb"):
+            return _dump(parsed.last("--dump-dtb"), _tree(board, files))
         session = Session(
             board, port, output, timeout_s=timeout_s, host_clock=_host_clock(parsed), once=parsed.flag("--no-reboot"),
-            links=links,
+            links=links, save=partial(_save, parsed.last("--save"), board) if parsed.flag("--save") else None,
         )  # fmt: skip
-        return _run(board, session, parsed, files, path)
+        start = partial(_start, board, parsed, files, path, kept)
+        return _run(board, session, parsed, start)
 
 
-def _run(board: Board, session: Session, parsed: Parsed, files: Files, path: str) -> int:
-    """Start the board, and let it run to its end; the exit status."""
+def _start(board: Board, parsed: Parsed, files: Files, path: str, kept: Checkpoint | None) -> None:
+    """Give the board what it is to execute. Raises UsageError."""
     from trapline.machine.riscv.firmware import BadImage
 
-    start = time.perf_counter()
     try:
-        if parsed.flag("--dump-dtb"):
-            return _dump(parsed.last("--dump-dtb"), board.device_tree(files))
-        if path:
+        if kept is not None:
+            _restore(board, parsed.last("--restore"), kept)
+        elif path:
             from trapline.machine.riscv.firmware import parse as program
 
             board.load(program(_read(path)), files)
         else:
             board.boot(files)
-        return session.run()
     except BadImage as error:
         raise UsageError(f"{path}: {error}" if path else str(error)) from None
+    if parsed.flag("--save-at"):
+        board.harts.alarm = values.number("--save-at", parsed.last("--save-at"), 0, 1 << 63)
+
+
+def _run(board: Board, session: Session, parsed: Parsed, begin: Callable[[], None]) -> int:
+    """Start the board, and let it run to its end; the exit status."""
+    start = time.perf_counter()
+    try:
+        begin()
+        return session.run()
     except KeyboardInterrupt:
         return INTERRUPTED
     except Ended as ended:
@@ -125,6 +144,47 @@ def _run(board: Board, session: Session, parsed: Parsed, files: Files, path: str
             complain(statistics(board, time.perf_counter() - start))
 
 
+def _tree(board: Board, files: Files) -> bytes:
+    from trapline.machine.riscv.firmware import BadImage
+
+    try:
+        return board.device_tree(files)
+    except BadImage as error:
+        raise UsageError(str(error)) from None
+
+
+# ---- checkpoints
+
+
+def _kept(parsed: Parsed) -> Checkpoint | None:
+    """What --restore names. Raises UsageError."""
+    if parsed.flag("--save-at") and not parsed.flag("--save"):
+        raise UsageError("--save-at needs somewhere to save to: add --save FILE")
+    if not parsed.flag("--restore"):
+        return None
+    from trapline.cli.checkpoints import read
+
+    return read(parsed.last("--restore"))
+
+
+def _save(path: str, board: Board) -> None:
+    """Raises OSError."""
+    from trapline.cli.checkpoints import save
+    from trapline.machine.riscv.checkpoint import take
+
+    save(path, take(board))
+
+
+def _restore(board: Board, path: str, kept: Checkpoint) -> None:
+    from trapline.machine.riscv.checkpoint import restore
+    from trapline.machine.riscv.devices.saved import BadState
+
+    try:
+        restore(board, kept)
+    except BadState as error:
+        raise UsageError(f"--restore {path}: {error}") from None
+
+
 # ---- what the command line asks for
 
 
@@ -134,6 +194,11 @@ def _files(parsed: Parsed) -> Files:
 
     if len(parsed.rest) > 1:
         raise UsageError(f"boot takes one file, and options come before it: what is {parsed.rest[1]}?")
+    if parsed.flag("--restore"):
+        own = [name for name in NOT_WITH_RESTORE if parsed.flag(name)] + parsed.rest
+        if own:
+            raise UsageError(f"--restore and {own[0]}: the checkpoint says what is started, and on what: leave {own[0]} out")
+        return Files()
     wanted = [name for name in ("--bios", "--kernel", "--initrd") if parsed.flag(name)]
     if parsed.rest and wanted:
         raise UsageError(f"{wanted[0]} and {parsed.rest[0]}: give a bare-metal program, or firmware and a kernel")
@@ -162,7 +227,7 @@ def _read(path: str) -> bytes:
         raise UsageError(f"{path}: {error.strerror}") from None
 
 
-def _board(parsed: Parsed, send: Callable[[bytes], object]) -> Board:
+def _board(parsed: Parsed, send: Callable[[bytes], object], kept: Checkpoint | None) -> Board:
     from trapline.machine.riscv.board import EPOCH_NS, Board
 
     memory = values.size("--memory", parsed.last("--memory", "128M"))
@@ -172,14 +237,33 @@ def _board(parsed: Parsed, send: Callable[[bytes], object]) -> Board:
         from trapline.machine.riscv.jit.cache import switch_off
 
         switch_off()
+    if kept is not None:
+        memory, harts = kept.state["memory"], _count(kept)
     seed = parsed.last("--seed", "0")
     if seed != "random":
         values.number("--seed", seed, 0, (1 << 64) - 1)
     now_ns = time.time_ns() if _host_clock(parsed) else EPOCH_NS
+    chosen = os.urandom(32) if seed == "random" else seed.encode()
+    if kept is not None:
+        chosen = _seed(kept)
     return Board(
-        memory, harts, send=send, native=tier != "reference", tier=tier, now_ns=now_ns,
-        seed=os.urandom(32) if seed == "random" else seed.encode(),
+        memory, harts, send=send, native=tier != "reference", tier=tier, now_ns=now_ns, seed=chosen,
     )  # fmt: skip
+
+
+def _seed(kept: Checkpoint) -> bytes:
+    try:
+        return bytes.fromhex(kept.state["seed"])
+    except (KeyError, TypeError, ValueError):
+        raise UsageError("--restore: the checkpoint does not say what its random numbers follow from") from None
+
+
+def _count(kept: Checkpoint) -> int:
+    """Of its harts. Raises UsageError."""
+    harts = kept.state.get("harts")
+    if type(harts) is not list or not 1 <= len(harts) <= 64:
+        raise UsageError("--restore: the checkpoint has no harts, or too many")
+    return len(harts)
 
 
 def _devices(board: Board, parsed: Parsed, send: Callable[[bytes], object], opened: ExitStack) -> tuple[Port, list[Link]]:

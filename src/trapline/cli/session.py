@@ -8,12 +8,12 @@ from __future__ import annotations
 import os
 import select
 import time
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 from contextlib import nullcontext
 from trapline.typed import TYPE_CHECKING, Protocol
 
 from trapline.cli.main import FAILED, complain
-from trapline.cli.terminal import HELP_TEXT, LIST, QUIT, RESET, STATUS, Keys, Raw
+from trapline.cli.terminal import HELP_TEXT, LIST, QUIT, RESET, SAVE, STATUS, Keys, Raw
 
 if TYPE_CHECKING:
     from trapline.cli.link import Link
@@ -72,9 +72,10 @@ class Session:
 
     def __init__(
         self, board: Board, port: Port, output: Output, *, timeout_s: float | None, host_clock: bool, once: bool,
-        links: Sequence[Link] = (),
+        links: Sequence[Link] = (), save: Callable[[], object] | None = None,
     ) -> None:  # fmt: skip
-        """`host_clock`: waiting takes as long as it says. `once`: a reset by the guest ends it. `links`: of network cards."""
+        """`host_clock`: waiting takes as long as it says. `once`: a reset by the guest ends it. `links`: of network cards.
+        `save`: keeps a checkpoint, when the machine is left before it has ended, at a key, or at the harts' alarm."""
         self._board, self._port, self._output = board, port, output
         self._start = time.monotonic()
         self._deadline = None if timeout_s is None else self._start + timeout_s
@@ -83,6 +84,7 @@ class Session:
         self._keys = Keys() if os.isatty(0) else None
         self._host_clock = host_clock
         self._once = once
+        self._save = save
         self._quit = False
         self._polls = 0
         self._links = links
@@ -98,7 +100,7 @@ class Session:
                 self._output.flush()
 
     def _loop(self) -> int:
-        from trapline.machine.riscv.harts import HALTED, IDLE, WAITS
+        from trapline.machine.riscv.harts import HALTED, IDLE, STOPPED, WAITS
 
         harts = self._board.harts
         while True:
@@ -108,8 +110,10 @@ class Session:
                 status = self._halted()
                 if status is not None:
                     return status
+            if ended == STOPPED:
+                return self._leave(0)
             if self._deadline is not None and time.monotonic() >= self._deadline:
-                return TIMED_OUT
+                return self._leave(TIMED_OUT)
             if ended == IDLE and self._stdin < 0 and not self._input and not self._links:
                 complain("every hart waits for an interrupt, and none can come: the machine has stopped")
                 return FAILED
@@ -118,8 +122,14 @@ class Session:
             else:
                 self._look(-1.0 if ended == IDLE and not self._input else 0.0)
             if self._quit:
-                return 0
+                return self._leave(0)
             self._feed()
+
+    def _leave(self, status: int) -> int:
+        """Leave a machine that has not ended; the exit status."""
+        if self._save is not None:
+            self._save()
+        return status
 
     def _halted(self) -> int | None:
         """The exit status; None if the board starts again."""
@@ -188,6 +198,11 @@ class Session:
             self._quit = True
         elif command == RESET:
             self._board.reset()
+        elif command == SAVE:
+            if self._save is None:
+                complain("there is nowhere to save to: start with --save FILE")
+            else:
+                self._save()
         elif command == STATUS:
             complain(statistics(self._board, time.monotonic() - self._start))
         elif command == LIST:

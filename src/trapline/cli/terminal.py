@@ -1,8 +1,8 @@
 """The terminal of `trapline boot`: raw while the machine runs, given back however it ends, with keys that stay with us.
 
-Every key goes to the guest, Ctrl-C too, but for Ctrl-A: X ends the machine, R resets it, S says what it has done, H lists
-these, and Ctrl-A itself sends one Ctrl-A. A stop and a continuation from outside (SIGTSTP, SIGCONT), SIGTERM and SIGHUP
-leave the terminal as it was found.
+Every key goes to the guest, Ctrl-C too, but for Ctrl-A: X ends the machine, R resets it, S says what it has done,
+W writes the checkpoint that --save asks for, H lists these, and Ctrl-A itself sends one Ctrl-A. A stop and a continuation from
+outside (SIGTSTP, SIGCONT), SIGTERM and SIGHUP leave the terminal as it was found.
 """
 
 from __future__ import annotations
@@ -15,9 +15,9 @@ from trapline.typed import Any
 from types import FrameType
 
 ESCAPE = 1
-QUIT, RESET, STATUS, LIST = "quit", "reset", "status", "help"
-_COMMANDS = {ord("x"): QUIT, ord("r"): RESET, ord("s"): STATUS, ord("h"): LIST, ord("?"): LIST}
-HELP_TEXT = "Ctrl-A X ends the machine, R resets it, S says what it has done, H lists this, Ctrl-A sends one Ctrl-A"
+QUIT, RESET, STATUS, LIST, SAVE = "quit", "reset", "status", "help", "save"
+_COMMANDS = {ord("w"): SAVE, ord("x"): QUIT, ord("r"): RESET, ord("s"): STATUS, ord("h"): LIST, ord("?"): LIST}
+HELP_TEXT = "Ctrl-A X ends the machine, R resets it, S says what it has done, W saves it, H lists this, Ctrl-A sends one Ctrl-A"
 
 
 class Keys:

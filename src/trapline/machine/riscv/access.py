@@ -70,7 +70,7 @@ class Access(Mmu):
     # ---- the slow path: a miss, a device, a misaligned access, a watched page
 
     def load_slowly(self, address: int, size: int) -> int:
-        if self.watched:
+        if self.kept_out:
             self.watch_access(address, size, READ)
         if (address & 4095) + size > 4096:
             return self._load_across(address, size)
@@ -92,7 +92,7 @@ class Access(Mmu):
         return self.bus.read(pa, size)
 
     def store_slowly(self, address: int, size: int, value: int) -> None:
-        if self.watched:
+        if self.kept_out:
             self.watch_access(address, size, WRITE)
         if (address & 4095) + size > 4096:
             self._store_across(address, size, value)
@@ -118,7 +118,7 @@ class Access(Mmu):
             value = (value & M64) >> 8 * length
 
     def watch_access(self, address: int, size: int, access: int) -> None:
-        """Some page is watched by a trigger: ask whether this access fires it."""
+        """Some page is watched, by a trigger or a debugger: ask whether this access is one they wait for."""
         raise NotImplementedError
 
     # ---- atomics
@@ -127,7 +127,7 @@ class Access(Mmu):
         """The physical address of an atomic access: naturally aligned, in RAM."""
         if address % size:
             raise Trap(CAUSES[WRITE if access & WRITE else READ, MISALIGNED], address)
-        if self.watched:
+        if self.kept_out:
             self.watch_access(address, size, access)
         pa = self.translate(address, WRITE if access & WRITE else READ, size)
         if not self.bus.in_ram(pa, size):

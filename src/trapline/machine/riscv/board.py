@@ -37,6 +37,7 @@ from trapline.machine.riscv.devices.flash import Flash
 from trapline.machine.riscv.devices.goldfish import GoldfishRtc
 from trapline.machine.riscv.devices.plic import Plic
 from trapline.machine.riscv.devices.rom import Rom
+from trapline.machine.riscv.devices.saved import Saveable
 from trapline.machine.riscv.devices.storage import Storage
 from trapline.machine.riscv.devices.uart import Uart
 from trapline.machine.riscv.devices.virtio.transport import Function, Transport
@@ -53,7 +54,7 @@ ALONE = 1_000_000  #: and of one that has nobody to take turns with
 EPOCH_NS = 1_767_225_600 * 10**9  #: what the clock says at power-on if nobody says otherwise: 1 January 2026
 
 
-class Resettable(Device, Protocol):
+class Resettable(Device, Saveable, Protocol):
     def reset(self) -> None:
         """As at power-on."""
 
@@ -79,10 +80,10 @@ class Board:
         self.uart = Uart(send, self.wire(UART_SOURCE))
         self.harts.flush.append(self.uart.flush)
         self.seed = seed
-        self._resettable: list[Resettable] = []
+        self._resettable: dict[int, Resettable] = {}  # by address
         self._virtio: list[int] = []
         self.flash: list[Flash] = []
-        self._pieces: list[tuple[int, bytes, int]] = []
+        self.pieces: list[tuple[int, bytes, int]] = []  #: what memory holds after a reset: (address, bytes, length in memory)
         self._rom = Rom(b"", ROM_BYTES)
         self.bus.attach(ROM, self._rom)
         self.bus.attach(FINISHER, Finisher())
@@ -94,7 +95,7 @@ class Board:
 
     def _attach(self, base: int, device: Resettable) -> None:
         self.bus.attach(base, device)
-        self._resettable.append(device)
+        self._resettable[base] = device
 
     def add(self, function: Function) -> Transport:
         """A virtio device in the next free slot. Raises ValueError if there is none."""
@@ -121,6 +122,12 @@ class Board:
             (self.plic.raise_line if high else self.plic.lower_line)(source)
 
         return drive
+
+    def saveable(self) -> Iterator[tuple[str, Saveable]]:
+        """All that has state besides harts and RAM, by name."""
+        yield "rom", self._rom
+        for base, device in self._resettable.items():
+            yield f"{type(device).__name__.lower()}@{base:x}", device
 
     # ---- the device tree, and starting
 
@@ -162,17 +169,18 @@ class Board:
         pieces = [piece for program in programs for piece in program.pieces]
         pieces.append((at, blob, len(blob)))
         _check(pieces, RAM_BASE + self.ram.size)
-        self._pieces = pieces
+        self.pieces = pieces
         self._rom.data = reset_code(start, at, following)
         self.reset()
 
     def reset(self) -> None:
         """Power-on: memory holds what was loaded and nothing else, devices and harts are as they start."""
         self.ram.discard(0, self.ram.size)
-        for paddr, data, _ in self._pieces:
+        for paddr, data, _ in self.pieces:
             self.ram.mem[paddr - RAM_BASE : paddr - RAM_BASE + len(data)] = data
-        for device in self._resettable:
+        for device in self._resettable.values():
             device.reset()
+        self.harts.abandon()
         for hart in self.harts.each:
             hart.reset(ROM)
         self.harts.halt = None

@@ -29,10 +29,11 @@ KEEP_PAGES, KEEP_PLACES = 2048, 1 << 18  #: remembered by all harts together, at
 class Page:
     """One physical page of code, as it was when it was last looked at."""
 
-    __slots__ = ("data", "places")
+    __slots__ = ("data", "places", "start")
 
-    def __init__(self, data: bytes) -> None:
+    def __init__(self, data: bytes, start: int = -1) -> None:
         self.data = data
+        self.start = start  #: its offset in RAM; -1: it is not there
         self.places: list[Place | None] = [None] * 2048
 
     def half(self, pc: int) -> int:
@@ -57,7 +58,7 @@ class Code:
         if page is None or page.data != data:
             if len(self._pages) >= KEEP_PAGES:
                 self._forget()
-            page = self._pages[start] = Page(data)
+            page = self._pages[start] = Page(data, start)
         return page
 
     def remember(self, page: Page, pc: int, found: Place) -> None:

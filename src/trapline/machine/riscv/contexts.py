@@ -36,7 +36,7 @@ class Contexts(Integers):
     """Part of the hart."""
 
     __slots__ = (
-        "_arrays", "_decoded", "_guests", "_next_guest", "adopted", "device_pages", "pages", "tlb_read", "tlb_write",
+        "_arrays", "_decoded", "adopted", "device_pages", "guests", "next_guest", "pages", "tlb_read", "tlb_write",
     )  # fmt: skip
 
     bytes_: memoryview  #: the CPU struct as bytes
@@ -48,8 +48,8 @@ class Contexts(Integers):
     adopted: int  #: what `tlb` was when these were looked up
     _arrays: list[tuple[memoryview, memoryview]]
     _decoded: list[dict[int, Page]]
-    _guests: dict[tuple[int, int], int]  #: what stands for a guest's satp and its hgatp where a bank's owner is noted
-    _next_guest: int
+    guests: dict[tuple[int, int], int]  #: what stands for a guest's satp and its hgatp where a bank's owner is noted
+    next_guest: int
 
     def set_up_contexts(self) -> None:
         """Empty them all, whatever they hold."""
@@ -60,7 +60,7 @@ class Contexts(Integers):
         ]
         self._decoded = [{} for _ in _PLACES]
         self.device_pages = {}
-        self._guests, self._next_guest = {}, GUEST_KEY
+        self.guests, self.next_guest = {}, GUEST_KEY
         cpu[at.BANK] = cpu[at.NEXT_BANK] = 0
         for bank in range(at.BANKS):
             cpu[at.BANK_SATP + bank] = cpu[at.SATP]
@@ -102,12 +102,12 @@ class Contexts(Integers):
 
     def _guest_key(self, satp: int, hgatp: int) -> int:
         """A number that no satp has."""
-        key = self._guests.get((satp, hgatp))
+        key = self.guests.get((satp, hgatp))
         if key is None:
-            if len(self._guests) >= _KEEP_GUESTS:
-                self._guests.clear()  # numbers are not used again
-            key = self._guests[satp, hgatp] = self._next_guest
-            self._next_guest += 1
+            if len(self.guests) >= _KEEP_GUESTS:
+                self.guests.clear()  # numbers are not used again
+            key = self.guests[satp, hgatp] = self.next_guest
+            self.next_guest += 1
         return key
 
     # ---- forgetting
@@ -176,6 +176,16 @@ class Contexts(Integers):
         for array in (at.READ, at.WRITE, at.CODE):
             if cpu[slot + array] == page:
                 cpu[slot + array] = at.EMPTY
+
+    # ---- from outside: all that is remembered, and putting it back
+
+    def code_pages(self, n: int) -> list[tuple[int, int, bytes]]:
+        """Pages that a context has mapped for execution: (virtual address, offset in RAM, the bytes that were decoded)."""
+        return [(number << 12, page.start, page.data) for number, page in self._decoded[n].items() if page.start >= 0]
+
+    def enter_code(self, n: int, va: int, offset: int, data: bytes) -> None:
+        """Put such a page back."""
+        raise NotImplementedError
 
     # ---- filling
 

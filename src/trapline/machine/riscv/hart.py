@@ -37,8 +37,8 @@ class Hart(Triggers, Floats):
     """`hartid`: its number. `time`: what the time CSR reads."""
 
     __slots__ = (
-        "_ticks", "attention", "budget", "bus", "bytes_", "code", "cpu", "fs", "granted", "hosted", "pmp", "stores", "struct",
-        "time", "tlb", "user", "views",
+        "_ticks", "attention", "budget", "bus", "bytes_", "code", "cpu", "fs", "granted", "held", "hosted", "pmp", "stopping",
+        "stores", "struct", "time", "tlb", "user", "views",
     )  # fmt: skip
 
     def __init__(
@@ -60,6 +60,10 @@ class Hart(Triggers, Floats):
         cpu[at.HARTID], cpu[at.RAM_BASE], cpu[at.RAM_SIZE] = hartid, bus.ram_base, bus.ram.size
         self.watched: frozenset[int] = frozenset()
         self.lent = OWN
+        self.kept_out = self.watched
+        self.debug = None
+        self.held = 0  #: whether a reservation was, when the run ended
+        self.stopping = False  #: the debugger has ended the run
         self.pmp = Pmp(cpu)
         cpu[at.HOSTED] = hosted
         self.reset()
@@ -80,6 +84,7 @@ class Hart(Triggers, Floats):
         self.waiting = self.shadow = False
         self.settle()
         self.watched = frozenset()
+        self.kept_out = self.debug.pages if self.debug is not None else self.watched
         self.at = self.next = pc
         self.budget = self.granted = 0
         self.attention = False  #: end the run: somebody else must look at what has changed
@@ -111,7 +116,7 @@ class Hart(Triggers, Floats):
         cpu = self.cpu
         self.next = cpu[at.PC]
         self.budget = self.granted = budget
-        self.attention = False
+        self.attention = self.stopping = False
         self._ticks = iter(range(budget))
         while self.budget > 0:
             if (not self.hosted or cpu[at.VIRT]) and self._interrupted():
@@ -121,13 +126,16 @@ class Hart(Triggers, Floats):
             try:
                 self._execute()
                 self._count(0)
-                if self.attention:
+                if self.attention or self.stopping or (self.debug is not None and self.debug.hit is not None):
                     break
             except Attention:
                 self._count(0)
+                self.attention = True
                 break
             except Trap as raised:
                 self._count(1)
+                if self.debug is not None:
+                    self.debug.hit = None  # the access did not happen
                 if self.hosted and not trap.is_the_guests(self, raised.cause):
                     trap.tell(self, raised)
                     return TRAPPED
@@ -136,17 +144,25 @@ class Hart(Triggers, Floats):
                 self._count(0)
                 cpu[at.PC], cpu[at.RESERVED] = self.next & st.MASK, 0
                 raise
-        cpu[at.PC], cpu[at.RESERVED] = self.next & st.MASK, 0
+        if self.debug is not None and self.debug.hit is not None:
+            self.stopping = True
+        self.held, cpu[at.PC], cpu[at.RESERVED] = cpu[at.RESERVED], self.next & st.MASK, 0
         return WAITING if self.waiting else BUDGET
 
     def _execute(self) -> None:
         """Instructions until the budget is used up, one of the hart's own business has been executed, or a trap."""
         self._ticks = ticks = iter(range(self.budget))
-        cpu = self.cpu
-        if cpu[at.LANDING]:
+        debug = self.debug
+        if debug is not None:
+            if debug.stops(self, self.next & st.MASK):
+                self.stopping = True
+                return
+            if debug.trace is not None:
+                debug.trace(self)
+        if self.cpu[at.LANDING]:
             self.execute_guarded(ticks)
             return
-        if self.watched:
+        if self.watched or debug is not None:
             next(ticks)
             self.execute_watched()
             return
@@ -179,6 +195,13 @@ class Hart(Triggers, Floats):
         self.set_word(at.INSTRET, self.cpu[at.INSTRET] + self.budget - left - lost)
         self.budget = left
         self._ticks = iter(range(left))
+
+    def enter_code(self, n: int, va: int, offset: int, data: bytes) -> None:
+        page = self.code.page(self.bus.ram_base + offset)
+        self._decoded[n][va >> 12] = page if page.data == data else Page(data, offset)
+
+    def catch_up(self) -> None:
+        """Do what has been put off, so that the state is all there."""
 
     @property
     def traps_taken(self) -> int:

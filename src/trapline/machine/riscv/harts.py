@@ -7,7 +7,9 @@ on the same instruction in every run, whatever tier executes it.
 
 Invariants:
 - devices see the same time as the hart that asks them; between rounds, all have seen the same;
-- when every hart waits in wfi, time jumps to the next deadline; without one, nothing but the outside can wake them (`IDLE`).
+- when every hart waits in wfi, time jumps to the next deadline; without one, nothing but the outside can wake them (`IDLE`);
+- a run that was stopped (`STOPPED`: at `target`, at `alarm`, after a step, or where a hart's debugger wanted it) goes on, by
+  the next call of `run`, as if it had not been: the round, the turn and the piece that were cut are finished first.
 """
 
 from __future__ import annotations
@@ -19,11 +21,15 @@ from trapline.machine.riscv import layout as at
 from trapline.machine.riscv import status as st
 from trapline.machine.riscv.bus import Bus, Halt
 from trapline.machine.riscv.code import Code
+from trapline.machine.riscv.devices.saved import Kind, State, flag, pack, unpack, whole
 from trapline.machine.riscv.hart import WAITING, Hart
 
 PER_TICK = 100  #: instructions per tick: 1 GHz harts and a 10 MHz clock
 QUANTUM = 1000  #: instructions of a hart's turn
-SPENT, IDLE, HALTED, WAITS = 0, 1, 2, 3  #: why `run` returned
+MOST_LEFT = 1 << 24  #: units of a run that a checkpoint may have left
+SPENT, IDLE, HALTED, WAITS, STOPPED = 0, 1, 2, 3, 4  #: why `run` returned
+#: When: units of time at the start of a round, whose turn it is (-1: nobody's yet), units of that turn that have passed.
+Position = tuple[int, int, int]
 
 
 class Harts:
@@ -37,6 +43,17 @@ class Harts:
         self._turn = -1  # number of the hart that is running
         self._spent = 0  # units of its turn before the present piece
         self._running = False  # in such a piece
+        # of a run, round, turn and piece that were stopped:
+        self._left = 0  # units that the run has left; 0: no run
+        self._jump = True
+        self._span = 0  # units of the round; 0: no round
+        self._next = 0  # number of the hart whose turn it is, or is next
+        self._piece = 0  # units that the piece has left; 0: no piece
+        self._asleep = False  # the hart waited at the end of its last piece
+        self._waiting = True  # all that have had their turn wait
+        self.target: Position | None = None  #: stop there
+        self.alarm: int | None = None  #: stop after so many units of time
+        self.stepping = -1  #: stop when this hart has executed one instruction
         self.elapsed = 0  #: units of time at the start of this round
         self.halt: Halt | None = None
         self.pause = False  #: set it, from a device, to let `run` return at the end of the round
@@ -57,37 +74,69 @@ class Harts:
             spent = self._spent + (self.each[n].consumed() if self._running else 0)
         return (self.elapsed + spent) // PER_TICK
 
+    def position(self) -> Position:
+        return self.elapsed, self._turn, self._spent if self._turn >= 0 else 0
+
+    @property
+    def turn(self) -> int:
+        """Number of the hart that was stopped in its turn; -1: none was."""
+        return self._turn
+
+    @property
+    def midway(self) -> bool:
+        """Whether a run was stopped, and is to be gone on with."""
+        return self._left > 0
+
     def run(self, budget: int, *, jump: bool = True) -> int:
         """Let `budget` units of time pass, not counting time in which all wait for a deadline: SPENT, or less if all wait for
-        nothing (IDLE) or a device ended it (HALTED). Without `jump`, also if all wait for a deadline (WAITS)."""
+        nothing (IDLE) or a device ended it (HALTED). Without `jump`, also if all wait for a deadline (WAITS). After STOPPED, go
+        on with what is left of that run, whatever `budget` says."""
+        if not self._left:
+            self._left, self._jump = budget, jump
         try:
-            return self._run(budget, jump=jump)
+            ended = self._run()
         finally:
             for each in self.flush:
                 each()
+        if ended != STOPPED:
+            self._left = 0
+        return ended
 
-    def _run(self, budget: int, *, jump: bool) -> int:
-        while budget > 0:
-            span = min(budget, self._span())
-            waiting = self._round(span)
+    def _run(self) -> int:
+        while self._left > 0:
+            if not self._span and self._begin_round():
+                return STOPPED
+            if self._round():
+                return STOPPED
+            span, self._span = self._span, 0
             if self.halt is not None:
                 return HALTED
-            if waiting:
+            if self._waiting:
                 ahead = self._next_deadline()
                 if ahead is None:
                     return IDLE
-                if not jump:
+                if not self._jump:
                     self.let_pass(min(span, ahead - self.elapsed))
                     return WAITS
                 self.elapsed = max(self.elapsed, ahead - span)
             self.let_pass(span)
             for each in self.flush:
                 each()
-            budget -= span
+            self._left -= span
             if self.pause:
                 self.pause = False
                 break
         return SPENT
+
+    def _begin_round(self) -> bool:
+        """Whether to stop before it."""
+        if self.target is not None and self.position() >= self.target:
+            return True
+        self._span = min(self._left, self._limit())
+        self._next, self._waiting = 0, True
+        if self.alarm is not None and self.alarm <= self.elapsed + self._span:
+            self.target, self.alarm = (self.elapsed, 0, max(0, self.alarm - self.elapsed)), None
+        return False
 
     def let_pass(self, units: int) -> None:
         """Time passes, in which no hart runs."""
@@ -100,43 +149,93 @@ class Harts:
         deadline = self._next_deadline()
         return 0 if deadline is None else deadline - self.elapsed
 
-    def _round(self, span: int) -> bool:
-        """Everybody's turn; whether all of them wait."""
-        waiting = True
-        for n, hart in enumerate(self.each):
-            self._turn = n
+    def _round(self) -> bool:
+        """Everybody's turn. Whether it was stopped; `_waiting`: whether all of them wait."""
+        while self._next < len(self.each):
+            self._turn = self._next
             try:
-                waiting &= self._take_turn(hart, span)
+                stopped = self._take_turn(self.each[self._turn])
             except Halt as halt:
                 self.halt = halt
-            self._turn = -1
+                stopped = False
+            if stopped:
+                return True
+            self._turn, self._spent, self._piece = -1, 0, 0
             if self.halt is not None:
                 return False
-        return waiting
+            self._waiting &= self._asleep
+            self._next += 1
+        return False
 
-    def _take_turn(self, hart: Hart, span: int) -> bool:
-        """A hart's turn, in pieces that end where it has moved a deadline, and at deadlines; whether it waits at the end."""
-        self._spent = 0
-        waiting = False
+    def _take_turn(self, hart: Hart) -> bool:
+        """A hart's turn, in pieces that end where it has moved a deadline, and at deadlines. Whether it was stopped; `_asleep`:
+        whether the hart waits at its end."""
+        span = self._span
         while self._spent < span:
-            ahead = self._next_deadline()
-            left = span - self._spent
-            piece = left if ahead is None else min(left, ahead - self.elapsed - self._spent)
+            whole = self._piece or self._next_piece(span)
+            part = self._part(hart, whole)
+            if not part:
+                self._piece = whole
+                return True
             self._running = True
-            origin = self.elapsed + self._spent + piece
+            origin = self.elapsed + self._spent + part
             hart.cpu[at.TIME_ORIGIN] = origin if origin <= st.MASK else 0  # a guest may have slept for ages
             try:
-                waiting = hart.run(piece) == WAITING
+                self._asleep = hart.run(part) == WAITING
             finally:
                 self._running = False
                 hart.cpu[at.TIME_ORIGIN] = 0
-            self._spent += piece if waiting else hart.consumed()
-            if self._spent < span:
+            executed = hart.consumed()
+            passed = part if self._asleep and not hart.stopping else executed
+            self._spent += passed
+            self._piece = 0 if hart.attention else whole - passed
+            if self._piece:
+                hart.cpu[at.RESERVED] = hart.held
+            elif self._spent < span:
                 for each in self.advance:
                     each()
-        return waiting
+            if hart.stopping or (executed and self.stepping == self._turn):
+                return True
+        return self.target is not None and self.target[:2] == (self.elapsed, self._turn) and self.target[2] <= self._spent
 
-    def _span(self) -> int:
+    def _next_piece(self, span: int) -> int:
+        ahead = self._next_deadline()
+        left = span - self._spent
+        return left if ahead is None else min(left, ahead - self.elapsed - self._spent)
+
+    def _part(self, hart: Hart, whole: int) -> int:
+        """How much of a piece may run before it must stop."""
+        part = whole
+        if self.stepping == self._turn and not (hart.waiting and not hart.interrupts() & hart.cpu[at.MIE]):
+            part = 1
+        if self.target is not None and self.target[:2] <= (self.elapsed, self._turn):
+            beyond = self.target[:2] < (self.elapsed, self._turn)
+            part = 0 if beyond else min(part, max(0, self.target[2] - self._spent))
+        return part
+
+    def state(self) -> State:
+        """Of time and turns, not of the harts."""
+        return pack(self, self._saved())
+
+    def load(self, state: State) -> None:
+        unpack(self, self._saved(), state)
+        self.halt = self.target = self.alarm = None
+        self.stepping = -1
+
+    def _saved(self) -> dict[str, Kind]:
+        count = len(self.each)
+        units = whole(MOST_LEFT)
+        return {
+            "elapsed": whole(1 << 80), "_turn": whole(count - 1, -1), "_spent": units, "_left": units, "_jump": flag,
+            "_span": units, "_next": whole(count), "_piece": units, "_asleep": flag, "_waiting": flag, "pause": flag,
+        }  # fmt: skip
+
+    def abandon(self) -> None:
+        """What was stopped is not gone on with: the board is reset."""
+        self._left = self._span = self._next = self._piece = self._spent = 0
+        self._turn = -1
+
+    def _limit(self) -> int:
         ahead = self._next_deadline()
         return self.quantum if ahead is None else min(self.quantum, ahead - self.elapsed)
 

@@ -79,6 +79,8 @@ class Integrity(Privileged):
                 return
             if i.__class__ is Instruction and i.body is jalr and i.rs1 not in _GUARDED:
                 cpu[at.ELP] = 1
+            if self.debug is not None:  # it looks before the next one
+                return
 
     def land(self, label: int) -> None:
         """lpad. label: of 20 bits, in place; 0 fits any."""

@@ -25,7 +25,7 @@ class Mmu(TwoStage):
 
     __slots__ = ()
 
-    watched: frozenset[int]  #: pages where a trigger looks at accesses: never in the innermost arrays
+    kept_out: frozenset[int]  #: pages where a trigger or a debugger looks at accesses: never in the innermost arrays
 
     def mode_of(self, access: int) -> int:
         """The privilege mode that an access is checked against: mstatus.MPRV lends M-mode another one for its data."""
@@ -119,7 +119,7 @@ class Mmu(TwoStage):
         bus, page = self.bus, va & -4096
         if self.shadow:
             return
-        if access != EXEC and bus.in_ram(pa & -4096, 4096) and page not in self.watched:
+        if access != EXEC and bus.in_ram(pa & -4096, 4096) and page not in self.kept_out:
             self.enter_page(at.WRITE if access & WRITE else at.READ, page, pa - bus.ram_base - va, self.leaf_shift)
 
     def shoot_down(self, va: int | None, asid: int | None) -> None:

@@ -63,6 +63,7 @@ class Pmp:
     def __init__(self, cpu: memoryview) -> None:
         self._cpu = cpu
         self._pages: dict[tuple[int, bool], int] = {}
+        self.closed = False  #: no windows: every miss of the innermost arrays is the reference tier's
         self.update()
 
     def update(self) -> None:
@@ -79,7 +80,7 @@ class Pmp:
                     self.regions.append(Region(start, end, *rights(config, self._mml)))
         self._pages.clear()
         for word, machine in ((at.USER_WINDOW, False), (at.MACHINE_WINDOW, True)):
-            cpu[word], cpu[word + 1] = self._window(machine)
+            cpu[word], cpu[word + 1] = (0, 0) if self.closed else self._window(machine)
 
     def _window(self, machine: bool) -> tuple[int, int]:
         """The longest [start, end) of RAM, in whole pages, where everything is permitted: for code that does not ask twice."""

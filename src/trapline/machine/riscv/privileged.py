@@ -239,6 +239,8 @@ class Privileged(Lending):
             raise self.refused()
 
     def _zero(self, address: int) -> None:
+        if self.kept_out:
+            self.watch_access(address & -BLOCK, BLOCK, WRITE)
         pa = self.translate(address, WRITE, 1) & -BLOCK
         self._require_block(pa, address)
         start = pa - self.bus.ram_base

@@ -9,10 +9,13 @@ from __future__ import annotations
 
 from collections.abc import Callable
 
+from trapline.machine.riscv.devices.saved import BadState, State, entry, pack, unpack, whole
 from trapline.machine.riscv.walk import Leaf
 
 GLOBAL = -1  #: in place of an ASID: entries that all address spaces share
 GUEST, SECOND_STAGE = 1 << 32, 1 << 33  #: in place of an ASID too: see twostage.py
+SHIFTS = (12, 16, 21, 30, 39, 48)  #: log2 of the sizes of pages
+_SAVED = dict.fromkeys(("hits", "misses", "walk_steps", "flushes"), whole())
 _FEW_BYTES = 64 << 12  #: ranges up to here are looked up page by page
 Key = tuple[int, int, int]  #: page number in units of its size, log2 of that size, ASID or GLOBAL
 
@@ -91,6 +94,30 @@ class Tlb:
     def nested_steps(self) -> int:
         """References of two-stage walks."""
         return sum(steps * walks for steps, walks in self.nested.items())
+
+    def state(self) -> State:
+        """In the order in which entries make room."""
+        entries = [[*key, *leaf] for each in self._sets for key, leaf in each.items()]
+        return {**pack(self, _SAVED), "entries": entries, "shifts": self._shifts}
+
+    def load(self, state: State) -> None:
+        shifts, entries = entry(state, "shifts"), entry(state, "entries")
+        if type(shifts) is not list or type(entries) is not list or any(each not in SHIFTS for each in shifts):
+            raise BadState("the TLB has pages of no known size")
+        for each in self._sets:
+            each.clear()
+        self._shifts = shifts
+        for words in entries:
+            if type(words) is not list or len(words) != 3 + len(Leaf._fields) or any(type(word) is not int for word in words):
+                raise BadState("an entry of the TLB is none")
+            page, shift, asid, leaf = words[0], words[1], words[2], Leaf(*words[3:])
+            if shift not in shifts or leaf.shift != shift or any(not 0 <= word < 1 << 64 for word in (page, *leaf)):
+                raise BadState("an entry of the TLB is none")
+            found = self._sets[page & self._mask]
+            if len(found) >= self.ways:
+                raise BadState("a set of the TLB has too many entries")
+            found[page, shift, asid] = leaf
+        unpack(self, _SAVED, state)
 
     def __len__(self) -> int:
         return sum(map(len, self._sets))

@@ -18,6 +18,7 @@ from trapline.machine.riscv.integrity import Integrity
 from trapline.machine.riscv.trap import BREAKPOINT, Trap
 
 if TYPE_CHECKING:
+    from trapline.machine.riscv.debug import Debug
     from trapline.machine.riscv.hart import Hart
 
 MCONTROL6, DISABLED = 6 << 60, 15 << 60
@@ -32,33 +33,44 @@ _KINDS = {READ: LOAD, WRITE: STORE, EXEC: EXECUTE}
 class Triggers(Integrity):
     """Part of the hart."""
 
-    __slots__ = ("watched",)
+    __slots__ = ("debug", "kept_out", "watched")
 
     watched: frozenset[int]
+    debug: Debug | None  #: who looks from outside (debug.py)
 
     def set_trigger(self, value: int) -> None:
         """Write tdata1 of the selected trigger."""
         kind = value >> 60
         legal = MCONTROL6 | value & _ENABLED if kind == 6 else DISABLED
         self.cpu[at.TDATA1 + self.cpu[at.TSELECT]] = legal
-        self._watch()
+        self.update_watched()
 
     def set_trigger_address(self, value: int) -> None:
         self.cpu[at.TDATA2 + self.cpu[at.TSELECT]] = value
-        self._watch()
+        self.update_watched()
 
     def _active(self, n: int) -> bool:
         control = self.cpu[at.TDATA1 + n]
         return control >> 60 == 6 and bool(control & (LOAD | STORE | EXECUTE) and control & _IN_ANY)
 
-    def _watch(self) -> None:
+    def update_watched(self) -> None:
         """Work out the pages that must not be in the innermost arrays."""
         addresses = [self.cpu[at.TDATA2 + n] for n in range(at.TRIGGERS) if self._active(n)]
         self.watched = frozenset(address & -4096 for address in addresses)
+        self.kept_out = self.watched | self.debug.pages if self.debug is not None else self.watched
         self.forget_pages()
+
+    def observe(self, debug: Debug | None) -> None:
+        """Let somebody outside look at what is executed and accessed; None: nobody."""
+        self.debug = debug
+        self.update_watched()
 
     def watch_access(self, address: int, size: int, access: int) -> None:
         """Raise the breakpoint if a trigger matches a byte of this access (of an instruction: its first)."""
+        if self.debug is not None:
+            self.debug.access(address, size, access)
+        if not self.watched:
+            return
         cpu = self.cpu
         priv = cpu[at.PRIV]
         if priv == st.M and not cpu[at.TCONTROL] & st.MTE:
@@ -74,5 +86,6 @@ class Triggers(Integrity):
         """Execute one instruction, if no trigger fires on it."""
         hart: Hart = self  # type: ignore[assignment]  # the parts make up one
         self.at = self.next
-        self.watch_access(self.at, 1, EXEC)
+        if self.watched:
+            self.watch_access(self.at, 1, EXEC)
         step(hart)

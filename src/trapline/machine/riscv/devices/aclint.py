@@ -8,6 +8,7 @@ from __future__ import annotations
 from trapline.machine.riscv import layout as at
 from trapline.machine.riscv.bus import BusError
 from trapline.machine.riscv.devices.registers import merged, part
+from trapline.machine.riscv.devices.saved import Kind, State, pack, unpack, whole, wholes
 from trapline.machine.riscv.harts import Harts
 from trapline.machine.riscv.trap import MSI, MTI
 
@@ -34,6 +35,15 @@ class Aclint:
         for hart in self._harts.each:
             hart.cpu[at.LINES] &= ~(1 << MSI)
         self.update()
+
+    def state(self) -> State:
+        return pack(self, self._saved())
+
+    def load(self, state: State) -> None:
+        unpack(self, self._saved(), state)
+
+    def _saved(self) -> dict[str, Kind]:
+        return {"_compare": wholes(len(self._compare)), "_offset": whole(1 << 70, -1 << 70)}
 
     def _mtime(self) -> int:
         return self._harts.now() + self._offset & NEVER

@@ -13,6 +13,7 @@ import struct
 from collections.abc import Callable
 
 from trapline.machine.riscv.bus import BusError
+from trapline.machine.riscv.devices.saved import BadState, Kind, State, entry, pack, text_of, unpack, whole
 from trapline.machine.riscv.devices.storage import Storage, StorageError
 
 SECTOR = 256 << 10
@@ -60,6 +61,27 @@ class Flash:
         self._status = _READY
         self._block = self._left = self._start = 0
         self._buffer: dict[int, bytes] = {}  # by offset
+
+    def state(self) -> State:
+        """Without what the bank holds, which is its storage's."""
+        return {**pack(self, self._saved()), "buffer": [[at, data.hex()] for at, data in self._buffer.items()]}
+
+    def load(self, state: State) -> None:
+        buffer: dict[int, bytes] = {}
+        for each in entry(state, "buffer"):
+            at, data = each if type(each) is list and len(each) == 2 else (-1, "")
+            found = text_of(data, WIDTH)
+            if type(at) is not int or not 0 <= at <= self.size - len(found) or len(buffer) >= BUFFER:
+                raise BadState("buffer: what is written must be within the bank")
+            buffer[at] = found
+        unpack(self, self._saved(), state)
+        self._buffer = buffer
+
+    def _saved(self) -> dict[str, Kind]:
+        return {
+            "_state": whole(_CONFIRM), "_status": whole(0xFF), "_block": whole(self.size), "_left": whole(1 << 16),
+            "_start": whole(self.size), "size": whole(self.size, self.size),
+        }  # fmt: skip
 
     # ---- reading
 

@@ -11,10 +11,15 @@ from collections.abc import Callable
 
 from trapline.machine.riscv.bus import BusError
 from trapline.machine.riscv.devices.registers import words
+from trapline.machine.riscv.devices.saved import State, flag, pack, unpack, whole
 from trapline.machine.riscv.harts import Harts
 
 TIME_LOW, TIME_HIGH, ALARM_LOW, ALARM_HIGH, IRQ_ENABLED, CLEAR_ALARM, ALARM_STATUS, CLEAR_INTERRUPT = range(0, 32, 4)
 TICK_NS = 100  #: a tick of the harts' clock
+_SAVED = {
+    "_start_ns": whole(1 << 80, -1 << 80), "_kept_high": whole(0xFFFF_FFFF), "_time_high": whole(0xFFFF_FFFF),
+    "_alarm": whole(), "_alarm_high": whole(0xFFFF_FFFF), "_armed": flag, "_enabled": flag, "_pending": flag,
+}  # fmt: skip
 _LOW, _MASK = 0xFFFF_FFFF, (1 << 64) - 1
 
 
@@ -37,6 +42,12 @@ class GoldfishRtc:
         self._alarm = self._alarm_high = 0
         self._armed = self._enabled = self._pending = False
         self._line(False)
+
+    def state(self) -> State:
+        return pack(self, _SAVED)
+
+    def load(self, state: State) -> None:
+        unpack(self, _SAVED, state)
 
     def _now_ns(self) -> int:
         return self._start_ns + self._harts.now() * TICK_NS & _MASK

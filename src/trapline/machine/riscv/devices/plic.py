@@ -11,6 +11,7 @@ from __future__ import annotations
 
 from trapline.machine.riscv import layout as at
 from trapline.machine.riscv.devices.registers import words
+from trapline.machine.riscv.devices.saved import Kind, State, pack, unpack, whole, wholes
 from trapline.machine.riscv.harts import Harts
 from trapline.machine.riscv.trap import MEI, SEI
 
@@ -38,6 +39,20 @@ class Plic:
         self._enabled = [0] * self._contexts
         self._threshold = [0] * self._contexts
         self._forward()
+
+    def state(self) -> State:
+        return pack(self, self._saved())
+
+    def load(self, state: State) -> None:
+        unpack(self, self._saved(), state)
+
+    def _saved(self) -> dict[str, Kind]:
+        sources = (1 << SOURCES) - 1
+        return {
+            "_lines": whole(sources), "_pending": whole(sources), "_claimed": whole(sources),
+            "_priority": wholes(SOURCES, PRIORITIES), "_enabled": wholes(self._contexts, sources),
+            "_threshold": wholes(self._contexts, PRIORITIES),
+        }  # fmt: skip
 
     # ---- the wires
 

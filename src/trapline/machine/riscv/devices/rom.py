@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from trapline.machine.riscv.bus import BusError
+from trapline.machine.riscv.devices.saved import State, entry, text_of
 
 
 class Rom:
@@ -13,6 +14,12 @@ class Rom:
             raise ValueError(f"{len(data)} bytes in a ROM of {size}")
         self.size = size
         self.data = data
+
+    def state(self) -> State:
+        return {"data": self.data.hex()}
+
+    def load(self, state: State) -> None:
+        self.data = text_of(entry(state, "data"), self.size)
 
     def read(self, offset: int, size: int) -> int:
         return int.from_bytes(self.data[offset : offset + size], "little")

@@ -10,6 +10,7 @@ from collections import deque
 from collections.abc import Callable
 
 from trapline.machine.riscv.bus import BusError
+from trapline.machine.riscv.devices.saved import State, flag, octets, pack, unpack, whole
 
 RBR, IER, IIR, LCR, MCR, LSR, MSR, SCR = range(8)  # THR is RBR's write side, FCR is IIR's
 _DLAB = 0x80
@@ -19,6 +20,11 @@ _DATA_READY, _OVERRUN, _TX_IDLE = 0x01, 0x02, 0x60
 _LOOP = 0x10
 FIFO = 16
 _GATHERED = 4096  #: bytes of output that do not wait for `flush`
+_SAVED = {
+    "_input": octets(FIFO), "_ier": whole(0x0F), "_lcr": whole(0xFF), "_mcr": whole(0x1F), "_scratch": whole(0xFF),
+    "_fifo": flag, "_level": whole(14, 1), "_divisor": whole(0xFFFF), "_overrun": whole(_OVERRUN),
+    "_tx_pending": flag, "_polled": whole(),
+}  # fmt: skip
 _LEVELS = (1, 4, 8, 14)  #: bytes in the FIFO that raise the interrupt
 _LISTENS = 8  #: reads of the line status in a row that only who waits for input makes: who sends or sets up makes two
 
@@ -49,6 +55,15 @@ class Uart:
         self._tx_pending = False  #: the transmitter became empty, and nobody has been told
         self._polled = 0  #: reads of the line status since anything but taking input was done
         self._line(False)
+
+    def state(self) -> State:
+        """What has been written is sent before."""
+        self.flush()
+        return pack(self, _SAVED)
+
+    def load(self, state: State) -> None:
+        self._output.clear()
+        unpack(self, _SAVED, state)
 
     # ---- the wire
 

@@ -23,6 +23,7 @@ from trapline.machine.riscv.trap import ACCESS, CAUSES, Trap
 
 if TYPE_CHECKING:
     from trapline.machine.ram import Ram
+    from trapline.machine.riscv.debug import Debug
     from trapline.machine.riscv.jit.pages import CodePage
     from trapline.machine.riscv.jit.tiers import Tiers
 
@@ -65,7 +66,8 @@ class NativeHart(Hart):
         return super().run(left)
 
     def _execute(self) -> None:
-        if self.watched or self.cpu[layout.LANDING]:  # a trigger may fire on any instruction, a jump may need a landing pad
+        debug = self.debug
+        if self.watched or self.cpu[layout.LANDING] or (debug is not None and debug.trace is not None):  # look at each instruction
             super()._execute()
             return
         cpu = self.cpu
@@ -91,11 +93,13 @@ class NativeHart(Hart):
                 self._leave(reason, pc, left)
                 return
             if cpu[at.STALE_WORD]:
-                self.tlb.flush()
-                self.device_pages.clear()
-                cpu[at.STALE_WORD] = 0
+                self.catch_up()
             if reason == at.STEP or not self._map(pc, left):
-                if self._step(left):
+                if debug is not None and debug.stops(self, pc):
+                    self.stopping = True
+                    self._ticks = iter(range(left))
+                    return
+                if self._step(left) or (debug is not None and debug.hit is not None):
                     return
                 left -= 1
                 cpu[_PC] = self.next
@@ -108,6 +112,37 @@ class NativeHart(Hart):
             self.at = pc
             self._ticks = iter(range(left - 1))
             raise Trap(self.cpu[layout.TRAP_CAUSE], self.cpu[layout.TRAP_VALUE])
+
+    def catch_up(self) -> None:
+        if self.cpu[at.STALE_WORD]:
+            self.tlb.flush()
+            self.device_pages.clear()
+            self.cpu[at.STALE_WORD] = 0
+
+    def code_pages(self, n: int) -> list[tuple[int, int, bytes]]:
+        place = layout.FIRST_CONTEXT + n * layout.CONTEXT_WORDS + layout.CODE
+        entries = self.cpu[place : place + 2 * layout.FAST_ENTRIES].tolist()
+        found = []
+        for va, base in zip(entries[::2], entries[1::2], strict=True):
+            page = self.tiers.arena.at(base) if va != layout.EMPTY else None
+            if page is not None:
+                found.append((va, page.ram_offset, page.data))
+        return found
+
+    def enter_code(self, n: int, va: int, offset: int, data: bytes) -> None:
+        page = self.tiers.arena.page(offset, data)
+        if page is None:
+            return  # there is no room: it will be mapped again when it is executed
+        slot = layout.FIRST_CONTEXT + n * layout.CONTEXT_WORDS + layout.CODE + 2 * ((va >> 12) % layout.FAST_ENTRIES)
+        self.cpu[slot], self.cpu[slot + 1] = va, page.base
+        if self.debug is not None:
+            self.tiers.arena.stop_at(page, self.debug.records(va))
+
+    def observe(self, debug: Debug | None) -> None:
+        self.tiers.arena.stop_nowhere()
+        self.pmp.closed = debug is not None
+        self.pmp.update()
+        super().observe(debug)
 
     def walk_steps(self) -> int:
         return super().walk_steps() + self.cpu[at.WALKS_WORD]
@@ -163,6 +198,8 @@ class NativeHart(Hart):
         if not self.pmp.page(pa, self.cpu[layout.PRIV]) & EXEC:
             return False
         page = self.tiers.page(pa - self.bus.ram_base & -4096)
+        if self.debug is not None:
+            self.tiers.arena.stop_at(page, self.debug.records(pc & -4096))
         self.enter_page(layout.CODE, pc & -4096, page.base, self.leaf_shift)
         return True
 

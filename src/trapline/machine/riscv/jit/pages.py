@@ -23,23 +23,25 @@ _COPY = 0x9000 + 0x1800  #: where the copy of the guest's page is: behind the co
 class CodePage:
     """One physical page of code. `hot`: records of which somebody has asked for a region; `entries`: those that have one."""
 
-    __slots__ = ("base", "data", "entries", "generation", "hot", "offset", "places", "regions")
+    __slots__ = ("base", "data", "entries", "generation", "hot", "offset", "places", "ram_offset", "regions", "stops")
 
-    def __init__(self, base: int, offset: int) -> None:
+    def __init__(self, base: int, offset: int, ram_offset: int) -> None:
         self.base = base  #: host address of its first record
         self.offset = offset  #: in the arena
+        self.ram_offset = ram_offset  #: of the guest's page
         self.data = b""
         self.generation = 0  #: grows whenever its records are forgotten
         self.places: dict[int, Place] = {}  #: by offset, of instructions that the reference tier has executed
         self.hot: set[int] = set()
         self.entries: set[int] = set()
+        self.stops: frozenset[int] = frozenset()  #: records that lead out of native code, for a debugger
         self.regions: list[tuple[CodePage, int]] = []  #: (page, record) of the regions that hold code of this page
 
 
 class Arena:
     """The memory of all code pages, and who has which."""
 
-    def __init__(self, undecoded: int, page_end: int, ram_pages: int) -> None:
+    def __init__(self, undecoded: int, page_end: int, leave: int, ram_pages: int) -> None:
         self._map = mmap.mmap(-1, (ARENA_PAGES + 1) * at.PAGE_BYTES, mmap.MAP_PRIVATE | mmap.MAP_ANONYMOUS)
         self._bytes = memoryview(self._map)
         self._words, self._counters = self._bytes.cast("Q"), self._bytes.cast("I")
@@ -47,6 +49,7 @@ class Arena:
         self._skip = -start % at.PAGE_BYTES  # code pages are aligned to their size
         self._start = start + self._skip
         self._undecoded = undecoded
+        self._leave = leave  # the handler that leaves an instruction to the reference tier
         record = undecoded.to_bytes(8, "little") + bytes(8)
         self._fresh = record * at.HALFWORDS + (page_end.to_bytes(8, "little") + bytes(8)) * 2
         self._used = 0
@@ -65,7 +68,7 @@ class Arena:
             if self._used == ARENA_PAGES:
                 return None
             offset = self._skip + self._used * at.PAGE_BYTES
-            page = self._pages[ram_offset] = CodePage(self._start + self._used * at.PAGE_BYTES, offset)
+            page = self._pages[ram_offset] = CodePage(self._start + self._used * at.PAGE_BYTES, offset, ram_offset)
             self._bases[page.base] = page
             self._table_words[ram_offset >> 12] = page.base
             self._used += 1
@@ -79,7 +82,7 @@ class Arena:
 
     def known(self, page: CodePage, record: int) -> bool:
         """Whether the instruction at a record has been executed."""
-        return self._words[(page.offset >> 3) + 2 * record] != self._undecoded
+        return self._words[(page.offset >> 3) + 2 * record] != self._undecoded and record not in page.stops
 
     def count(self, page: CodePage, record: int) -> int:
         """How often a jump led to a record, in the interpreter."""
@@ -90,12 +93,25 @@ class Arena:
         start = page.offset + at.COUNTERS >> 2
         return self._counters[start : start + at.HALFWORDS].tolist()
 
+    def stop_at(self, page: CodePage, records: frozenset[int]) -> None:
+        """Let these records, too, lead out of native code."""
+        if records - page.stops:
+            page.stops |= records
+            self._forget(page, page.data)
+
+    def stop_nowhere(self) -> None:
+        """No record leads out for a debugger any more."""
+        for page in self._pages.values():
+            if page.stops:
+                page.stops = frozenset()
+                self._forget(page, page.data)
+
     def _forget(self, page: CodePage, data: bytes) -> None:
         with self.lock:
             page.data = data
             page.generation += 1
             for other, record in page.regions:
-                self._words[(other.offset >> 3) + 2 * record] = self._undecoded
+                self._words[(other.offset >> 3) + 2 * record] = self._leave if record in other.stops else self._undecoded
                 self._counters[(other.offset + at.COUNTERS >> 2) + record] = 0
                 other.hot.discard(record)
                 other.entries.discard(record)
@@ -110,6 +126,8 @@ class Arena:
             self._bytes[at_page + at.COUNTERS : at_page + _COPY] = bytes(_COPY - at.COUNTERS)
             if at_page < self._touched:
                 self._bytes[at_page + at.PLAIN : at_page + at.PLAIN + 8 * at.HALFWORDS] = bytes(8 * at.HALFWORDS)
+            for record in page.stops:
+                self._words[(at_page >> 3) + 2 * record] = self._leave
             self._touched = max(self._touched, at_page + at.PAGE_BYTES)
             self._bytes[at_page + _COPY : at_page + _COPY + len(data)] = data
 

@@ -17,6 +17,7 @@ from trapline.typed import TYPE_CHECKING, Any, NamedTuple
 from trapline.machine.ram import Ram
 from trapline.machine.riscv import layout
 from trapline.machine.riscv.code import Place, place
+from trapline.machine.riscv.isa.declare import OPS
 from trapline.machine.riscv.jit import state as at
 from trapline.machine.riscv.jit.baseline import Baseline
 from trapline.machine.riscv.jit.cache import Cache
@@ -67,7 +68,7 @@ class Tiers:
         ctypes.CFUNCTYPE(None, ctypes.c_void_p)(fill)(ctypes.addressof(self._handlers))
         self.handlers_address = ctypes.addressof(self._handlers)
         self.run: Any = ctypes.PYFUNCTYPE(None, ctypes.c_void_p)(run)
-        self.arena = Arena(undecoded, page_end, ram.size >> 12)
+        self.arena = Arena(undecoded, page_end, self._handlers[len(OPS)], ram.size >> 12)
         self._places: dict[int, Place] = {}
         self.baseline: Baseline | None = None
         if warm:

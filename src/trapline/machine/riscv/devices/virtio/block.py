@@ -7,6 +7,7 @@ from __future__ import annotations
 
 import struct
 
+from trapline.machine.riscv.devices.saved import State, pack, unpack, whole
 from trapline.machine.riscv.devices.storage import Storage, StorageError
 from trapline.machine.riscv.devices.virtio.queue import Chain, gather, scatter
 from trapline.machine.riscv.devices.virtio.transport import Transport
@@ -46,6 +47,13 @@ class Block:
 
     def reset(self) -> None:
         """Nothing is kept between requests."""
+
+    def state(self) -> State:
+        """Without what the disk holds, which is its storage's."""
+        return pack(self, {"sectors": whole()})
+
+    def load(self, state: State) -> None:
+        unpack(self, {"sectors": whole(self.sectors, self.sectors)}, state)
 
     def work(self, number: int) -> bool:
         queue = self._transport.queues[number]

@@ -5,11 +5,13 @@ from __future__ import annotations
 import struct
 from collections.abc import Callable
 
+from trapline.machine.riscv.devices.saved import BadState, State, pack, unpack, whole
 from trapline.machine.riscv.devices.virtio.queue import Broken, Chain, scatter
 from trapline.machine.riscv.devices.virtio.transport import Transport
 
 F_SIZE = 1
 _RECEIVE, _TRANSMIT = 0, 1
+_SAVED = {"_columns": whole(0xFFFF), "_rows": whole(0xFFFF), "_head": whole(0xFFFF, -1)}
 REQUESTS = 256  #: before the harts run again
 
 
@@ -38,6 +40,24 @@ class Console:
 
     def reset(self) -> None:
         self._buffer: Chain | None = None  # to be filled
+
+    @property
+    def _head(self) -> int:
+        """Of the buffer that waits for input; -1: none does."""
+        return -1 if self._buffer is None else self._buffer.head
+
+    @_head.setter
+    def _head(self, head: int) -> None:
+        try:
+            self._buffer = None if head < 0 else self._transport.queues[_RECEIVE].again(head)
+        except Broken as error:
+            raise BadState(f"a buffer for input: {error}") from None
+
+    def state(self) -> State:
+        return pack(self, _SAVED)
+
+    def load(self, state: State) -> None:
+        unpack(self, _SAVED, state)
 
     def work(self, number: int) -> bool:
         if number == _RECEIVE:

@@ -5,6 +5,7 @@ from __future__ import annotations
 import hashlib
 from collections.abc import Callable
 
+from trapline.machine.riscv.devices.saved import BadState, State, entry, pack, unpack, whole
 from trapline.machine.riscv.devices.virtio.queue import scatter
 from trapline.machine.riscv.devices.virtio.transport import Transport
 
@@ -19,6 +20,12 @@ class Stream:
         self._seed = hashlib.sha256(b"entropy" + seed).digest()
         self._count = 0
 
+    def state(self) -> State:
+        return pack(self, {"_count": whole()})
+
+    def load(self, state: State) -> None:
+        unpack(self, {"_count": whole()}, state)
+
     def __call__(self, count: int) -> bytes:
         out = bytearray()
         while len(out) < count:
@@ -28,7 +35,7 @@ class Stream:
 
 
 class Entropy:
-    """`source(n)` gives n random bytes."""
+    """`source(n)` gives n random bytes; a `Stream`, if the device is to be saved."""
 
     device_id = 4
     features = 0
@@ -45,6 +52,16 @@ class Entropy:
 
     def reset(self) -> None:
         """Nothing is kept."""
+
+    def state(self) -> State:
+        return {"stream": self._source.state() if isinstance(self._source, Stream) else None}
+
+    def load(self, state: State) -> None:
+        stream = entry(state, "stream")
+        if (stream is not None) != isinstance(self._source, Stream):
+            raise BadState("its numbers came from another source")
+        if isinstance(self._source, Stream):
+            self._source.load(stream)
 
     def work(self, number: int) -> bool:
         queue = self._transport.queues[number]

@@ -9,6 +9,7 @@ import struct
 from collections import deque
 from collections.abc import Callable
 
+from trapline.machine.riscv.devices.saved import BadState, State, entry, flag, pack, text_of, unpack, whole
 from trapline.machine.riscv.devices.virtio.queue import Broken, gather, scatter
 from trapline.machine.riscv.devices.virtio.transport import Transport
 
@@ -18,6 +19,7 @@ HEADER = 12
 MIN_FRAME, MAX_FRAME = 14, 65_550  #: bytes
 BACKLOG = 256  #: frames that wait for the driver's buffers; more are lost, as on a wire
 _RECEIVE, _TRANSMIT = 0, 1
+_SAVED = {"lost": whole(1 << 80), "up": flag}
 REQUESTS = 256  #: before the harts run again
 
 
@@ -52,6 +54,19 @@ class Net:
     def reset(self) -> None:
         """Frames that the driver has not seen are lost."""
         self._frames.clear()
+
+    def state(self) -> State:
+        return {**pack(self, _SAVED), "frames": [frame.hex() for frame in self._frames]}
+
+    def load(self, state: State) -> None:
+        frames = entry(state, "frames")
+        if type(frames) is not list or len(frames) > BACKLOG:
+            raise BadState(f"frames: not a list of at most {BACKLOG}")
+        found = [text_of(each, MAX_FRAME) for each in frames]
+        if any(len(each) < MIN_FRAME for each in found):
+            raise BadState(f"frames: one of less than {MIN_FRAME} bytes")
+        unpack(self, _SAVED, state)
+        self._frames = deque(found)
 
     def work(self, number: int) -> bool:
         queue = self._transport.queues[number]

@@ -14,6 +14,7 @@ from __future__ import annotations
 import struct
 
 from trapline.machine.riscv.bus import Bus
+from trapline.machine.riscv.devices.saved import BadState, State, flag, pack, unpack, whole
 
 NEXT, WRITE, INDIRECT = 1, 2, 4  #: descriptor flags
 NO_INTERRUPT = 1  #: available ring's flags
@@ -22,6 +23,10 @@ MAX_SIZE = 256  #: descriptors of a queue
 MAX_BYTES = 64 << 20  #: of one chain
 
 
+_SAVED = {
+    "size": whole((1 << 32) - 1), "ready": flag, "descriptors": whole(), "available": whole(), "used": whole(),
+    "features": whole(), "_taken": whole(0xFFFF), "_put": whole(0xFFFF), "_told": whole(0xFFFF),
+}  # fmt: skip
 _DESCRIPTOR = struct.Struct("<QIHH")
 
 
@@ -58,6 +63,26 @@ class Queue:
         self._desc = self._avail = self._used = 0  # offsets in RAM
         self._taken = self._put = 0  # entries of the available ring taken, of the used ring filled
         self._told = 0  # what `_put` was when the driver was last told
+
+    def state(self) -> State:
+        return pack(self, _SAVED)
+
+    def load(self, state: State) -> None:
+        unpack(self, _SAVED, state)
+        if self.ready:
+            counts = self._taken, self._put, self._told
+            try:
+                self.enable(self.features)
+            except Broken as error:
+                self.ready = False
+                raise BadState(str(error)) from None
+            self._taken, self._put, self._told = counts
+
+    def again(self, head: int) -> Chain:
+        """A request that was taken before. Raises Broken."""
+        if not self.ready:
+            raise Broken("the queue is not in use")
+        return self._chain(head)
 
     def enable(self, features: int) -> None:
         """The driver says that the queue is set up. Raises Broken."""

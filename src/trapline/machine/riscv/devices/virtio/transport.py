@@ -11,6 +11,7 @@ from collections.abc import Callable
 from trapline.typed import Protocol
 
 from trapline.machine.riscv.bus import Bus, BusError
+from trapline.machine.riscv.devices.saved import BadState, Kind, State, entry, pack, some, unpack, whole
 from trapline.machine.riscv.devices.virtio.queue import F_EVENT_IDX, F_INDIRECT_DESC, MAX_SIZE, Broken, Queue
 from trapline.machine.riscv.harts import Harts
 
@@ -44,6 +45,11 @@ class Function(Protocol):
     def work(self, number: int) -> bool:
         """Serve queue `number`; True if there is more to do. Raises Broken."""
 
+    def state(self) -> State: ...
+
+    def load(self, state: State) -> None:
+        """The transport's own state has been loaded before. Raises BadState."""
+
 
 class Transport:
     """`line(bool)` is the interrupt wire."""
@@ -72,6 +78,27 @@ class Transport:
             queue.reset()
         self._function.reset()
         self._line(False)
+
+    def state(self) -> State:
+        kind = self._function.device_id
+        queues = [queue.state() for queue in self.queues]
+        return {**pack(self, self._saved()), "kind": kind, "queues": queues, "function": self._function.state()}
+
+    def load(self, state: State) -> None:
+        kind, queues = entry(state, "kind"), entry(state, "queues")
+        if kind != self._function.device_id or type(queues) is not list or len(queues) != len(self.queues):
+            raise BadState("it is another virtio device")
+        unpack(self, self._saved(), state)
+        for queue, saved in zip(self.queues, queues, strict=True):
+            queue.load(saved)
+        self._function.load(entry(state, "function"))
+
+    def _saved(self) -> dict[str, Kind]:
+        return {
+            "_status": whole(0xFF), "_interrupts": whole(_LOW), "accepted": whole(), "_device_sel": whole(_LOW),
+            "_driver_sel": whole(_LOW), "_queue_sel": whole(_LOW), "_waiting": some(len(self.queues) - 1, len(self.queues)),
+            "_generation": whole(_LOW),
+        }  # fmt: skip
 
     # ---- work
 

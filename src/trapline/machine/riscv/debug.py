@@ -1,0 +1,72 @@
+"""What somebody outside wants to see of the harts: where to stop, which accesses to stop after, each instruction.
+
+A hart without an observer pays nothing. With one, the reference tier looks before each instruction. Native tiers go on running:
+the records of instructions to stop at lead out of native code, pages with watched bytes are kept out of the translation arrays,
+and all misses of the arrays are served by the reference tier, so that it sees every page that is mapped. Tracing is the
+reference tier's alone.
+
+A stop before an instruction leaves it unexecuted; a stop for an access comes after the instruction that made it. What devices
+and page walks do to memory is not seen. Nothing is written to guest memory.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Iterable
+from typing import TYPE_CHECKING, NamedTuple
+
+from trapline.machine.contract import EXEC
+
+if TYPE_CHECKING:
+    from trapline.machine.riscv.hart import Hart
+
+
+class Watch(NamedTuple):
+    """Virtual addresses [start, end), and the kinds of access to stop after: READ | WRITE."""
+
+    start: int
+    end: int
+    access: int
+
+
+class Hit(NamedTuple):
+    """An access that a watch has waited for."""
+
+    watch: Watch
+    address: int  #: the first byte of both
+
+
+class Debug:
+    """An observer of all harts. `breaks`: virtual addresses of instructions."""
+
+    def __init__(
+        self, breaks: Iterable[int] = (), watches: Iterable[Watch] = (), trace: Callable[[Hart], None] | None = None
+    ) -> None:
+        self.breaks = frozenset(breaks)
+        self.watches = tuple(watches)
+        self.trace = trace  #: called before each instruction, at `hart.next`
+        self.pages = frozenset(
+            page for each in self.watches for page in range(each.start & -4096, each.end, 4096)
+        )  #: kept out of the translation arrays
+        self.passing: Callable[[], bool] | None = None  #: whether the hart that runs may pass a break where it stands now
+        self.hit: Hit | None = None
+        self._records: dict[int, frozenset[int]] = {}
+        for pc in self.breaks:
+            page = pc & -4096
+            self._records[page] = self._records.get(page, frozenset()) | {(pc & 4095) >> 1}
+
+    def records(self, page: int) -> frozenset[int]:
+        """The half-words of a page at which instructions are to stop."""
+        return self._records.get(page, frozenset())
+
+    def stops(self, hart: Hart, pc: int) -> bool:
+        """Whether to stop before the instruction at `pc`."""
+        return pc in self.breaks and not (self.passing is not None and self.passing())
+
+    def access(self, address: int, size: int, access: int) -> None:
+        """An access is about to be made."""
+        if access & EXEC:
+            return
+        for each in self.watches:
+            if address < each.end and each.start < address + size and access & each.access:
+                self.hit = Hit(each, max(address, each.start))
+                return

@@ -160,6 +160,8 @@ def _kept(parsed: Parsed) -> Checkpoint | None:
     """What --restore names. Raises UsageError."""
     if parsed.flag("--save-at") and not parsed.flag("--save"):
         raise UsageError("--save-at needs somewhere to save to: add --save FILE")
+    if parsed.flag("--share") and (parsed.flag("--save") or parsed.flag("--restore")):
+        raise UsageError("--share: what the guest has open there cannot be in a checkpoint: leave it out, or use --drive")
     if not parsed.flag("--restore"):
         return None
     from trapline.cli.checkpoints import read

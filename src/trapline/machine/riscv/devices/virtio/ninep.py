@@ -12,6 +12,7 @@ import struct
 from collections.abc import Callable
 
 from trapline.machine.riscv.devices.share import Attributes, File, Path, Share, ShareError
+from trapline.machine.riscv.devices.saved import BadState, State
 from trapline.machine.riscv.devices.virtio.queue import gather, scatter
 from trapline.machine.riscv.devices.virtio.transport import Transport
 
@@ -389,6 +390,13 @@ class NineP:
 
     def reset(self) -> None:
         self._server.reset()
+
+    def state(self) -> State:
+        """Raises BadState: what the guest has open there is the host's, and cannot be kept."""
+        raise BadState("a shared directory cannot be in a checkpoint")
+
+    def load(self, state: State) -> None:
+        raise BadState("a shared directory cannot be in a checkpoint")
 
     def work(self, number: int) -> bool:
         queue = self._transport.queues[number]

@@ -11,8 +11,8 @@ from __future__ import annotations
 import struct
 from collections.abc import Callable
 
-from trapline.machine.riscv.devices.share import Attributes, File, Path, Share, ShareError
 from trapline.machine.riscv.devices.saved import BadState, State
+from trapline.machine.riscv.devices.share import Attributes, File, Path, Share, ShareError
 from trapline.machine.riscv.devices.virtio.queue import gather, scatter
 from trapline.machine.riscv.devices.virtio.transport import Transport
 

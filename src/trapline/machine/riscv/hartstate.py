@@ -26,7 +26,8 @@ _FIELDS = tuple((name, words) for name, words in at.FIELDS if name not in OWN)
 _ARRAYS = (("read", at.READ), ("write", at.WRITE))
 _MODES = (st.BARE, st.SV39_MODE, st.SV48_MODE, st.SV57_MODE)
 _MOST: dict[str, int] = {
-    "frm": 7, "virt": 1, "elp": 1, "landing": 1, "shadow": 1, "fflags": 31, "reserved": 1, "reservation_size": 8, "bank": at.BANKS - 1, "next_bank": at.BANKS - 1,
+    "frm": 7, "virt": 1, "elp": 1, "landing": 1,
+    "shadow": 1, "fflags": 31, "reserved": 1, "reservation_size": 8, "bank": at.BANKS - 1, "next_bank": at.BANKS - 1,
     "tselect": at.TRIGGERS - 1, "hpmevent": max(EVENTS), "pmpcfg": 0xFF, "pmpaddr": pmp.ADDRESS_MASK,
 }  # fmt: skip
 

@@ -136,7 +136,7 @@ class Integrity(Privileged):
         priv = self.mode_of(access)
         if va % size or priv == st.M or not satp >> st.MODE_SHIFT:
             raise Trap(STORE_ACCESS, va)
-        if self.watched:
+        if self.kept_out:
             self.watch_access(va, size, access)
         self.shadow = True
         try:

@@ -6,6 +6,8 @@ as the trap that the table (access, failure) -> cause names.
 
 from __future__ import annotations
 
+from trapline.typed import TYPE_CHECKING
+
 from trapline.machine.contract import EXEC, WRITE
 from trapline.machine.paging.entry import SV39
 from trapline.machine.riscv import layout as at
@@ -14,6 +16,9 @@ from trapline.machine.riscv.tlb import GLOBAL
 from trapline.machine.riscv.trap import ACCESS, CAUSES, PAGE, Trap
 from trapline.machine.riscv.twostage import FORMATS, GRANTED, TwoStage, refusal
 from trapline.machine.riscv.walk import Leaf, walk
+
+if TYPE_CHECKING:
+    from trapline.machine.riscv.debug import Debug
 
 _A, _D = SV39.accessed, SV39.dirty
 _DEVICE_PAGES = 256  #: translations of devices' pages that are remembered, at most
@@ -25,6 +30,8 @@ class Mmu(TwoStage):
 
     __slots__ = ()
 
+    watched: frozenset[int]  #: pages with triggers
+    debug: Debug | None
     kept_out: frozenset[int]  #: pages where a trigger or a debugger looks at accesses: never in the innermost arrays
 
     def mode_of(self, access: int) -> int:

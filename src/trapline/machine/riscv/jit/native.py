@@ -67,7 +67,7 @@ class NativeHart(Hart):
 
     def _execute(self) -> None:
         debug = self.debug
-        if self.watched or self.cpu[layout.LANDING] or (debug is not None and debug.trace is not None):  # look at each instruction
+        if self.watched or self.cpu[layout.LANDING] or (debug is not None and debug.trace is not None):  # look at each
             super()._execute()
             return
         cpu = self.cpu

@@ -28,7 +28,7 @@ NOT_HERE = "skip everything: "  #: what a program says first that cannot be judg
 QUICK = frozenset(
     "riscv64/traps riscv64/frames exec/elf exec/image_static exec/image_dynamic files/stat files/splice ipc/epoll ipc/sysvsem "
     "memory/anonymous memory/cow memory/faults process/clone process/groups signals/handlers signals/restart system/misc "
-    "threads/pthreads threads/signals time/clocks".split()
+    "threads/membarrier threads/pthreads threads/rseq threads/signals time/clocks".split()
 )
 #: what runs on the reference tier besides: a second each
 ON_REFERENCE = (

@@ -1,11 +1,12 @@
-/* cc: -static -pthread; only x86_64
+/* cc: -static -pthread
  * membarrier(2): what it knows, who must register, and restartable sequences that it ends. */
 #include "../check.h"
+#include "sections.h"
 #include <linux/membarrier.h>
 #include <pthread.h>
-#include <sys/rseq.h>
 
 static volatile int inside, aborted;
+static uintptr_t abort_handler;
 
 static long membarrier(int cmd, unsigned flags, int cpu)
 {
@@ -37,27 +38,9 @@ static void commands(void)
 
 static void *spins(void *arg)
 {
-    struct rseq *area = (void *)((char *)__builtin_thread_pointer() + __rseq_offset);
-    __asm__ volatile(".pushsection __rseq_cs, \"aw\"\n"
-                     ".balign 32\n"
-                     "7: .long 0, 0\n"
-                     ".quad 1f, 2f - 1f, 4f\n"
-                     ".popsection\n"
-                     "6: leaq 7b(%%rip), %%rax\n"
-                     "movq %%rax, %2\n"
-                     "1: movl $1, %1\n"
-                     "pause\n"
-                     "jmp 1b\n"
-                     "2: jmp 5f\n"
-                     ".byte 0x0f, 0xb9, 0x3d\n"
-                     ".long 0x53053053\n"
-                     "4: addl $1, %0\n"
-                     "cmpl $0, (%3)\n" /* it may be ended by chance: go on until the other thread has asked */
-                     "je 6b\n"
-                     "5:\n"
-                     : "+m"(aborted), "+m"(inside), "+m"(*(uint64_t *)&area->rseq_cs)
-                     : "r"(arg)
-                     : "rax", "memory", "cc");
+    struct rseq *area = registered_area();
+    /* it may be ended by chance: go on until the other thread has asked */
+    SECTION("spins", RSEQ_SIG, aborted, abort_handler, *(uint64_t *)&area->rseq_cs, inside, *(volatile int *)arg);
     return NULL;
 }
 

@@ -1,13 +1,12 @@
-/* cc: -static -pthread; only x86_64
+/* cc: -static -pthread
  * rseq(2): registration, the CPU's number, and critical sections that a signal, another task or a lie ends. */
 #include "../check.h"
+#include "sections.h"
 #include <sys/resource.h>
-#include <sys/rseq.h>
 #include <sys/time.h>
-#include <ucontext.h>
 
 static struct rseq *area;
-static volatile int aborted;
+static volatile int aborted, inside, once = 1;
 static uintptr_t abort_handler, seen_pc;
 static int status;
 
@@ -33,39 +32,20 @@ static void registration(void)
 }
 
 /* Spin in a critical section until something ends it: then the abort handler counts. */
-#define SECTION(label, signature)                                                                                      \
-    __asm__ volatile(".pushsection __rseq_cs, \"aw\"\n"                                                                \
-                     ".balign 32\n"                                                                                    \
-                     "cs_" label ": .long 0, 0\n"                                                                      \
-                     ".quad 1f, 2f - 1f, 4f\n"                                                                         \
-                     ".popsection\n"                                                                                   \
-                     "leaq 4f(%%rip), %%rax\n"                                                                         \
-                     "movq %%rax, %1\n"                                                                                \
-                     "leaq cs_" label "(%%rip), %%rax\n"                                                               \
-                     "movq %%rax, %2\n"                                                                                \
-                     "1: pause\n"                                                                                      \
-                     "jmp 1b\n"                                                                                        \
-                     "2: jmp 5f\n"                                                                                     \
-                     ".byte 0x0f, 0xb9, 0x3d\n"                                                                        \
-                     ".long " signature "\n"                                                                           \
-                     "4: addl $1, %0\n"                                                                                \
-                     "5:\n"                                                                                            \
-                     : "+m"(aborted), "=m"(abort_handler), "+m"(*(uint64_t *)&area->rseq_cs)::"rax", "memory", "cc")
-
 static __attribute__((noinline)) void spin(void)
 {
-    SECTION("good", "0x53053053");
+    SECTION("good", RSEQ_SIG, aborted, abort_handler, *(uint64_t *)&area->rseq_cs, inside, once);
 }
 
 static __attribute__((noinline)) void spin_and_lie(void)
 {
-    SECTION("lie", "0x12345678");
+    SECTION("lie", 0x12345678, aborted, abort_handler, *(uint64_t *)&area->rseq_cs, inside, once);
 }
 
 static void on_alarm(int signo, siginfo_t *info, void *context)
 {
     (void)signo, (void)info;
-    seen_pc = (uintptr_t)((ucontext_t *)context)->uc_mcontext.gregs[REG_RIP];
+    seen_pc = PC_OF((ucontext_t *)context);
 }
 
 static void a_signal(void)
@@ -135,8 +115,8 @@ static void inherited(void)
 
 int main(void)
 {
-    area = (struct rseq *)((char *)__builtin_thread_pointer() + __rseq_offset);
-    CHECK("the C library registers an area", __rseq_size > 0 && (int)area->cpu_id >= 0);
+    area = registered_area();
+    CHECK("an area is registered, by the C library or by us", area != NULL && (int)area->cpu_id >= 0);
     registration();
     a_signal();
     another_task();

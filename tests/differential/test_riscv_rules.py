@@ -351,3 +351,81 @@ def test_protection(secure: int, tmp_path: Path) -> None:
     probes = [_protected(secure), *(_protection_probe(rng, secure) for _ in range(600))]
     memory = {DATA - 0x1000: struct.pack("<I", encode("ecall")) * 0x2C00}
     report([each for each in compare(probes, tmp_path, memory) if each[1] != each[2]])
+
+
+# ---- protection of page tables
+
+WALKED = 0x4000_0000  #: where S- and U-mode see DATA, through three levels of tables
+MAPPED = 8
+
+
+def _walk_probe(rng: random.Random) -> Probe:
+    """A load or store of S- or U-mode through tables of which some entries cannot be read."""
+    size, page = rng.choice((1, 2, 4, 8)), rng.randrange(MAPPED)
+    where, entry = WALKED + 4096 * page + rng.randrange(0, 4096, size), TABLES + 0x2000 + 8 * page
+    code = [csr("w", "pmpcfg0"), encode("sd", rs1=5, rs2=13)]  # the entry anew, without the bits that the access before has set
+    code[:0] = address(5, entry)
+    for n in range(4):
+        spot = rng.choice((TABLES, TABLES + 0x1000, TABLES + 0x2000, DATA, DATA + 4096 * page)) + rng.choice((0, 8, 16, 64, 4096))
+        size_log = rng.randrange(3, 14)
+        code += _set_address(n, _napot(spot & -(1 << size_log), 1 << size_log))
+    config = _config(*(rng.choice((0, 3, 3, 4, 7)) | rng.choice((pmp.OFF, pmp.NAPOT, pmp.NAPOT, pmp.NA4)) for _ in range(4)))
+    code += [csr("w", "pmpcfg0", rs1=10), encode("sfence.vma"), csr("w", "mstatus", rs1=11)]
+    letter = {1: "b", 2: "h", 4: "w", 8: "d"}[size]
+    code.append(encode("l" + letter, rd=13, rs1=12) if rng.random() < 0.6 else encode("s" + letter, rs1=12, rs2=13))
+    code += [csr("w", "mstatus"), csr("w", "pmpcfg0"), *address(5, entry), encode("ld", rd=13, rs1=5)]
+    user = rng.getrandbits(1)
+    leaf = DATA + 4096 * page >> 12 << 10 | rng.choice((7, 7, 7, 3)) | user << 4 | rng.choice((0, 1, 3, 3)) << 6
+    status = st.MPRV | rng.choice((st.U, st.S)) << st.MPP_SHIFT | rng.choice((0, st.SUM))
+    satp = st.SV39_MODE << st.MODE_SHIFT | TABLES >> 12
+    return Probe(tuple(code), st.M, (config, status, where, leaf), satp=satp, menvcfg=st.ADUE)
+
+
+def test_protected_tables(tmp_path: Path) -> None:
+    """What a walk may not read is an access fault of the access it is for; what it may is left as it should be, bits A and D set."""
+    rng = random.Random(40)
+    probes = [_walk_probe(rng) for _ in range(1500)]
+    pointers = struct.pack("<Q", TABLES + 0x1000 >> 12 << 10 | 1), struct.pack("<Q", TABLES + 0x2000 >> 12 << 10 | 1)
+    report([each for each in compare(probes, tmp_path, {TABLES + 8: pointers[0], TABLES + 0x1000: pointers[1]}) if each[1] != each[2]])
+
+
+
+# ---- the state of floating point
+
+ARITHMETIC = [op for op in OPS if op.fp and op.extension in ("F", "D") and "(rs1)" not in op.operands]
+VALUES = (
+    0, 1, 1 << 63, 0x3FF0 << 48, 0x7FF0 << 48, 0x7FF8 << 48, 0x7FF0_0000_0000_0001, 0x41DF_FFFF_FFC0_0000, 0x7FEF_FFFF_FFFF_FFFF,
+    0xFFFF_FFFF_3F80_0000, 0xFFFF_FFFF_7F80_0001, 0xFFFF_FFFF_4F00_0000, 0xFFFF_FFFF_7F7F_FFFF,
+)  # fmt: skip
+
+
+def _float_probe(rng: random.Random) -> Probe:
+    """One instruction on fa0 to fa3, in any state of mstatus.FS and with any rounding mode; then mstatus, fcsr and a register."""
+    op = rng.choice(ARITHMETIC)
+    word = rng.getrandbits(32) & ~op.mask | op.match
+    for each in op.fields:
+        if each.name in ("rs1", "rs2", "rs3", "rd"):
+            for source, mask, _ in each.pieces:
+                word = word & ~(mask << source) | rng.choice((10, 11, 12, 13)) << source
+    code = [*address(5, 0x6000), csr("s", "mstatus", rs1=5), *(encode("fmv.d.x", rd=n, rs1=n) for n in (10, 11, 12, 13))]
+    code += [encode("csrrwi", csr=3), encode("csrrwi", csr=2, imm=rng.randrange(8)), csr("c", "mstatus", rs1=5)]
+    code += [encode("addi", rd=6, imm=rng.choice((0, 1, 1, 2, 3))), encode("slli", rd=6, rs1=6, imm=st.FS_SHIFT), csr("s", "mstatus", rs1=6)]
+    code += [word, csr("s", "mstatus", rd=18), csr("s", "fcsr", rd=19), encode("fmv.x.d", rd=20, rs1=rng.choice((10, 11, 12, 13)))]
+    return Probe(tuple(code), st.M, tuple(rng.choice(VALUES) if rng.random() < 0.7 else rng.getrandbits(64) for _ in range(4)))
+
+
+def _clean(answer: Answer) -> Answer:
+    """Without FS: QEMU does not call the state dirty where only flags have changed."""
+    kept = ~(st.SD | st.FS)
+    return answer._replace(mstatus=answer.mstatus & kept, s=(answer.s[0] & kept, *answer.s[1:]))
+
+
+def test_floating_point(tmp_path: Path) -> None:
+    """Illegal while FS is off and with a reserved rounding mode; results, flags, and FS, which becomes dirty with either."""
+    rng = random.Random(50)
+    differ = []
+    for probe, a, b in compare([_float_probe(rng) for _ in range(1500)], tmp_path):
+        flags = a.s[0] & st.FS == st.FS and a.s[1] & 31
+        if a != b and not (flags and _clean(a) == _clean(b)):
+            differ.append((probe, a, b))
+    report(differ)

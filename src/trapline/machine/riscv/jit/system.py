@@ -108,7 +108,13 @@ class System(Emitter):
         if each.gate is not None:
             self.step_if(self.code.bit(self.eq(each.gate(self), 0)))
         if each.guest is not None:
-            self.step_if(self.code.bit(self.word(layout.VIRT) & self.eq(each.guest(self), 0)))
+            code = self.code
+            guests, go = code.label(), code.label()
+            code.line(f"br i1 {code.bit(self.word(layout.VIRT))}, label %{guests}, label %{go}{UNLIKELY}")
+            code.place(guests)
+            self.step_if(code.bit(self.eq(each.guest(self), 0)))
+            code.line(f"br label %{go}")
+            code.place(go)
 
     def change_space(self, satp: Value) -> None:
         self.step_if(self.code.bit(self.word(layout.VIRT)))

@@ -1,5 +1,5 @@
-"""What /proc/cpuinfo says: on the host machine, the host CPU's identity, which user code can ask the CPU for anyway (CPUID); on
-the RISC-V machine, its harts. As many CPUs as the machine has.
+"""What /proc/cpuinfo says, and what is known of speculation: on the host machine, the host CPU's identity, which user code can
+ask the CPU for anyway (CPUID); on the RISC-V machine, its harts. As many CPUs as the machine has.
 
 Only the fields in FIELDS are passed on, from the first CPU the host lists.
 """
@@ -19,6 +19,34 @@ FIELDS = (
 #: Of the flags, what belongs to the kernel's side of the CPU and would promise what this kernel does not have.
 HIDDEN_FLAGS = frozenset("vmx svm hypervisor sgx pku ospke user_shstk monitor mwaitx pts".split())
 LIMIT = 1 << 16
+
+
+#: what the lines of the host's /proc/self/status about speculation mean, as PR_SPEC_* of prctl(2); never with PR_SPEC_PRCTL, as no
+#: program here can change it
+STORE_BYPASS = {
+    "not vulnerable": 0, "vulnerable": 2, "thread vulnerable": 2, "globally mitigated": 4, "thread mitigated": 4,
+    "thread force mitigated": 4,
+}  # fmt: skip
+INDIRECT_BRANCH = {
+    "not affected": 0, "always enabled": 2, "conditional enabled": 2, "always disabled": 4, "conditional disabled": 4,
+    "conditional force disabled": 4,
+}  # fmt: skip
+
+
+def speculation(arch: Arch) -> tuple[int, int] | None:
+    """(store bypass, indirect branches) as PR_GET_SPECULATION_CTRL has them; None: this architecture has no such question."""
+    if arch.name != "x86_64":
+        return None
+    found: dict[str, str] = {}
+    try:
+        with open("/proc/self/status", encoding="ascii", errors="replace") as file:
+            for line in file:
+                name, _, value = line.partition(":")
+                found[name] = value.strip()
+    except OSError:
+        pass
+    stores, branches = found.get("Speculation_Store_Bypass", ""), found.get("SpeculationIndirectBranch", "")
+    return STORE_BYPASS.get(stores, 2), INDIRECT_BRANCH.get(branches, 2)
 
 
 def cpuinfo(arch: Arch, cpus: int) -> bytes:

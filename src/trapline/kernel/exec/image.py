@@ -153,7 +153,8 @@ def load(task: Task, program: Program, envp: list[bytes]) -> Loaded:
     image = images.parse(program.file, arch.name, arch.task_size)
     interpreter = _open_interpreter(task, image)
     aslr = kernel.aslr and not task.personality & ADDR_NO_RANDOMIZE
-    mm = AddressSpace(kernel.machine, limits, aslr=aslr, rng=_bits(kernel.random))
+    policy = task.mm.policy if task.mm is not None else None
+    mm = AddressSpace(kernel.machine, limits, aslr=aslr, rng=_bits(kernel.random), policy=policy)
     try:
         return _fill(task, mm, program, image, interpreter, envp)
     except OutOfFrames:

@@ -53,6 +53,8 @@ MIN_GAP, STACK_SLACK = 128 << 20, 1 << 20
 AREAS = Budgets(1, 1 << 19)  #: areas of all spaces on a machine
 AREAS_AT_ONCE = 64  #: are taken from that
 
+NAMED = b"[anon:"  #: how the names begin that programs give to areas, with PR_SET_VMA_ANON_NAME
+
 #: what exec sets and fork copies
 _LAYOUT = (
     "start_code", "end_code", "start_data", "end_data", "start_brk", "brk", "start_stack", "arg_start", "arg_end",
@@ -338,7 +340,7 @@ class AddressSpace(UserAccess):
 
     def area_name(self, area: Area) -> bytes:
         """What /proc/PID/maps shows for an area without a file: b"[heap]", b"[stack]", a special name, or nothing."""
-        if area.name:
+        if area.name and area.name[:6] != NAMED:
             return area.name
         if area.cache is not None:
             return b"/dev/zero (deleted)" if area.file is None else b""
@@ -346,7 +348,7 @@ class AddressSpace(UserAccess):
             return b"[heap]"
         if area.start <= self.start_stack < area.end or area.start < self.stack_top == area.end:
             return b"[stack]"
-        return b""
+        return area.name
 
     def futex_key(self, addr: int, shared: bool) -> Hashable:
         """What a futex at `addr` is known by: in a shared area the place in its cache, else the place in this space."""

@@ -21,7 +21,7 @@ def collapse(mm: AddressSpace, area: Area, start: int, end: int, behaviour: int)
     """Every whole block of [start, end). EINVAL: the area cannot have any, or nothing was ever touched in one; ENOMEM."""
     first, last = (start + BLOCK_SIZE - 1) >> BLOCK_SHIFT, end >> BLOCK_SHIFT
     fits = (area.start + BLOCK_SIZE - 1) >> BLOCK_SHIFT < area.end >> BLOCK_SHIFT
-    if area.cache is not None or area.flags & (VM_SHARED | VM_NOHUGEPAGE) or not fits:
+    if area.cache is not None or area.flags & (VM_SHARED | VM_NOHUGEPAGE) or not fits or not mm.policy.huge:
         raise EINVAL("no large pages here")
     untouched = no_memory = False
     for block in range(first, last):

@@ -72,6 +72,14 @@ class Policy:
         self.fork_copy_pages = fork_copy_pages
         self.huge = huge
 
+    def with_huge(self, huge: bool) -> Policy:
+        """One like it that maps large leaves, or does not: PR_SET_THP_DISABLE."""
+        copy = Policy()
+        for field in self.__slots__:
+            setattr(copy, field, getattr(self, field))
+        copy.huge = huge
+        return copy
+
     def one_page_per_fault(self) -> None:
         """What to set when faults themselves are studied."""
         self.anon_around_pages = self.file_around_pages = self.cow_around_pages = self.stack_grow_pages = 1

@@ -43,9 +43,9 @@ def sys_prctl(
 ) -> int:
     """prctl(2): operations on a process or thread.
 
-    Partial: PR_SET_MM and the rarer options answer EINVAL; PR_SET_TSC knows PR_TSC_ENABLE only.
+    Partial: PR_SET_TSC knows PR_TSC_ENABLE only; PR_SET_SYSCALL_USER_DISPATCH and PR_SCHED_CORE answer EINVAL.
     """
-    handler = _OPTIONS.get(option)
+    handler = _OPTIONS.get(option) or _rare(option)
     if handler is None:
         task.kernel.log_once(("prctl", option), f"prctl: option {option} is not implemented: EINVAL")
         raise EINVAL
@@ -207,10 +207,11 @@ def _set_seccomp(task: Task, args: _Args) -> int:
     return set_filter(task, 0, args[1])
 
 
-def _set_vma(task: Task, args: _Args) -> int:
-    if args[0] != p.PR_SET_VMA_ANON_NAME:
-        raise EINVAL
-    raise EINVAL("a kernel without CONFIG_ANON_VMA_NAME")
+def _rare(option: int) -> Callable[[Task, _Args], int] | None:
+    """What few programs ask for is imported when one does."""
+    from trapline.kernel.syscalls import prctl_cpu, prctl_memory
+
+    return prctl_cpu.OPTIONS.get(option) or prctl_memory.OPTIONS.get(option)
 
 
 _OPTIONS: dict[int, Callable[[Task, _Args], int]] = {
@@ -238,6 +239,4 @@ _OPTIONS: dict[int, Callable[[Task, _Args], int]] = {
     p.PR_SET_TSC: _set_tsc,
     p.PR_GET_SECCOMP: lambda task, args: task.seccomp.mode if task.seccomp is not None else 0,
     p.PR_SET_SECCOMP: _set_seccomp,
-    p.PR_GET_THP_DISABLE: lambda task, args: 0,
-    p.PR_SET_VMA: _set_vma,
 }

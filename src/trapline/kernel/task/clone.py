@@ -144,6 +144,7 @@ def _inherit(task: Task, child: Task, flags: int) -> None:
     child.no_new_privs = task.no_new_privs
     child.dumpable = task.dumpable
     child.personality = task.personality
+    child.flags = task.flags
     child.timer_slack_ns = child.timer_slack_default_ns = task.timer_slack_ns
     child.seccomp = task.seccomp
     child.start_time_ns = task.kernel.clock.monotonic_ns()

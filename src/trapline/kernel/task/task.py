@@ -61,6 +61,7 @@ class Task:
         "exit_signal",
         "exit_status",
         "files",
+        "flags",
         "fs",
         "group",
         "io_context",
@@ -138,6 +139,7 @@ class Task:
         self.nproc_exceeded = False  #: it became a user that had too many tasks; execve(2) fails while that is so
         self.dumpable = 1
         self.personality = 0
+        self.flags = 0  #: PF_* that prctl(2) sets
         self.timer_slack_ns = self.timer_slack_default_ns = 50_000
         self.io_context: Any = None  #: task.ioprio.IoContext once a priority was set; shared by CLONE_IO
         self.sem_undo: Any = None  #: adjustments of semop(2) with SEM_UNDO; shared by CLONE_SYSVSEM

@@ -161,7 +161,7 @@ def _memory(mm: Any, dumping: bool) -> list[bytes]:
         (b"VmLib", max(0, mm.exec_pages - text)), (b"VmPTE", mm.tables.table_pages), (b"VmSwap", 0), (b"HugetlbPages", huge),
     )  # fmt: skip
     lines = [b"%b:\t%8d kB" % (name, pages * _PAGE_KB) for name, pages in sizes]
-    return [*lines, b"CoreDumping:\t%d" % dumping, b"THP_enabled:\t1"]
+    return [*lines, b"CoreDumping:\t%d" % dumping, b"THP_enabled:\t%d" % mm.policy.huge]
 
 
 def _signals(task: Any) -> list[bytes]:
@@ -187,9 +187,20 @@ def _rights(task: Any) -> list[bytes]:
     allowed = (task.entity.affinity if task.entity is not None else 0) or (1 << cpus) - 1
     lines = [b"%b:\t%016x" % each for each in sets]
     lines += [b"NoNewPrivs:\t%d" % task.no_new_privs, *_seccomp(task)]
-    lines += [b"Speculation_Store_Bypass:\tunknown", b"SpeculationIndirectBranch:\tunknown"]
+    lines += _speculation(task)
     lines += [b"Cpus_allowed:\t%b" % hex_mask(allowed, cpus), b"Cpus_allowed_list:\t%b" % cpu_list(allowed)]
     return [*lines, b"Mems_allowed:\t1", b"Mems_allowed_list:\t0"]
+
+
+def _speculation(task: Any) -> list[bytes]:
+    from trapline.kernel.drivers.hostcpu import speculation
+
+    known = speculation(task.kernel.machine.arch)
+    stores, branches = b"unknown", b"unsupported"
+    if known is not None:
+        stores = {0: b"not vulnerable", 2: b"vulnerable"}.get(known[0], b"globally mitigated")
+        branches = {0: b"not affected", 2: b"always enabled"}.get(known[1], b"always disabled")
+    return [b"Speculation_Store_Bypass:\t" + stores, b"SpeculationIndirectBranch:\t" + branches]
 
 
 def _seccomp(task: Any) -> list[bytes]:

@@ -21,8 +21,8 @@ HIDDEN_FLAGS = frozenset("vmx svm hypervisor sgx pku ospke user_shstk monitor mw
 LIMIT = 1 << 16
 
 
-#: what the lines of the host's /proc/self/status about speculation mean, as PR_SPEC_* of prctl(2); never with PR_SPEC_PRCTL, as no
-#: program here can change it
+#: What the lines of the host's /proc/self/status about speculation mean, as PR_SPEC_* of prctl(2); PR_SPEC_PRCTL is not among it:
+#: no program here can change it.
 STORE_BYPASS = {
     "not vulnerable": 0, "vulnerable": 2, "thread vulnerable": 2, "globally mitigated": 4, "thread mitigated": 4,
     "thread force mitigated": 4,

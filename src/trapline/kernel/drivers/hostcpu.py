@@ -21,7 +21,7 @@ HIDDEN_FLAGS = frozenset("vmx svm hypervisor sgx pku ospke user_shstk monitor mw
 LIMIT = 1 << 16
 
 
-#: What the lines of the host's /proc/self/status about speculation mean, as PR_SPEC_* of prctl(2); PR_SPEC_PRCTL is not among it:
+#: What the lines of the host's /proc/self/status about speculation mean, as PR_SPEC_* of prctl(2). PR_SPEC_PRCTL is missing:
 #: no program here can change it.
 STORE_BYPASS = {
     "not vulnerable": 0, "vulnerable": 2, "thread vulnerable": 2, "globally mitigated": 4, "thread mitigated": 4,

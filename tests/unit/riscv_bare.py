@@ -26,11 +26,12 @@ BASE, MEMORY = 0x8000_0000, 8 << 20
 START, MACHINE, SUPERVISOR, SLOTS, PROBES = BASE, BASE + 0x400, BASE + 0x1000, BASE + 0x10_0000, BASE + 0x30_0000
 TABLES = BASE + 0x50_0000  #: what else an image may bring
 CONTENT = 0x60_0000  #: bytes of the image that count: device trees go behind
-SLOT, ANSWER = 256, 128  #: bytes of a slot, and where in it the answer begins
+SLOT, ANSWER = 512, 256  #: bytes of a slot, and where in it the answer begins
 NOWHERE = 0x9000_0000  #: neither machine has anything there
 FINISHER, ACLINT, PASS = 0x10_0000, 0x200_0000, 0x5555
 NEVER = (1 << 64) - 1
-_SET = ("mstatus", "medeleg", "mideleg", "mie", "mip", "satp", "menvcfg", "mcounteren", "scounteren")
+_SET = ("mstatus", "medeleg", "mideleg", "mie", "mip", "satp", "menvcfg", "mcounteren", "scounteren",
+        "hstatus", "hedeleg", "hideleg", "hcounteren", "henvcfg", "hgatp", "vsatp", "vsstatus")  # fmt: skip
 
 
 class Probe(NamedTuple):
@@ -48,8 +49,17 @@ class Probe(NamedTuple):
     menvcfg: int = 0
     mcounteren: int = 0
     scounteren: int = 0
+    hstatus: int = 0
+    hedeleg: int = 0
+    hideleg: int = 0
+    hcounteren: int = 0
+    henvcfg: int = 0
+    hgatp: int = 0
+    vsatp: int = 0
+    vsstatus: int = 0
     msip: int = 0
     mtimecmp: int = NEVER
+    guest: bool = False  #: in VS- or VU-mode
     at: int = 0  #: where it begins in virtual memory, if not where it is in RAM
 
 
@@ -62,10 +72,11 @@ class Answer(NamedTuple):
     mstatus: int
     a: tuple[int, ...]
     s: tuple[int, ...]
+    h: tuple[int, ...]
 
     def __str__(self) -> str:
-        a, s = (" ".join(hex(each) for each in words) for words in (self.a, self.s))
-        return f"cause {self.cause:#x} value {self.value:#x} at +{self.offset} mstatus {self.mstatus:#x} a: {a} s: {s}"
+        a, s, h = (" ".join(hex(each) for each in words) for words in (self.a, self.s, self.h))
+        return f"cause {self.cause:#x} value {self.value:#x} at +{self.offset} mstatus {self.mstatus:#x} a: {a} s: {s} h: {h}"
 
 
 def csr(how: str, name: str | int, rd: int = 0, rs1: int = 0) -> int:
@@ -99,11 +110,12 @@ def _driver() -> dict[int, list[int]]:
     machine = [csr("w", "mscratch", rd=31, rs1=31)]
     saved = (10, 11, 12, 13, 18, 19, 20)
     machine += [encode("sd", rs1=31, rs2=each, imm=ANSWER + 32 + 8 * n) for n, each in enumerate(saved)]
-    for n, name in enumerate(("mcause", "mtval", "mepc", "mstatus")):
+    noted = *enumerate(("mcause", "mtval", "mepc", "mstatus")), *enumerate(("mtval2", "mtinst", "htval", "htinst", "hstatus"), 11)
+    for n, name in noted:
         machine += [csr("s", name, rd=5), encode("sd", rs1=31, rs2=5, imm=ANSWER + 8 * n)]
     machine += [csr("w", name) for name in ("mstatus", "mie")] + [encode("addi", rd=31, rs1=31, imm=SLOT), *_next()]
     supervisor = [csr("s", name, rd=rd) for rd, name in ((18, "scause"), (19, "stval"), (20, "sepc"))] + [encode("ecall")]
-    start = [*address(5, MACHINE), csr("w", "mtvec", rs1=5), *address(5, SUPERVISOR), csr("w", "stvec", rs1=5)]
+    start = [*address(5, MACHINE), csr("w", "mtvec", rs1=5), *address(5, SUPERVISOR), csr("w", "stvec", rs1=5), csr("w", "vstvec", rs1=5)]
     start += [encode("addi", rd=5, imm=-1), csr("w", "pmpaddr15", rs1=5), encode("addi", rd=5, imm=31)]
     start += [encode("slli", rd=5, rs1=5, imm=56), csr("w", "pmpcfg2", rs1=5), *address(31, SLOTS)]
     return {MACHINE: machine, SUPERVISOR: supervisor, START: [*start, *_next()]}
@@ -123,10 +135,9 @@ def image(probes: Sequence[Probe], more: dict[int, bytes]) -> bytearray:
     assert len(probes) < (PROBES - SLOTS) // SLOT
     parts = {where: struct.pack(f"<{len(words)}I", *words) for where, words in _driver().items()} | more
     for n, (each, here) in enumerate(zip(probes, places(probes), strict=True)):
-        status = each.mstatus | each.priv << st.MPP_SHIFT
-        words = [each.at or here, status, each.medeleg, each.mideleg, each.mie, each.mip, each.satp, each.menvcfg]
-        words += [each.mcounteren, each.scounteren, each.msip, each.mtimecmp, *(*each.args, 0, 0, 0, 0)[:4]]
-        parts[SLOTS + SLOT * n] = struct.pack("<16Q", *words)
+        status = each.mstatus | each.priv << st.MPP_SHIFT | each.guest << 39
+        words = [each.at or here, status, *(getattr(each, name) for name in _SET[1:]), each.msip, each.mtimecmp, *(*each.args, 0, 0, 0, 0)[:4]]
+        parts[SLOTS + SLOT * n] = struct.pack(f"<{len(words)}Q", *words)
         parts[here] = struct.pack(f"<{len(each.code) + 1}I", *each.code, encode("ecall"))
     memory = bytearray(MEMORY)
     for where, data in parts.items():
@@ -137,8 +148,8 @@ def image(probes: Sequence[Probe], more: dict[int, bytes]) -> bytearray:
 def answers(probes: Sequence[Probe], memory: bytes | bytearray | memoryview) -> list[Answer]:
     found = []
     for n, (each, here) in enumerate(zip(probes, places(probes), strict=True)):
-        words = struct.unpack_from("<11Q", memory, SLOTS - BASE + SLOT * n + ANSWER)
-        found.append(Answer(words[0], words[1], words[2] - (each.at or here) & NEVER, words[3], words[4:8], words[8:]))
+        words = struct.unpack_from("<16Q", memory, SLOTS - BASE + SLOT * n + ANSWER)
+        found.append(Answer(words[0], words[1], words[2] - (each.at or here) & NEVER, words[3], words[4:8], words[8:11], words[11:]))
     return found
 
 

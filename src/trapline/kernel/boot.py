@@ -200,6 +200,8 @@ class System(Kernel):
             for task in tuple(self.tasks.values()):
                 if task.coro is not None:
                     task.coro.close()
+            if self.accounting is not None:
+                self.accounting.close()
             park.forget()
             pts.forget(self)
             self.console.close()

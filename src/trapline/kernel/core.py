@@ -21,6 +21,7 @@ if TYPE_CHECKING:
     from trapline.kernel.fs.vfs import Vfs
     from trapline.kernel.ipc.sysv.namespace import IpcNamespace
     from trapline.kernel.sched.interface import Scheduler
+    from trapline.kernel.task.accounting import Accounting
     from trapline.kernel.task.task import Task, ThreadGroup
     from trapline.machine.contract import Machine
 
@@ -38,6 +39,8 @@ class Kernel:
     core_pattern = b"core"  #: what core dumps are called
     core_uses_pid = False
     lease_break_time_s = 45  #: what holders of leases are given to part with them; 0: for ever
+    accounting: Accounting | None = None  #: task.accounting: where records of processes go
+    accounting_limits = (4, 2, 30)  #: /proc/sys/kernel/acct
     ctrl_alt_del = 0  #: what reboot(2) said that the keys do: 1: restart at once, 0: tell init
     first: ThreadGroup | None = None  #: the first program, which stands for us in the eyes of who started us
     on_stop: Callable[[ThreadGroup], None] | None = None  #: told of every process that has stopped

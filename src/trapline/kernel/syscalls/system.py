@@ -6,11 +6,15 @@ import struct
 from trapline.typed import TYPE_CHECKING, Annotated
 
 from trapline.abi.capability import CAP_SYS_ADMIN, CAP_SYS_PACCT
-from trapline.abi.errno import EINVAL, ENOSYS, EPERM
+from trapline.abi.errno import EACCES, EINVAL, EISDIR, EPERM, ETXTBSY
+from trapline.abi.fcntl import AT_FDCWD, O_APPEND, O_WRONLY
+from trapline.abi.stat import S_IFDIR, S_IFMT, S_IFREG
+from trapline.kernel.fs.permission import MAY_WRITE, may_access
 from trapline.kernel.syscalls.declare import Arg, Int, Path, Size, UserPtr, syscall
 from trapline.kernel.uts import NAME_MAX, RELEASE, SYSNAME, VERSION
 
 if TYPE_CHECKING:
+    from trapline.kernel.task.accounting import Accounting
     from trapline.kernel.task.task import Task
 
 UTS_FIELD = 65
@@ -117,8 +121,28 @@ def sys_getcpu(task: Task, cpu: UserPtr, node: UserPtr, tcache: UserPtr) -> int:
 def sys_acct(task: Task, filename: Path) -> int:
     """acct(2): log ended processes to a file.
 
-    Partial: as on a kernel without CONFIG_BSD_PROCESS_ACCT, there is no accounting: ENOSYS to who may ask for it.
+    Partial: nobody notes who used privileges, so ASU is never set; the file keeps its file system from being unmounted (EBUSY).
     """
     if not task.creds.has_cap(CAP_SYS_PACCT):
         raise EPERM
-    raise ENOSYS
+    new = _records(task, task.mm.read_path(filename)) if filename else None
+    old, task.kernel.accounting = task.kernel.accounting, new
+    if old is not None:
+        old.close()
+    return 0
+
+
+def _records(task: Task, name: bytes) -> Accounting:
+    from trapline.kernel.task.accounting import Accounting
+
+    path = task.kernel.vfs.walk(task, AT_FDCWD, name)
+    inode = path.inode
+    kind = inode.mode & S_IFMT
+    if kind == S_IFDIR:
+        raise EISDIR
+    may_access(path, task.creds, MAY_WRITE)
+    if kind != S_IFREG:
+        raise EACCES("not a regular file")
+    if inode.writers < 0:
+        raise ETXTBSY
+    return Accounting(task.kernel.vfs.open_path(path, O_WRONLY | O_APPEND))

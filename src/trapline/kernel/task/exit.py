@@ -60,6 +60,8 @@ def exit_task(task: Task, status: int) -> None:
     stop.thread_exits(task)
     if len(group.tasks) == 1:
         _release_timers(group)
+        if kernel.accounting is not None:
+            kernel.accounting.process_ends(task, group.exit_status if group.exiting else status)
     leave_memory(task)
     if task.sem_undo is not None:
         from trapline.kernel.ipc.sysv import undo

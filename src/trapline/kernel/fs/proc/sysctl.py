@@ -115,6 +115,14 @@ def _set_core_pattern(kernel: Any, text: bytes) -> None:
     kernel.core_pattern = text[: MAX_NAME - 1]
 
 
+def _set_acct(kernel: Any, text: bytes) -> None:
+    """What is not given stays as it is."""
+    numbers = tuple(_number(each, 0, INT_MAX) for each in text.split())
+    if len(numbers) > 3:
+        raise EINVAL
+    kernel.accounting_limits = (*numbers, *kernel.accounting_limits[len(numbers) :])
+
+
 def _aslr(kernel: Any) -> bytes:
     return b"2" if kernel.aslr else b"0"
 
@@ -135,6 +143,7 @@ HUGE_PAGES = Value(
 
 TREE: Tree = {
     "kernel": {
+        "acct": Value(lambda kernel: b"%d\t%d\t%d" % kernel.accounting_limits, _set_acct, 0o644),
         "arch": Value(lambda k: k.machine.arch.name.encode()),
         "cap_last_cap": fixed(CAP_LAST_CAP),
         "core_pattern": Value(lambda k: k.core_pattern, _set_core_pattern, 0o644),

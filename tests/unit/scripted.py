@@ -83,7 +83,7 @@ class ScriptedSpace:
     def reload(self, start: int, end: int) -> None:
         self.flush(start, end)
 
-    def hint(self, start: int, end: int) -> None:
+    def hint(self, start: int, end: int, leaf: int = 0) -> None:
         pass
 
     def hint_like(self, other: object) -> None:

@@ -22,14 +22,16 @@ host = pytest.importorskip("trapline.machine.host")
 if sys.platform != "linux" or os.uname().machine != "x86_64":
     pytest.skip("the host machine is for x86-64 Linux", allow_module_level=True)
 
-from trapline.machine.host.fill import (  # noqa: E402 - needs the machine
+from trapline.machine.host import space as space_module  # noqa: E402 - needs the machine
+from trapline.machine.host.fill import (  # noqa: E402
     _runs_of_few,
     _runs_of_table,
     fill,
     present_runs,
     prot_of,
 )
-from trapline.machine.host.space import MAX_HINTED, HostSpace  # noqa: E402
+from trapline.machine.host.space import MAX_HINTED  # noqa: E402
+from trapline.machine.host.tlb import Extents  # noqa: E402
 
 machine = hostmachine_util.machine  # a fixture
 LOOP = f"1: mov rbx, [{DATA}]\n syscall\n jmp 1b"
@@ -194,10 +196,10 @@ def test_a_process_makes_its_first_mappings_by_itself(machine: Any, monkeypatch:
 
 def test_a_first_mapping_that_the_host_refuses_is_tried_again(machine: Any, monkeypatch: pytest.MonkeyPatch) -> None:
     guest = Guest(machine, LOOP)
-    honest = HostSpace._map_op
+    honest = space_module._map_op
     ctx = guest.context()
     guest.space.hint(DATA, DATA + PAGE)
-    monkeypatch.setattr(HostSpace, "_map_op", lambda space, start, end, pa, prot: honest(space, start, end, pa | 1, prot))
+    monkeypatch.setattr(space_module, "_map_op", lambda start, end, pa, prot: honest(start, end, pa | 1, prot))
     machine.resume(ctx)
     monkeypatch.undo()
     assert machine.wait(time.monotonic_ns() + 2_000_000_000) is ctx
@@ -253,6 +255,39 @@ def test_a_copy_loads_what_its_model_has_loaded_to_read(machine: Any) -> None:
     model.space.flush(0, machine.arch.task_size)
     ctx = run(machine, copy.context())
     assert (ctx.kind, ctx.regs[RBX] & 0xFF) == (SYSCALL, 0x13)
+
+
+def test_a_hint_with_its_leaf_is_taken_at_its_word_until_a_flush(machine: Any) -> None:
+    guest = Guest(machine, LOOP)
+    guest.write(guest.data[0], b"\x55")
+    guest.space.hint(DATA, DATA + PAGE, guest.entry(DATA))
+    guest.space.hint(RANGE, RANGE + PAGE, FMT.leaf(9, read=True, write=True, execute=False, user=False) | FMT.accessed)
+    assert [start for start, _, _, _ in guest.space.ready] == [DATA]  # user mode has no business with the other one
+    guest.write(guest.map(DATA, flags=FMT.accessed | FMT.dirty), b"\x77")
+    guest.space.flush(DATA, DATA + PAGE)
+    assert run(machine, guest.context()).regs[RBX] & 0xFF == 0x77
+    assert guest.space.tlb.covering(DATA)
+
+
+@pytest.mark.parametrize("seed", range(30))
+def test_extents_that_come_at_once_are_those_that_come_one_by_one(seed: int) -> None:
+    rng = random.Random(seed)
+    given = []
+    at, pa = RANGE, 1 << 20
+    for _ in range(rng.randrange(20)):
+        at += rng.choice((0, 0, PAGE))
+        pa += rng.choice((0, 0, PAGE))
+        size = rng.randrange(1, 4) * PAGE
+        given.append((at, at + size, pa, rng.choice((1, 1, 3))))
+        at, pa = at + size, pa + size
+    rng.shuffle(given)
+    one_by_one, at_once = Extents(), Extents()
+    for each in given:
+        one_by_one.add(*each)
+    assert at_once.start_with(given)
+    assert at_once.items == one_by_one.items
+    if given:
+        assert not Extents().start_with([*given, given[0]])
 
 
 def test_close_ends_a_process_that_nobody_took(machine: Any) -> None:

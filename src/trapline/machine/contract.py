@@ -117,8 +117,12 @@ class Space(Protocol):
     def reload(self, start: int, end: int) -> None:
         """`flush`, where other entries stand in place of those that were there: a machine may load them at once."""
 
-    def hint(self, start: int, end: int) -> None:
-        """The kernel expects [start, end) to be used soon: a machine may load its entries early."""
+    def hint(self, start: int, end: int, leaf: int = 0) -> None:
+        """The kernel expects [start, end) to be used soon: a machine may load its entries early.
+
+        leaf: the entry of the page at `start`, if the entries of all the pages map the frames that follow its own, with the
+        same rights; 0: look them up.
+        """
 
     def hint_like(self, other: Any) -> None:
         """This is a copy of `other`, a space of the same machine: what that has loaded to read or run is needed here too."""

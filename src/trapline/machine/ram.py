@@ -123,7 +123,7 @@ class Frames:
             return pfn
         self.counts[pfn : pfn + pages] = _ONES[:pages]
         if zero and self._dirty.find(1, pfn, pfn + pages) >= 0:
-            self._clear(pfn, pages)
+            self.clear(pfn, pages)
         self._dirty[pfn : pfn + pages] = b"\1" * pages
         return pfn
 
@@ -136,7 +136,8 @@ class Frames:
             raise OutOfFrames(f"{pages} frames wanted, {self.limit_pages - self.used_pages} left")
         return used
 
-    def _clear(self, pfn: int, pages: int) -> None:
+    def clear(self, pfn: int, pages: int) -> None:
+        """Make consecutive frames in use read as zeros."""
         mem, pa, end = self._ram.mem, pfn << PAGE_SHIFT, (pfn + pages) << PAGE_SHIFT
         for at in range(pa, end, len(_ZEROS)):
             size = min(len(_ZEROS), end - at)

@@ -119,7 +119,7 @@ class AddressSpace(UserAccess):
         try:
             self.space = machine.new_space(tables.root)
         except BaseException:
-            tables.close()
+            machine.ram.frames.put(tables.root)
             raise
 
     # ---- layout
@@ -194,8 +194,8 @@ class AddressSpace(UserAccess):
             zap(self.tables, start, end, runs)
         if any(each.flags & VM_SHARED and each.flags & VM_MAYWRITE for each in areas):  # others may rely on that being over
             self.space.settle()
+        self.tables.close(runs)
         put_runs(self.ram.frames, runs)
-        self.tables.close()
         AREAS.of(self.machine).give(self.admitted)
         for area in areas:
             area.close()

@@ -86,22 +86,29 @@ def _copy_areas(mm: AddressSpace, child: AddressSpace) -> None:
 
 
 def _duplicate_leaves(mm: AddressSpace, child: AddressSpace) -> bool:
-    """Copy the private pages of a small process; False (and nothing was copied) if it is not small, or memory is."""
+    """Copy the private pages of a small process; False (and nothing was copied) if it is not small, or memory is.
+
+    Tables and pages go to frames in a row: they are taken, and given back when the child ends, in one piece.
+    """
     if mm.rss_anon > min(mm.policy.fork_copy_pages, BLOCK_PAGES - 1):
         return False
     ranges = list(_ranges(mm))
-    if all(private for _, _, private in ranges):
-        child.tables.take_shape(mm.tables)
-    for start, end, private in ranges:
-        for block in mm.tables.in_range(start, end) if private else ():
-            if block not in child.tables.blocks:
-                child.tables.make(block)
-    order = max(0, mm.rss_anon - 1).bit_length()
+    alike = all(private for _, _, private in ranges)
+    shape = mm.tables.size_of_shape() if alike else 0
+    pages = shape + mm.rss_anon
+    if pages > BLOCK_PAGES:
+        return False
+    if not alike:
+        _make_tables(mm, child, ranges)
+    frames, order = mm.ram.frames, max(0, pages - 1).bit_length()
     try:
-        first = mm.ram.frames.alloc(order, zero=False)
+        first = frames.alloc(order, zero=False)
     except OutOfFrames:
         return False
     pfn = first
+    if alike:
+        frames.clear(first, shape)
+        pfn = child.tables.take_shape(mm.tables, first)
     for start, end, private in ranges:
         if not private:
             _copy_range(mm, child, start, end, False)
@@ -110,10 +117,18 @@ def _duplicate_leaves(mm: AddressSpace, child: AddressSpace) -> bool:
         child.rss_file += files
         child.rss_anon += others
         pfn += others
-        for each in copied:
-            child.space.hint(*each)
-    mm.ram.frames.put_run(pfn, first + (1 << order) - pfn)
+        for va, leaf, count in copied:
+            child.space.hint(va, va + (count << PAGE_SHIFT), leaf)
+    frames.put_run(pfn, first + (1 << order) - pfn)
     return True
+
+
+def _make_tables(mm: AddressSpace, child: AddressSpace, ranges: list[tuple[int, int, bool]]) -> None:
+    """Make the leaf tables of private memory, one by one: some of the parent's serve what the child does not get."""
+    for start, end, private in ranges:
+        for block in mm.tables.in_range(start, end) if private else ():
+            if block not in child.tables.blocks:
+                child.tables.make(block)
 
 
 def _copy_leaves(mm: AddressSpace, child: AddressSpace) -> None:

@@ -16,6 +16,8 @@ from trapline.machine.paging.entry import PAGE_SHIFT
 from trapline.machine.paging.lanes import LANES, ONES, first_set, last_set
 from trapline.machine.ram import BLOCK_PAGES, Frames
 
+Leaves = tuple[int, int, int]  #: (address, the leaf there, pages): consecutive frames, mapped with the same rights
+
 
 def zap(tables: PageTables, start: int, end: int, runs: list[Run]) -> tuple[int, int]:
     """Unmap [start, end). Frames to put are appended to `runs`; how many pages of files, and of other kinds, there were."""
@@ -90,13 +92,18 @@ def zap_files(tables: PageTables, start: int, end: int) -> int:
 
 
 def put_runs(frames: Frames, runs: list[Run]) -> None:
-    """Put the frames that zapping collected; the range has been flushed."""
-    put, put_run = frames.put, frames.put_run
+    """Put the frames that zapping collected; the range has been flushed. Neighbours, as fork makes them, go together."""
+    runs.sort()
+    start = end = 0
     for pfn, pages in runs:
-        if pages == 1:
-            put(pfn)
-        else:
-            put_run(pfn, pages)
+        if pfn == end and end - start + pages <= BLOCK_PAGES:
+            end += pages
+            continue
+        if start < end:
+            frames.put_run(start, end - start)
+        start, end = pfn, pfn + pages
+    if start < end:
+        frames.put_run(start, end - start)
 
 
 def protect(tables: PageTables, start: int, end: int, prot: int, may_write: bool) -> bool:
@@ -238,42 +245,45 @@ def copy(tables: PageTables, child: PageTables, start: int, end: int, private: b
 
 def duplicate(
     tables: PageTables, child: PageTables, start: int, end: int, pfn: int, limit: int
-) -> tuple[int, int, list[Run]]:
+) -> tuple[int, int, list[Leaves]]:
     """`copy` of private memory that shares nothing: the pages go to frames from `pfn` on, before `limit`, in order.
 
-    No leaf is large, and `child` has the tables. How many pages of files and of other kinds were copied, and the
-    (address, end) of ranges that hold the latter.
+    No leaf is large, and `child` has the tables. How many pages of files and of other kinds were copied, and where the
+    latter are.
     """
     files = others = 0
-    ranges: list[Run] = []
-    mem = tables.mem
+    found: list[Leaves] = []
     for va, word, pages in tables.pieces(start, end):
-        data = mem[word << 3 : (word + pages) << 3].tobytes()
+        data = tables.mem[word << 3 : (word + pages) << 3].tobytes()
         of_files, count, first, last = _census(tables, data)
         if not of_files + count:
             continue
         if pfn + others + count > limit:
             raise AssertionError("more private pages are mapped than were counted")
         files += of_files
+        entries = array("Q", data)
         if count:
-            data = data[: first << 3] + _copy_pages(tables, data[first << 3 : last << 3], pfn + others) + data[last << 3 :]
+            found += _copy_pages(tables, entries, range(first, last), pfn + others, va)
             others += count
-            ranges.append((va + (first << PAGE_SHIFT), va + (last << PAGE_SHIFT)))
         target = child.blocks[va >> BLOCK_SHIFT] + (word & LANES - 1)
-        mem[target << 3 : (target + pages) << 3] = data
-    return files, others, ranges
+        child.words[target : target + pages] = entries
+    return files, others, found
 
 
-def _copy_pages(tables: PageTables, data: bytes, pfn: int) -> array[int]:
-    """The leaves in `data`, where those that are not a file's map copies of their pages, in frames from `pfn` on."""
+def _copy_pages(tables: PageTables, entries: array[int], lanes: range, pfn: int, va: int) -> list[Leaves]:
+    """Copy the pages of those among `entries[lanes]` that are not a file's to frames from `pfn` on, and let these leaves
+    map the copies. Which they are; the first and the last of `lanes` are among them, and `va` is the address of lane 0."""
     fmt, mem, step = tables.fmt, tables.mem, tables.step
     mask, shift, soft_file = fmt.pfn_mask, fmt.pfn_shift, fmt.soft_file
     keep, to_bytes = ~(mask | fmt.soft_cow), PAGE_SHIFT - shift
-    entries = array("Q", data)
+    found: list[Leaves] = []
     to = pfn << shift
-    start, follows = 0, -1
-    for lane, entry in enumerate(entries):
+    start, follows = 0, -1  #: the run of frames to be copied next
+    lead, lead_va, goes_on = 0, 0, -1  #: the run of leaves
+    for lane in lanes:
+        entry = entries[lane]
         if not entry or entry & soft_file:
+            goes_on = -1
             continue
         at = entry & mask
         if at != follows:
@@ -281,10 +291,16 @@ def _copy_pages(tables: PageTables, data: bytes, pfn: int) -> array[int]:
                 _copy_run(mem, start << to_bytes, to << to_bytes, follows - start << to_bytes)
             start = at
         follows = at + step
-        entries[lane] = entry & keep | to
+        entry = entries[lane] = entry & keep | to
         to += step
+        if entry != goes_on:
+            if lead:
+                found.append((lead_va, lead, (entry & mask) - (lead & mask) >> shift))
+            lead, lead_va = entry, va + (lane << PAGE_SHIFT)
+        goes_on = entry + step
     _copy_run(mem, start << to_bytes, to << to_bytes, follows - start << to_bytes)
-    return entries
+    found.append((lead_va, lead, (to - (lead & mask)) >> shift))
+    return found
 
 
 def _copy_run(mem: memoryview, source: int, end: int, size: int) -> None:

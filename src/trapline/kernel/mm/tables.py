@@ -60,23 +60,32 @@ class PageTables:
         base = self.blocks[block] = pfn << 9
         return base
 
-    def take_shape(self, other: PageTables) -> None:
-        """Make the tables that `other` has, but for those of large leaves. Raises OutOfFrames."""
-        words, frames, table = self.words, self.frames, self.fmt.table
+    def take_shape(self, other: PageTables, frame: int) -> int:
+        """Make the tables that `other` has, but for those of large leaves, in consecutive frames from `frame` on.
+
+        These read as zeros, and have one reference each, which is taken over. The first frame that was not needed.
+        """
+        words, mask = self.words, LANE_MASK
+        first = frame
+        entry, step = self.fmt.table(frame), self.step
         for level in range(len(self.upper) - 2, 0, -1):
             above, here = self.upper[level + 1], self.upper[level]
             for key in other.upper[level]:
-                pfn = frames.alloc()
-                self.table_pages += 1
-                words[above[key >> 9] + (key & LANE_MASK)] = table(pfn)
-                here[key] = pfn << 9
-        above = self.upper[1]
+                words[above[key >> 9] + (key & mask)] = entry
+                here[key] = frame << 9
+                frame, entry = frame + 1, entry + step
+        above, here = self.upper[1], self.blocks
         for block, base in other.blocks.items():
             if base >= 0:
-                pfn = frames.alloc()
-                self.table_pages += 1
-                words[above[block >> 9] + (block & LANE_MASK)] = table(pfn)
-                self.blocks[block] = pfn << 9
+                words[above[block >> 9] + (block & mask)] = entry
+                here[block] = frame << 9
+                frame, entry = frame + 1, entry + step
+        self.table_pages += frame - first
+        return frame
+
+    def size_of_shape(self) -> int:
+        """How many frames `take_shape` needs at most to make the same tables elsewhere."""
+        return len(self.blocks) + sum(map(len, self.upper)) - 1
 
     def slot(self, block: int) -> int:
         """The word one level up whose entry is the block's table or large leaf."""
@@ -188,11 +197,10 @@ class PageTables:
         runs.append((self.blocks.pop(block) >> 9, 1))
         self.table_pages -= 1
 
-    def close(self) -> None:
-        """Free every table; no leaf is present and no machine uses them."""
+    def close(self, runs: list[Run]) -> None:
+        """Take every table apart; no leaf is needed and no machine uses them. Their frames are appended to `runs`, to be put."""
         for tables in (self.blocks, *self.upper):
-            for base in tables.values():
-                self.frames.put(base >> 9)
+            runs += [(base >> 9, 1) for base in tables.values()]
             tables.clear()
         self.table_pages = 0
 

@@ -17,7 +17,8 @@ from trapline.machine.paging.lanes import first_set, last_set, pattern
 _P, _W, _U, _A, _D, _NX = FMT.present, FMT.write, FMT.user, FMT.accessed, FMT.dirty, FMT.no_execute
 _PFN, _LARGE = FMT.pfn_mask, FMT.large
 _CARE = _P | _W | _U | _NX | _PFN  #: must be equal along a run, but for the frame, which counts up
-BLOCK_MASK = (1 << 21) - 1  #: what one leaf table maps
+BLOCK_SHIFT = 21
+BLOCK_MASK = (1 << BLOCK_SHIFT) - 1  #: what one leaf table maps
 NEAR_PAGES = 24  #: how far on either side a run is looked for at first: most end sooner
 FEW = 40  #: leaves that are looked at one by one in less time than all at once
 Mapping = tuple[int, int, int, int]  #: start, end, pa, prot
@@ -26,6 +27,10 @@ Mapping = tuple[int, int, int, int]  #: start, end, pa, prot
 def prot_of(entry: int) -> int:
     prot = PROT_READ if entry & _NX else PROT_READ | PROT_EXEC
     return prot | PROT_WRITE if entry & _W and entry & _D else prot
+
+
+def pa_of(entry: int) -> int:
+    return entry & _PFN
 
 
 def permitted(entry: int, access: int) -> bool:
@@ -125,18 +130,25 @@ def present_runs(words: memoryview, root: int, start: int, end: int) -> list[Map
     return found
 
 
-def same_leaves(words: memoryview, root: int, other: int, start: int, end: int) -> bool:
-    """Both tables map all pages of [start, end) by the same leaves, none of them large."""
-    while start < end:
-        here, level = _leaf(words, root, start)
-        there, level_there = _leaf(words, other, start)
-        if here < 0 or there < 0 or level or level_there:
-            return False
-        count = min(512 - (here & 511), (end - start) >> PAGE_SHIFT)
-        if words[here : here + count] != words[there : there + count]:
-            return False
-        start += count << PAGE_SHIFT
-    return True
+def same_leaves(words: memoryview, root: int, other: int, mappings: list[Mapping]) -> list[Mapping]:
+    """Those of `mappings` whose pages both tables map by the same leaves, none of them large."""
+    found: list[Mapping] = []
+    block, here, there, small = -1, -1, -1, False
+    for each in mappings:
+        start, end, _, _ = each
+        while start < end:
+            if start >> BLOCK_SHIFT != block:
+                block = start >> BLOCK_SHIFT
+                here, level = _leaf(words, root, start & ~BLOCK_MASK)
+                there, level_there = _leaf(words, other, start & ~BLOCK_MASK)
+                small = here >= 0 and there >= 0 and not level | level_there
+            first, last = start >> PAGE_SHIFT & 511, min((start | BLOCK_MASK) + 1, end) - 1 >> PAGE_SHIFT & 511
+            if not small or words[here + first : here + last + 1] != words[there + first : there + last + 1]:
+                break
+            start = (start | BLOCK_MASK) + 1
+        else:
+            found.append(each)
+    return found
 
 
 def _large_run(words: memoryview, word: int, level: int, start: int, end: int) -> tuple[list[Mapping], int]:

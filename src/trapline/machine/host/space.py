@@ -15,11 +15,11 @@ from __future__ import annotations
 import time
 from trapline.typed import TYPE_CHECKING
 
-from trapline.machine.contract import NoRoom
+from trapline.machine.contract import READ, NoRoom
 from trapline.machine.host import _ring
 from trapline.machine.host.contexts import Slot
 from trapline.machine.host.errors import HostRefuses, StubDied
-from trapline.machine.host.fill import Mapping, fill, present_runs, same_leaves
+from trapline.machine.host.fill import Mapping, fill, pa_of, permitted, present_runs, prot_of, same_leaves
 from trapline.machine.host.layout import (
     CLONE_THREAD,
     FD_RAM,
@@ -76,39 +76,34 @@ class HostSpace:
         """The operations that map these; the caller orders them at once."""
         if len(self.tlb) + len(mappings) > MAX_EXTENTS:
             self.flush(0, STUB)
-        return [self._map_op(*mapping) for mapping in mappings]
+        tlb = self.tlb
+        if tlb.items or not tlb.start_with(mappings):
+            for each in mappings:
+                tlb.add(*each)
+        return [_map_op(*mapping) for mapping in mappings]
 
-    def _map_op(self, start: int, end: int, pa: int, prot: int) -> Op:
-        self.tlb.add(start, end, pa, prot)
-        most = MAX_POPULATED if prot & PROT_WRITE else MAX_READ_POPULATED
-        flags = MAP_SHARED | MAP_FIXED | (MAP_POPULATE if end - start <= most else 0)
-        return NR_MMAP, start, end - start, prot, flags, FD_RAM, pa
-
-    def hint(self, start: int, end: int) -> None:
-        self.hints.append((start & -PAGE_SIZE, end + PAGE_MASK & -PAGE_SIZE))
+    def hint(self, start: int, end: int, leaf: int = 0) -> None:
+        if not leaf:
+            self.hints.append((start & -PAGE_SIZE, end + PAGE_MASK & -PAGE_SIZE))
+        elif end <= STUB and permitted(leaf, READ):
+            self.ready.append((start, end, pa_of(leaf), prot_of(leaf)))
 
     def hint_like(self, other: HostSpace) -> None:
         """Take over what both tables map in the same way: pages of files, above all."""
-        words = self.machine.ram.words
-        for each in other.tlb.items:
-            if not each[3] & PROT_WRITE and same_leaves(words, self.root, other.root, each[0], each[1]):
-                self.ready.append(each)
+        mapped = [each for each in other.tlb.items if not each[3] & PROT_WRITE]
+        self.ready += same_leaves(self.machine.ram.words, self.root, other.root, mapped)
 
     def hinted(self) -> list[Mapping]:
         """What is present in the hinted ranges and not mapped yet."""
-        ready, self.ready = self.ready, []
-        if not self.hints:
-            return ready
+        found, self.ready = self.ready, []
         hints, self.hints = sorted(self.hints), []
         tlb, words = self.tlb, self.machine.ram.words
-        found: list[Mapping] = []
         done = 0
         for start, end in hints:
             start = max(start, done)
             if start < end:
                 done = end
                 found += present_runs(words, self.root, start, end)
-        found += ready
         if tlb.items:
             found = [run for run in found if not tlb.holds(*run)]
         return found[: OPS_MAX - 2 if self.process is not None and self.process.fresh else MAX_HINTED]
@@ -152,7 +147,7 @@ class HostSpace:
             return
         runs = present_runs(self.machine.ram.words, self.root, *hull)
         if len(runs) == 1 and runs[0][:2] == hull and len(self.tlb) < MAX_EXTENTS:
-            self._order([self._map_op(*runs[0])])
+            self._order(self.map_ops(runs))
         else:
             self.flush(start, end)
 
@@ -261,3 +256,9 @@ class HostSpace:
         """Wait for the process, unless it has nothing mapped."""
         if self._ending is not None and len(self.tlb) and not self._ending.reaped:
             self.machine.crew.settle(self._ending)
+
+
+def _map_op(start: int, end: int, pa: int, prot: int) -> Op:
+    most = MAX_POPULATED if prot & PROT_WRITE else MAX_READ_POPULATED
+    flags = MAP_SHARED | MAP_FIXED | (MAP_POPULATE if end - start <= most else 0)
+    return NR_MMAP, start, end - start, prot, flags, FD_RAM, pa

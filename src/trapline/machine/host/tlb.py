@@ -71,6 +71,22 @@ class Extents:
                 last, end = last + 1, hi
         items[first:last] = [(start, end, pa, prot)]
 
+    def start_with(self, extents: list[Extent]) -> bool:
+        """Put these where nothing is; False, and nothing is changed, if some of them overlap."""
+        items: list[Extent] = []
+        low, end, pa, prot = 0, 0, 0, -1
+        for each in sorted(extents):
+            start, _, at, has = each
+            if start < end:
+                return False
+            if start == end and has == prot and at - pa == start - low:
+                each = low, each[1], pa, prot
+                items.pop()
+            items.append(each)
+            low, end, pa, prot = each
+        self.items = items
+        return True
+
     def remove(self, start: int, end: int) -> tuple[int, int] | None:
         """[start, end) is mapped no more. The smallest range that held all of it, or None if nothing was there."""
         first, last = self._touching(start, end)

@@ -41,7 +41,7 @@ class RiscvSpace:
     def reload(self, start: int, end: int) -> None:
         self.flush(start, end)
 
-    def hint(self, start: int, end: int) -> None:
+    def hint(self, start: int, end: int, leaf: int = 0) -> None:
         """Nothing is loaded early: a walk costs less than a guess."""
 
     def hint_like(self, other: RiscvSpace) -> None:

@@ -6,6 +6,7 @@ import pytest
 from userland import PAGE, access, file_of, load, new_machine, store
 
 from trapline.abi.mman import MAP_ANONYMOUS, MAP_FIXED, MAP_PRIVATE
+from trapline.kernel.mm import populate
 from trapline.kernel.mm.address_space import AddressSpace
 from trapline.kernel.mm.policy import Policy
 from trapline.machine.contract import READ, WRITE
@@ -116,3 +117,43 @@ def test_one_page_per_fault_holds_for_libraries_and_heaps() -> None:
     mm.start_brk = mm.brk = 0x1000_0000
     assert mm.set_brk(0x1000_0000 + 8 * PAGE) and mm.fault(AREA + 3 * PAGE, READ) is None
     assert mm.rss_pages == 1
+
+
+def leaves_and_hints(monkeypatch: pytest.MonkeyPatch, *, at_once: bool) -> tuple[list[int], list[tuple[int, int, int]], int]:
+    """What `prefault` makes of a private mapping of a file: its leaves, without frames, the hints, and pages of files."""
+    mm = AddressSpace(new_machine(64), aslr=False, policy=Policy(whole_pages=64))
+    file = file_of(mm.ram, b"".join(bytes([i]) * PAGE for i in range(40)))
+    file.page_cache.load(0, 40)
+    mm.mmap(AREA, 40 * PAGE, 5, MAP_PRIVATE | MAP_FIXED, file, 0)
+    hints: list[tuple[int, int, int]] = []
+    monkeypatch.setattr(mm.space, "hint", lambda *args: hints.append(args))
+    if not at_once:
+        monkeypatch.setattr(populate, "_map_run", lambda *args: None)
+    populate.prefault(mm, AREA, AREA + 40 * PAGE)
+    monkeypatch.undo()
+    entries = [mm.tables.entry(AREA + i * PAGE) for i in range(40)]
+    assert [load(mm, AREA + i * PAGE) for i in range(40)] == list(range(40))
+    first = mm.tables.fmt.pfn(entries[0])
+    return [entry - (first + i << mm.tables.fmt.pfn_shift) for i, entry in enumerate(entries)], hints, mm.rss_file
+
+
+def test_a_file_mapped_at_once_looks_as_if_it_had_been_touched(monkeypatch: pytest.MonkeyPatch) -> None:
+    touched, (slow_hint,), pages = leaves_and_hints(monkeypatch, at_once=False)
+    mapped, (hint,), same_pages = leaves_and_hints(monkeypatch, at_once=True)
+    assert (mapped, same_pages) == (touched, pages)
+    assert hint[:2] == slow_hint[:2] == (AREA, AREA + 40 * PAGE)
+    assert hint[2] and not slow_hint[2]
+
+
+def test_tables_and_pages_of_a_small_copy_lie_together() -> None:
+    mm = space(Policy(huge=False), 60)
+    fill(mm, 60)
+    frames = mm.ram.frames
+    before = frames.used_pages
+    child = mm.fork()
+    copies = [mm.tables.fmt.pfn(child.tables.entry(AREA + i * PAGE)) for i in range(60)]
+    first = copies[0]
+    assert copies == list(range(first, first + 60))
+    assert {base >> 9 for base in child.tables.blocks.values()} <= set(range(first - 8, first))
+    child.put()
+    assert frames.used_pages == before

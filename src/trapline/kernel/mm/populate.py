@@ -69,47 +69,85 @@ def prefault(mm: AddressSpace, start: int, end: int) -> None:
         low, high = max(area.start, start), min(area.end, end)
         if area.prot & PROT_WRITE:
             high = min(high, low + WRITTEN_EARLY)
-            if not _populate_run(mm, area, low, high):
+            leaf = _populate_run(mm, area, low, high)
+            if leaf is None:
                 populate(mm, low, high, WRITE)
         elif area.prot:
             high = min(high, low + READ_EARLY)
-            at = low
-            with suppress(OutOfFrames):
-                while at < high and repair(mm, area, at, READ) is None:
-                    at = (at | chunk - 1) + 1
-        mm.space.hint(low, high)
+            leaf = _map_run(mm, area, low, high)
+            if leaf is None:
+                at = low
+                with suppress(OutOfFrames):
+                    while at < high and repair(mm, area, at, READ) is None:
+                        at = (at | chunk - 1) + 1
+        else:
+            continue
+        mm.space.hint(low, high, leaf or 0)
 
 
-def _populate_run(mm: AddressSpace, area: Area, low: int, high: int) -> bool:
+def _map_run(mm: AddressSpace, area: Area, low: int, high: int) -> int | None:
+    """Map [low, high) of a private area of a file to the cache's pages, if they are in consecutive frames: the first leaf.
+
+    None, and nothing is mapped, if they are not, if some page is mapped already, or memory is short.
+    """
+    tables, cache, block = mm.tables, area.cache, low >> BLOCK_SHIFT
+    if cache is None or area.flags & (VM_SHARED | VM_HUGETLB) or high - 1 >> BLOCK_SHIFT != block:
+        return None
+    base = tables.blocks.get(block)
+    if base is None:
+        try:
+            base = tables.make(block)  # first: it may reclaim pages that are not mapped yet
+        except OutOfFrames:
+            return None
+    index, pages = (low - area.start + area.offset) >> PAGE_SHIFT, (high - low) >> PAGE_SHIFT
+    pfn = cache.pages.get(index)
+    if pfn is None or list(map(cache.pages.get, range(index, index + pages))) != list(range(pfn, pfn + pages)):
+        return None
+    word = base + (low >> PAGE_SHIFT & LANE_MASK)
+    if base < 0 or tables.mem[word << 3 : (word + pages) << 3].tobytes() != bytes(pages << 3):
+        return None
+    fmt = tables.fmt
+    leaf = pfn << fmt.pfn_shift | tables.ro[area.prot] | fmt.soft_file | fmt.soft_cow
+    tables.fill(word, leaf, pages)
+    mm.rss_file += pages
+    mm.minflt += 1
+    return leaf
+
+
+def _populate_run(mm: AddressSpace, area: Area, low: int, high: int) -> int | None:
     """Give [low, high) of a private, writable area pages of its own in consecutive frames: one mapping, and no fault.
 
-    True if all of it has such pages already. False, and nothing is changed, if some pages are there, a page of the file is not
-    to be had, or memory is short.
+    The first leaf; 0 if all of it has such pages already, but not in one run. None, and nothing is changed, if some pages are
+    there, a page of the file is not to be had, or memory is short.
     """
     tables, block = mm.tables, low >> BLOCK_SHIFT
     if area.flags & (VM_SHARED | VM_HUGETLB) or high - 1 >> BLOCK_SHIFT != block:
-        return False
+        return None
     lane, pages = low >> PAGE_SHIFT & LANE_MASK, (high - low) >> PAGE_SHIFT
     base = tables.blocks.get(block)
     if base is not None:
-        present = tables.words[base + lane : base + lane + pages].tolist() if base >= 0 else (0, 1)
+        present = tables.words[base + lane : base + lane + pages].tolist() if base >= 0 else [0, 1]
         if any(present):
-            return all(entry & tables.fmt.write for entry in present)
+            leaf: int = present[0]
+            if present == list(range(leaf, leaf + pages * tables.step, tables.step)) and leaf & tables.fmt.write:
+                return leaf
+            return 0 if all(entry & tables.fmt.write for entry in present) else None
     frames, order = tables.frames, (pages - 1).bit_length()
     try:
         word = (base if base is not None else tables.make(block)) + lane
         pfn = frames.alloc(order, zero=area.cache is None)
     except OutOfFrames:
-        return False
+        return None
     if pages < 1 << order:
         frames.put_run(pfn + pages, (1 << order) - pages)
     if area.cache is not None and not _copy_of_file(mm, area, low, pages, pfn):
         frames.put_run(pfn, pages)
-        return False
-    tables.fill(word, pfn << tables.fmt.pfn_shift | tables.rw[area.prot], pages)
+        return None
+    leaf = pfn << tables.fmt.pfn_shift | tables.rw[area.prot]
+    tables.fill(word, leaf, pages)
     mm.rss_anon += pages
     mm.minflt += 1
-    return True
+    return leaf
 
 
 def _copy_of_file(mm: AddressSpace, area: Area, low: int, pages: int, pfn: int) -> bool:

@@ -198,7 +198,7 @@ class PageTables:
         self.table_pages -= 1
 
     def close(self, runs: list[Run]) -> None:
-        """Take every table apart; no leaf is needed and no machine uses them. Their frames are appended to `runs`, to be put."""
+        """Take every table apart; no leaf is needed, no machine uses them. Their frames are appended to `runs`, to be put."""
         for tables in (self.blocks, *self.upper):
             runs += [(base >> 9, 1) for base in tables.values()]
             tables.clear()

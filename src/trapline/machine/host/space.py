@@ -95,7 +95,7 @@ class HostSpace:
 
     def hinted(self) -> list[Mapping]:
         """What is present in the hinted ranges and not mapped yet."""
-        found, self.ready = self.ready, []
+        found, self.ready = list(dict.fromkeys(self.ready)), []  # a range may have been hinted twice
         hints, self.hints = sorted(self.hints), []
         tlb, words = self.tlb, self.machine.ram.words
         done = 0

@@ -187,6 +187,32 @@ static void memory_map(void)
     }
 }
 
+/* All of user space as code, data, heap, arguments and environment: nobody who looks, or ends, may be harmed. */
+static void everything(void)
+{
+    static const char *const files[] = {"cmdline", "environ", "auxv", "maps", "smaps", "stat", "status", "statm"};
+    const unsigned long low = 65536, high = 1ul << 37; /* within every architecture's user space */
+    struct prctl_mm_map map = {
+        .start_code = low, .end_code = high, .start_data = low, .end_data = high, .start_brk = low, .brk = high,
+        .start_stack = high, .arg_start = low, .arg_end = high, .env_start = low, .env_end = high, .exe_fd = (unsigned)-1,
+    };
+    char text[64];
+    bool good = set_map(&map) == 0;
+    for (unsigned i = 0; i < sizeof files / sizeof *files; i++) {
+        snprintf(text, sizeof text, "/proc/self/%s", files[i]);
+        int fd = open(text, O_RDONLY);
+        good &= fd >= 0 && read(fd, text, sizeof text) >= 0;
+        close(fd);
+    }
+    CHECK("can be said to be everything", good);
+    pid_t pid = fork();
+    if (pid == 0)
+        abort();
+    int status;
+    waitpid(pid, &status, 0);
+    CHECK("a child ends with a core", killed(status, SIGABRT));
+}
+
 int main(int argc, char **argv)
 {
     (void)argv;
@@ -198,5 +224,6 @@ int main(int argc, char **argv)
     large_pages();
     speculation();
     memory_map();
+    CHECK("a map of everything", exited(in_child(everything), 0));
     return finish();
 }

@@ -20,6 +20,7 @@ from trapline.cli.session import Output, Port, Session, statistics
 from trapline.cli.terminal import Ended
 
 if TYPE_CHECKING:
+    from trapline.cli.gdb import Debugger
     from trapline.cli.link import Link
     from trapline.machine.riscv.board import Board
     from trapline.machine.riscv.checkpoint import Checkpoint
@@ -45,6 +46,8 @@ OPTIONS = (
     Option("--save", "FILE", "keep a checkpoint when the machine is left before it has ended, or at Ctrl-A W"),
     Option("--save-at", "N", "keep it after N instructions of every hart, and stop with status 0"),
     Option("--restore", "FILE", "go on from a checkpoint; give the same devices as it was saved with"),
+    Option("--gdb", "PORT|PATH", "let GDB connect to 127.0.0.1:PORT (1234) or a UNIX socket, and wait for it", optional=True),
+    Option("--gdb-nowait", "", "do not wait: GDB may connect at any time"),
     Option("--no-reboot", "", "end with status 0 when the guest resets the board, instead of starting again"),
     Option("--tier", "TIER", "reference, or up to native, baseline or interpreter (default: native, if llvmlite is there)"),
     Option("--no-cache", "", "keep no compiled code on disk, and use none"),
@@ -97,15 +100,20 @@ def main(words: list[str]) -> int:
         port, links = _devices(board, parsed, output.send, opened)
         if parsed.flag("--dump-dtb"):
             return _dump(parsed.last("--dump-dtb"), _tree(board, files))
+        debugger = _debugger(board, parsed, port, output, opened) if parsed.flag("--gdb") else None
         session = Session(
-            board, port, output, timeout_s=timeout_s, host_clock=_host_clock(parsed), once=parsed.flag("--no-reboot"),
-            links=links, save=partial(_save, parsed.last("--save"), board) if parsed.flag("--save") else None,
+            board, port if debugger is None else debugger.timeline, output,
+            timeout_s=timeout_s, host_clock=_host_clock(parsed), once=parsed.flag("--no-reboot"),
+            links=[*links, *([debugger] if debugger is not None else [])], debugger=debugger,
+            save=partial(_save, parsed.last("--save"), board) if parsed.flag("--save") else None,
         )  # fmt: skip
-        start = partial(_start, board, parsed, files, path, kept)
+        start = partial(_start, board, parsed, files, path, kept, debugger)
         return _run(board, session, parsed, start)
 
 
-def _start(board: Board, parsed: Parsed, files: Files, path: str, kept: Checkpoint | None) -> None:
+def _start(
+    board: Board, parsed: Parsed, files: Files, path: str, kept: Checkpoint | None, debugger: Debugger | None
+) -> None:
     """Give the board what it is to execute. Raises UsageError."""
     from trapline.machine.riscv.firmware import BadImage
 
@@ -122,6 +130,8 @@ def _start(board: Board, parsed: Parsed, files: Files, path: str, kept: Checkpoi
         raise UsageError(f"{path}: {error}" if path else str(error)) from None
     if parsed.flag("--save-at"):
         board.harts.alarm = values.number("--save-at", parsed.last("--save-at"), 0, 1 << 63)
+    if debugger is not None and not parsed.flag("--gdb-nowait"):
+        debugger.wait()
 
 
 def _run(board: Board, session: Session, parsed: Parsed, begin: Callable[[], None]) -> int:
@@ -151,6 +161,22 @@ def _tree(board: Board, files: Files) -> bytes:
         return board.device_tree(files)
     except BadImage as error:
         raise UsageError(str(error)) from None
+
+
+def _debugger(board: Board, parsed: Parsed, port: Port, output: Output, opened: ExitStack) -> Debugger:
+    """What --gdb asks for. Raises UsageError."""
+    from trapline.cli.gdb import PORT, Debugger
+    from trapline.machine.riscv.timeline import Timeline
+    from trapline.scope.gdb.server import Server
+
+    if parsed.flag("--save-at"):
+        raise UsageError("--gdb and --save-at: use one of them")
+    outside = [*parsed.all("--net"), *parsed.all("--share"), *(each for each in parsed.all("--drive") if ",ro" not in each)]
+    outside += [each for each in parsed.all("--flash") if ",ro" not in each]
+    server = Server(Timeline(board, port, output.mute), reversible=not outside)
+    debugger = Debugger(parsed.last("--gdb") or str(PORT), server)
+    opened.callback(debugger.close)
+    return debugger
 
 
 # ---- checkpoints

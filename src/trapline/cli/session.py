@@ -16,6 +16,7 @@ from trapline.cli.main import FAILED, complain
 from trapline.cli.terminal import HELP_TEXT, LIST, QUIT, RESET, SAVE, STATUS, Keys, Raw
 
 if TYPE_CHECKING:
+    from trapline.cli.gdb import Debugger
     from trapline.cli.link import Link
     from trapline.machine.riscv.board import Board
 
@@ -39,9 +40,16 @@ class Output:
 
     def __init__(self) -> None:
         self._held = bytearray()
+        self.muted = False
+
+    def mute(self, muted: bool) -> None:
+        """While it is, what the guest prints has been printed before."""
+        self.muted = muted
 
     def send(self, data: bytes) -> None:
         """What the guest prints. Raises OSError."""
+        if self.muted:
+            return
         self._held += data
         if data[-1:] == b"\n" or len(self._held) > LINE:
             self.flush()
@@ -72,9 +80,10 @@ class Session:
 
     def __init__(
         self, board: Board, port: Port, output: Output, *, timeout_s: float | None, host_clock: bool, once: bool,
-        links: Sequence[Link] = (), save: Callable[[], object] | None = None,
+        links: Sequence[Link | Debugger] = (), save: Callable[[], object] | None = None, debugger: Debugger | None = None,
     ) -> None:  # fmt: skip
         """`host_clock`: waiting takes as long as it says. `once`: a reset by the guest ends it. `links`: of network cards.
+        `debugger`: it may halt the machine, and keeps its history.
         `save`: keeps a checkpoint, when the machine is left before it has ended, at a key, or at the harts' alarm."""
         self._board, self._port, self._output = board, port, output
         self._start = time.monotonic()
@@ -85,11 +94,17 @@ class Session:
         self._host_clock = host_clock
         self._once = once
         self._save = save
+        self._debugger = debugger
+        self._harts = board.harts if debugger is None else debugger.timeline
         self._quit = False
         self._polls = 0
+        self._polls_feed = port is board.uart or debugger is not None
         self._links = links
         self._arrived = False  #: something has come over a link
-        board.uart.hungry = self._polled
+        if debugger is not None:
+            debugger.timeline.hungry = self._polled
+        else:
+            board.uart.hungry = self._polled
 
     def run(self) -> int:
         """The exit status. Raises OSError of the standard streams, Ended."""
@@ -102,16 +117,23 @@ class Session:
     def _loop(self) -> int:
         from trapline.machine.riscv.harts import HALTED, IDLE, STOPPED, WAITS
 
-        harts = self._board.harts
+        harts = self._harts
         while True:
             ended = harts.run(CHUNK if self._keys is None else SHORT, jump=not self._host_clock)
             self._output.flush()
             if ended == HALTED:
                 status = self._halted()
                 if status is not None:
+                    if self._debugger is not None:
+                        self._debugger.ended(status)
                     return status
             if ended == STOPPED:
-                return self._leave(0)
+                if self._debugger is None:
+                    return self._leave(0)
+                self._debugger.halted()
+                if self._debugger.killed:
+                    return self._leave(0)
+                continue
             if self._deadline is not None and time.monotonic() >= self._deadline:
                 return self._leave(TIMED_OUT)
             if ended == IDLE and self._stdin < 0 and not self._input and not self._links:
@@ -121,7 +143,7 @@ class Session:
                 self._rest(harts.ahead())
             else:
                 self._look(-1.0 if ended == IDLE and not self._input else 0.0)
-            if self._quit:
+            if self._quit or (self._debugger is not None and self._debugger.killed):
                 return self._leave(0)
             self._feed()
 
@@ -141,8 +163,14 @@ class Session:
             return status
         if self._once:
             return 0
-        self._board.reset()
+        self._reset()
         return None
+
+    def _reset(self) -> None:
+        if self._debugger is not None:
+            self._debugger.timeline.reset()
+        else:
+            self._board.reset()
 
     def _rest(self, units: int) -> None:
         """Every hart waits for a time that is `units` ahead: wait as long, or until something is typed."""
@@ -150,14 +178,14 @@ class Session:
         self._arrived = False
         self._look(units * UNIT_NS / 1e9)
         passed = (time.monotonic_ns() - before) // UNIT_NS
-        self._board.harts.let_pass(min(units, passed) if self._input or self._arrived else units)
+        self._harts.let_pass(min(units, passed) if self._input or self._arrived else units)
 
     def _look(self, timeout_s: float) -> None:
         """Take in what standard input has, waiting for it (less than 0: for ever), but not longer than the time-out."""
         if self._deadline is not None:
             left = max(0.0, self._deadline - time.monotonic())
             timeout_s = left if timeout_s < 0 else min(timeout_s, left)
-        wanted: list[int | Link] = [each for each in self._links if each.fileno() >= 0]
+        wanted: list[int | Link | Debugger] = [each for each in self._links if each.fileno() >= 0]
         if self._stdin >= 0 and len(self._input) <= 4096:
             wanted.append(self._stdin)
         ready, _, _ = select.select(wanted, [], [], None if timeout_s < 0 else timeout_s)
@@ -190,14 +218,14 @@ class Session:
             self._output.flush()
             self._look(0.0)
             self._board.harts.pause = True
-        if self._port is self._board.uart:
+        if self._polls_feed:
             self._feed()
 
     def _obey(self, command: str) -> None:
         if command == QUIT:
             self._quit = True
         elif command == RESET:
-            self._board.reset()
+            self._reset()
         elif command == SAVE:
             if self._save is None:
                 complain("there is nowhere to save to: start with --save FILE")

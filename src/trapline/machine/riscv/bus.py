@@ -36,6 +36,10 @@ class Attention(Exception):
     """A store to a device is done, and moved interrupts, or may have moved deadlines: the hart's run ends behind it."""
 
 
+class Held(Exception):
+    """A debugger waits for the access that the present instruction is about to make: the hart's run ends before it."""
+
+
 class Device(Protocol):
     """One that never moves a deadline may say so by an attribute `quiet`, not zero: then only a store that changes the hart's
     interrupt lines ends its run. Reading a register may lower a line, but not raise one.

@@ -20,7 +20,7 @@ from operator import length_hint
 from trapline.machine.riscv import layout as at
 from trapline.machine.riscv import status as st
 from trapline.machine.riscv import trap
-from trapline.machine.riscv.bus import Attention, Bus, Halt
+from trapline.machine.riscv.bus import Attention, Bus, Halt, Held
 from trapline.machine.riscv.code import Code, Page, Place, decode_at, fetch, step
 from trapline.machine.riscv.floats import Floats
 from trapline.machine.riscv.pmp import Pmp
@@ -126,16 +126,19 @@ class Hart(Triggers, Floats):
             try:
                 self._execute()
                 self._count(0)
-                if self.attention or self.stopping or (self.debug is not None and self.debug.hit is not None):
+                if self.attention or self.stopping:
                     break
             except Attention:
                 self._count(0)
                 self.attention = True
                 break
+            except Held:
+                self._ticks = iter(range(length_hint(self._ticks) + 1))  # it is not executed
+                self._count(0)
+                self.next, self.stopping = self.at, True
+                break
             except Trap as raised:
                 self._count(1)
-                if self.debug is not None:
-                    self.debug.hit = None  # the access did not happen
                 if self.hosted and not trap.is_the_guests(self, raised.cause):
                     trap.tell(self, raised)
                     return TRAPPED
@@ -144,8 +147,6 @@ class Hart(Triggers, Floats):
                 self._count(0)
                 cpu[at.PC], cpu[at.RESERVED] = self.next & st.MASK, 0
                 raise
-        if self.debug is not None and self.debug.hit is not None:
-            self.stopping = True
         self.held, cpu[at.PC], cpu[at.RESERVED] = cpu[at.RESERVED], self.next & st.MASK, 0
         return WAITING if self.waiting else BUDGET
 

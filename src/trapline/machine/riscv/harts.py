@@ -21,14 +21,24 @@ from trapline.machine.riscv import layout as at
 from trapline.machine.riscv import status as st
 from trapline.machine.riscv.bus import Bus, Halt
 from trapline.machine.riscv.code import Code
-from trapline.machine.riscv.devices.saved import Kind, State, flag, pack, unpack, whole
+from trapline.machine.riscv.devices.saved import (
+    BadState,
+    Kind,
+    State,
+    entry,
+    flag,
+    pack,
+    unpack,
+    whole,
+    wholes,
+)
 from trapline.machine.riscv.hart import WAITING, Hart
 
 PER_TICK = 100  #: instructions per tick: 1 GHz harts and a 10 MHz clock
 QUANTUM = 1000  #: instructions of a hart's turn
 MOST_LEFT = 1 << 24  #: units of a run that a checkpoint may have left
 SPENT, IDLE, HALTED, WAITS, STOPPED = 0, 1, 2, 3, 4  #: why `run` returned
-#: When: units of time at the start of a round, whose turn it is (-1: nobody's yet), units of that turn that have passed.
+#: When: the number of the round, whose turn it is (-1: nobody's yet), units of that turn that have passed. Later is greater.
 Position = tuple[int, int, int]
 
 
@@ -44,6 +54,10 @@ class Harts:
         self._spent = 0  # units of its turn before the present piece
         self._running = False  # in such a piece
         # of a run, round, turn and piece that were stopped:
+        self.rounds = 0  # that have begun
+        self.wanted = False  #: it was stopped after a step or by a debugger, not at `target`
+        #: of each hart: where it last executed something (round, units of its turn before), and how many instructions
+        self.executed: list[tuple[int, int, int]] = [(0, 0, 0)] * count
         self._left = 0  # units that the run has left; 0: no run
         self._jump = True
         self._span = 0  # units of the round; 0: no round
@@ -75,7 +89,7 @@ class Harts:
         return (self.elapsed + spent) // PER_TICK
 
     def position(self) -> Position:
-        return self.elapsed, self._turn, self._spent if self._turn >= 0 else 0
+        return (self.rounds, self._turn, self._spent) if self._span else (self.rounds + 1, -1, 0)
 
     @property
     def turn(self) -> int:
@@ -131,11 +145,13 @@ class Harts:
     def _begin_round(self) -> bool:
         """Whether to stop before it."""
         if self.target is not None and self.position() >= self.target:
+            self.wanted = False
             return True
+        self.rounds += 1
         self._span = min(self._left, self._limit())
         self._next, self._waiting = 0, True
         if self.alarm is not None and self.alarm <= self.elapsed + self._span:
-            self.target, self.alarm = (self.elapsed, 0, max(0, self.alarm - self.elapsed)), None
+            self.target, self.alarm = (self.rounds, 0, max(0, self.alarm - self.elapsed)), None
         return False
 
     def let_pass(self, units: int) -> None:
@@ -175,7 +191,7 @@ class Harts:
             whole = self._piece or self._next_piece(span)
             part = self._part(hart, whole)
             if not part:
-                self._piece = whole
+                self._piece, self.wanted = whole, False
                 return True
             self._running = True
             origin = self.elapsed + self._spent + part
@@ -186,6 +202,8 @@ class Harts:
                 self._running = False
                 hart.cpu[at.TIME_ORIGIN] = 0
             executed = hart.consumed()
+            if executed:
+                self.executed[self._turn] = self.rounds, self._spent, executed
             passed = part if self._asleep and not hart.stopping else executed
             self._spent += passed
             self._piece = 0 if hart.attention else whole - passed
@@ -195,8 +213,10 @@ class Harts:
                 for each in self.advance:
                     each()
             if hart.stopping or (executed and self.stepping == self._turn):
+                self.wanted = True
                 return True
-        return self.target is not None and self.target[:2] == (self.elapsed, self._turn) and self.target[2] <= self._spent
+        self.wanted = False
+        return self.target is not None and self.target[:2] == (self.rounds, self._turn) and self.target[2] <= self._spent
 
     def _next_piece(self, span: int) -> int:
         ahead = self._next_deadline()
@@ -208,17 +228,26 @@ class Harts:
         part = whole
         if self.stepping == self._turn and not (hart.waiting and not hart.interrupts() & hart.cpu[at.MIE]):
             part = 1
-        if self.target is not None and self.target[:2] <= (self.elapsed, self._turn):
-            beyond = self.target[:2] < (self.elapsed, self._turn)
+        if self.target is not None and self.target[:2] <= (self.rounds, self._turn):
+            beyond = self.target[:2] < (self.rounds, self._turn)
             part = 0 if beyond else min(part, max(0, self.target[2] - self._spent))
         return part
 
+    def reconsider(self) -> None:
+        """Somebody has changed a hart: what is due when is worked out anew."""
+        self._piece = 0
+
     def state(self) -> State:
         """Of time and turns, not of the harts."""
-        return pack(self, self._saved())
+        return {**pack(self, self._saved()), "executed": [list(each) for each in self.executed]}
 
     def load(self, state: State) -> None:
+        executed = entry(state, "executed")
+        if type(executed) is not list or len(executed) != len(self.each):
+            raise BadState("executed: not a list of what each hart has")
+        found = [wholes(3).read(each) for each in executed]
         unpack(self, self._saved(), state)
+        self.executed = [(each[0], each[1], each[2]) for each in found]
         self.halt = self.target = self.alarm = None
         self.stepping = -1
 
@@ -226,7 +255,8 @@ class Harts:
         count = len(self.each)
         units = whole(MOST_LEFT)
         return {
-            "elapsed": whole(1 << 80), "_turn": whole(count - 1, -1), "_spent": units, "_left": units, "_jump": flag,
+            "elapsed": whole(1 << 80), "rounds": whole(),
+            "_turn": whole(count - 1, -1), "_spent": units, "_left": units, "_jump": flag,
             "_span": units, "_next": whole(count), "_piece": units, "_asleep": flag, "_waiting": flag, "pause": flag,
         }  # fmt: skip
 

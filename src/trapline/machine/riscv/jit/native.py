@@ -99,7 +99,7 @@ class NativeHart(Hart):
                     self.stopping = True
                     self._ticks = iter(range(left))
                     return
-                if self._step(left) or (debug is not None and debug.hit is not None):
+                if self._step(left):
                     return
                 left -= 1
                 cpu[_PC] = self.next

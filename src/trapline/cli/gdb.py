@@ -1,0 +1,155 @@
+"""`trapline boot --gdb`: the connection to GDB, over a loopback TCP port or a UNIX socket, and when it is listened to.
+
+While the machine runs, the session looks at it as at a network card's wire: a first byte is an interrupt or a new peer. While
+the machine is halted, nothing else is looked at. Anybody who can connect controls the machine, not the host: guest memory and
+registers are all that a packet reaches.
+"""
+
+from __future__ import annotations
+
+import os
+import socket
+from contextlib import suppress
+from trapline.typed import TYPE_CHECKING
+
+from trapline.cli.main import complain
+from trapline.cli.options import UsageError
+from trapline.scope.gdb.packets import INTERRUPT, Framer, pack
+
+if TYPE_CHECKING:
+    from trapline.scope.gdb.server import Server
+
+PORT = 1234
+_CHUNK = 1 << 16
+
+
+class Debugger:
+    """`where`: a port number, or the path of a UNIX socket. Raises UsageError."""
+
+    def __init__(self, where: str, server: Server) -> None:
+        self.server = server
+        self.timeline = server.timeline
+        self._peer: socket.socket | None = None
+        self._framer = Framer()
+        self._sent = b""  # the last packet, in case it came badly
+        self._path = "" if where.isdigit() else where
+        self._listener = socket.socket(socket.AF_UNIX if self._path else socket.AF_INET, socket.SOCK_STREAM)
+        try:
+            if self._path:
+                self._listener.bind(self._path)
+            else:
+                self._listener.setsockopt(socket.SOL_SOCKET, socket.SO_REUSEADDR, 1)
+                self._listener.bind(("127.0.0.1", int(where)))
+            self._listener.listen(1)
+        except (OSError, OverflowError) as error:
+            self._listener.close()
+            raise UsageError(f"--gdb={where}: {getattr(error, 'strerror', None) or 'no such port'}") from None
+        self.name = self._path or f"127.0.0.1:{self._listener.getsockname()[1]}"
+
+    # ---- as a session sees a wire
+
+    def fileno(self) -> int:
+        return (self._peer or self._listener).fileno()
+
+    def flush(self) -> None:
+        """Nothing waits to be sent."""
+
+    def ready(self) -> None:
+        """While the machine runs: somebody connects, or wants it to halt."""
+        if self._peer is None:
+            self._accept()
+            self.server.halted()
+            self._serve(b"")
+        elif self._receive():
+            self._serve(pack(self.server.halted(interrupted=True)))
+
+    # ---- halted
+
+    def wait(self) -> None:
+        """Wait for GDB before the machine starts."""
+        complain(f"waiting for gdb: target remote {self.name}")
+        self._accept()
+        self._serve(b"")
+
+    def halted(self) -> None:
+        """The machine has halted where the debugger wants it: say so, and serve until it is to go on."""
+        if self._peer is None:
+            return
+        self._serve(pack(self.server.halted()))
+
+    def ended(self, status: int) -> None:
+        """The machine has ended."""
+        if self._peer is not None:
+            self._send(pack(b"W%02x" % (status & 0xFF)))
+
+    @property
+    def killed(self) -> bool:
+        return self.server.killed
+
+    def close(self) -> None:
+        self._hang_up()
+        self._listener.close()
+        if self._path:
+            with suppress(OSError):
+                os.unlink(self._path)
+
+    # ---- the connection
+
+    def _accept(self) -> None:
+        self._peer, _ = self._listener.accept()
+        if not self._path:
+            self._peer.setsockopt(socket.IPPROTO_TCP, socket.TCP_NODELAY, 1)
+        self._framer = Framer()
+        self.server.detached = False
+
+    def _receive(self) -> list[bytes]:
+        """What has come; nothing, and no peer any more, if it has gone."""
+        if self._peer is None:
+            return []
+        try:
+            data = self._peer.recv(_CHUNK)
+        except OSError:
+            data = b""
+        if not data:
+            self._hang_up()
+            return []
+        found = self._framer.feed(data)
+        self._send(self._framer.acknowledge)
+        self._framer.acknowledge = b""
+        if self._framer.refused:
+            self._framer.refused = False
+            self._send(self._sent)
+        return found
+
+    def _send(self, data: bytes) -> None:
+        if self._peer is None or not data:
+            return
+        try:
+            self._peer.sendall(data)
+        except OSError:
+            self._hang_up()
+
+    def _hang_up(self) -> None:
+        if self._peer is not None:
+            self._peer.close()
+            self._peer = None
+            self.server.release()
+
+    def _serve(self, first: bytes) -> None:
+        """Answer packets until the machine is to go on."""
+        self._sent = first
+        self._send(first)
+        while self._peer is not None:
+            for packet in self._receive():
+                if packet == INTERRUPT:
+                    continue
+                reply = self.server.answer(packet)
+                if reply is None:
+                    return
+                self._sent = pack(reply)
+                self._send(self._sent)
+                if packet == b"QStartNoAckMode":
+                    self._framer.acks = False
+                if self.server.killed or self.server.detached:
+                    self._hang_up()
+                    return

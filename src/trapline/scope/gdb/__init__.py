@@ -1,0 +1,1 @@
+"""A server of GDB's remote serial protocol for the RISC-V computer: packets, registers, memory, and what each packet does."""

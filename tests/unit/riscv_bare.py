@@ -7,12 +7,15 @@ calls M-mode. Memory is the image of one file, in which QEMU leaves its answers.
 
 from __future__ import annotations
 
+import importlib.util
 import shutil
 import struct
 import subprocess
 from collections.abc import Sequence
 from pathlib import Path
 from typing import NamedTuple
+
+import pytest
 
 from trapline.machine.riscv import status as st
 from trapline.machine.riscv.board import Board
@@ -30,6 +33,10 @@ SLOT, ANSWER = 512, 256  #: bytes of a slot, and where in it the answer begins
 NOWHERE = 0x9000_0000  #: neither machine has anything there
 FINISHER, ACLINT, PASS = 0x10_0000, 0x200_0000, 0x5555
 NEVER = (1 << 64) - 1
+TIERS = ("reference", "native") if importlib.util.find_spec("llvmlite") else ("reference",)
+CPU = "rv64,svpbmt=true,svnapot=true,svinval=true,zbc=false,x-epmp=true"
+DATA, LANDING = TABLES + 0x8_0000, TABLES + 0xA_0000  #: what probes write, and where they jump: ecalls
+LANDINGS = {LANDING: struct.pack("<I", encode("ecall")) * 0x2800}
 _SET = ("mstatus", "medeleg", "mideleg", "mie", "mip", "satp", "menvcfg", "mcounteren", "scounteren",
         "hstatus", "hedeleg", "hideleg", "hcounteren", "henvcfg", "hgatp", "vsatp", "vsstatus")  # fmt: skip
 
@@ -173,3 +180,18 @@ def theirs(probes: Sequence[Probe], tmp_path: Path, more: dict[int, bytes] | Non
     words = ["-M", "virt,memory-backend=ram", "-object", backend, "-cpu", cpu, "-bios", "none", "-m", f"{MEMORY >> 20}M"]
     subprocess.run([QEMU, *words, "-display", "none", "-monitor", "none", "-serial", "none"], check=True, timeout=60)
     return answers(probes, file.read_bytes())
+
+
+def compare(probes: Sequence[Probe], tmp_path: Path, more: dict[int, bytes] | None = None) -> list[tuple[Probe, Answer, Answer]]:
+    """(probe, our answer, theirs) of each; the tiers must agree with one another."""
+    more = LANDINGS | (more or {})
+    first, *others = [ours(probes, more, tier) for tier in TIERS]
+    for each in others:
+        assert [(p, str(b)) for p, a, b in zip(probes, first, each, strict=True) if a != b] == []
+    return list(zip(probes, first, theirs(probes, tmp_path, more, CPU), strict=True))
+
+
+def report(differ: list[tuple[Probe, Answer, Answer]]) -> None:
+    lines = [f"{p}\n  ours   {a}\n  theirs {b}" for p, a, b in differ[:20]]
+    if differ:
+        pytest.fail(f"{len(differ)} differ\n" + "\n".join(lines), pytrace=False)

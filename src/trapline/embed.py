@@ -28,6 +28,7 @@ if TYPE_CHECKING:
     from trapline.machine.paging.walk import Run, Step
     from trapline.scope.listener import Listener
     from trapline.scope.observe import Observer
+    from trapline.scope.tamper import Interposer
 
 Environment = Mapping[str, str] | Mapping[bytes, bytes]
 SIGKILL = 9
@@ -234,15 +235,26 @@ class Kernel:
 
     def subscribe(self, listener: Listener) -> None:
         """Tell `listener` of every crossing from now on. What it costs is paid only while somebody listens."""
-        if self._observer is None:
-            from trapline.scope.observe import Observer
-
-            self._observer = Observer(self.system)
-        self._observer.add(listener)
+        self._observed().add(listener)
 
     def unsubscribe(self, listener: Listener) -> None:
         if self._observer is not None:
             self._observer.remove(listener)
+
+    def interpose(self, interposer: Interposer) -> None:
+        """Let `interposer.decide(task, call, args)` refuse, fake, delay or change each call from now on: `scope.tamper`."""
+        self._observed().interpose(interposer)
+
+    def withdraw(self, interposer: Interposer) -> None:
+        """The end of `interpose`."""
+        self._observed().withdraw(interposer)
+
+    def _observed(self) -> Observer:
+        if self._observer is None:
+            from trapline.scope.observe import Observer
+
+            self._observer = Observer(self.system)
+        return self._observer
 
     # ---- memory
 

@@ -14,8 +14,9 @@ from trapline.kernel.syscalls.declare import SYSCALLS, SystemCall, parameters
 from trapline.kernel.task.signals.siginfo import SigInfo
 from trapline.machine.host.arch import X86_64 as ARCH
 from trapline.scope import arguments, names, structs
+from trapline.scope.plan import UNDECLARED
 from trapline.scope.special import OVERRIDES
-from trapline.scope.strace import UNDECLARED, Strace
+from trapline.scope.strace import Strace
 
 load()
 

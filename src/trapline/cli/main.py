@@ -1,4 +1,4 @@
-"""`trapline`: run, boot, doctor, help. Errors go to stderr as `trapline: what is wrong: what to do`."""
+"""`trapline`: run, trace, boot, doctor, help. Errors go to stderr as `trapline: what is wrong: what to do`."""
 
 from __future__ import annotations
 
@@ -16,15 +16,17 @@ YOUNG = 30_000  #: objects made before the youngest are looked through for garba
 
 USAGE = """\
 usage: trapline run [OPTION]... [--] PROGRAM [ARGUMENT]...
+       trapline trace [OPTION]... [--] PROGRAM [ARGUMENT]...
        trapline boot [OPTION]... FILE
        trapline doctor [--json]
-       trapline help [run|boot|doctor]
+       trapline help [run|trace|boot|doctor]
        trapline --version
 
 Runs unmodified Linux programs in hardware user mode, under a kernel written in
 Python.
 
   run      run a program; `trapline help run` lists the options
+  trace    run a program and write its system calls, as strace does
   boot     run a RISC-V computer: a bare-metal program, firmware, Linux
   doctor   say what this host offers, which machine will run, what is missing
 """
@@ -80,6 +82,10 @@ def main(words: Sequence[str] | None = None) -> int:
             from trapline.cli.run import main as run
 
             return run(rest)
+        if command == "trace":
+            from trapline.cli.trace import main as trace
+
+            return trace(rest)
         if command == "boot":
             from trapline.cli.boot import main as boot
 
@@ -117,6 +123,10 @@ def _help(topic: str) -> str:
         from trapline.cli.run import usage
 
         return usage()
+    if topic == "trace":
+        from trapline.cli.trace import usage as usage_of_trace
+
+        return usage_of_trace()
     if topic == "boot":
         from trapline.cli.boot import usage as usage_of_boot
 
@@ -126,5 +136,5 @@ def _help(topic: str) -> str:
 
         return usage_of_doctor()
     if topic:
-        raise UsageError(f"no help on {topic}: there is `trapline help run`, `help boot` and `help doctor`")
+        raise UsageError(f"no help on {topic}: there is `trapline help run`, `help trace`, `help boot` and `help doctor`")
     return USAGE

@@ -8,7 +8,7 @@ from __future__ import annotations
 
 import os
 import sys
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 from trapline.typed import TYPE_CHECKING, Any
 
 from trapline.cli import values
@@ -74,15 +74,24 @@ def main(words: list[str]) -> int:
         return say(usage())
     if not parsed.rest:
         raise UsageError("no program: write `trapline run PROGRAM`")
-    report = _Report(parsed)
+    report = Report(parsed)
     try:
-        code = _run(parsed, report)
+        code = execute(parsed, report, observe)
     except UsageError as error:
         code = report.failed(FAILED, str(error))
     return leave(code)
 
 
-def _run(parsed: Parsed, report: _Report) -> int:
+def execute(
+    parsed: Parsed,
+    report: Report,
+    observe: Callable[[Kernel, Parsed, Outputs], Callable[[], None] | None],
+    unset: Sequence[str] = (),
+) -> int:
+    """Run the program of a command line; its exit status, negative for a signal.
+
+    `observe` subscribes whoever is to be told; what it returns is called at the end. `unset`: variables to leave out.
+    """
     from trapline.abi.errno import Errno
     from trapline.kernel.config import ConfigError
     from trapline.kernel.panic import KernelPanic
@@ -93,14 +102,17 @@ def _run(parsed: Parsed, report: _Report) -> int:
     who = settings["identity"]
     workdir = values.directory(parsed.last("--workdir")) if parsed.flag("--workdir") else ""
     env = environment(parsed.all("--env"), parsed.flag("--clear-env"), who)
+    for name in unset:
+        env.pop(os.fsencode(name), None)
     timeout = values.duration_ns("--timeout", parsed.last("--timeout")) / 1e9 if parsed.flag("--timeout") else None
     kernel: Kernel | None = None
+    finish: Callable[[], None] | None = None
     allow_descriptors()
     try:
         from trapline.embed import Kernel, returncode
 
         kernel = Kernel(**settings)
-        observe(kernel, parsed, outputs)
+        finish = observe(kernel, parsed, outputs)
         failure = start(kernel, parsed.rest, env, workdir)
         if failure is not None:
             return report.failed(*failure)
@@ -115,6 +127,8 @@ def _run(parsed: Parsed, report: _Report) -> int:
     finally:
         if kernel is not None:
             kernel.close()
+        if finish is not None:
+            finish()
         outputs.close()
 
 
@@ -252,18 +266,30 @@ class Outputs:
 
     def __init__(self) -> None:
         self._files: list[Any] = []
+        self._processes: list[Any] = []
         self._lost: dict[str, str] = {}  #: option and file -> why it is not complete
 
-    def open(self, option: str, path: str) -> Callable[[str], Any]:
+    def open(self, option: str, path: str, *, append: bool = False) -> Callable[[str], Any]:
         name = f"{option} {path}".rstrip()
         if not path:
             return self._guarded(name, _to_stderr)
         try:
-            file = open(path, "w", 1, encoding="utf-8", errors="surrogateescape")  # noqa: SIM115 - closed by `close`
+            file = open(path, "a" if append else "w", 1, encoding="utf-8", errors="surrogateescape")  # noqa: SIM115 - see `close`
         except OSError as error:
             raise UsageError(f"{option} {path}: {error.strerror}: choose another file") from None
         self._files.append((name, file))
         return self._guarded(name, file.write)
+
+    def pipe(self, option: str, command: str) -> Callable[[str], Any]:
+        """Into the standard input of a shell's command, which `close` waits for."""
+        from subprocess import PIPE, Popen
+
+        process = Popen(["sh", "-c", command], stdin=PIPE, text=True, bufsize=1, errors="surrogateescape")
+        assert process.stdin is not None
+        name = f"{option} |{command}"
+        self._files.append((name, process.stdin))
+        self._processes.append(process)
+        return self._guarded(name, process.stdin.write)
 
     def _guarded(self, name: str, write: Callable[[str], Any]) -> Callable[[str], None]:
         def guarded(text: str) -> None:
@@ -282,6 +308,9 @@ class Outputs:
             except OSError as error:
                 self._lost[name] = str(error.strerror)
         self._files.clear()
+        for process in self._processes:
+            process.wait()
+        self._processes.clear()
         for name, why in self._lost.items():
             complain(f"{name}: not all was written: {why}")
         self._lost.clear()
@@ -291,7 +320,7 @@ def _to_stderr(text: str) -> None:
     os.write(2, text.encode(errors="surrogateescape"))
 
 
-class _Report:
+class Report:
     """`--report-fd`: tells whoever started us why a program did not start, as exec(2) would."""
 
     def __init__(self, parsed: Parsed) -> None:

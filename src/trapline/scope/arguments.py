@@ -12,7 +12,7 @@ from typing import NamedTuple
 from trapline.scope import names
 from trapline.scope.memory import MAX_STRINGS, PATH_LIMIT, Decoder
 from trapline.scope.structs import SHAPES, open_flags
-from trapline.scope.text import LIMIT, permissions, pointer, quote
+from trapline.scope.text import permissions, pointer
 
 Render = Callable[[Decoder, int], str | None]  #: None: the argument is left out
 
@@ -64,7 +64,11 @@ def address(d: Decoder, value: int) -> str:
 
 
 def dirfd(d: Decoder, value: int) -> str:
-    return "AT_FDCWD" if value == AT_FDCWD else str(value)
+    return f"AT_FDCWD{d.here()}" if value == AT_FDCWD else d.descriptor(value)
+
+
+def descriptor(d: Decoder, value: int) -> str:
+    return d.descriptor(value)
 
 
 def mode(d: Decoder, value: int) -> str:
@@ -127,14 +131,14 @@ def path(d: Decoder, value: int) -> str:
 
 
 def string(d: Decoder, value: int) -> str:
-    return _text(d, value, LIMIT)
+    return _text(d, value, d.style.limit)
 
 
 def _text(d: Decoder, value: int, limit: int) -> str:
     if not value:
         return "NULL"
     found = d.string(value, limit)
-    return pointer(value) if found is None else quote(found[0], limit, more=found[1])
+    return pointer(value) if found is None else d.quote(found[0], limit, more=found[1])
 
 
 def buffer_in(length: str) -> Render:
@@ -157,8 +161,9 @@ def buffer_out(d: Decoder, value: int) -> str:
 def counted(d: Decoder, value: int, count: int) -> str:
     if not value:
         return "NULL"
-    data = d.read_some(value, min(count, LIMIT + 1)) if count > 0 else b""
-    return pointer(value) if data is None else quote(data, LIMIT, more=count > LIMIT)
+    limit = d.style.limit
+    data = d.read_some(value, min(count, limit + 1)) if count > 0 else b""
+    return pointer(value) if data is None else d.quote(data, more=count > limit)
 
 
 def structure(name: str) -> Render:
@@ -166,15 +171,25 @@ def structure(name: str) -> Render:
     shape = SHAPES.get(name)
     if shape is None:
         return address
+    if shape is SHAPES["fd_pair"]:
+        return descriptor_pair
 
     def render(d: Decoder, value: int) -> str:
         if not value:
             return "NULL"
-        here = d.own.get(name, shape)
+        here = d.shape(name, shape)
         data = None if d.failed else d.read(value, here.size)
         return pointer(value) if data is None else here.show(data)
 
     return render
+
+
+def descriptor_pair(d: Decoder, value: int) -> str:
+    data = d.read(value, 8) if value and not d.failed else None
+    if data is None:
+        return pointer(value)
+    first, second = (int.from_bytes(data[i : i + 4], "little", signed=True) for i in (0, 4))
+    return f"[{d.descriptor(first)}, {d.descriptor(second)}]"
 
 
 def always(name: str) -> Render:
@@ -223,6 +238,9 @@ def argv(d: Decoder, value: int) -> str:
 
 
 def envp(d: Decoder, value: int) -> str:
+    if d.style.whole and value:
+        found = d.words(value, 4096)
+        return pointer(value) if found is None else "[" + ", ".join(string(d, word) for word in found) + "]"
     words = d.words(value, 4096) if value else None
     return pointer(value) + ("" if words is None else f" /* {len(words)} var{'' if len(words) == 1 else 's'} */")
 
@@ -232,7 +250,7 @@ FLAG_KINDS: dict[str, Render] = {
 }  # fmt: skip
 
 SIMPLE: dict[str, Piece] = {
-    "dec": Piece(number), "udec": Piece(number), "hex": Piece(hexadecimal), "oct": Piece(octal), "fd": Piece(number),
+    "dec": Piece(number), "udec": Piece(number), "hex": Piece(hexadecimal), "oct": Piece(octal), "fd": Piece(descriptor),
     "dirfd": Piece(dirfd), "pid": Piece(number), "signal": Piece(signal), "mode": Piece(mode),
     "clock": Piece(enumeration("clock")), "whence": Piece(enumeration("whence")), "path": Piece(path), "str": Piece(string),
     "ptr": Piece(address), "argv": Piece(argv),

@@ -7,7 +7,7 @@ from trapline.scope import arguments as a
 from trapline.scope import names
 from trapline.scope.arguments import Piece, Render
 from trapline.scope.memory import MAX_STRINGS, Decoder
-from trapline.scope.text import LIMIT, pointer, quote
+from trapline.scope.text import pointer
 
 LATE = True
 O_CREAT = 0o100
@@ -41,10 +41,10 @@ def _operations(d: Decoder, value: int) -> str:
 
 def _message_at(d: Decoder, value: int, length: int) -> str:
     head = d.read(value, 8)
-    text = d.read_some(value + 8, min(length, LIMIT + 1)) if length > 0 else b""
+    text = d.read_some(value + 8, min(length, d.style.limit + 1)) if length > 0 else b""
     if head is None or text is None:
         return pointer(value)
-    return f"{{{int.from_bytes(head, 'little', signed=True)}, {quote(text, LIMIT, more=length > LIMIT)}}}"
+    return f"{{{int.from_bytes(head, 'little', signed=True)}, {d.quote(text, more=length > d.style.limit)}}}"
 
 
 def _message_in(d: Decoder, value: int) -> str:

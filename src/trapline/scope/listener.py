@@ -13,6 +13,7 @@ if TYPE_CHECKING:
     from trapline.kernel.task.task import Task
 
 Args = tuple[int, ...]
+NEVER_RETURN = frozenset(("exit", "exit_group"))
 
 
 class Listener:
@@ -27,6 +28,12 @@ class Listener:
     def enter(self, task: Task, call: SystemCall, args: Args) -> None:
         """A system call came in and is about to be served."""
 
+    def waits(self, task: Task) -> None:
+        """The call has to wait: the task gives its CPU away."""
+
+    def continues(self, task: Task) -> None:
+        """The call goes on after a wait."""
+
     def exit(self, task: Task, call: SystemCall, args: Args, result: int) -> None:
         """It has its result: negative errno, or what it returns. `task.restart` is set if a signal will decide."""
 
@@ -38,6 +45,12 @@ class Listener:
 
     def stopped(self, task: Task, signo: int) -> None:
         """The task stopped for job control."""
+
+    def resumed(self, task: Task) -> None:
+        """The task goes (back) to user mode, on `task.cpu`."""
+
+    def trapped(self, task: Task) -> None:
+        """The task came from user mode: a call, a fault, an exception, or the end of its slice."""
 
     def exiting(self, task: Task) -> None:
         """The task ends; its memory is still there."""

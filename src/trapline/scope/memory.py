@@ -6,7 +6,11 @@ from typing import Any
 
 from trapline.abi.errno import Errno
 from trapline.kernel.mm.errors import OutOfMemory
+from trapline.scope.files import description, working_directory
 from trapline.scope.structs import OWN, Shape
+from trapline.scope.style import PLAIN, Style
+from trapline.scope.text import quote
+from trapline.scope.whole import WHOLE
 
 MAX_STRINGS = 32  #: elements of an array that are shown
 PATH_LIMIT = 4095
@@ -18,19 +22,34 @@ class Decoder:
     `before`: what lay at some addresses when the call came in.
     """
 
-    __slots__ = ("args", "before", "result", "task", "values")
+    __slots__ = ("args", "before", "result", "style", "task", "values")
 
-    def __init__(self, task: Any, values: dict[str, int]) -> None:
+    def __init__(self, task: Any, values: dict[str, int], style: Style = PLAIN) -> None:
         self.task = task
+        self.style = style
         self.values = values
         self.args = tuple(values.values())
         self.result: int | None = None
         self.before: dict[int, bytes | None] = {}
 
-    @property
-    def own(self) -> dict[str, Shape]:
-        """The structures that the task's architecture lays out in its own way."""
-        return OWN.get(self.task.kernel.machine.arch.name, {})
+    def shape(self, name: str, usual: Shape) -> Shape:
+        """The structure `name` as the architecture lays it out and the style wants it; `usual` where they have no say."""
+        arch = self.task.kernel.machine.arch.name
+        if self.style.whole:
+            return WHOLE.get(arch, {}).get(name) or OWN.get(arch, {}).get(name, usual)
+        return OWN.get(arch, {}).get(name, usual)
+
+    def quote(self, data: bytes, limit: int = -1, *, more: bool = False) -> str:
+        """Bytes as a string, at most `limit` of them (default: as the style says)."""
+        return quote(data, self.style.limit if limit < 0 else limit, more=more, escape=self.style.escape)
+
+    def descriptor(self, fd: int) -> str:
+        """The number, and, if the style wants it, what is open there."""
+        return str(fd) + description(self.task, fd, self.style) if self.style.paths else str(fd)
+
+    def here(self) -> str:
+        """What follows AT_FDCWD."""
+        return working_directory(self.task, self.style) if self.style.paths else ""
 
     @property
     def failed(self) -> bool:

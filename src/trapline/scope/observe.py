@@ -8,14 +8,17 @@ from __future__ import annotations
 from typing import TYPE_CHECKING, Any
 
 from trapline.kernel.syscalls.declare import Parameter, SystemCall, parameters
+from trapline.kernel.task.task import SLEEPING
 from trapline.machine.contract import ENTRY_INT80
+from trapline.scope import tamper as tampering
 from trapline.scope.listener import Args, Listener
-from trapline.scope.strace import UNDECLARED
+from trapline.scope.plan import UNDECLARED
 
 if TYPE_CHECKING:
     from trapline.kernel.boot import System
     from trapline.kernel.entry.dispatch import Dispatcher
     from trapline.kernel.task.task import Task
+    from trapline.scope.tamper import Interposer, Tamper
 
 _SIX = tuple(Parameter(f"arg{n}", 64, "hex") for n in range(6))
 
@@ -27,18 +30,34 @@ class Observer:
         self._system = system
         self._dispatcher: Dispatcher = system.loop.dispatcher
         self._listeners: list[Listener] = []
+        self._interposers: list[Interposer] = []
         self._open: dict[Any, tuple[SystemCall, Args]] = {}
         self._undeclared: dict[str, SystemCall] = {}
         self._readers: dict[tuple[int, str], Any] = {}
 
     def add(self, listener: Listener) -> None:
-        if not self._listeners:
-            self._connect()
+        self._connect_first()
         self._listeners.append(listener)
 
     def remove(self, listener: Listener) -> None:
         self._listeners.remove(listener)
-        if not self._listeners:
+        self._disconnect_last()
+
+    def interpose(self, interposer: Interposer) -> None:
+        """Of several that decide on a call, the first one's word stands."""
+        self._connect_first()
+        self._interposers.append(interposer)
+
+    def withdraw(self, interposer: Interposer) -> None:
+        self._interposers.remove(interposer)
+        self._disconnect_last()
+
+    def _connect_first(self) -> None:
+        if not self._listeners and not self._interposers:
+            self._connect()
+
+    def _disconnect_last(self) -> None:
+        if not self._listeners and not self._interposers:
             self._disconnect()
 
     def _connect(self) -> None:
@@ -46,6 +65,10 @@ class Observer:
         self._serve, self._end, self._born = self._dispatcher.call, hooks.exit, system.sched.born
         self._dispatcher.call = self._call  # type: ignore[method-assign]
         self._dispatcher.on_done = self._done
+        self._continue, self._dispatcher.step = self._dispatcher.step, self._step  # type: ignore[method-assign]
+        loop = system.loop
+        self._resume, loop.enter_user = loop.enter_user, self._enter_user  # type: ignore[method-assign]
+        self._trap, loop.trap = loop.trap, self._trapped  # type: ignore[method-assign]
         hooks.exit = self._exit  # type: ignore[method-assign]
         hooks.on_fault = self._fault
         system.sched.born = self._new  # type: ignore[method-assign]
@@ -53,6 +76,7 @@ class Observer:
 
     def _disconnect(self) -> None:
         system, hooks = self._system, self._system.hooks
+        del self._dispatcher.step, system.loop.enter_user, system.loop.trap
         del self._dispatcher.call, hooks.exit, system.sched.born  # the classes' own show again
         self._dispatcher.on_done = None
         hooks.on_fault = None
@@ -65,12 +89,57 @@ class Observer:
         ctx = task.ctx
         table = self._dispatcher.compat if ctx.entry == ENTRY_INT80 else self._dispatcher.table
         number = ctx.regs[self._dispatcher.nr]
+        task.syscall_nr = number
         call = table.call(number) or self._unknown(table, number)
         args = self._arguments(table, call)(task, ctx.regs)
         self._open[task] = (call, args)
+        tamper = None
+        for interposer in self._interposers:
+            tamper = tamper or interposer.decide(task, call, args)
+        if tamper is not None and tamper.before:
+            tampering.poke(task, args, tamper.before)
         for each in self._listeners:
             each.enter(task, call, args)
-        return self._serve(task)
+        return self._serve(task) if tamper is None else self._tampered(task, tamper, args)
+
+    def _tampered(self, task: Task, tamper: Tamper, args: Args) -> bool:
+        """Serve a call with which somebody interferes."""
+        if tamper.signal:
+            tampering.notify(task, tamper.signal)
+        task.coro = tampering.serve(task, tamper, args, self._make)
+        return self._dispatcher.step(task)
+
+    def _make(self, task: Task) -> Any:
+        """The call in the task's registers: a result, or a coroutine."""
+        regs = task.ctx.regs
+        number = task.syscall_nr
+        table = self._dispatcher.table
+        if task.ctx.entry == ENTRY_INT80:
+            table, number = self._dispatcher.compat, number & 0xFFFFFFFF
+        if number >= len(table.thunks):
+            return table.beyond(task, regs, number)
+        return table.thunks[number](task, regs)
+
+    def _step(self, task: Task) -> bool:
+        """A call starts to wait, or goes on."""
+        if task.state == SLEEPING:
+            for each in self._listeners:
+                each.continues(task)
+        done = self._continue(task)
+        if not done:
+            for each in self._listeners:
+                each.waits(task)
+        return done
+
+    def _enter_user(self, task: Task, since_ns: int) -> None:
+        self._resume(task, since_ns)
+        for each in self._listeners:
+            each.resumed(task)
+
+    def _trapped(self, task: Task, time_ns: int) -> None:
+        for each in self._listeners:
+            each.trapped(task)
+        self._trap(task, time_ns)
 
     def _done(self, task: Task, result: int) -> None:
         opened = self._open.pop(task, None)

@@ -12,7 +12,7 @@ from typing import TYPE_CHECKING
 from trapline.scope import arguments as a
 from trapline.scope import names
 from trapline.scope.structs import sockaddr
-from trapline.scope.text import LIMIT, pointer, quote
+from trapline.scope.text import pointer
 
 if TYPE_CHECKING:
     from trapline.scope.arguments import Render
@@ -34,7 +34,7 @@ def address(length_index: int) -> Render:
     def render(d: Decoder, value: int) -> str:
         length = d.args[length_index]
         data = d.read(value, length) if value and 0 < length <= MAX_ADDRESS else None
-        return pointer(value) if data is None else sockaddr(data)
+        return pointer(value) if data is None else sockaddr(data, d.style.escape)
 
     return render
 
@@ -45,7 +45,7 @@ def address_out(length_index: int) -> Render:
     def render(d: Decoder, value: int) -> str:
         length = None if d.failed else _integer(d.read(d.args[length_index], 4))
         data = d.read(value, min(length, MAX_ADDRESS)) if value and length else None
-        return pointer(value) if data is None else sockaddr(data)
+        return pointer(value) if data is None else sockaddr(data, d.style.escape)
 
     return render
 
@@ -79,7 +79,7 @@ def message(out: bool) -> Render:
         before = d.before.get(value)
         was = int.from_bytes(before[8:12], "little") if out and before else length
         parts = [
-            f"msg_name={pointer(name) if stored is None else sockaddr(stored)}",
+            f"msg_name={pointer(name) if stored is None else sockaddr(stored, d.style.escape)}",
             f"msg_namelen={length}" if was == length else f"msg_namelen={was} => {length}",
             f"msg_iov={a.iovec_text(d, iov, count, total)}, msg_iovlen={count}",
         ]
@@ -101,19 +101,19 @@ def _control(d: Decoder, at: int, length: int) -> str:
         known = names.ENUMS["scm"].get(kind) if level == SOL_SOCKET else None
         shown.append(
             f"{{cmsg_len={size}, cmsg_level={names.enum('sol', level)}, cmsg_type={known or hex(kind)}, "
-            f"cmsg_data={_ancillary(level, kind, data[16:size])}}}"
+            f"cmsg_data={_ancillary(d, level, kind, data[16:size])}}}"
         )
         data = data[size + 7 & ~7 :]
     return "[" + ", ".join(shown) + "]"
 
 
-def _ancillary(level: int, kind: int, data: bytes) -> str:
+def _ancillary(d: Decoder, level: int, kind: int, data: bytes) -> str:
     if level == SOL_SOCKET and kind == SCM_RIGHTS:
         fds = [int.from_bytes(data[i : i + 4], "little", signed=True) for i in range(0, len(data) & ~3, 4)]
-        return "[" + ", ".join(map(str, fds)) + "]"
+        return "[" + ", ".join(map(d.descriptor, fds)) + "]"
     if level == SOL_SOCKET and kind == SCM_CREDENTIALS and len(data) >= 12:
         return _credentials(data)
-    return quote(data, LIMIT)
+    return d.quote(data)
 
 
 # ---- options
@@ -135,12 +135,12 @@ def _option(d: Decoder, value: int, length: int) -> str:
     show: Callable[[bytes], str] | None = _STRUCTURES.get((level, name))
     if show is not None and length < _SIZES[name]:
         return pointer(value)
-    data = d.read(value, min(length, LIMIT + 1)) if value and length >= 0 else None
+    data = d.read(value, min(length, d.style.limit + 1)) if value and length >= 0 else None
     if data is None:
         return pointer(value)
     if show is not None:
         return show(data)
-    return f"[{_integer(data)}]" if length == 4 else quote(data, LIMIT)
+    return f"[{_integer(data)}]" if length == 4 else d.quote(data)
 
 
 def option_name(d: Decoder, value: int) -> str:

@@ -14,7 +14,8 @@ from trapline.scope import ioctls, ipc, names, privileges, sockets
 from trapline.scope.arguments import Piece, Render
 from trapline.scope.memory import MAX_STRINGS, Decoder
 from trapline.scope.structs import SHAPES, cpu_set, open_flags
-from trapline.scope.text import LIMIT, device, mode, pointer, quote, quote_hex
+from trapline.scope.text import device, mode, pointer, quote_hex
+from trapline.scope.whole import entries
 
 O_CREAT, O_TMPFILE = 0o100, 0o20200000
 STATX_SYNC = 0x6000  #: AT_STATX_SYNC_TYPE
@@ -44,6 +45,8 @@ def _entries(d: Decoder, value: int) -> str:
     """getdents64(2): how many entries were written."""
     if d.result is None or d.failed:
         return pointer(value)
+    if d.style.whole:
+        return entries(d.read(value, d.result) or b"")
     data, count, at = d.read(value, d.result) or b"", 0, 0
     while at + 18 < len(data):
         length = int.from_bytes(data[at + 16 : at + 18], "little")
@@ -60,8 +63,8 @@ def _cwd(d: Decoder, value: int) -> str:
 def _random(d: Decoder, value: int) -> str:
     if d.failed or d.result is None:
         return pointer(value)
-    data = d.read(value, min(d.result, LIMIT + 1))
-    return pointer(value) if data is None else quote_hex(data)
+    data = d.read(value, min(d.result, d.style.limit + 1))
+    return pointer(value) if data is None else quote_hex(data, d.style.limit)
 
 
 _FCNTL_FLAGS = {2: "FD_CLOEXEC"}
@@ -199,9 +202,9 @@ def _pollfds(field: str) -> Callable[[Decoder, int, int], str]:
             events = int.from_bytes(data[i + 4 : i + 6], "little")
             revents = int.from_bytes(data[i + 6 : i + 8], "little")
             if field == "events":
-                parts.append(f"{{fd={fd}, events={names.flags('poll', events)}}}" if fd >= 0 else f"{{fd={fd}}}")
+                parts.append(f"{{fd={d.descriptor(fd)}, events={names.flags('poll', events)}}}" if fd >= 0 else f"{{fd={fd}}}")
             elif revents:
-                parts.append(f"{{fd={fd}, revents={names.flags('poll', revents)}}}")
+                parts.append(f"{{fd={d.descriptor(fd)}, revents={names.flags('poll', revents)}}}")
         return "[" + ", ".join(parts + (["..."] if count > MAX_STRINGS else [])) + "]"
 
     return render
@@ -225,7 +228,7 @@ def _fd_set(d: Decoder, value: int) -> str:
     if data is None:
         return pointer(value)
     mask = int.from_bytes(data, "little")
-    return "[" + " ".join(str(fd) for fd in range(count) if mask >> fd & 1) + "]"
+    return "[" + " ".join(d.descriptor(fd) for fd in range(count) if mask >> fd & 1) + "]"
 
 
 def _select_result(d: Decoder) -> str:
@@ -242,7 +245,7 @@ def _select_result(d: Decoder) -> str:
 def _epoll_events(d: Decoder, value: int) -> str:
     if d.failed or d.result is None:
         return pointer(value)
-    size, show = d.own.get("epoll_event", SHAPES["epoll_event"])
+    size, show = d.shape("epoll_event", SHAPES["epoll_event"])
     data = d.read(value, size * min(d.result, MAX_STRINGS))
     if data is None:
         return pointer(value)
@@ -280,10 +283,6 @@ def _result(d: Decoder) -> int:
 def _written(d: Decoder, value: int) -> str:
     """A string of the caller's as long as the result (readlink(2))."""
     return a.buffer_out(d, value)
-
-
-def _quoted(limit: int) -> Render:
-    return lambda d, value: quote(d.read(value, limit) or b"", limit)
 
 
 _late = True
@@ -353,7 +352,7 @@ OVERRIDES: dict[str, dict[int, Piece]] = {
     "epoll_pwait2": {1: Piece(_epoll_events, _late), 3: Piece(a.structure("timespec"))},
     "epoll_ctl": {1: Piece(a.enumeration("epoll_ctl")), 3: Piece(a.structure("epoll_event"))},
     "socket": {0: Piece(a.enumeration("family")), 1: Piece(a.socket_type)},
-    "socketpair": {0: Piece(a.enumeration("family")), 1: Piece(a.socket_type), 3: Piece(a.structure("fd_pair"), _late)},
+    "socketpair": {0: Piece(a.enumeration("family")), 1: Piece(a.socket_type), 3: Piece(a.descriptor_pair, _late)},
     "bind": {1: Piece(sockets.address(2))},
     "connect": {1: Piece(sockets.address(2))},
     "accept": {1: Piece(sockets.address_out(2), _late), 2: Piece(sockets.length_out, _late, 4)},

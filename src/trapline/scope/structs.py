@@ -14,7 +14,7 @@ from typing import NamedTuple
 from trapline.kernel.task.signals.siginfo import from_user
 from trapline.scope import names
 from trapline.scope.siginfo import render as render_siginfo
-from trapline.scope.text import device, mode, octal, pointer, quote, signed, ticks, wait_status
+from trapline.scope.text import ESCAPED, device, mode, octal, pointer, quote, signed, ticks, wait_status
 
 Show = Callable[[bytes], str]
 
@@ -38,21 +38,21 @@ def utime(data: bytes) -> str:
     """One of utimensat(2)'s times."""
     sec, nsec = _Q2.unpack(data[:16])
     special = {(1 << 30) - 1: "UTIME_NOW", (1 << 30) - 2: "UTIME_OMIT"}.get(nsec)
-    return special or f"{timespec(data)}{_date(sec, nsec, 9)}"
+    return special or f"{timespec(data)}{date(sec, nsec, 9)}"
 
 
 def _utimeval(data: bytes) -> str:
     """One of utimes(2)'s times."""
     sec, usec = _Q2.unpack(data[:16])
-    return f"{timeval(data)}{_date(sec, usec, 6)}"
+    return f"{timeval(data)}{date(sec, usec, 6)}"
 
 
 def _utimbuf(data: bytes) -> str:
     actime, modtime = _Q2.unpack(data[:16])
-    return f"{{actime={actime}{_date(actime, 0, 9)}, modtime={modtime}{_date(modtime, 0, 9)}}}"
+    return f"{{actime={actime}{date(actime, 0, 9)}, modtime={modtime}{date(modtime, 0, 9)}}}"
 
 
-def _date(sec: int, fraction: int, digits: int) -> str:
+def date(sec: int, fraction: int, digits: int) -> str:
     """A comment with the date that a time of a file stands for."""
     if not (sec or fraction) or not 0 <= fraction < 10**digits:
         return ""
@@ -228,20 +228,20 @@ def _epoll_event_aligned(data: bytes) -> str:
     return epoll_event(data[:4] + data[8:])
 
 
-def sockaddr(data: bytes) -> str:
+def sockaddr(data: bytes, escape: int = ESCAPED) -> str:
     """Whole addresses only; `data` has the length the caller gave."""
     if len(data) < 2:
-        return quote(data)
+        return quote(data, escape=escape)
     family = int.from_bytes(data[:2], "little")
     name = names.ENUMS["family"].get(family, hex(family))
     rest = data[2:]
     if family == 1 and rest:
-        path = "@" + quote(rest[1:], 108)[1:] if rest[0] == 0 else quote(rest.split(b"\0")[0], 108)
-        return f"{{sa_family=AF_UNIX, sun_path={'@' + quote(rest[1:], 108) if rest[0] == 0 else path}}}"
+        path = rest[1:] if rest[0] == 0 else rest.split(b"\0")[0]
+        return f"{{sa_family=AF_UNIX, sun_path={'' if rest[0] else '@'}{quote(path, 108, escape=escape)}}}"
     if family == 2 and len(rest) >= 6:
         port = int.from_bytes(rest[:2], "big")
         return f'{{sa_family=AF_INET, sin_port=htons({port}), sin_addr=inet_addr("{".".join(str(b) for b in rest[2:6])}")}}'
-    tail = f", sa_data={quote(rest)}" if rest else ""
+    tail = f", sa_data={quote(rest, escape=escape)}" if rest else ""
     return f"{{sa_family={name}{tail}}}"
 
 

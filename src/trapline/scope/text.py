@@ -3,6 +3,8 @@
 from __future__ import annotations
 
 LIMIT = 32  #: how much of a string is shown
+# How bytes that are no printable ASCII are written: strace's default, -x, -xx, and --strings-in-hex=non-ascii-chars.
+ESCAPED, HEX_STRINGS, ALL_HEX, HEX_CHARS = range(4)
 _ESCAPES = {9: "\\t", 10: "\\n", 11: "\\v", 12: "\\f", 13: "\\r", 34: '\\"', 92: "\\\\"}
 _DIGITS = frozenset(b"0123456789")
 
@@ -14,9 +16,11 @@ def _chars() -> list[str]:
 _CHARS = _chars()
 
 
-def quote(data: bytes, limit: int = LIMIT, *, more: bool = False) -> str:
+def quote(data: bytes, limit: int = LIMIT, *, more: bool = False, escape: int = ESCAPED) -> str:
     """The first `limit` bytes in C's notation; "..." follows if there is more."""
     shown = data[:limit]
+    if escape:
+        return _hexed(shown, escape) + ("..." if more or len(data) > limit else "")
     dots = "..." if more or len(data) > limit else ""
     if shown.isascii() and shown.isalnum():
         return f'"{shown.decode()}"{dots}'
@@ -28,6 +32,15 @@ def quote(data: bytes, limit: int = LIMIT, *, more: bool = False) -> str:
             text = f"\\{byte:03o}"
         out.append(text)
     return f'"{"".join(out)}"{dots}'
+
+
+def _hexed(data: bytes, escape: int) -> str:
+    """`data` in quotes, with hexadecimal numbers for all of it, for it if it is no text, or for what is none in it."""
+    if escape == HEX_CHARS:
+        return '"' + "".join(f"\\x{n:02x}" if _CHARS[n][0] == "\\" and n not in _ESCAPES else _CHARS[n] for n in data) + '"'
+    if escape == ALL_HEX or any(n > 126 or (n < 32 and not 9 <= n <= 13) for n in data):
+        return quote_hex(data, len(data))
+    return '"' + "".join(map(_CHARS.__getitem__, data)) + '"'
 
 
 def quote_hex(data: bytes, limit: int = LIMIT) -> str:
@@ -91,3 +104,9 @@ def wait_status(status: int) -> str:
         return f"{{WIFSTOPPED(s) && WSTOPSIG(s) == {signal_name(status >> 8 & 0xFF)}}}"
     core = " && WCOREDUMP(s)" if status & 0x80 else ""
     return f"{{WIFSIGNALED(s) && WTERMSIG(s) == {signal_name(low)}{core}}}"
+
+
+def angled(name: bytes, escape: int = ESCAPED) -> str:
+    """A file's name as it stands between angle brackets: in C's notation, with the brackets in it escaped too."""
+    text = quote(name, len(name), escape=escape)[1:-1]
+    return text.replace("<", "\\x3c" if escape else "\\74").replace(">", "\\x3e" if escape else "\\76")

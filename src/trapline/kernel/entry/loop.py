@@ -5,7 +5,7 @@
 Measured budget: 2 µs of Python per trap besides the handler.
 
 Invariants:
-- `idle` is the number of CPUs that run nobody, `free` their mask; a task is on a CPU from `_enter_user` to the trap that
+- `idle` is the number of CPUs that run nobody, `free` their mask; a task is on a CPU from `enter_user` to the trap that
   `machine.wait` returns;
 - `last` is who was last on each CPU: a task that finds itself there need not be told that it was away;
 - the kernel is on one host thread, so nothing here needs a lock.
@@ -77,7 +77,7 @@ class TrapLoop:
                 ctx = machine_wait(deadline)
                 time_ns = now()
                 if ctx is not None:
-                    self._trap(ctx.owner, time_ns)
+                    self.trap(ctx.owner, time_ns)
                 if machine.ready or hooks.host_event or (deadline is not None and deadline <= time_ns):
                     self._tick(time_ns)
                 if hooks.changed:
@@ -88,7 +88,7 @@ class TrapLoop:
 
     # ---- one trap
 
-    def _trap(self, task: Task, time_ns: int) -> None:
+    def trap(self, task: Task, time_ns: int) -> None:
         self.idle += 1
         self.free |= 1 << task.cpu
         self.kernel.current = task
@@ -155,7 +155,7 @@ class TrapLoop:
         sched = self.kernel.sched
         if self.idle and (self.idle > 1 or not sched.waiting()) and (not sched.careful or self._nobody_before(task)):
             if self.idle > self.crowded or not self._hold():
-                self._enter_user(task, since_ns)
+                self.enter_user(task, since_ns)
                 return
         self._charge(task, since_ns)
         sched.enqueue(task, True)
@@ -183,7 +183,7 @@ class TrapLoop:
                 break
         return True
 
-    def _enter_user(self, task: Task, since_ns: int) -> None:
+    def enter_user(self, task: Task, since_ns: int) -> None:
         now_ns = self._now()
         used = now_ns - since_ns
         task.stime_ns += used
@@ -225,7 +225,7 @@ class TrapLoop:
             if task.state == DEAD:
                 self.hooks.bury(task)
             elif task.state == RUNNABLE and ((not task.work and not task.restart) or self._work(task)):
-                self._enter_user(task, self._now())
+                self.enter_user(task, self._now())
 
     def _hold(self) -> bool:
         """Hold the next task back while who runs traps often: it may be about to wait, perhaps for that very task.

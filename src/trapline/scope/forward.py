@@ -1,0 +1,104 @@
+"""Forward: a listener that passes what it hears on to others, task by task: it stands between a kernel and a trace."""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+from typing import TYPE_CHECKING, Any
+
+from trapline.scope.listener import Args, Listener
+
+if TYPE_CHECKING:
+    from trapline.kernel.syscalls.declare import SystemCall
+    from trapline.kernel.task.task import Task
+
+
+class Forward(Listener):
+    """Override `target`: who is told of a task, or None for nobody."""
+
+    def target(self, task: Task) -> Listener | None:
+        raise NotImplementedError
+
+    def started(self, task: Task) -> None:
+        if (listener := self.target(task)) is not None:
+            listener.started(task)
+
+    def spawned(self, task: Task) -> None:
+        if (listener := self.target(task)) is not None:
+            listener.spawned(task)
+
+    def enter(self, task: Task, call: SystemCall, args: Args) -> None:
+        if (listener := self.target(task)) is not None:
+            listener.enter(task, call, args)
+
+    def waits(self, task: Task) -> None:
+        if (listener := self.target(task)) is not None:
+            listener.waits(task)
+
+    def continues(self, task: Task) -> None:
+        if (listener := self.target(task)) is not None:
+            listener.continues(task)
+
+    def exit(self, task: Task, call: SystemCall, args: Args, result: int) -> None:
+        if (listener := self.target(task)) is not None:
+            listener.exit(task, call, args, result)
+
+    def fault(self, task: Task, address: int, access: int, served: bool) -> None:
+        if (listener := self.target(task)) is not None:
+            listener.fault(task, address, access, served)
+
+    def signal(self, task: Task, info: Any) -> None:
+        if (listener := self.target(task)) is not None:
+            listener.signal(task, info)
+
+    def stopped(self, task: Task, signo: int) -> None:
+        if (listener := self.target(task)) is not None:
+            listener.stopped(task, signo)
+
+    def exiting(self, task: Task) -> None:
+        if (listener := self.target(task)) is not None:
+            listener.exiting(task)
+
+    def exited(self, task: Task, status: int) -> None:
+        if (listener := self.target(task)) is not None:
+            listener.exited(task, status)
+
+    def resumed(self, task: Task) -> None:
+        if (listener := self.target(task)) is not None:
+            listener.resumed(task)
+
+    def trapped(self, task: Task) -> None:
+        if (listener := self.target(task)) is not None:
+            listener.trapped(task)
+
+
+class First(Forward):
+    """Passes on what concerns the first task, as strace without -f."""
+
+    def __init__(self, listener: Listener) -> None:
+        self._listener = listener
+        self._task: Any = None
+
+    def spawned(self, task: Task) -> None:
+        if self._task is None:
+            self._task = task
+            self._listener.spawned(task)
+
+    def target(self, task: Task) -> Listener | None:
+        return self._listener if task is self._task else None
+
+
+class Separate(Forward):
+    """A listener for each task, made by `make` when the task is first heard of, as strace with -ff."""
+
+    def __init__(self, make: Callable[[Task], Listener]) -> None:
+        self._make = make
+        self._listeners: dict[Any, Listener] = {}
+
+    def target(self, task: Task) -> Listener:
+        if task not in self._listeners:
+            self._listeners[task] = self._make(task)
+        return self._listeners[task]
+
+    def exited(self, task: Task, status: int) -> None:
+        self.target(task).exited(task, status)
+        del self._listeners[task]

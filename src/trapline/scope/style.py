@@ -1,0 +1,37 @@
+"""Style: how a trace is written: the options of strace(1) under "Output format". The default is strace's own."""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+from typing import NamedTuple
+
+from trapline.scope.text import ESCAPED, LIMIT
+
+SECONDS, MILLI, MICRO, NANO = 0, 3, 6, 9  #: digits behind the point
+
+
+def _none(name: str) -> bool:
+    return False
+
+
+class Style(NamedTuple):
+    """`clock`: "" for no time of day, "time" or "unix"; `clock_digits`, `relative`, `duration`: digits, -1 for none at all."""
+
+    limit: int = LIMIT  #: bytes of a string that are shown
+    escape: int = ESCAPED  #: one of text.ESCAPED, HEX_STRINGS, ALL_HEX, HEX_CHARS
+    column: int = 40  #: where results start
+    paths: bool = False  #: of descriptors
+    devices: bool = False  #: numbers of device files, and who is connected to a socket
+    commands: bool = False  #: names of the processes behind numbers at the start of a line
+    whole: bool = False  #: structures with every member
+    raw: Callable[[str], bool] = _none  #: calls whose arguments are just numbers
+    clock: str = ""
+    clock_digits: int = SECONDS
+    relative: int = -1
+    duration: int = -1
+    counter: bool = False  #: the instruction pointer
+    number: bool = False  #: the call's number
+    quiet: frozenset[str] = frozenset()  #: "attach", "exit", "path-resolution"
+
+
+PLAIN = Style()

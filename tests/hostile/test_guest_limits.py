@@ -91,3 +91,9 @@ def test_fork_fails_with_eagain_where_the_host_has_no_room(limit: str, no_proces
 def test_one_long_call_does_not_outlast_the_time_limit(call: str, guest: Guest) -> None:
     got = guest("slow", call, options=("--timeout", "6", "--memory", "512M"), alive=False, timeout_s=40)
     assert got.status == 124, got.tail()
+
+
+@pytest.mark.parametrize("what", ["core", "copy-up"])
+def test_terabytes_of_holes_take_no_time(what: str, guest: Guest) -> None:
+    got = guest("sparse", what, options=("--timeout", "30", "--memory", "512M", "--user", "0"), timeout_s=60)
+    assert got.status == 42, got.tail()

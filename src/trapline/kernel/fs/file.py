@@ -31,6 +31,7 @@ from trapline.abi.fcntl import (
 from trapline.abi.mount import MS_STRICTATIME
 from trapline.abi.stat import DT_DIR, S_IFDIR, S_IFMT
 from trapline.kernel.fs.atime import accessed
+from trapline.kernel.fs.holes import next_data, next_hole
 from trapline.kernel.fs.notify import (
     IN_ACCESS,
     IN_CLOSE_NOWRITE,
@@ -42,7 +43,6 @@ from trapline.kernel.fs.notify import (
     file_event,
 )
 from trapline.kernel.sync.budget import Budgets
-from trapline.machine.paging.entry import PAGE_MASK, PAGE_SHIFT
 
 if TYPE_CHECKING:
     from trapline.kernel.fs.inode import Entry, Inode
@@ -329,44 +329,6 @@ class StrictFile(RegularFile):
 def open_regular(inode: Inode, flags: int, path: Path) -> RegularFile:
     """What open(2) of a regular file with a page cache makes."""
     return (StrictFile if path.mount.flags & MS_STRICTATIME else RegularFile)(inode, flags, path)
-
-
-def _only_here(cache: PageCache, index: int) -> bool:
-    """A page's data is in the cache, and not behind it."""
-    return index in cache.pages and (index in cache.dirty or index << PAGE_SHIFT >= cache.backed)
-
-
-def next_data(inode: Inode, cache: PageCache, offset: int) -> int:
-    """Where data begins at or after `offset`. ENXIO."""
-    index, backed = offset >> PAGE_SHIFT, cache.backed
-    if _only_here(cache, index):
-        return offset
-    behind = inode.seek_behind(offset, False) if offset < backed else None
-    if behind == offset:
-        return offset
-    pages = cache.dirty if backed > offset else cache.pages
-    later = min((each for each in pages if each > index and _only_here(cache, each)), default=MAX_FILE_SIZE) << PAGE_SHIFT
-    if backed > offset:
-        beyond = (backed + PAGE_MASK) >> PAGE_SHIFT
-        later = min(later, min((each for each in cache.pages if each >= beyond), default=MAX_FILE_SIZE) << PAGE_SHIFT)
-    if behind is not None and behind < min(later, backed):
-        return behind
-    if later >= cache.size:
-        raise ENXIO
-    return later
-
-
-def next_hole(inode: Inode, cache: PageCache, offset: int) -> int:
-    """Where a hole begins at or after `offset`: there is one at the end of every file."""
-    while offset < cache.size:
-        if _only_here(cache, offset >> PAGE_SHIFT):
-            offset = (offset | PAGE_MASK) + 1
-            continue
-        behind = inode.seek_behind(offset, True) if offset < cache.backed else offset
-        if behind is None or behind == offset:
-            break
-        offset = behind
-    return min(offset, cache.size)
 
 
 def _closed(inode: Inode) -> None:

@@ -24,7 +24,6 @@ from trapline.abi.errno import (
     ENOTDIR,
     ENOTEMPTY,
     ENOTSUP,
-    ENXIO,
     EROFS,
     ESTALE,
     EXDEV,
@@ -35,7 +34,8 @@ from trapline.abi.mount import OVERLAYFS_MAGIC
 from trapline.abi.stat import S_IFCHR, S_IFDIR, S_IFLNK, S_IFMT, S_IFREG
 from trapline.kernel.fs import namei
 from trapline.kernel.fs.devices import open_special
-from trapline.kernel.fs.file import DirectoryFile, File, next_data, next_hole, open_regular
+from trapline.kernel.fs.file import DirectoryFile, File, open_regular
+from trapline.kernel.fs.holes import data_runs
 from trapline.kernel.fs.inode import Entry, Inode, inherit
 from trapline.kernel.fs.path import Place
 from trapline.kernel.fs.superblock import StatFs, SuperBlock
@@ -240,13 +240,9 @@ class UnionFile(UnionInode):
         source = self.real.cache()
         if source is None:
             raise ESTALE
-        offset = 0
-        with suppress(ENXIO):  # no more data
-            while offset < source.size:
-                offset = next_data(self.real, source, offset)
-                end = next_hole(self.real, source, offset)
-                while offset < end:
-                    offset += to.store(offset, source.read(offset, min(_COPY_BYTES, end - offset)))
+        for start, end in data_runs(self.real, source, 0, source.size):
+            while start < end:
+                start += to.store(start, source.read(start, min(_COPY_BYTES, end - start)))
         to.truncate(source.size)
 
     def store(self, offset: int, data: bytes | memoryview) -> int:

@@ -13,6 +13,7 @@ from trapline.abi import core as c
 from trapline.abi import elf
 from trapline.abi.errno import Errno
 from trapline.abi.mman import PROT_EXEC, PROT_READ, VM_DONTDUMP
+from trapline.kernel.fs.holes import data_runs
 from trapline.machine.paging.entry import PAGE_SHIFT, PAGE_SIZE
 from trapline.machine.paging.walk import leaves
 
@@ -73,14 +74,14 @@ def _from_cache(area: Area, start: int, end: int) -> Iterator[tuple[int, bytes |
     cache = area.cache
     if cache is None:
         return
-    while start < end:
-        offset = area.offset + start - area.start
-        count = min(PIECE, end - start)
-        if cache.fill is not None or any(cache.resident(at >> PAGE_SHIFT) for at in range(offset, offset + count, PAGE_SIZE)):
-            data = _cached(cache, offset, count)
+    base = area.offset - area.start
+    inode = area.file.inode if area.file is not None else None
+    for at, to in data_runs(inode, cache, start + base, end + base):
+        while at < to:
+            data = _cached(cache, at, min(PIECE, to - at))
             if data:
-                yield start - area.start, data
-        start += count
+                yield at - area.offset, data
+            at += min(PIECE, to - at)
 
 
 def _cached(cache: PageCache, offset: int, count: int) -> bytes:

@@ -157,7 +157,7 @@ def test_encodings(tmp_path: Path) -> None:
     """Words over the whole opcode space, many a bit away from an instruction: illegal in both or in neither, with the same effect."""
     rng = random.Random(20)
     probes = []
-    for _ in range(2500):
+    for _ in range(1500):
         word = _word(rng)
         status = rng.choice((0, st.FS, st.FS))
         args = tuple(rng.getrandbits(64) for _ in range(4))
@@ -210,7 +210,7 @@ def _trap_probe(rng: random.Random) -> Probe:
 def test_traps(tmp_path: Path) -> None:
     """Exceptions and interrupts in each mode, delegated or not, returns to each mode, and what mstatus forbids."""
     rng = random.Random(30)
-    probes = [_trap_probe(rng) for _ in range(2500)]
+    probes = [_trap_probe(rng) for _ in range(1500)]
     differ = []
     for probe, a, b in compare(probes, tmp_path):
         mip = probe.code[0] >> 20 in (0x144, 0x344) and probe.code[0] & 0x7F == 0x73
@@ -263,7 +263,7 @@ def test_traps_of_guests(tmp_path: Path) -> None:
     """What a hypervisor forbids, and to whom traps go: the guest, the hypervisor or M-mode."""
     rng = random.Random(35)
     differ = []
-    for probe, a, b in compare([_guest_probe(rng) for _ in range(3000)], tmp_path):
+    for probe, a, b in compare([_guest_probe(rng) for _ in range(1500)], tmp_path):
         left, right = _guest_answer(probe, a), _guest_answer(probe, b)
         at_break = a.s[0] == b.s[0] == BREAKPOINT and left._replace(s=()) == right._replace(s=())
         if left != right and not _excused(left, right) and not at_break:
@@ -305,7 +305,7 @@ def test_floating_point(tmp_path: Path) -> None:
     """Illegal while FS is off and with a reserved rounding mode; results, flags, and FS, which becomes dirty with either."""
     rng = random.Random(50)
     differ = []
-    for probe, a, b in compare([_float_probe(rng) for _ in range(1500)], tmp_path):
+    for probe, a, b in compare([_float_probe(rng) for _ in range(1000)], tmp_path):
         flags = a.s[0] & st.FS == st.FS and a.s[1] & 31
         if a != b and not (flags and _clean(a) == _clean(b)):
             differ.append((probe, a, b))

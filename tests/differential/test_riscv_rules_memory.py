@@ -60,7 +60,7 @@ def test_fetches(mode: int, tmp_path: Path) -> None:
     """Instructions on pages of every kind, some across two: what is executed, or cause, trap value and pc."""
     rng, levels = random.Random(mode), LEVELS[mode]
     probes = []
-    for _ in range(2000):
+    for _ in range(1200):
         indices = [FIRST + rng.randrange(PAGES), *(rng.randrange(PAGES) for _ in range(levels - 1))]
         where = sum(index << 12 + 9 * level for level, index in enumerate(indices))
         where |= rng.choice((0, 2, 4, 0xFFC, 0xFFE, 0xFFE, rng.randrange(0, 4096, 2)))
@@ -138,7 +138,7 @@ def _protection_probe(rng: random.Random, secure: int) -> Probe:
 def test_protection(secure: int, tmp_path: Path) -> None:
     """Loads, stores and fetches of each mode under four random entries (locked ones with MML: rule locking bypassed, QEMU ignores them)."""
     rng = random.Random(secure)
-    probes = [_protected(secure), *(_protection_probe(rng, secure) for _ in range(600))]
+    probes = [_protected(secure), *(_protection_probe(rng, secure) for _ in range(400))]
     memory = {DATA - 0x1000: struct.pack("<I", encode("ecall")) * 0x2C00}
     report([each for each in compare(probes, tmp_path, memory) if each[1] != each[2]])
 
@@ -174,7 +174,7 @@ def _walk_probe(rng: random.Random) -> Probe:
 def test_protected_tables(tmp_path: Path) -> None:
     """What a walk may not read is an access fault of the access it is for; what it may is left as it should be, bits A and D set."""
     rng = random.Random(40)
-    probes = [_walk_probe(rng) for _ in range(1500)]
+    probes = [_walk_probe(rng) for _ in range(900)]
     pointers = struct.pack("<Q", TABLES + 0x1000 >> 12 << 10 | 1), struct.pack("<Q", TABLES + 0x2000 >> 12 << 10 | 1)
     report([each for each in compare(probes, tmp_path, {TABLES + 8: pointers[0], TABLES + 0x1000: pointers[1]}) if each[1] != each[2]])
 
@@ -229,7 +229,7 @@ def test_two_stages(seed: int, tmp_path: Path) -> None:
     rng = random.Random(60 + seed)
     tables = _second_stage(rng) | _first_stage(rng)
     probes = []
-    for _ in range(1500):
+    for _ in range(900):
         size = rng.choice("bhwd")
         where = sum(rng.randrange(8) << 12 + 9 * level for level in range(3)) | rng.randrange(512) << 3
         load, store = encode("hlv." + size, rd=10, rs1=12), encode("hsv." + size, rs1=12, rs2=13)

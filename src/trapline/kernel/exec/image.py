@@ -18,6 +18,7 @@ from trapline.abi.mman import RLIM_INFINITY
 from trapline.abi.mount import MS_NOEXEC
 from trapline.abi.signal import SIGCHLD
 from trapline.abi.stat import S_IFLNK, S_IFMT, S_IFREG
+from trapline.abi.x86_64 import CSGSFS, EFLAGS, IF, USER_CS, USER_DS
 from trapline.kernel.exec import elf as images
 from trapline.kernel.exec import privilege, script, stack
 from trapline.kernel.exec.elf import Image
@@ -314,8 +315,6 @@ def _lead(task: Task) -> None:
 def start_registers(ctx: Context, name: str) -> None:
     """What else a new program starts with."""
     if name == "x86_64":
-        from trapline.abi.x86_64 import CSGSFS, EFLAGS, IF, USER_CS, USER_DS
-
         ctx.regs[EFLAGS] = IF | 2
         ctx.regs[CSGSFS] = USER_CS | USER_DS << 48
 

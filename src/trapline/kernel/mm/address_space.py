@@ -192,8 +192,8 @@ class AddressSpace(UserAccess):
         runs: list[Run] = []
         for start, end in spans(areas):
             zap(self.tables, start, end, runs)
-        if any(each.flags & VM_SHARED and each.flags & VM_MAYWRITE for each in areas):  # others may rely on that being over
-            self.space.settle()
+        if self.shared_pages and any(each.flags & VM_SHARED and each.flags & VM_MAYWRITE for each in areas):
+            self.space.settle()  # others may rely on that being over
         self.tables.close(runs)
         put_runs(self.ram.frames, runs)
         AREAS.of(self.machine).give(self.admitted)

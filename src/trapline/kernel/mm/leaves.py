@@ -49,9 +49,11 @@ def _census(tables: PageTables, data: bytes) -> tuple[int, int, int, int]:
     """Of the leaves in `data`: how many are a file's; how many are not; the lane of the first of these, and after the last."""
     lanes = int.from_bytes(data, "little")
     present = lanes & ONES
-    others = present & ~(lanes >> (tables.fmt.soft_file.bit_length() - 1))
-    count = others.bit_count()
-    return present.bit_count() - count, count, first_set(others) if count else 0, last_set(others) + 1
+    of_files = lanes >> (tables.fmt.soft_file.bit_length() - 1) & present
+    others = present ^ of_files
+    if not others:
+        return of_files.bit_count(), 0, 0, 0
+    return of_files.bit_count(), others.bit_count(), first_set(others), last_set(others) + 1
 
 
 def _each_frame(tables: PageTables, data: bytes, found: Callable[[Run], object]) -> tuple[int, int]:

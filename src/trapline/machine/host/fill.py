@@ -143,7 +143,8 @@ def same_leaves(words: memoryview, root: int, other: int, mappings: list[Mapping
                 there, level_there = _leaf(words, other, start & ~BLOCK_MASK)
                 small = here >= 0 and there >= 0 and not level | level_there
             first, last = start >> PAGE_SHIFT & 511, min((start | BLOCK_MASK) + 1, end) - 1 >> PAGE_SHIFT & 511
-            if not small or words[here + first : here + last + 1] != words[there + first : there + last + 1]:
+            mine, theirs = words[here + first : here + last + 1], words[there + first : there + last + 1]
+            if not small or mine.tobytes() != theirs.tobytes():
                 break
             start = (start | BLOCK_MASK) + 1
         else:

@@ -269,6 +269,18 @@ def test_a_hint_with_its_leaf_is_taken_at_its_word_until_a_flush(machine: Any) -
     assert guest.space.tlb.covering(DATA)
 
 
+def test_a_hint_with_its_leaf_is_heeded_after_a_system_call_too(machine: Any) -> None:
+    source = f"syscall\n mov rbx, [{RANGE}]\n syscall"
+    guest = Guest(machine, source)
+    ctx = run(machine, guest.context())
+    guest.write(guest.map(RANGE), b"\x66")
+    guest.space.hint(RANGE, RANGE + PAGE, guest.entry(RANGE))
+    machine.resume(ctx)
+    assert guest.space.tlb.covering(RANGE), "it is loaded before it is touched"
+    assert machine.wait(time.monotonic_ns() + 2_000_000_000) is ctx
+    assert (ctx.kind, ctx.regs[RBX] & 0xFF) == (SYSCALL, 0x66)
+
+
 @pytest.mark.parametrize("seed", range(30))
 def test_extents_that_come_at_once_are_those_that_come_one_by_one(seed: int) -> None:
     rng = random.Random(seed)

@@ -7,6 +7,7 @@ import os
 import signal
 import subprocess
 import sys
+from pathlib import Path
 from types import SimpleNamespace
 from typing import NamedTuple
 
@@ -55,6 +56,28 @@ def test_our_own_failures_are_125_and_say_what_to_do(words: list[str], says: str
     err = capfd.readouterr().err
     assert says in err
     assert err.startswith(("trapline: ", "usage: "))
+
+
+@pytest.mark.parametrize(
+    ("options", "says"),
+    [
+        ("--memory 999999T", "give less --memory"), ("--dtb empty", "empty: it is empty"),
+        ("--drive pipe,ro", "neither a file nor a block device"), ("--drive .,ro", "neither a file nor a block device"),
+        ("--drive /dev/zero", "neither a file nor a block device"), ("--drive empty", "its size, 0 bytes"),
+        ("--flash pipe,ro", "neither a file nor a block device"),
+        ("--net listen:" + 200 * "a", "path too long"), ("--kernel /dev/zero", "which has no end"), ("--share empty:tag", "Not a directory"),
+    ],
+)  # fmt: skip
+def test_boards_that_cannot_be_made_say_why_at_once(
+    options: str, says: str, tmp_path: Path, monkeypatch: pytest.MonkeyPatch, capfd: pytest.CaptureFixture[str]
+) -> None:
+    monkeypatch.chdir(tmp_path)
+    os.mkfifo("pipe")
+    Path("empty").touch()
+    Path("rom").write_bytes(b"not run")
+    assert main(["boot", "--tier", "reference", "--timeout", "5", *options.split(), "--bios", "rom"]) == 125
+    err = capfd.readouterr().err
+    assert says in err and err.startswith("trapline: ") and err.count("\n") == 1
 
 
 @pytest.mark.parametrize("words", [["help"], ["run", "--help"], ["boot", "--help"], ["doctor", "--json"], ["--version"]], ids=" ".join)

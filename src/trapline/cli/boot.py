@@ -7,6 +7,7 @@ only those that the command line names.
 from __future__ import annotations
 
 import os
+import stat
 import time
 from collections.abc import Callable
 from contextlib import ExitStack
@@ -248,11 +249,17 @@ def _firmware() -> str:
 
 
 def _read(path: str) -> bytes:
+    """All of a file, or of a pipe. Raises UsageError, also if there is nothing in it."""
     try:
         with open(path, "rb") as file:
-            return file.read()
+            if stat.S_ISCHR(os.fstat(file.fileno()).st_mode):
+                raise UsageError(f"{path}: a device, which has no end: give a file")
+            data = file.read()
     except OSError as error:
         raise UsageError(f"{path}: {error.strerror}") from None
+    if not data:
+        raise UsageError(f"{path}: it is empty")
+    return data
 
 
 def _board(parsed: Parsed, send: Callable[[bytes], object], kept: Checkpoint | None) -> Board:
@@ -274,9 +281,10 @@ def _board(parsed: Parsed, send: Callable[[bytes], object], kept: Checkpoint | N
     chosen = os.urandom(32) if seed == "random" else seed.encode()
     if kept is not None:
         chosen = _seed(kept)
-    return Board(
-        memory, harts, send=send, native=tier != "reference", tier=tier, now_ns=now_ns, seed=chosen,
-    )  # fmt: skip
+    try:
+        return Board(memory, harts, send=send, native=tier != "reference", tier=tier, now_ns=now_ns, seed=chosen)
+    except (OSError, OverflowError, MemoryError) as error:
+        raise UsageError(f"the host has no room for the board: {error}: give less --memory") from None
 
 
 def _seed(kept: Checkpoint) -> bytes:

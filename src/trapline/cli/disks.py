@@ -8,6 +8,7 @@ from __future__ import annotations
 
 import fcntl
 import os
+import stat
 from contextlib import ExitStack
 
 from trapline.cli.options import UsageError
@@ -19,13 +20,17 @@ SECTOR = 512
 
 
 class HostFile:
-    """A host file or block device. `grows`: it may get longer, and reads as zeros behind its end. Raises OSError."""
+    """A host file or block device. `grows`: it may get longer, and reads as zeros behind its end. Raises OSError;
+    ValueError if it is neither."""
 
     def __init__(self, path: str, *, read_only: bool, grows: bool = False) -> None:
         flags = os.O_RDONLY if read_only else os.O_RDWR | (os.O_CREAT if grows else 0)
-        self._fd = os.open(path, flags | os.O_CLOEXEC | os.O_NOCTTY, 0o666)
+        self._fd = os.open(path, flags | os.O_CLOEXEC | os.O_NOCTTY | os.O_NONBLOCK, 0o666)
         self.read_only = read_only
         try:
+            kind = os.fstat(self._fd).st_mode
+            if not stat.S_ISREG(kind) and not stat.S_ISBLK(kind):
+                raise ValueError("neither a file nor a block device")
             fcntl.flock(self._fd, (fcntl.LOCK_SH if read_only else fcntl.LOCK_EX) | fcntl.LOCK_NB)
             self.size = os.lseek(self._fd, 0, os.SEEK_END)
         except BaseException:
@@ -132,3 +137,5 @@ def _open(option: str, path: str, *, read_only: bool, grows: bool = False) -> Ho
         raise UsageError(f"{option} {path}: another machine is using it") from None
     except OSError as error:
         raise UsageError(f"{option} {path}: {error.strerror}") from None
+    except ValueError as error:  # a name with a zero byte, too
+        raise UsageError(f"{option} {path}: {error}") from None

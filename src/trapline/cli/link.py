@@ -39,7 +39,7 @@ class Link:
                 self._peer = end
         except OSError as error:
             end.close()
-            raise UsageError(f"--net {text}: {error.strerror}") from None
+            raise UsageError(f"--net {text}: {error.strerror or error}") from None
         end.setblocking(False)
 
     @property

@@ -117,6 +117,21 @@ def test_a_reader_that_goes_away_does_not_disturb_the_program() -> None:
     assert "not all was written" in done.stderr
 
 
+def test_a_name_with_control_characters_does_not_reach_the_terminal() -> None:
+    guest = 'import ctypes, os; ctypes.CDLL(None).prctl(15, b"a\\x1b[2J<\\n", 0, 0, 0); os.fork() or os._exit(3)'
+    done = trace("-f", "-Y", "-e", "trace=exit_group", "/usr/bin/python3", "-S", "-c", guest)
+    assert done.returncode == 0 and "\x1b" not in done.stderr and "<a\\33[2J\\74\\n>] exit_group(3)" in done.stderr, done.stderr
+
+
+def test_files_of_threads_are_closed_when_they_end(tmp_path: Path) -> None:
+    """More threads than descriptors."""
+    words = ["-ff", "-o", f"{tmp_path}/t", "-e", "trace=exit_group", "sh", "-c", "for i in 1 2 3 4 5 6 7 8 9; do (:); (:); (:); (:); (:); done"]
+    limited = ["prlimit", "--nofile=50", *command(*words)]
+    done = subprocess.run(limited, env=support.host_environment(), cwd="/usr", capture_output=True, text=True, timeout=60, check=False)
+    assert done.returncode == 0, done.stderr
+    assert len(list(tmp_path.iterdir())) == 46
+
+
 def test_ctrl_c_ends_the_program_and_the_table_is_written() -> None:
     process = subprocess.Popen(
         command("-c", "sh", "-c", "echo ready; exec sleep 30"), env=support.host_environment(), cwd="/usr", text=True,

@@ -301,12 +301,21 @@ class Outputs:
 
         return guarded
 
+    def shut(self, option: str, path: str) -> None:
+        """Close one file, before the end."""
+        for each in [each for each in self._files if each[0] == f"{option} {path}"]:
+            self._files.remove(each)
+            self._close(*each)
+
+    def _close(self, name: str, file: Any) -> None:
+        try:
+            file.close()
+        except OSError as error:
+            self._lost[name] = str(error.strerror)
+
     def close(self) -> None:
         for name, file in self._files:
-            try:
-                file.close()
-            except OSError as error:
-                self._lost[name] = str(error.strerror)
+            self._close(name, file)
         self._files.clear()
         for process in self._processes:
             process.wait()

@@ -147,7 +147,12 @@ class _Session:
                 style=wanted.style, statuses=wanted.statuses, mark=self._injector.mark,
             )  # fmt: skip
 
-        def of_task(task: Task) -> Listener:
-            return one(outputs.open("-o", f"{wanted.output}.{task.tid}", append=wanted.append), True)
+        def file(task: Task) -> str:
+            return f"{wanted.output}.{task.tid}"
 
-        return Separate(of_task) if wanted.separate and wanted.output else one(write, False)
+        def of_task(task: Task) -> Listener:
+            return one(outputs.open("-o", file(task), append=wanted.append), True)
+
+        if wanted.separate and wanted.output:
+            return Separate(of_task, lambda task: outputs.shut("-o", file(task)))
+        return one(write, False)

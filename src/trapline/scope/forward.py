@@ -88,10 +88,11 @@ class First(Forward):
 
 
 class Separate(Forward):
-    """A listener for each task, made by `make` when the task is first heard of, as strace with -ff."""
+    """A listener for each task, made by `make` when it is first heard of, as strace with -ff; `done` is told of its end."""
 
-    def __init__(self, make: Callable[[Task], Listener]) -> None:
+    def __init__(self, make: Callable[[Task], Listener], done: Callable[[Task], object]) -> None:
         self._make = make
+        self._done = done
         self._listeners: dict[Any, Listener] = {}
 
     def target(self, task: Task) -> Listener:
@@ -102,3 +103,4 @@ class Separate(Forward):
     def exited(self, task: Task, status: int) -> None:
         self.target(task).exited(task, status)
         del self._listeners[task]
+        self._done(task)

@@ -22,7 +22,7 @@ from trapline.scope.siginfo import render as siginfo
 from trapline.scope.special import AFTER, EXTRA, HEX_RESULTS, RESULTS
 from trapline.scope.stamps import Stamps
 from trapline.scope.style import PLAIN, Style
-from trapline.scope.text import permissions
+from trapline.scope.text import angled, permissions
 
 if TYPE_CHECKING:
     from trapline.kernel.task.task import Task
@@ -177,7 +177,7 @@ class Strace(Listener):
         return self._who(task) + self._stamps.stamp(task)
 
     def _who(self, task: Task) -> str:
-        name = f"<{task.comm.decode(errors='replace')}>" if self._style.commands else ""
+        name = f"<{angled(task.comm, self._style.escape)}>" if self._style.commands else ""
         if self._always_pid:
             return f"{task.tid:<5}{name} "
         return f"[pid {task.tid:>5}{name}] " if len(self._tasks) > 1 else ""

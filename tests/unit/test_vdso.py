@@ -15,6 +15,7 @@ from trapline.abi.time import CLOCK_BOOTTIME, CLOCK_MONOTONIC, CLOCK_MONOTONIC_R
 from trapline.kernel.drivers.hostclock import Clock, VirtualClock
 from trapline.kernel.sync.timers import Timers
 from trapline.machine.ram import Ram
+from trapline.machine.select import NoMachine
 from trapline.user.vdso import vdso as module
 from trapline.user.vdso.vdso import BASES, COUNTER, INTERVALS_NS, RATE, RATE_SHIFT, Line, Vdso
 
@@ -74,6 +75,20 @@ def test_the_image_exports_the_names_of_the_manual_page() -> None:
     assert {f"__vdso_{name}" for name in NAMES} | set(NAMES) <= set(symbols(image))
     assert b"linux-vdso.so.1\0" in image and b"LINUX_2.6\0" in image
     assert len(image) <= 4096 and ctypes.CDLL(str(IMAGE)).__vdso_clock_getres
+
+
+@needs_image
+def test_an_image_compiled_from_another_version_is_refused(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(module, "__file__", str(tmp_path / "vdso.py"))
+    image = IMAGE.read_bytes()
+    copy = tmp_path / IMAGE.name
+    copy.write_bytes(image)
+    assert module.load_image("x86_64") == (image, 0)
+    at = image.index(module.FITS) + len(module.FITS)
+    for word in range(at - 16, at, 4):
+        copy.write_bytes(image[:word] + b"\xff" + image[word + 1 :])
+        with pytest.raises(NoMachine, match=r"the vDSO on disk was compiled from another version; rebuild it"):
+            module.load_image("x86_64")
 
 
 @needs_image

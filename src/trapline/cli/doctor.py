@@ -35,10 +35,27 @@ def main(words: list[str]) -> int:
         raise UsageError(f"doctor takes no argument: leave out {parsed.rest[0]}")
     if parsed.flag("--help"):
         return say(usage())
-    found = [*checks(), riscv()]
+    found = checks()
+    if len(found) > 1:  # it is the host machine's kind of computer
+        found.append(vdso())
+    found.append(riscv())
     missing = [each for each in found if each.required and not each.ok]
     failed = say(as_json(found) if parsed.flag("--json") else as_text(found))
     return failed or int(bool(missing))
+
+
+def vdso() -> Check:
+    """Whether programs can read clocks without a system call; an image of another version keeps every program from running."""
+    from trapline.machine.select import NoMachine
+    from trapline.user.vdso.vdso import load_image
+
+    try:
+        load_image("x86_64")
+    except FileNotFoundError:
+        return Check("vdso", False, False, "it is not built: every look at a clock is a system call")
+    except NoMachine as error:
+        return Check("vdso", False, True, str(error))
+    return Check("vdso", True, False, "programs read clocks without a system call")
 
 
 def riscv() -> Check:

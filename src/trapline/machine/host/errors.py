@@ -5,6 +5,11 @@ class MachineUnavailable(Exception):
     """This computer cannot be a host machine; the text says why and what would help."""
 
 
+def stale(what: str) -> str:
+    """Why `what`, which was compiled when the package was installed, cannot be used with the Python code beside it."""
+    return f"{what} on disk was compiled from another version; rebuild it (pip install -e .)"
+
+
 class StubDied(Exception):
     """A stub process died or broke the protocol (and is dead now). Stays inside machine/host."""
 

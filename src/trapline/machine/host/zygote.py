@@ -25,7 +25,7 @@ from contextlib import suppress
 from trapline.abi.x86_64 import RIP
 from trapline.machine.host import _ring, layout
 from trapline.machine.host.contexts import Contexts, Slot, Template
-from trapline.machine.host.errors import HostRefuses, MachineUnavailable, StubDied
+from trapline.machine.host.errors import HostRefuses, MachineUnavailable, StubDied, stale
 from trapline.machine.host.layout import NR_MMAP, Op
 from trapline.machine.host.notify import PATIENCE_NS, Listener
 from trapline.machine.host.process import Process
@@ -208,7 +208,7 @@ def _greeting(ours: _socket.socket) -> int:
     expected = (layout.VERSION, layout.STUB, layout.SLOTS, layout.SLOT_SIZE, layout.TEXT_SIZE)
     if (version, stub, slots, slot_size, text_size) != expected:
         os.close(listener)
-        raise MachineUnavailable("the stub on disk was compiled from another version; rebuild it (pip install -e .)")
+        raise MachineUnavailable(stale("the stub"))
     return listener
 
 

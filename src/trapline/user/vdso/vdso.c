@@ -1,6 +1,6 @@
 /* The vDSO: reading clocks without entering the kernel, vdso(7).
  *
- * The kernel keeps one read-only data page just before this image (see vvar in vdso.py; the layout is shared by hand).
+ * The kernel keeps one read-only data page just before this image (see HEAD in vdso.py; the layout is shared by hand, and FITS there compares).
  * A clock is a line through the time-stamp counter: so many nanoseconds per tick since it was `counter`, when the clock showed
  * `base`. `seq` is odd while the kernel changes the page. What the page does not answer (`clocks` has no bit for it) is a real
  * system call. This code runs in user mode with no more rights than its caller.
@@ -21,6 +21,17 @@ struct vvar {
 	uint64_t rate; /* nanoseconds per tick are rate / 2**64 */
 	struct { uint64_t sec, nsec; } base[CLOCKS];
 	int32_t minuteswest, dsttime;
+};
+
+/* What this image was compiled from. VERSION counts changes of what the page means, here and in vdso.py. */
+#define VERSION 1
+
+static const struct {
+	uint32_t namesz, descsz, type;
+	char name[12];
+	uint32_t version, size, clocks, bases;
+} note __attribute__((section(".note.trapline"), used, aligned(4))) = {
+	sizeof "Trapline", 16, 1, "Trapline", VERSION, sizeof(struct vvar), CLOCKS, offsetof(struct vvar, base),
 };
 
 struct timespec64 {

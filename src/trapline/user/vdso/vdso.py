@@ -13,6 +13,7 @@ Invariants:
 from __future__ import annotations
 
 import os
+import struct
 from trapline.typed import TYPE_CHECKING
 
 from trapline.abi.mman import PROT_EXEC, PROT_READ
@@ -43,6 +44,10 @@ WORST_ERROR_NS = 1_000_000  #: a line that is off by more is given up
 OFFSET_NOISE_NS = 1_000  #: smaller differences between two clocks are noise of measuring
 # words of the data page (struct vvar in vdso.c)
 HEAD, COUNTER, RATE, BASES = range(4)
+CLOCKS = 12
+VERSION = 1
+#: the note (elf(5)) of an image that was compiled for this page: version, size in bytes, clocks, offset of the first
+FITS = struct.pack("<3I12s4I", 9, 16, 1, b"Trapline", VERSION, 8 * (BASES + 2 * CLOCKS + 1), CLOCKS, 8 * BASES)
 
 _MONOTONIC_KIN = (CLOCK_MONOTONIC, CLOCK_MONOTONIC_COARSE)
 
@@ -189,11 +194,20 @@ class Vdso:
 
 
 def load_image(arch: str) -> tuple[bytes, int]:
-    """(the vDSO's ELF image, where in it handlers return to or 0). FileNotFoundError: the package was built without it."""
+    """(the vDSO's ELF image, where in it handlers return to or 0).
+
+    FileNotFoundError: the package was built without it. NoMachine: it was compiled from another version of its source.
+    """
     if arch == "riscv64":
         from trapline.user.vdso.riscv64 import SIGRETURN, build
 
         built, symbols = build()
         return built, symbols[SIGRETURN]
     with open(os.path.join(os.path.dirname(__file__), f"vdso-{arch}.so"), "rb") as file:
-        return file.read(), 0
+        image = file.read()
+    if FITS not in image:
+        from trapline.machine.host.errors import stale
+        from trapline.machine.select import NoMachine
+
+        raise NoMachine(f"machine host: {stale('the vDSO')}")
+    return image, 0

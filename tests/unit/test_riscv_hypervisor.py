@@ -759,3 +759,17 @@ def test_calls_within_a_guest_stay_within_it(tier: str) -> None:  # noqa: F811
     assert cpu[at.PC] == BASE
     if tier == "native":
         assert hart.steps == {}, hart.steps  # type: ignore[attr-defined]
+
+
+def test_translations_made_anew_in_a_guest_are_not_the_hypervisors() -> None:
+    """As after a checkpoint: both have the same satp, none."""
+    world = World(VS)
+    world.satp = 0
+    world.second(DATA, DATA + 0x1000)
+    hart = world.start()
+    hart.bus.write(DATA, 8, 1)
+    hart.bus.write(DATA + 0x1000, 8, 2)
+    hart.set_up_contexts()
+    assert hart.load(DATA, 8) == 2
+    hart.cross(0)
+    assert hart.load(DATA, 8) == 1

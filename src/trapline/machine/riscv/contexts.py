@@ -62,8 +62,9 @@ class Contexts(Integers):
         self.device_pages = {}
         self.guests, self.next_guest = {}, GUEST_KEY
         cpu[at.BANK] = cpu[at.NEXT_BANK] = 0
+        key = self._key(cpu[at.SATP])
         for bank in range(at.BANKS):
-            cpu[at.BANK_SATP + bank] = cpu[at.SATP]
+            cpu[at.BANK_SATP + bank] = key
         self.select_context()
 
     # ---- which one
@@ -88,7 +89,7 @@ class Contexts(Integers):
         """Write satp, and go on with what was known when it last had this value."""
         cpu = self.cpu
         cpu[at.SATP] = satp
-        key = self._guest_key(satp, cpu[at.HGATP]) if cpu[at.VIRT] else satp
+        key = self._key(satp)
         for bank in range(at.BANKS):
             if cpu[at.BANK_SATP + bank] == key:
                 break
@@ -100,8 +101,11 @@ class Contexts(Integers):
         cpu[at.BANK] = bank
         self.select_context()
 
-    def _guest_key(self, satp: int, hgatp: int) -> int:
-        """A number that no satp has."""
+    def _key(self, satp: int) -> int:
+        """Whose translations these are: satp, or while V is 1 a number that no satp has, for it and hgatp."""
+        hgatp = self.cpu[at.HGATP]
+        if not self.cpu[at.VIRT]:
+            return satp
         key = self.guests.get((satp, hgatp))
         if key is None:
             if len(self.guests) >= _KEEP_GUESTS:

@@ -83,7 +83,7 @@ class HostSpace:
         return [_map_op(*mapping) for mapping in mappings]
 
     def hint(self, start: int, end: int, leaf: int = 0) -> None:
-        if not leaf:  # `resume` looks at `hints` only
+        if not leaf or (self.process is not None and not self.process.fresh):  # `resume` looks at `hints` only
             self.hints.append((start & -PAGE_SIZE, end + PAGE_MASK & -PAGE_SIZE))
         elif end <= STUB and permitted(leaf, READ):
             self.ready.append((start, end, pa_of(leaf), prot_of(leaf)))

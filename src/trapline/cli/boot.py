@@ -49,6 +49,8 @@ OPTIONS = (
     Option("--restore", "FILE", "go on from a checkpoint; give the same devices as it was saved with"),
     Option("--gdb", "PORT|PATH", "let GDB connect to 127.0.0.1:PORT (1234) or a UNIX socket, and wait for it", optional=True),
     Option("--gdb-nowait", "", "do not wait: GDB may connect at any time"),
+    Option("--trace-instructions", "FILE", "write each instruction executed, to stderr or FILE (JSON if .json)", optional=True),
+    Option("--trace-filter", "WHICH", "of them only from=ADDRESS,to=ADDRESS,hart=N,modes=USM,limit=N"),
     Option("--no-reboot", "", "end with status 0 when the guest resets the board, instead of starting again"),
     Option("--tier", "TIER", "reference, or up to native, baseline or interpreter (default: native, if llvmlite is there)"),
     Option("--no-cache", "", "keep no compiled code on disk, and use none"),
@@ -108,13 +110,14 @@ def main(words: list[str]) -> int:
             links=[*links, *([debugger] if debugger is not None else [])], debugger=debugger,
             save=partial(_save, parsed.last("--save"), board) if parsed.flag("--save") else None,
         )  # fmt: skip
-        start = partial(_start, board, parsed, files, path, kept, debugger)
+        start = partial(_start, board, parsed, files, path, kept, debugger, opened)
         return _run(board, session, parsed, start)
 
 
 def _start(
-    board: Board, parsed: Parsed, files: Files, path: str, kept: Checkpoint | None, debugger: Debugger | None
-) -> None:
+    board: Board, parsed: Parsed, files: Files, path: str, kept: Checkpoint | None, debugger: Debugger | None,
+    opened: ExitStack,
+) -> None:  # fmt: skip
     """Give the board what it is to execute. Raises UsageError."""
     from trapline.machine.riscv.firmware import BadImage
 
@@ -131,6 +134,8 @@ def _start(
         raise UsageError(f"{path}: {error}" if path else str(error)) from None
     if parsed.flag("--save-at"):
         board.harts.alarm = values.number("--save-at", parsed.last("--save-at"), 0, 1 << 63)
+    if parsed.flag("--trace-instructions"):
+        _trace(board, parsed, opened)
     if debugger is not None and not parsed.flag("--gdb-nowait"):
         debugger.wait()
 
@@ -178,6 +183,25 @@ def _debugger(board: Board, parsed: Parsed, port: Port, output: Output, opened: 
     debugger = Debugger(parsed.last("--gdb") or str(PORT), server)
     opened.callback(debugger.close)
     return debugger
+
+
+def _trace(board: Board, parsed: Parsed, opened: ExitStack) -> None:
+    """What --trace-instructions asks for. Raises UsageError."""
+    from trapline.scope.trace import Tracer, parse_filter
+
+    if parsed.flag("--gdb"):
+        raise UsageError("--gdb and --trace-instructions: use one of them")
+    path = parsed.last("--trace-instructions")
+    try:
+        wanted = parse_filter(parsed.last("--trace-filter"))
+        out = opened.enter_context(open(path or os.dup(2), "w", encoding="ascii"))  # noqa: SIM115  # the stack closes it
+    except ValueError as error:
+        raise UsageError(f"--trace-filter {error}") from None
+    except OSError as error:
+        raise UsageError(f"--trace-instructions={path}: {error.strerror}") from None
+    tracer = Tracer(board, lambda line: out.write(line + "\n"), wanted=wanted, as_json=path.endswith(".json"))
+    tracer.start()
+    opened.callback(tracer.stop)
 
 
 # ---- checkpoints

@@ -16,6 +16,7 @@ from trapline.abi.errno import Errno
 from trapline.abi.syscalls import X86_64
 from trapline.kernel.config import Identity
 from trapline.kernel.sync.park import READY
+from trapline.kernel.task.exit import exit_task
 from trapline.kernel.task.task import DEAD, STOPPED, WORK_RESCHED
 from trapline.machine.contract import ENTRY_SYSCALL, SYSCALL
 
@@ -56,6 +57,7 @@ class World:
             self._calls = 0
             self.close()
             self._boot()
+        self._catch_up()
         if self.task.state == DEAD:
             self.task = self.kernel.spawn(["/bin/true"]).leader
         self.call("close_range", 3, 0xFFFF_FFFF, 0)
@@ -72,8 +74,17 @@ class World:
     def respawn(self) -> None:
         """The task became useless (its memory, its limits): another one. Not traced."""
         with _untraced():
+            if self.task.state != DEAD:
+                exit_task(self.task, 0)  # what it runs is not busy any more
+            self._catch_up()
             self.task = self.kernel.spawn(["/bin/true"]).leader
             self.call("mmap", AREA, AREA_PAGES * PAGE, 3, 0x32, 0xFFFF_FFFF, 0)
+
+    def _catch_up(self) -> None:
+        """Do what the trap loop, which does not run here, does while programs run."""
+        afterwards = self.kernel.system.afterwards
+        while afterwards:
+            afterwards.popleft()()
 
     def put(self, address: int, data: bytes) -> None:
         """Store what fits; where the area, or the task, is gone: nothing."""

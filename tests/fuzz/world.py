@@ -130,9 +130,7 @@ class World:
             if other is not task:
                 self._end(other)
         self.kernel.system.sched.dequeue(task)
-        afterwards = self.kernel.system.afterwards
-        while afterwards:
-            afterwards.popleft()()
+        self._catch_up()
 
     def _end(self, other: Any) -> None:
         from trapline.kernel.task import exit as exits

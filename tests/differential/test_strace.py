@@ -123,6 +123,16 @@ m = mmap.mmap(f, 5); m[0]; m.close(); os.lseek(f, 0, os.SEEK_END); os.ftruncate(
 os.link("fruit.txt", "l"); os.rename("l", "k"); os.chmod("k", 0o640); os.access("k", os.X_OK); os.statvfs("k"); os.eventfd(3); os.memfd_create("m")
 os.getpgid(0); os.getsid(0); os.getpriority(0, 0); os.sched_yield(); os.umask(0o22); os.getresuid(); os.getgroups(); os.sched_getparam(0)
 """],
+    "leases": [PYTHON, "-S", "-c", """
+import fcntl, os, mmap
+from fcntl import F_SETLEASE, F_GETLEASE, F_NOTIFY, F_SETSIG, F_GETSIG, F_SETOWN, F_GETOWN, F_RDLCK, F_UNLCK
+f = os.open("fruit.txt", os.O_RDONLY); d = os.open(".", os.O_RDONLY)
+for arguments in ((f, F_SETLEASE, F_RDLCK), (f, F_GETLEASE), (f, F_SETLEASE, F_UNLCK), (d, F_NOTIFY, fcntl.DN_CREATE | fcntl.DN_ACCESS), (d, F_NOTIFY, 0),
+        (f, F_SETSIG, 10), (f, F_GETSIG), (f, F_SETSIG, 0), (f, F_GETSIG), (f, F_SETOWN, 0), (f, 15, bytes(8)), (f, 16, bytes(8))):
+    fcntl.fcntl(*arguments)
+try: mmap.mmap(-1, 4 << 20, flags=0x40022 | 20 << 26)
+except OSError: pass
+"""],
     "tar": ["tar", "cf", "t.tar", "fruit.txt"],
     "touch": ["touch", "-d", "@1700000000", "fruit.txt"],
     "make": ["sh", "-c", "printf 'all:\\n\\t@echo hi\\n' >Makefile; make"],

@@ -98,7 +98,9 @@ def enumeration(table: str) -> Render:
 
 def mmap_flags(d: Decoder, value: int) -> str:
     kind = names.ENUMS["map_type"].get(value & 0xF, hex(value & 0xF))
-    return f"{kind}|{names.flags('mmap', value & ~0xF)}" if value & ~0xF else kind
+    huge_shift, rest = value >> 26 & 0x3F, value & ~(0x3F << 26 | 0xF)
+    parts = [kind, *([names.flags("mmap", rest)] if rest else []), *([f"{huge_shift}<<MAP_HUGE_SHIFT"] if huge_shift else [])]
+    return "|".join(parts)
 
 
 def access_mode(d: Decoder, value: int) -> str:

@@ -5,6 +5,7 @@ Also what strace(1) adds behind some results: the ready descriptors of poll(2), 
 
 from __future__ import annotations
 
+import struct
 from collections.abc import Callable
 
 from trapline.abi.stat import S_IFBLK, S_IFCHR, S_IFMT
@@ -67,29 +68,55 @@ def _random(d: Decoder, value: int) -> str:
     return pointer(value) if data is None else quote_hex(data, d.style.limit)
 
 
-_FCNTL_FLAGS = {2: "FD_CLOEXEC"}
+def _owner(d: Decoder, value: int) -> str:
+    """struct f_owner_ex: a kind and a number."""
+    data = d.read(value, 8)
+    if data is None:
+        return pointer(value)
+    kind, number = struct.unpack("<ii", data)
+    return f"{{type={names.enum('owner_type', kind)}, pid={number}}}"
+
+
+def _number(d: Decoder, value: int) -> str:
+    return str(value - (1 << 64) if value >> 63 else value)
+
+
+_FCNTL_BARE = frozenset((1, 3, 9, 11, 1025, 1032, 1034))
+_FCNTL: dict[int, Render] = {
+    2: lambda d, value: "FD_CLOEXEC" if value == 1 else a.hexadecimal(d, value),
+    4: lambda d, value: open_flags(value),
+    5: lambda d, value: a.always("flock" if d.failed else "flock_got")(d, value),
+    6: a.always("flock"),
+    7: a.always("flock"),
+    8: lambda d, value: str((value & 0xFFFF_FFFF ^ 1 << 31) - (1 << 31)),
+    10: lambda d, value: names.signal_name(value),
+    15: _owner,
+    16: lambda d, value: pointer(value) if d.failed else _owner(d, value),
+    37: a.always("flock"),
+    38: a.always("flock"),
+    1024: a.enumeration("flock_type"),
+    1026: a.flags("dnotify"),
+    1033: a.flags("seals"),
+}
+_FCNTL[36] = _FCNTL[5]
 
 
 def _fcntl(d: Decoder, value: int) -> str | None:
     cmd = d.args[1]
-    if cmd in (1, 3, 9, 11, 1025, 1032, 1034):
-        return None
-    if cmd == 2:
-        return "FD_CLOEXEC" if value == 1 else a.hexadecimal(d, value)
-    if cmd == 4:
-        return open_flags(value)
-    if cmd in (5, 6, 7, 36, 37, 38):
-        return a.always("flock_got" if cmd in (5, 36) and not d.failed else "flock")(d, value)
-    if cmd == 1033:
-        return names.flags("seals", value)
-    return str(value - (1 << 64) if value >> 63 else value)
+    return None if cmd in _FCNTL_BARE else _FCNTL.get(cmd, _number)(d, value)
 
 
 def _fcntl_result(d: Decoder) -> str:
-    result = d.result or 0
-    if d.args[1] == 1 and result >= 0:
+    result, cmd = d.result or 0, d.args[1]
+    if result < 0:
+        return ""
+    if cmd == 1:
         return f" (flags {'FD_CLOEXEC' if result & 1 else '0'})" if result else ""
-    return f" (flags {open_flags(result)})" if d.args[1] == 3 and result >= 0 else ""
+    if cmd == 3:
+        return f" (flags {open_flags(result)})"
+    if cmd == 11:
+        return f" ({names.signal_name(result)})" if result else ""
+    return f" ({names.enum('flock_type', result)})" if cmd == 1025 else ""
 
 
 # ---- memory, processes

@@ -53,7 +53,10 @@ static void owners(void)
     CHECK_EQ("no owner", fcntl(s[0], F_GETOWN), 0);
     CHECK_EQ("F_SETOWN", fcntl(s[0], F_SETOWN, getpid()), 0);
     CHECK_EQ("F_GETOWN", fcntl(s[0], F_GETOWN), getpid());
-    struct f_owner_ex owner;
+    struct f_owner_ex owner, nobody = {F_OWNER_PGRP, 0};
+    CHECK("F_GETOWN_EX of one never owned", fcntl(s[1], F_GETOWN_EX, &owner) == 0 && owner.type == F_OWNER_TID && owner.pid == 0);
+    fcntl(s[1], F_SETOWN_EX, &nobody);
+    CHECK("the kind is kept", fcntl(s[1], F_GETOWN_EX, &owner) == 0 && owner.type == F_OWNER_PGRP && owner.pid == 0);
     CHECK("F_GETOWN_EX", fcntl(s[0], F_GETOWN_EX, &owner) == 0 && owner.type == F_OWNER_PID && owner.pid == getpid());
     CHECK_EQ("O_ASYNC", fcntl(s[0], F_SETFL, O_ASYNC), 0);
     write(s[1], "x", 1);

@@ -68,7 +68,7 @@ class File:
         self.path = path
         self.pos = 0
         self.refs = 1
-        self.owner: Any = None  #: F_SETOWN
+        self.owner: Any = None  #: F_SETOWN's kind and number (0: nobody), and the uid and euid of who set it; None: never set
         self.owner_signal = 0  #: F_SETSIG
         self.on_release: list[Callable[[File], None]] | None = None
         access = flags & O_ACCMODE

@@ -12,6 +12,7 @@ from trapline.typed import TYPE_CHECKING, Any
 
 from trapline.abi.errno import EDEADLOCK, ENOLCK
 from trapline.abi.fcntl import LOCK_EX
+from trapline.abi.rw import F_OWNER_PID
 from trapline.kernel.fs.ranges import RecordLock, RecordLocks
 from trapline.kernel.sync.park import WaitQueue
 
@@ -55,7 +56,7 @@ class InodeLocks:
         """The lease of an open file ends; False if it had none."""
         if self.leases.pop(file, None) is None:
             return False
-        file.owner, file.owner_signal = None, 0  # generic_setlease of fs/locks.c: nobody is told of it any more
+        file.owner, file.owner_signal = (F_OWNER_PID, 0, 0, 0), 0  # f_delown: nobody is told of it any more
         self.queue.wake_all()
         return True
 

@@ -193,7 +193,7 @@ def _setown(task: Task, fd: int, file: File, arg: int) -> int:
 
 
 def _getown_ex(task: Task, fd: int, file: File, arg: int) -> int:
-    kind, number = file.owner[:2] if file.owner is not None else (F_OWNER_PID, 0)
+    kind, number = file.owner[:2] if file.owner is not None else (F_OWNER_TID, 0)
     task.mm.write(arg, (number << 32 | kind).to_bytes(8, "little"))
     return 0
 
@@ -219,7 +219,7 @@ def _own(task: Task, file: File, kind: int, number: int) -> int:
             known = bool(kernel.each_group(lambda each: each.pgid == number))
         if not known:
             raise ESRCH
-    file.owner = (kind, number, task.creds.uid, task.creds.euid) if number else None
+    file.owner = (kind, number, task.creds.uid, task.creds.euid)
     return 0
 
 
@@ -256,7 +256,7 @@ def _setlease(task: Task, fd: int, file: File, arg: int) -> int:
 
 def _own_at_first(task: Task, file: File) -> None:
     """The caller's process hears of the file, unless somebody was named for that."""
-    if file.owner is None:
+    if file.owner is None or not file.owner[1]:
         file.owner = (F_OWNER_PID, task.group.pid, task.creds.uid, task.creds.euid)
 
 

@@ -189,7 +189,7 @@ def test_tree_names_devices_as_qemus(tmp_path: Path) -> None:
     [
         (["--initrd", "/dev/null"], "--initrd needs a kernel"),
         (["--bios", "none"], "nothing to start"),
-        (["--kernel", "/dev/null", "--bios", "none"], "nothing to start"),
+        (["--kernel", "/dev/null", "--bios", "none"], "a device: give a regular file"),
         (["--kernel", "/no/such"], "No such file"),
         (["--bios", "/etc/passwd", "/bin/true"], "give a bare-metal program, or firmware"),
         (["--dtb", "/etc/passwd", "--dump-dtb", "/dev/null"], "--dtb: not a flattened device tree"),

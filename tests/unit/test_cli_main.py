@@ -65,7 +65,7 @@ def test_our_own_failures_are_125_and_say_what_to_do(words: list[str], says: str
         ("--drive pipe,ro", "neither a file nor a block device"), ("--drive .,ro", "neither a file nor a block device"),
         ("--drive /dev/zero", "neither a file nor a block device"), ("--drive empty", "its size, 0 bytes"),
         ("--flash pipe,ro", "neither a file nor a block device"),
-        ("--net listen:" + 200 * "a", "path too long"), ("--kernel /dev/zero", "which has no end"), ("--share empty:tag", "Not a directory"),
+        ("--net listen:" + 200 * "a", "path too long"), ("--kernel /dev/zero", "a device: give a regular file"), ("--share empty:tag", "Not a directory"),
     ],
 )  # fmt: skip
 def test_boards_that_cannot_be_made_say_why_at_once(

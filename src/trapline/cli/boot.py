@@ -277,7 +277,7 @@ def _read(path: str) -> bytes:
     try:
         with open(path, "rb") as file:
             if stat.S_ISCHR(os.fstat(file.fileno()).st_mode):
-                raise UsageError(f"{path}: a device, which has no end: give a file")
+                raise UsageError(f"{path}: a device: give a regular file")
             data = file.read()
     except OSError as error:
         raise UsageError(f"{path}: {error.strerror}") from None

@@ -34,7 +34,7 @@ _REASON, _TRAP = at.REASON_WORD, at.TRAP
 class NativeHart(Hart):
     """`tiers` are the machine's: several harts share what was compiled."""
 
-    __slots__ = ("_entered", "_native", "_struct", "exits", "steps", "tiers")
+    __slots__ = ("_beside", "_entered", "_native", "_struct", "exits", "steps", "tiers")
 
     def __init__(self, *args: Any, tiers: Tiers, **kwargs: Any) -> None:
         super().__init__(*args, **kwargs)
@@ -46,6 +46,7 @@ class NativeHart(Hart):
         self.cpu[at.STITCHER_WORD] = tiers.baseline.address if tiers.baseline is not None else 0
         self.cpu[at.WARM_WORD], self.cpu[at.HOT_WORD] = tiers.warm, tiers.hot
         self._native: Callable[[], None] = partial(tiers.run, ctypes.addressof(self._struct))
+        self._beside: Callable[[], None] = partial(tiers.run_beside, ctypes.addressof(self._struct))
         self._entered = False
         self.exits = [0] * len(at.REASONS)  #: from native code, by reason
         self.steps: dict[str, int] = {}  #: instructions that the reference tier executed, by name
@@ -57,7 +58,7 @@ class NativeHart(Hart):
             return super().run(budget)
         cpu = self.cpu
         cpu[_BUDGET] = budget
-        self._native()
+        (self._beside if self.tiers.compiling else self._native)()
         left = cpu[_BUDGET]
         cpu[_INSTRET] += budget - left
         if cpu[_REASON] == _TRAP:
@@ -78,7 +79,7 @@ class NativeHart(Hart):
                 self._entered = False
             else:
                 cpu[_BUDGET] = left
-                self._native()
+                (self._beside if self.tiers.compiling else self._native)()
                 left = cpu[_BUDGET]
             pc = self.next = cpu[_PC]
             reason = cpu[at.REASON_WORD]

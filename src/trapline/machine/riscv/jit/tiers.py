@@ -67,7 +67,8 @@ class Tiers:
         self._handlers = (ctypes.c_uint64 * len(image.symbols))()  # of which it fills as many as handlers have numbers
         ctypes.CFUNCTYPE(None, ctypes.c_void_p)(fill)(ctypes.addressof(self._handlers))
         self.handlers_address = ctypes.addressof(self._handlers)
-        self.run: Any = ctypes.PYFUNCTYPE(None, ctypes.c_void_p)(run)
+        self.run: Any = ctypes.PYFUNCTYPE(None, ctypes.c_void_p)(run)  #: keeps Python's lock, which costs less;
+        self.run_beside: Any = ctypes.CFUNCTYPE(None, ctypes.c_void_p)(run)  #: gives it up, so that the compiler comes on
         self.arena = Arena(undecoded, page_end, self._handlers[len(OPS)], ram.size >> 12)
         self._places: dict[int, Place] = {}
         self.baseline: Baseline | None = None
@@ -79,6 +80,7 @@ class Tiers:
         self.loaded = 0  #: regions compiled or recalled, installed or not
         self._warm = max(1, hot // 4)  # jumps that make a place worth an entry of a region that holds it
         self._background = background
+        self.compiling = False  #: the compiler's thread has work
         self._waiting: list[Spot] = []
         self._changed = threading.Condition()  # guards `_waiting` and `_closing`
         self._closing = False
@@ -149,6 +151,7 @@ class Tiers:
             self._thread.start()
         with self._changed:
             self._waiting.append(spot)
+            self.compiling = True
             self._changed.notify()
 
     # ---- the compiler's thread
@@ -161,6 +164,7 @@ class Tiers:
         """Wait for a spot; None when there is nothing more to do."""
         with self._changed:
             while not self._waiting and not self._closing:
+                self.compiling = False
                 self._changed.wait()
             if self._closing:
                 return None

@@ -35,7 +35,7 @@ NUMBERS = [
     (re.compile(r"<\d\.\d{9}>"), "<0.N>"),
     (re.compile(r"(pipe|socket):\[\d+\]"), r"\1:[INODE]"),
     (re.compile(r"STREAM:\[\d+->\d+\]"), "STREAM:[A->B]"),
-    (re.compile(r"si_pid=\d+"), "si_pid=N"),
+    (re.compile(r"si_pid=\d+(<\w+>)?"), "si_pid=N"),  # strace names a child that it has not buried yet
     (re.compile(r"^((?:\[ *\d+\] )?\[)[0-9a-f]{16}\]"), r"\1POINTER]"),
     (re.compile(r"(d_ino|st_ino|d_off|st_nlink|st_blocks|st_blksize)=\d+"), r"\1=N"),
     (re.compile(r"makedev\(\w+, \w+\)"), "makedev(N)"),

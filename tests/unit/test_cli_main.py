@@ -15,7 +15,7 @@ import pytest
 
 from trapline import __version__
 from trapline.cli import boot, doctor, run
-from trapline.cli.main import main
+from trapline.cli.main import COMMANDS, main
 from trapline.cli.options import UsageError
 
 
@@ -38,11 +38,20 @@ def test_version_and_help(capfd: pytest.CaptureFixture[str]) -> None:
     assert main(["doctor", "--help"]) == 0
 
 
+@pytest.mark.parametrize("command", ["", *COMMANDS])
+def test_every_command_has_help_that_fits_a_terminal(command: str, capfd: pytest.CaptureFixture[str]) -> None:
+    assert main(["help", command] if command else ["help"]) == 0
+    text = capfd.readouterr().out
+    assert text.startswith(f"usage: trapline {command}")
+    assert max(map(len, text.splitlines())) <= 80
+
+
 @pytest.mark.parametrize(
     ("words", "says"),
     [
         ([], "usage"), (["ls"], "trapline run ls"), (["run"], "no program"), (["run", "--memory", "1", "ls"], "too small"),
-        (["run", "--wat", "ls"], "unknown option --wat"), (["help", "me"], "no help on me"), (["doctor", "x"], "leave out x"),
+        (["run", "--wat", "ls"], "unknown option --wat"), (["help", "me"], "no help on me"),
+        (["trac", "ls"], "`trapline trace`"), (["help", "docter"], "help doctor"), (["doctor", "x"], "leave out x"),
         (["run", "--bind", "/etc", "ls"], "--bind SRC:DST"), (["run", "--cpus", "0", "ls"], "from 1 to 64"),
         (["run", "--root", "/no/such", "ls"], "no such file"), (["run", "--trace=/no/such/file", "ls"], "--trace"),
         (["run", "--root", __file__, "ls"], "neither a directory nor a tar archive"), (["run", "--root", "", "ls"], "no such file"),

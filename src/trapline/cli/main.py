@@ -1,4 +1,7 @@
-"""`trapline`: run, trace, boot, doctor, help. Errors go to stderr as `trapline: what is wrong: what to do`."""
+"""`trapline`: one table of commands, and help on them. Errors go to stderr as `trapline: what is wrong: what to do`.
+
+Each command is a module of this package that is imported when it is asked for: `main(words)` runs it, `usage()` is its help.
+"""
 
 from __future__ import annotations
 
@@ -7,29 +10,21 @@ import os
 import sys
 from collections.abc import Sequence
 from contextlib import suppress
+from trapline.typed import Any
 
-from trapline.cli.options import UsageError
+from trapline.cli.options import UsageError, likest
 
 FAILED = 125  #: our own failure, as env(1) and timeout(1) have it
 SIGINT = 2
 YOUNG = 30_000  #: objects made before the youngest are looked through for garbage: more than a start makes
 
-USAGE = """\
-usage: trapline run [OPTION]... [--] PROGRAM [ARGUMENT]...
-       trapline trace [OPTION]... [--] PROGRAM [ARGUMENT]...
-       trapline boot [OPTION]... FILE
-       trapline doctor [--json]
-       trapline help [run|trace|boot|doctor]
-       trapline --version
-
-Runs unmodified Linux programs in hardware user mode, under a kernel written in
-Python.
-
-  run      run a program; `trapline help run` lists the options
-  trace    run a program and write its system calls, as strace does
-  boot     run a RISC-V computer: a bare-metal program, firmware, Linux
-  doctor   say what this host offers, which machine will run, what is missing
-"""
+#: Sorted by importance: name -> (how it is called, what it does).
+COMMANDS = {
+    "run": ("[OPTION]... [--] PROGRAM [ARGUMENT]...", "run a program; `trapline help run` lists the options"),
+    "trace": ("[OPTION]... [--] PROGRAM [ARGUMENT]...", "run a program and write its system calls, as strace does"),
+    "boot": ("[OPTION]... FILE", "run a RISC-V computer: a bare-metal program, firmware, Linux"),
+    "doctor": ("[--json]", "say what this host offers, which machine will run, what is missing"),
+}
 
 
 def say(text: str) -> int:
@@ -78,22 +73,8 @@ def main(words: Sequence[str] | None = None) -> int:
     plug_streams()
     command, rest = (words[0], words[1:]) if words else ("", [])
     try:
-        if command == "run":
-            from trapline.cli.run import main as run
-
-            return run(rest)
-        if command == "trace":
-            from trapline.cli.trace import main as trace
-
-            return trace(rest)
-        if command == "boot":
-            from trapline.cli.boot import main as boot
-
-            return boot(rest)
-        if command == "doctor":
-            from trapline.cli.doctor import main as doctor
-
-            return doctor(rest)
+        if command in COMMANDS:
+            return int(_module(command).main(rest))
         return _small(command, rest)
     except UsageError as error:
         complain(str(error))
@@ -112,29 +93,37 @@ def _small(command: str, rest: list[str]) -> int:
     if command in ("help", "--help", "-h"):
         return say(_help(rest[0] if rest else ""))
     if command:
-        raise UsageError(f"unknown command {command}: to run a program, write `trapline run {command}`")
+        near = likest(command, (*COMMANDS, "help"))
+        hint = f"did you mean `trapline {near}`?" if near else f"to run a program, write `trapline run {command}`"
+        raise UsageError(f"unknown command {command}: {hint}")
     with suppress(OSError):
-        os.write(2, USAGE.encode())
+        os.write(2, usage().encode())
     return FAILED
 
 
 def _help(topic: str) -> str:
-    if topic == "run":
-        from trapline.cli.run import usage
-
-        return usage()
-    if topic == "trace":
-        from trapline.cli.trace import usage as usage_of_trace
-
-        return usage_of_trace()
-    if topic == "boot":
-        from trapline.cli.boot import usage as usage_of_boot
-
-        return usage_of_boot()
-    if topic == "doctor":
-        from trapline.cli.doctor import usage as usage_of_doctor
-
-        return usage_of_doctor()
+    if topic in COMMANDS:
+        return str(_module(topic).usage())
     if topic:
-        raise UsageError(f"no help on {topic}: there is `trapline help run`, `help trace`, `help boot` and `help doctor`")
-    return USAGE
+        near = likest(topic, COMMANDS)
+        hint = f"did you mean `trapline help {near}`?" if near else f"there is help on {', '.join(COMMANDS)}"
+        raise UsageError(f"no help on {topic}: {hint}")
+    return usage()
+
+
+def usage() -> str:
+    """The help on all commands."""
+    calls = "".join(f"       trapline {name} {how}\n" for name, (how, _) in COMMANDS.items())
+    lines = "".join(f"  {name:<10} {what}\n" for name, (_, what) in COMMANDS.items())
+    return f"""\
+usage:{calls[6:]}       trapline help [COMMAND]
+       trapline --version
+
+Runs unmodified Linux programs in hardware user mode, under a kernel written in
+Python.
+
+{lines}"""
+
+
+def _module(command: str) -> Any:
+    return __import__(f"trapline.cli.{command}", fromlist=("main",))

@@ -6,7 +6,7 @@ first word that is none, so that what follows belongs to the program.
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Iterable, Sequence
 from itertools import pairwise
 from trapline.typed import NamedTuple
 
@@ -83,8 +83,8 @@ def _value(option: Option, equals: str, value: str, todo: list[str]) -> str | No
     return todo.pop()
 
 
-def _guess(name: str, known: dict[str, Option]) -> str:
-    """A hint for a mistyped name: the known one that shares the most, if any comes close."""
+def likest(name: str, known: Iterable[str]) -> str:
+    """The known name that shares the most pairs of letters with `name`, if any comes close; else ""."""
     wanted = set(pairwise(name))
     best, score = "", 0.5
     for each in known:
@@ -92,6 +92,12 @@ def _guess(name: str, known: dict[str, Option]) -> str:
         likeness = 2 * len(wanted & pairs) / (len(wanted) + len(pairs) or 1)
         if likeness > score:
             best, score = each, likeness
+    return best
+
+
+def _guess(name: str, known: Iterable[str]) -> str:
+    """A hint for a mistyped option."""
+    best = likest(name, known)
     return f": did you mean {best}?" if best else ": --help lists the options"
 
 

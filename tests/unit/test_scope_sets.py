@@ -7,10 +7,10 @@ from typing import Any
 import pytest
 
 import trapline
-from trapline.scope import choice, inject
+from trapline.scope import choice, rules
 from trapline.scope.choice import KNOWN, SetError
-from trapline.scope.inject import When
 from trapline.scope.listener import Listener
+from trapline.scope.rules import When
 from trapline.scope.tamper import Tamper
 
 
@@ -48,17 +48,17 @@ def test_sets_that_name_nothing(text: str) -> None:
     ],
 )  # fmt: skip
 def test_when(text: str, counts: list[int]) -> None:
-    rule = inject.rule(f"read:error=EIO:when={text}")
+    rule = rules.rule(f"read:error=EIO:when={text}")
     assert [n for n in range(1, 10) if rule.when.includes(n)] == counts
 
 
 def test_expressions() -> None:
-    rule = inject.rule("read,write:error=EIO:signal=int:delay_enter=3:delay_exit=1.5ms:when=2")
+    rule = rules.rule("read,write:error=EIO:signal=int:delay_enter=3:delay_exit=1.5ms:when=2")
     assert rule.calls == {"read", "write"} and rule.when == When(2, 0, 0)
     assert rule.tamper == Tamper(-5, 2, 3000, 1_500_000)
-    assert inject.rule("read", fault=True).tamper == Tamper(-38)
-    assert inject.rule("read:retval=0x10:syscall=getpid").tamper == Tamper(16)
-    assert inject.rule("read:poke_exit=@arg2=00ff,@arg1=41").tamper.after == ((1, b"\0\xff"), (0, b"A"))
+    assert rules.rule("read", fault=True).tamper == Tamper(-38)
+    assert rules.rule("read:retval=0x10:syscall=getpid").tamper == Tamper(16)
+    assert rules.rule("read:poke_exit=@arg2=00ff,@arg1=41").tamper.after == ((1, b"\0\xff"), (0, b"A"))
 
 
 class Names(Listener):
@@ -128,3 +128,24 @@ def test_signalled() -> None:
 def test_what_a_call_reads_is_changed() -> None:
     assert run("cd /nosuch || exit 3; exit 0", chdir=Tamper(before=((0, b"/\0"),)))[0] == 0
     assert run("cd /nosuch || exit 3; exit 0", chdir=Tamper(before=((0, b"/x\0"),)))[0] == 3
+
+
+def test_rules_beyond_strace() -> None:
+    made = rules.rule("all:error=EIO:when=10+10:count=all:path=/etc/*:chance=0.5:seed=7")
+    assert (made.path, made.chance, made.seed, made.together, made.when) == (b"/etc/*", 0.5, 7, True, When(10, 0, 10))
+    assert rules.rule("write:short=3").tamper == Tamper(short=3)
+    assert rules.rule("page_fault:error=ENOMEM:when=5").calls == {"page_fault"}
+    assert rules.rule("page_fault", fault=True).tamper == Tamper(-12)
+
+
+@pytest.mark.parametrize(
+    "text",
+    [
+        "read:short=0", "read:short=x", "close:short=1", "read:short=1:error=EIO", "read:error=EIO:chance=0", "read:error=EIO:chance=1.1",
+        "read:error=EIO:chance=nan", "read:error=EIO:seed=1", "read:error=EIO:count=some", "page_fault:error=EBADF", "page_fault:retval=1",
+        "page_fault:delay_enter=1", "page_fault:short=1", "page_fault,read:error=EIO",
+    ],
+)  # fmt: skip
+def test_rules_that_make_no_sense(text: str) -> None:
+    with pytest.raises(SetError):
+        rules.rule(text)

@@ -5,7 +5,7 @@ from __future__ import annotations
 from typing import Any
 
 from trapline.cli.options import UsageError
-from trapline.scope import choice, inject, summary
+from trapline.scope import choice, rules, summary
 from trapline.scope.choice import STATUSES, SetError
 from trapline.scope.style import MICRO, MILLI, NANO, PLAIN, SECONDS, Style
 from trapline.scope.text import ALL_HEX, ESCAPED, HEX_CHARS, HEX_STRINGS
@@ -36,7 +36,7 @@ class Wanted:
         self.signals: frozenset[int] | None = None
         self.statuses: frozenset[str] | None = None
         self.paths: list[str] = []
-        self.rules: list[inject.Rule] = []
+        self.rules: list[rules.Rule] = []
         self.summary = self.summary_only = self.wall = False
         self.columns: tuple[str, ...] = summary.DEFAULT_COLUMNS
         self.order = "time-percent"
@@ -144,7 +144,7 @@ def _table(wanted: Wanted, key: str, value: str) -> None:
     elif key == "U":
         wanted.columns = summary.columns(value)
     else:
-        wanted.overhead_ns = inject.duration_ns(value)
+        wanted.overhead_ns = rules.duration_ns(value)
 
 
 def _timing(wanted: Wanted, key: str, value: str | None) -> None:
@@ -209,4 +209,4 @@ def _qualify(wanted: Wanted, key: str, value: str) -> None:
             raise SetError("structures are abbreviated for all calls or for none")
         wanted.restyle(whole=value == "none")
     else:
-        wanted.rules.append(inject.rule(value, fault=key == "fault"))
+        wanted.rules.append(rules.rule(value, fault=key == "fault"))

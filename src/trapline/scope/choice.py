@@ -8,7 +8,7 @@ so that @32 and @x32 match none.
 from __future__ import annotations
 
 import re
-from collections.abc import Callable, Iterable
+from collections.abc import Callable, Iterable, Iterator
 from typing import TYPE_CHECKING, Any
 
 from trapline.abi.syscalls import RISCV64, X86_64
@@ -103,6 +103,20 @@ def members(text: str, known: Iterable[str], what: str) -> frozenset[str]:
     return every - found if inverted else found
 
 
+def paths_of(task: Task, call: SystemCall, args: Args) -> Iterator[bytes]:
+    """The paths that a call's arguments name, and those of its descriptors."""
+    decoder = Decoder(task, {})
+    for each, value in zip(parameters(call), args, strict=False):
+        if each.show == "path":
+            found = decoder.string(value, PATH_LIMIT) if value else None
+            if found is not None:
+                yield found[0]
+        elif each.show in ("fd", "dirfd"):
+            name = name_of(task, value)
+            if name is not None:
+                yield name
+
+
 def status_of(result: int | None) -> str:
     """What -e status calls the way a call ended."""
     if result is None:
@@ -158,13 +172,4 @@ class Chosen(Forward):
         self._listener.exited(task, status)
 
     def _concerned(self, task: Task, call: SystemCall, args: Args) -> bool:
-        """One of the arguments names one of the paths, or is a descriptor of it."""
-        decoder = Decoder(task, {})
-        for each, value in zip(parameters(call), args, strict=False):
-            if each.show == "path":
-                found = decoder.string(value, PATH_LIMIT) if value else None
-                if found is not None and found[0] in self._paths:
-                    return True
-            elif each.show in ("fd", "dirfd") and name_of(task, value) in self._paths:
-                return True
-        return False
+        return any(each in self._paths for each in paths_of(task, call, args))

@@ -1,164 +1,62 @@
-"""Injector: the interposer behind `-e inject=` and `-e fault=`, strace(1), "Tampering".
+"""Injector: the interposer behind `-e inject=` and `-e fault=`: it applies rules (`scope.rules`), and counts for them.
 
-Invocations are counted per call and per task, for each expression by itself; the execve(2) of the first program counts,
-but is the kernel's own doing and cannot be tampered with. What the program cannot write, a poke cannot (ptrace(2) can).
+Invocations are counted per call and per task, for each rule by itself, unless it counts all together; the execve(2) of the
+first program counts, but is the kernel's own doing and cannot be tampered with. What the program cannot write, a poke cannot
+(ptrace(2) can).
 """
 
 from __future__ import annotations
 
-from typing import TYPE_CHECKING, Any, NamedTuple
+from collections.abc import Iterator
+from fnmatch import translate
+from re import Pattern
+from re import compile as pattern
+from typing import TYPE_CHECKING, Any
 
-from trapline.abi.errno import TEXTS
-from trapline.scope import choice
-from trapline.scope.choice import SetError
-from trapline.scope.classes import CLASSES
+from trapline.scope.choice import paths_of
 from trapline.scope.listener import Args, Listener
-from trapline.scope.tamper import MAX_ARGUMENTS, Tamper, poke
+from trapline.scope.rules import PAGE_FAULT, Rule
+from trapline.scope.tamper import Tamper, poke
 
 if TYPE_CHECKING:
     from trapline.kernel.syscalls.declare import SystemCall
     from trapline.kernel.task.task import Task
 
-MAX_COUNT = 65535
-_UNITS_NS = {"ns": 1, "us": 1000, "ms": 1_000_000, "s": 1_000_000_000, "": 1000}
-_GIVEN_ONCE = {"error": "result", "retval": "result", "signal": "signal", "syscall": "syscall"}
-
-
-class When(NamedTuple):
-    """Which invocations: `first`, and every `step`-th after it (0: none) up to `last` (0: for ever)."""
-
-    first: int = 1
-    last: int = 0
-    step: int = 1
-
-    def includes(self, count: int) -> bool:
-        if count < self.first or (self.last and count > self.last):
-            return False
-        return count == self.first if not self.step else (count - self.first) % self.step == 0
-
-
-class Rule(NamedTuple):
-    """`calls`: whom it concerns."""
-
-    calls: frozenset[str]
-    tamper: Tamper
-    when: When
-
-
-def rule(text: str, *, fault: bool = False) -> Rule:
-    """One inject= or fault= expression. Raises SetError."""
-    word, *options = text.split(":")
-    calls = choice.calls(word)
-    given: dict[str, str] = {}
-    when = When()
-    for each in options:
-        name, equals, value = each.partition("=")
-        kind = _GIVEN_ONCE.get(name, name)
-        if not equals or not value or (kind in given and name != "when"):
-            raise SetError(f"invalid {_what(fault)} argument '{text}'")
-        given[kind] = each
-    if fault:
-        if set(given) - {"result", "when"} or given.get("result", "error=").startswith("retval"):
-            raise SetError(f"invalid fault argument '{text}': only error= and when= go with fault")
-        given.setdefault("result", "error=ENOSYS")
-    tamper = Tamper()
-    for each in given.values():
-        name, _, value = each.partition("=")
-        try:
-            if name == "when":
-                when = _when(value)
-            elif name == "syscall":
-                _pure(value)
-            else:
-                tamper = _with(tamper, name, value)
-        except (ValueError, KeyError):
-            raise SetError(f"invalid {_what(fault)} argument '{text}': {each}") from None
-    if tamper == Tamper() or ("syscall" in given and tamper.result is None):
-        raise SetError(f"invalid {_what(fault)} argument '{text}': say error=, retval=, signal=, a delay or a poke")
-    return Rule(calls, tamper, when)
-
-
-def _what(fault: bool) -> str:
-    return "fault" if fault else "inject"
-
-
-def _with(tamper: Tamper, name: str, value: str) -> Tamper:
-    """`tamper` with one option more. Raises ValueError, KeyError."""
-    if name == "error":
-        return tamper._replace(result=-_errno(value))
-    if name == "retval":
-        return tamper._replace(result=_in_range(int(value, 0), 0, (1 << 63) - 1))
-    if name == "signal":
-        return tamper._replace(signal=choice.signal(value))
-    if name == "delay_enter":
-        return tamper._replace(delay_enter_ns=duration_ns(value))
-    if name == "delay_exit":
-        return tamper._replace(delay_exit_ns=duration_ns(value))
-    if name == "poke_enter":
-        return tamper._replace(before=_pokes(value))
-    if name == "poke_exit":
-        return tamper._replace(after=_pokes(value))
-    raise ValueError
-
-
-def _errno(value: str) -> int:
-    return _in_range(int(value), 1, 4095) if value.isdigit() else TEXTS[value][0]
-
-
-def _in_range(value: int, low: int, high: int) -> int:
-    if not low <= value <= high:
-        raise ValueError
-    return value
-
-
-def duration_ns(value: str) -> int:
-    """A number with s, ms, us (default) or ns behind it. Raises ValueError."""
-    digits = value.rstrip("munsec")
-    return _in_range(int(float(digits) * _UNITS_NS.get(value[len(digits) :], -1)), 0, 1 << 62)
-
-
-def _pure(value: str) -> None:
-    """`syscall=` names what is made instead; as that has no effect and its result is replaced, nothing need be made here."""
-    if value not in CLASSES["pure"]:
-        raise ValueError
-
-
-def _pokes(value: str) -> tuple[tuple[int, bytes], ...]:
-    """@argN=HEX[,@argM=HEX]..., arguments being counted from 1."""
-    writes = []
-    for each in value.split(","):
-        name, _, data = each.partition("=")
-        if not name.startswith("@arg") or not data:
-            raise ValueError
-        writes.append((_in_range(int(name[4:]), 1, MAX_ARGUMENTS) - 1, bytes.fromhex(data)))
-    return tuple(writes)
-
-
-def _when(value: str) -> When:
-    """first[..last][+[step]]"""
-    numbers, plus, step = value.partition("+")
-    first, dots, last = numbers.partition("..")
-    end = _in_range(int(last), int(first), MAX_COUNT - 1) if dots else 0
-    every = _in_range(int(step), 1, MAX_COUNT) if step else 1 if plus or dots else 0
-    return When(_in_range(int(first), 1, MAX_COUNT), end, every)
+_WORD = (1 << 64) - 1
+_TOGETHER = None  #: whose count it is when all tasks and calls are counted together
 
 
 class Injector(Listener):
     """Decides by its rules, and remembers what it did for `mark`. It also listens: it counts the first execve(2)."""
 
     def __init__(self, rules: list[Rule]) -> None:
-        self._rules = rules
+        self._rules = [(each, _glob(each.path), draws(each.seed)) for each in rules]
         self._counts: dict[Any, dict[tuple[int, str], int]] = {}
         self._done: dict[Any, Tamper] = {}
+        self.at_faults = any(PAGE_FAULT in each.calls for each in rules)
 
     def decide(self, task: Task, call: SystemCall, args: Args) -> Tamper | None:
         self._done.pop(task, None)
-        for index, each in enumerate(self._rules):
-            if call.name in each.calls and each.when.includes(self._count(task, index, call.name)):
+        for index, (each, glob, random) in enumerate(self._rules):
+            if call.name not in each.calls or (glob is not None and not any(map(glob.match, paths_of(task, call, args)))):
+                continue
+            if self._is_due(task, index, each, call.name, random):
                 written = bool(each.tamper.before) and poke(task, args, each.tamper.before)
                 self._done[task] = each.tamper if written else each.tamper._replace(before=())
                 return each.tamper._replace(before=())
         return None
+
+    def decide_fault(self, task: Task, address: int, access: int) -> Tamper | None:
+        for index, (each, glob, random) in enumerate(self._rules):
+            if PAGE_FAULT not in each.calls or (glob is not None and not glob.match(_file_at(task, address))):
+                continue
+            if self._is_due(task, index, each, PAGE_FAULT, random):
+                return each.tamper
+        return None
+
+    def _is_due(self, task: Task, index: int, each: Rule, name: str, random: Iterator[float]) -> bool:
+        count = self._count(_TOGETHER, index, "") if each.together else self._count(task, index, name)
+        return each.when.includes(count) and (each.chance == 1 or next(random) < each.chance)
 
     def _count(self, task: Any, index: int, name: str) -> int:
         counts = self._counts.setdefault(task, {})
@@ -166,9 +64,9 @@ class Injector(Listener):
         return counts[index, name]
 
     def spawned(self, task: Task) -> None:
-        for index, each in enumerate(self._rules):
+        for index, (each, _, _) in enumerate(self._rules):
             if "execve" in each.calls:
-                self._count(task, index, "execve")
+                self._count(*((_TOGETHER, index, "") if each.together else (task, index, "execve")))
 
     def exited(self, task: Task, status: int) -> None:
         self._counts.pop(task, None)
@@ -179,7 +77,27 @@ class Injector(Listener):
         tamper = self._done.get(task)
         if tamper is None:
             return ""
-        parts = ["args"] if tamper.before or (tamper.after and result is not None and not -4096 < result < 0) else []
+        changed = tamper.before or tamper.short or (tamper.after and result is not None and not -4096 < result < 0)
+        parts = ["args"] if changed else []
         parts += ["retval"] if tamper.result is not None and parts else []
         text = f" (INJECTED: {', '.join(parts)})" if parts else " (INJECTED)" if tamper.result is not None else ""
         return text + (" (DELAYED)" if tamper.delay_enter_ns or tamper.delay_exit_ns else "")
+
+
+def draws(seed: int) -> Iterator[float]:
+    """Numbers in [0, 1) that look random, the same for the same seed: splitmix64 (Steele, Lea and Flood, 2014)."""
+    while True:
+        seed = (seed + 0x9E3779B97F4A7C15) & _WORD
+        mixed = (seed ^ seed >> 30) * 0xBF58476D1CE4E5B9 & _WORD
+        mixed = (mixed ^ mixed >> 27) * 0x94D049BB133111EB & _WORD
+        yield (mixed ^ mixed >> 31) / (_WORD + 1)
+
+
+def _glob(path: bytes | None) -> Pattern[bytes] | None:
+    return None if path is None else pattern(translate(path.decode("latin-1")).encode("latin-1"))
+
+
+def _file_at(task: Task, address: int) -> bytes:
+    """The file mapped at `address`; empty: none."""
+    area = task.mm.map.find(address)
+    return b"" if area is None or area.file is None else area.file.display_path()

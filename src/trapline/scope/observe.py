@@ -5,6 +5,7 @@ Invariant: a kernel nobody observes runs its own functions, untouched; the slots
 
 from __future__ import annotations
 
+from functools import partial
 from typing import TYPE_CHECKING, Any
 
 from trapline.kernel.syscalls.declare import Parameter, SystemCall, parameters
@@ -13,6 +14,7 @@ from trapline.machine.contract import ENTRY_INT80
 from trapline.scope import tamper as tampering
 from trapline.scope.listener import Args, Listener
 from trapline.scope.plan import UNDECLARED
+from trapline.scope.short import shortened
 
 if TYPE_CHECKING:
     from trapline.kernel.boot import System
@@ -69,6 +71,7 @@ class Observer:
         loop = system.loop
         self._resume, loop.enter_user = loop.enter_user, self._enter_user  # type: ignore[method-assign]
         self._trap, loop.trap = loop.trap, self._trapped  # type: ignore[method-assign]
+        self._serve_fault, loop.fault = loop.fault, self._page_fault  # type: ignore[method-assign]
         hooks.exit = self._exit  # type: ignore[method-assign]
         hooks.on_fault = self._fault
         system.sched.born = self._new  # type: ignore[method-assign]
@@ -76,7 +79,7 @@ class Observer:
 
     def _disconnect(self) -> None:
         system, hooks = self._system, self._system.hooks
-        del self._dispatcher.step, system.loop.enter_user, system.loop.trap
+        del self._dispatcher.step, system.loop.enter_user, system.loop.trap, system.loop.fault
         del self._dispatcher.call, hooks.exit, system.sched.born  # the classes' own show again
         self._dispatcher.on_done = None
         hooks.on_fault = None
@@ -87,7 +90,7 @@ class Observer:
 
     def _call(self, task: Task) -> bool:
         ctx = task.ctx
-        table = self._dispatcher.compat if ctx.entry == ENTRY_INT80 else self._dispatcher.table
+        table = self._table(task)
         number = ctx.regs[self._dispatcher.nr]
         task.syscall_nr = number
         call = table.call(number) or self._unknown(table, number)
@@ -106,19 +109,30 @@ class Observer:
         """Serve a call with which somebody interferes."""
         if tamper.signal:
             tampering.notify(task, tamper.signal)
-        task.coro = tampering.serve(task, tamper, args, self._make)
+        make = self._make
+        if tamper.short and task.ctx.entry != ENTRY_INT80:  # 32-bit vectors would be of another form
+            instead = shortened(task, self._open[task][0].name, args, tamper.short)
+            make = make if instead is None else partial(self._make_instead, *instead)
+        task.coro = tampering.serve(task, tamper, make, args)
         return self._dispatcher.step(task)
 
     def _make(self, task: Task) -> Any:
         """The call in the task's registers: a result, or a coroutine."""
         regs = task.ctx.regs
-        number = task.syscall_nr
-        table = self._dispatcher.table
-        if task.ctx.entry == ENTRY_INT80:
-            table, number = self._dispatcher.compat, number & 0xFFFFFFFF
+        table, number = self._table(task), task.syscall_nr
+        if table is self._dispatcher.compat:
+            number &= 0xFFFFFFFF
         if number >= len(table.thunks):
             return table.beyond(task, regs, number)
         return table.thunks[number](task, regs)
+
+    def _make_instead(self, name: str, args: Args, task: Task) -> Any:
+        """Another call than the one in the registers, which stay as they are."""
+        number, regs = self._dispatcher.table.registers(task.ctx.regs, name, args)
+        return self._dispatcher.table.thunks[number](task, regs)
+
+    def _table(self, task: Task) -> Any:
+        return self._dispatcher.compat if task.ctx.entry == ENTRY_INT80 else self._dispatcher.table
 
     def _step(self, task: Task) -> bool:
         """A call starts to wait, or goes on."""
@@ -178,6 +192,16 @@ class Observer:
         self._born(task)
         for each in self._listeners:
             each.started(task)
+
+    def _page_fault(self, task: Task) -> None:
+        """A page fault of user code, before it is served."""
+        address, access = task.ctx.addr, task.ctx.access
+        for each in self._interposers:
+            if getattr(each, "at_faults", False):
+                tamper = each.decide_fault(task, address, access)  # type: ignore[attr-defined]
+                if tamper is not None and tampering.fail_fault(task, tamper, address, self._system.hooks):
+                    return
+        self._serve_fault(task)
 
     def _fault(self, task: Task, bad: tuple[int, int, int] | None) -> None:
         ctx = task.ctx

@@ -8,17 +8,20 @@ from __future__ import annotations
 from collections.abc import Callable
 from typing import TYPE_CHECKING, Any, NamedTuple, Protocol
 
-from trapline.abi.errno import EFAULT, Errno
+from trapline.abi.errno import EFAULT, ENOMEM, Errno
+from trapline.abi.signal import BUS_ADRERR
 from trapline.kernel.mm.errors import OutOfMemory
 from trapline.kernel.sync.park import Interrupted, Waiter, park
 from trapline.kernel.task.signals.siginfo import SigInfo
 
 if TYPE_CHECKING:
+    from trapline.kernel.entry.loop import Hooks
     from trapline.kernel.syscalls.declare import SystemCall
     from trapline.kernel.task.task import Task
     from trapline.scope.listener import Args
 
 MAX_ARGUMENTS = 6
+SIGBUS = 7
 
 
 class Tamper(NamedTuple):
@@ -31,13 +34,37 @@ class Tamper(NamedTuple):
     signal: int = 0  #: sent to the task when the call comes in
     delay_enter_ns: int = 0
     delay_exit_ns: int = 0
+    short: int = 0  #: bytes that a transfer moves at most; 0: as many as it would
     before: tuple[tuple[int, bytes], ...] = ()
     after: tuple[tuple[int, bytes], ...] = ()
 
 
 class Interposer(Protocol):
+    """One with `at_faults` set also has a `decide_fault`: see `FaultInterposer`."""
+
     def decide(self, task: Task, call: SystemCall, args: Args) -> Tamper | None:
         """What becomes of the call; None: what its kernel makes of it."""
+
+
+class FaultInterposer(Protocol):
+    at_faults: bool  #: it wants to be asked
+
+    def decide_fault(self, task: Task, address: int, access: int) -> Tamper | None:
+        """What becomes of a page fault of user code: `result` -ENOMEM: there is no memory for the page (the kernel kills
+        for it), any other: it cannot be read (SIGBUS); `signal`: sent, and the fault served; None: it is served."""
+
+
+def fail_fault(task: Task, tamper: Tamper, address: int, hooks: Hooks) -> bool:
+    """Do that to a page fault; False if it is still to be served."""
+    if tamper.signal:
+        notify(task, tamper.signal)
+    if tamper.result is None:
+        return False
+    if tamper.result == -ENOMEM.number:
+        hooks.out_of_memory(task)
+    else:
+        hooks.fault(task, (SIGBUS, BUS_ADRERR, address))
+    return True
 
 
 def poke(task: Task, args: Args, writes: tuple[tuple[int, bytes], ...]) -> bool:
@@ -58,8 +85,8 @@ def notify(task: Task, signo: int) -> None:
     send_to_task(task, SigInfo(signo))
 
 
-async def serve(task: Task, tamper: Tamper, args: Args, make: Callable[[Task], Any]) -> int:
-    """The kernel coroutine of a tampered call; `make` is the call itself."""
+async def serve(task: Task, tamper: Tamper, make: Callable[[Task], Any], args: Args) -> int:
+    """The kernel coroutine of a tampered call; `make` is the call itself, or what is made of it."""
     if tamper.delay_enter_ns:
         await _pause(task, tamper.delay_enter_ns)
     result: int

@@ -109,14 +109,15 @@ class TrapLoop:
                 self._charge(task, time_ns)
                 return
         elif kind == FAULT:
-            self._fault(task)
+            self.fault(task)
         elif kind == EXCEPTION:
             self.hooks.exception(task)
         elif kind != INTERRUPT:
             self.hooks.machine_died(task)
         self._leave(task, time_ns)
 
-    def _fault(self, task: Task) -> None:
+    def fault(self, task: Task) -> None:
+        """A page fault in user mode: repaired, or made a signal of."""
         ctx = task.ctx
         try:
             bad = task.mm.fault(ctx.addr, ctx.access)

@@ -130,6 +130,15 @@ class Table:
         """All six argument registers, as they are."""
         return tuple(regs[each] & self._mask for each in self._args)
 
+    def registers(self, regs: array[int], name: str, args: tuple[int, ...]) -> tuple[int, array[int]]:
+        """The number of call `name`, and registers like `regs` that make it with `args`. Raises ValueError: no such name."""
+        number = self.names.index(name)
+        copy = regs[:]
+        copy[self._nr] = number
+        for register, value in zip(self._order.get(name, range(len(args))), args, strict=False):
+            copy[self._args[register]] = value & self._mask
+        return number, copy
+
     def make(self, number: int) -> Thunk:
         """The thunk of one number: the handler's, a refusal, or ENOSYS with a note on the kernel log."""
         name = self.names[number]

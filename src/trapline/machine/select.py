@@ -35,7 +35,10 @@ def default_cpus() -> int:
 
 
 def open_machine(name: str = "host", memory_bytes: int = 0, cpus: int = 0) -> Machine:
-    """A machine with its RAM; 0 stands for the default. `riscv:TIER` says how it executes. Raises NoMachine."""
+    """A machine with its RAM; 0 stands for the default. Raises NoMachine.
+
+    `riscv:TIER` says how it executes; `riscv:tlb=SETSxWAYS` makes its TLB so large, and count every load and store.
+    """
     name, _, tier = name.partition(":")
     if name not in NAMES or (tier and name != "riscv"):
         raise NoMachine(f"machine {name}: no such machine: there is {', '.join(NAMES)}")
@@ -62,6 +65,8 @@ def _open_riscv(memory_bytes: int, cpus: int, tier: str) -> Machine:
     """
     from trapline.machine.riscv.jit import available
 
+    if tier.startswith("tlb="):
+        return _open_counting(memory_bytes, cpus, tier.removeprefix("tlb="))
     try:
         tier = available.choose(tier)
     except ValueError as error:
@@ -74,3 +79,13 @@ def _open_riscv(memory_bytes: int, cpus: int, tier: str) -> Machine:
     from trapline.machine.riscv.jit.machine import NativeMachine
 
     return NativeMachine(ram, cpus or 1, tier)
+
+
+def _open_counting(memory_bytes: int, cpus: int, size: str) -> Machine:
+    from trapline.machine.riscv.counting import CountingMachine, geometry
+
+    try:
+        sets, ways = geometry(size)
+    except ValueError as error:
+        raise NoMachine(f"machine riscv: TLB {error}") from None
+    return CountingMachine(Ram(memory_bytes or default_memory()), cpus or 1, sets=sets, ways=ways)

@@ -37,7 +37,7 @@ from trapline.machine.host.layout import (
     Op,
 )
 from trapline.machine.host.process import Process
-from trapline.machine.host.tlb import Extents
+from trapline.machine.host.tlb import Extent, Extents
 from trapline.machine.paging.entry import PAGE_MASK, PAGE_SIZE
 
 if TYPE_CHECKING:
@@ -81,6 +81,10 @@ class HostSpace:
             for each in mappings:
                 tlb.add(*each)
         return [_map_op(*mapping) for mapping in mappings]
+
+    def mapped(self) -> list[Extent]:
+        """What the process may have mapped, in order."""
+        return list(self.tlb.items)
 
     def hint(self, start: int, end: int, leaf: int = 0) -> None:
         if not leaf or (self.process is not None and not self.process.fresh):  # `resume` looks at `hints` only

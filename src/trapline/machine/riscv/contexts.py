@@ -181,6 +181,19 @@ class Contexts(Integers):
             if cpu[slot + array] == page:
                 cpu[slot + array] = at.EMPTY
 
+    def innermost_pages(self, satp: int) -> dict[str, int]:
+        """How many pages user mode of an address space can reach without the TLB, by kind of access."""
+        cpu, found = self.cpu, dict.fromkeys(("read", "write", "execute"), 0)
+        for bank in range(at.BANKS):
+            if cpu[at.BANK_SATP + bank] == satp:
+                n = at.FIRST_OF_BANKS + bank * at.CONTEXTS_OF_BANK + at.USER
+                for name, array in (("read", at.READ), ("write", at.WRITE), ("execute", at.CODE)):
+                    tags = cpu[_PLACES[n] + array : _PLACES[n] + array + 2 * at.FAST_ENTRIES : 2]
+                    found[name] = len(tags) - tags.tolist().count(at.EMPTY)
+                found["execute"] = found["execute"] or len(self._decoded[n])
+                break
+        return found
+
     # ---- from outside: all that is remembered, and putting it back
 
     def code_pages(self, n: int) -> list[tuple[int, int, bytes]]:

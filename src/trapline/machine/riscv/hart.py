@@ -41,6 +41,8 @@ class Hart(Triggers, Floats):
         "stores", "struct", "time", "tlb", "user", "views",
     )  # fmt: skip
 
+    counts_every_access = False  #: the TLB is asked only for what the innermost arrays do not hold
+
     def __init__(
         self, bus: Bus, code: Code, *, hartid: int = 0, time: Callable[[], int] | None = None, tlb: Tlb | None = None,
         hosted: bool = False,
@@ -49,7 +51,7 @@ class Hart(Triggers, Floats):
         self.code = code
         self.time = time
         self.hosted = hosted
-        self.tlb = tlb or Tlb()
+        self.tlb = tlb if tlb is not None else Tlb()  # an empty one is false
         self.struct = bytearray(at.SIZE)
         self.bytes_ = memoryview(self.struct)
         self.cpu = cpu = self.bytes_.cast("Q")
@@ -212,6 +214,10 @@ class Hart(Triggers, Floats):
     def tlb_misses(self) -> int:
         """Walks since the start."""
         return self.tlb.misses
+
+    def retired(self) -> int:
+        """Instructions retired up to the end of the last run."""
+        return self.cpu[at.INSTRET]
 
     def walk_steps(self) -> int:
         """Page-table entries read by walks since the start."""

@@ -91,6 +91,15 @@ class Tlb:
                 del entries[key]
 
     @property
+    def sets(self) -> int:
+        return len(self._sets)
+
+    def entries_of(self, asid: int) -> list[tuple[int, Leaf]]:
+        """(virtual address, leaf) of what an address space has, global entries included."""
+        found = [item for entries in self._sets for item in entries.items()]
+        return [(page << shift, leaf) for (page, shift, of), leaf in found if of in (asid, GLOBAL)]
+
+    @property
     def nested_steps(self) -> int:
         """References of two-stage walks."""
         return sum(steps * walks for steps, walks in self.nested.items())

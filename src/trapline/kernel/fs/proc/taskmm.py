@@ -65,7 +65,7 @@ def smaps(task: Any) -> bytes:
     mm = task.mm
     if mm is None:
         return b""
-    out = [_line(mm, area) + _detail(area, _count(mm, area)) for area in mm.areas()]
+    out = [_line(mm, area) + _detail(area, count(mm, area)) for area in mm.areas()]
     gate = _gate(mm)
     if gate:
         gate += _rows(4, 4, dict.fromkeys(COUNTED, 0), 0) + b"VmFlags: ex \n"
@@ -85,7 +85,7 @@ def smaps_rollup(task: Any) -> bytes:
     locked = 0
     areas = list(mm.areas())
     for area in areas:
-        found = _count(mm, area)
+        found = count(mm, area)
         locked += found["Pss"] if area.flags & m.VM_LOCKED else 0
         for name in COUNTED:
             total[name] += found[name]
@@ -98,7 +98,7 @@ def smaps_rollup(task: Any) -> bytes:
     return head + b"".join(_row(name, kb) for name, kb in rows)
 
 
-def _count(mm: Any, area: Any) -> dict[str, int]:
+def count(mm: Any, area: Any) -> dict[str, int]:
     """What the page tables hold for `area`, in kB."""
     fmt, counts = mm.tables.fmt, mm.ram.frames.counts
     found = dict.fromkeys(COUNTED, 0)
@@ -111,7 +111,7 @@ def _count(mm: Any, area: Any) -> dict[str, int]:
             found[_kind_of_huge(area, va, fmt.pfn(step.entry))] += kb
             continue
         found["AnonHugePages"] += kb if step.level else 0
-        users = max(1, counts[fmt.pfn(step.entry)] - cached)
+        users = _mappings(area, va) if cached else counts[fmt.pfn(step.entry)]
         dirty = bool(step.entry & fmt.dirty) or not cached
         found["Rss"] += kb
         found[("Private" if users == 1 else "Shared") + ("_Dirty" if dirty else "_Clean")] += kb
@@ -121,6 +121,12 @@ def _count(mm: Any, area: Any) -> dict[str, int]:
         pss_dirty += kb / users if dirty else 0
     found["Pss"], found["Pss_Dirty"] = int(pss), int(pss_dirty)
     return found
+
+
+def _mappings(area: Any, va: int) -> int:
+    """How many leaves map the page of a file at `va`. (They hold no references to its frame: see mm.tables.)"""
+    cache = area.cache
+    return max(1, cache.mapcount((va - area.start + area.offset) >> PAGE_SHIFT)) if len(cache.mappers) > 1 else 1
 
 
 def _kind_of_huge(area: Any, va: int, pfn: int) -> str:
@@ -281,7 +287,7 @@ class PagemapFile(MemFile):
             first = fmt.pfn(step.entry)
             for page in range(max(va, start), min(va + size, end), PAGE_SIZE):
                 pfn = first + ((page - va) >> PAGE_SHIFT)
-                alone = counts[pfn] - (1 if cached else 0) <= 1
+                alone = (_mappings(mm.map.find(page), page) if cached else counts[pfn]) <= 1
                 bits = _PRESENT | (_FILE if cached else 0) | (_EXCLUSIVE if alone else 0)
                 words[(page - start) >> PAGE_SHIFT] = bits | (pfn if self.shows_frames else 0)
         return pack(f"<{len(words)}Q", *words)

@@ -1,0 +1,1 @@
+"""What every lab is made of: its declaration, its charts, and how both are shown."""

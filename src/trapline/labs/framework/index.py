@@ -1,0 +1,33 @@
+"""Which labs there are. A lab's module is imported when the lab is asked for."""
+
+from __future__ import annotations
+
+from importlib import import_module
+
+from trapline.labs.framework.lab import Lab, LabError
+
+#: id -> module in trapline.labs, in the order in which they are listed
+MODULES = {
+    "M9": "nx",
+}
+
+
+def labs() -> list[Lab]:
+    return [_load(each) for each in MODULES.values()]
+
+
+def find(name: str) -> Lab:
+    """A lab by its id or its name. Raises LabError."""
+    module = MODULES.get(name.upper())
+    if module is not None:
+        return _load(module)
+    for each in labs():
+        if each.name == name.lower():
+            return each
+    raise LabError(f"no lab is called {name}: `trapline lab list` lists them")
+
+
+def _load(module: str) -> Lab:
+    found = import_module(f"trapline.labs.{module}").LAB
+    assert isinstance(found, Lab)
+    return found

@@ -1,0 +1,113 @@
+"""Charts as PNG and SVG, by matplotlib (the extra `plot`), which is imported when a drawing is wanted."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from importlib import import_module
+from io import BytesIO
+from trapline.typed import Any
+
+from trapline.labs.framework.charts import Bars, Chart, Lines, Steps, Table, Text, clean, short
+from trapline.labs.framework.lab import LabError
+
+_WIDTH = 8.0  #: inches
+_ROW = 0.28  #: inches of a bar, a row of a table, a line of text
+_KINDS = ("png", "svg")
+
+
+def picture(title: str, charts: Sequence[Chart], kind: str) -> bytes:
+    """All charts below one another. Raises LabError without matplotlib."""
+    assert kind in _KINDS
+    try:
+        matplotlib, figures = import_module("matplotlib"), import_module("matplotlib.figure")
+    except ImportError:
+        raise LabError("drawing needs matplotlib: pip install 'trapline[plot]'") from None
+    drawn = [each for each in charts if not isinstance(each, Bars | Table) or each.rows]
+    heights = [_height(each) for each in drawn]
+    with matplotlib.rc_context({"svg.hashsalt": "trapline", "text.usetex": False, "text.parse_math": False}):
+        figure = figures.Figure(figsize=(_WIDTH, sum(heights) + 0.6), layout="constrained")
+        figure.suptitle(clean(title))
+        axes = figure.subplots(len(drawn) or 1, 1, squeeze=False, height_ratios=heights or [1])
+        for chart, (axis,) in zip(drawn, axes, strict=False):
+            axis.set_title(clean(chart.title), fontsize="medium", loc="left")
+            _draw(axis, chart)
+        out = BytesIO()
+        figure.savefig(out, format=kind, dpi=120, metadata={"Date": None} if kind == "svg" else None)
+    return out.getvalue()
+
+
+def inline_svg(title: str, charts: Sequence[Chart]) -> str:
+    """An <svg> element for a page, of what a page does not show as tables."""
+    drawn = [each for each in charts if not isinstance(each, Table | Steps)]
+    if not drawn:
+        return ""
+    text = picture(title, drawn, "svg").decode()
+    return text[text.index("<svg") :]
+
+
+def _height(chart: Chart) -> float:
+    if isinstance(chart, Lines):
+        return 3.5
+    if isinstance(chart, Bars | Table):
+        return 0.9 + _ROW * len(chart.rows)
+    return 0.6 + _ROW * len(chart.steps if isinstance(chart, Steps) else chart.lines)
+
+
+def _draw(axis: Any, chart: Chart) -> None:
+    if isinstance(chart, Bars):
+        labels = [clean(label) for label, _ in chart.rows]
+        places = range(len(labels))
+        drawn = axis.barh(places, [value for _, value in chart.rows])
+        axis.set_yticks(places, labels)
+        axis.invert_yaxis()
+        axis.bar_label(drawn, [f" {short(value)}" for _, value in chart.rows])
+        axis.set_xlabel(clean(chart.unit))
+        if chart.log and any(value > 0 for _, value in chart.rows):
+            axis.set_xscale("log")
+        axis.margins(x=0.12)
+    elif isinstance(chart, Lines):
+        _draw_lines(axis, chart)
+    elif isinstance(chart, Table):
+        axis.axis("off")
+        cells = [[clean(short(each)) for each in row] for row in chart.rows]
+        axis.table(cells, colLabels=[clean(each) for each in chart.heads], loc="center", cellLoc="left")
+    elif isinstance(chart, Steps):
+        _draw_steps(axis, chart)
+    else:
+        _draw_text(axis, chart)
+
+
+def _draw_lines(axis: Any, chart: Lines) -> None:
+    for name, points in chart.series.items():
+        ordered = sorted(points)
+        axis.plot([x for x, _ in ordered], [y for _, y in ordered], marker="o", label=clean(name))
+    for x, what in chart.marks:
+        axis.axvline(x, linestyle=":", color="grey")
+        axis.annotate(clean(what), (x, 0.97), xycoords=("data", "axes fraction"), rotation=90, va="top", ha="right")
+    values = [point for points in chart.series.values() for point in points]
+    if chart.log_x and all(x > 0 for x, _ in values):
+        axis.set_xscale("log")
+    if chart.log_y and all(y > 0 for _, y in values):
+        axis.set_yscale("log")
+    axis.set_xlabel(clean(chart.x))
+    axis.set_ylabel(clean(chart.y))
+    axis.grid(visible=True, alpha=0.3)
+    if chart.series:
+        axis.legend()
+
+
+def _draw_steps(axis: Any, chart: Steps) -> None:
+    count = len(chart.steps)
+    axis.plot([lane for lane, _, _ in chart.steps], range(count), marker="o", drawstyle="steps-post", alpha=0.4)
+    for n, (lane, what, note) in enumerate(chart.steps):
+        axis.annotate(clean(f" {what}  {note}"), (lane, n), fontsize="small", va="center")
+    axis.set_xticks(range(len(chart.lanes)), [clean(each) for each in chart.lanes])
+    axis.set_xlim(-0.3, len(chart.lanes) - 0.2)
+    axis.set_yticks(())
+    axis.invert_yaxis()
+
+
+def _draw_text(axis: Any, chart: Text) -> None:
+    axis.axis("off")
+    text = "\n".join(map(clean, chart.lines))
+    axis.text(0, 1, text, family="monospace", fontsize="small", va="top", transform=axis.transAxes)

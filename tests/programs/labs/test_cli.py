@@ -1,0 +1,81 @@
+"""`trapline lab` as one types it."""
+
+from __future__ import annotations
+
+import json
+from pathlib import Path
+
+import pytest
+
+import support
+
+
+def lab(*words: str, cwd: Path | None = None) -> support.Result:
+    return support.native([support.python_for(0), "-m", "trapline", "lab", *words], cwd=cwd, env=support.host_environment())
+
+
+def test_list_names_every_lab() -> None:
+    text = lab("list").text
+    rows = json.loads(lab("list", "--json").text)
+    assert {"id", "name", "question", "claim", "machines", "seconds"} <= rows[0].keys()
+    for row in rows:
+        assert row["id"] in text and row["name"] in text
+
+
+@pytest.mark.parametrize(
+    ("words", "status", "said"),
+    [
+        ((), 125, "no lab"),
+        (("--json",), 125, "name the lab first"),
+        (("Z9",), 125, "no lab is called Z9"),
+        (("M9", "--machine", "board"), 125, "runs on host and riscv only"),
+        (("M9", "--nx=perhaps"), 125, "neither on nor off"),
+        (("M9", "--without", "paging"), 125, "can do without nx"),
+        (("M9", "--repeat", "0"), 125, "--repeat 0"),
+        (("M9", "--plot", "x.gif"), 125, ".png, .svg or .html"),
+        (("M9", "--json", "extra"), 125, "takes no extra"),
+    ],
+)
+def test_mistakes_are_named(words: tuple[str, ...], status: int, said: str) -> None:
+    got = lab(*words)
+    assert got.status == status and got.stderr.startswith(b"trapline: ") and said in got.stderr.decode(), got.tail()
+
+
+def test_exit_status_is_the_verdict() -> None:
+    assert lab("nx").status == 0
+    got = lab("m9", "--without", "nx", "--repeat", "2")
+    assert got.status == 1 and got.text.count("not supported: ") == 2, got.tail()
+
+
+def test_json_has_the_figures_of_the_run() -> None:
+    got = lab("M9", "--json", "--repeat", "2", "--nx=off")
+    rows = [json.loads(line) for line in got.text.splitlines()]
+    assert [row["verdict"] for row in rows] == ["not supported"] * 2
+    assert rows[0]["knobs"] == {"nx": False} and rows[0]["figures"]["returned"] == 42
+
+
+def test_page_is_80_columns_wide_and_runs_nothing() -> None:
+    text = lab("M9", "--page").text
+    assert "--without nx" in text and "supported:" not in text
+    assert max(map(len, text.splitlines())) <= 80
+
+
+def test_a_pipe_gets_neither_colour_nor_progress() -> None:
+    got = lab("M9")
+    assert b"\x1b" not in got.stdout and not got.stderr, got.tail()
+
+
+def test_drawings(tmp_path: Path) -> None:
+    pytest.importorskip("matplotlib")
+    for kind, begin in (("png", b"\x89PNG"), ("svg", b"<?xml"), ("html", b"<!doctype html>")):
+        got = lab("M9", "--plot", f"out.{kind}", cwd=tmp_path)
+        assert got.status == 0, got.tail()
+        data = (tmp_path / f"out.{kind}").read_bytes()
+        assert data.startswith(begin)
+    assert b"SEGV_ACCERR" in data and b"http" not in data.replace(b"http-equiv", b"").replace(b"http://www.w3.org", b"")
+
+
+def test_a_drawing_that_cannot_be_written_says_so(tmp_path: Path) -> None:
+    pytest.importorskip("matplotlib")
+    got = lab("M9", "--plot", str(tmp_path / "none" / "x.html"))
+    assert got.status == 125 and b"No such file or directory" in got.stderr, got.tail()

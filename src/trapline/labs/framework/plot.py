@@ -12,6 +12,7 @@ from trapline.labs.framework.lab import LabError
 
 _WIDTH = 8.0  #: inches
 _ROW = 0.28  #: inches of a bar, a row of a table, a line of text
+_LONGEST = 48  #: characters of a label or a cell
 _KINDS = ("png", "svg")
 
 
@@ -55,7 +56,7 @@ def _height(chart: Chart) -> float:
 
 def _draw(axis: Any, chart: Chart) -> None:
     if isinstance(chart, Bars):
-        labels = [clean(label) for label, _ in chart.rows]
+        labels = [_cut(label) for label, _ in chart.rows]
         places = range(len(labels))
         drawn = axis.barh(places, [value for _, value in chart.rows])
         axis.set_yticks(places, labels)
@@ -69,12 +70,16 @@ def _draw(axis: Any, chart: Chart) -> None:
         _draw_lines(axis, chart)
     elif isinstance(chart, Table):
         axis.axis("off")
-        cells = [[clean(short(each)) for each in row] for row in chart.rows]
+        cells = [[_cut(short(each)) for each in row] for row in chart.rows]
         axis.table(cells, colLabels=[clean(each) for each in chart.heads], loc="center", cellLoc="left")
     elif isinstance(chart, Steps):
         _draw_steps(axis, chart)
     else:
         _draw_text(axis, chart)
+
+
+def _cut(text: str) -> str:
+    return clean(text if len(text) <= _LONGEST else f"{text[: _LONGEST - 1]}…")
 
 
 def _draw_lines(axis: Any, chart: Lines) -> None:

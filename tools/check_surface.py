@@ -17,6 +17,7 @@ from imports import ROOT, SOURCE, is_type_checking
 
 #: Who may, and what for. Patterns of paths below src/trapline.
 ALLOWED = {
+    "labs/code/hostrun.py": "labs run their own machine code natively too, to compare",
     "machine/host/*": "the host machine: stub processes, shared memory, the notification listener",
     "machine/select.py": "chooses a machine; imports it when it is wanted",
     "machine/riscv/doorbell.py": "the RISC-V machine's sleep: a doorbell, watched descriptors, the clock",

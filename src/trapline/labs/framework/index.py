@@ -8,6 +8,9 @@ from trapline.labs.framework.lab import Lab, LabError
 
 #: id -> module in trapline.labs, in the order in which they are listed
 MODULES = {
+    "P1": "privileged",
+    "P3": "popek",
+    "P4": "modes",
     "M9": "nx",
 }
 

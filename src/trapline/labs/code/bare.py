@@ -1,0 +1,43 @@
+"""Running machine code on the bare board: no kernel, all modes; reference tier, virtual time, the same in every run."""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+from contextlib import closing
+
+from trapline.labs.code.riscv import Riscv
+from trapline.machine.riscv import layout as at
+from trapline.machine.riscv.addresses import ACLINT, FINISHER, PLIC, RAM_BASE
+from trapline.machine.riscv.board import Board
+from trapline.machine.riscv.firmware import Program
+from trapline.machine.riscv.harts import HALTED
+
+#: names that programs may use
+PLACES = {
+    "FINISHER": FINISHER, "PASS": 0x5555, "MTIME": ACLINT + 0xBFF8, "MTIMECMP": ACLINT + 0x4000, "PLIC": PLIC, "RAM": RAM_BASE,
+}  # fmt: skip
+SLICE = 100_000
+
+
+class Stuck(Exception):
+    """The program did not end."""
+
+
+def run(
+    code: Riscv, *, most: int, memory: int = 8 << 20, prepare: Callable[[Board], object] | None = None
+) -> tuple[bytes, int]:
+    """Run it from its beginning until it writes to the finisher: (its memory, instructions executed). `prepare` is given the
+    board.
+
+    Raises Stuck after `most` instructions.
+    """
+    with closing(Board(memory, send=lambda data: None, native=False)) as board:
+        if prepare is not None:
+            prepare(board)
+        data = code.link()
+        board.load(Program(code.base, [(code.base, data, len(data))]))
+        for _ in range(0, most, SLICE):
+            if board.harts.run(SLICE) == HALTED:
+                return bytes(board.ram.mem), board.harts.each[0].cpu[at.INSTRET]
+        pc = board.harts.each[0].cpu[at.PC]
+        raise Stuck(f"the program had not ended after {most} instructions, at {pc:#x}")

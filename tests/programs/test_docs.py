@@ -57,6 +57,12 @@ def test_tracing_page_refuses_deletions() -> None:
     assert run(block).splitlines()[-1] == "1"
 
 
+def test_views_page_shows_a_loaded_program() -> None:
+    sizes, walk = run(blocks("docs/views.md")[0]).splitlines()
+    assert sizes.endswith("]") and "K [1, " in sizes
+    assert walk.startswith("physical address 0x") and walk.endswith("| reads and writes need no kernel")
+
+
 def test_extending_page_adds_a_device() -> None:
     block = next(each for each in blocks("docs/extending.md") if "CountFile" in each)
     around = (

@@ -22,6 +22,7 @@ YOUNG = 30_000  #: objects made before the youngest are looked through for garba
 COMMANDS = {
     "run": ("[OPTION]... [--] PROGRAM [ARGUMENT]...", "run a program; `trapline help run` lists the options"),
     "trace": ("[OPTION]... [--] PROGRAM [ARGUMENT]...", "run a program and write its system calls, as strace does"),
+    "maps": ("[OPTION]... [--] PROGRAM [ARGUMENT]...", "run a program and show its address space, areas and page tables"),
     "boot": ("[OPTION]... FILE", "run a RISC-V computer: a bare-metal program, firmware, Linux"),
     "lab": ("list | LAB [OPTION]... | all", "put claims about the two spaces to the test; draw what is measured"),
     "doctor": ("[--json]", "say what this host offers, which machine will run, what is missing"),

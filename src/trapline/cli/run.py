@@ -87,10 +87,12 @@ def execute(
     report: Report,
     observe: Callable[[Kernel, Parsed, Outputs], Callable[[], None] | None],
     unset: Sequence[str] = (),
+    serve: Callable[[Kernel, Callable[[], object]], int] | None = None,
 ) -> int:
     """Run the program of a command line; its exit status, negative for a signal.
 
     `observe` subscribes whoever is to be told; what it returns is called at the end. `unset`: variables to leave out.
+    `serve(kernel, again)`: in place of `Kernel.wait`, returns a wait(2) status; `again` starts the program once more.
     """
     from trapline.abi.errno import Errno
     from trapline.kernel.config import ConfigError
@@ -117,6 +119,9 @@ def execute(
         if failure is not None:
             return report.failed(*failure)
         report.started()
+        if serve is not None:
+            arguments = kernel, parsed.rest, env, workdir
+            return returncode(serve(kernel, lambda: start(*arguments)))
         status = kernel.wait(timeout)
         kernel.close()
         return TIMED_OUT if kernel.timed_out else returncode(status)

@@ -16,6 +16,7 @@ from trapline.abi import mman as m
 from trapline.kernel.fs.proc.taskmm import count
 from trapline.machine.paging.entry import PAGE_SHIFT, Format
 from trapline.machine.paging.walk import leaves
+from trapline.scope.pagetables import flag_letters
 
 if TYPE_CHECKING:
     from trapline.kernel.core import Kernel
@@ -53,6 +54,21 @@ class Area(NamedTuple):
     @property
     def size(self) -> int:
         return self.end - self.start
+
+
+class Mapping(NamedTuple):
+    """Consecutive pages on consecutive frames, mapped by leaves of one level with the same bits."""
+
+    start: int
+    end: int
+    physical: int
+    leaf: int  #: bytes that each leaf maps
+    flags: str  #: as `pagetables.flag_letters` has them
+    entry: int  #: the first leaf
+
+    @property
+    def dirty(self) -> bool:
+        return "D" in self.flags
 
 
 class Level(NamedTuple):
@@ -197,6 +213,27 @@ def levels(mm: AddressSpace) -> list[Level]:
                   count_ * size, used, leaf)
         )  # fmt: skip
         tables = below
+    return found
+
+
+def mappings(kernel: Kernel, pid: int) -> list[Mapping]:
+    """Everything that the page tables of process `pid` map, in order. Raises KeyError."""
+    mm = memory_of(kernel, pid)
+    fmt = mm.tables.fmt
+    keep = ~(fmt.pfn_mask | fmt.large)
+    found: list[Mapping] = []
+    for va, step in leaves(mm.ram.words, mm.tables.root, 0, mm.task_size, fmt):
+        size = 1 << (PAGE_SHIFT + fmt.index_bits * step.level)
+        physical = fmt.pfn(step.entry) << PAGE_SHIFT & -size
+        last = found[-1] if found else None
+        if (
+            last is not None
+            and (va, physical, size) == (last.end, last.physical + last.end - last.start, last.leaf)
+            and step.entry & keep == last.entry & keep
+        ):
+            found[-1] = last._replace(end=va + size)
+        else:
+            found.append(Mapping(va, va + size, physical, size, flag_letters(step.entry, fmt), step.entry))
     return found
 
 

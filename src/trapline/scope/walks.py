@@ -170,8 +170,8 @@ def bits_of(fmt: Format, entry: int, level: int) -> tuple[Bit, ...]:
     """Every field of an entry, from bit 0 up."""
     if not entry & fmt.present:
         name = "V" if fmt.leaf_any else "P"
-        rest = "software may use the other bits" if entry >> 1 else "all other bits are 0"
-        return (Bit(0, 0, name, 0, f"not present: whoever needs it faults; {rest}"),)
+        rest = "the others are software's" if entry >> 1 else "so are all others"
+        return (Bit(0, 0, name, 0, f"not present, a walk faults; {rest}"),)
     table = (_SV_LEAF if fmt.is_leaf(entry, level) else _SV_POINTER) if fmt.leaf_any else (
         _X86_LEAF if fmt.is_leaf(entry, level) else _X86_POINTER
     )  # fmt: skip

@@ -12,6 +12,7 @@ if TYPE_CHECKING:
     from trapline.kernel.task.task import Task
 
 PATH = "/tmp/experiment"
+Prepare = Callable[[Kernel], Callable[[], object] | None]
 
 
 class Outcome(NamedTuple):
@@ -20,10 +21,11 @@ class Outcome(NamedTuple):
 
 
 def run(
-    image: bytes, *, machine: str = "host", take: int = 4096, prepare: Callable[[Kernel], object] | None = None,
+    image: bytes, *, machine: str = "host", take: int = 4096, prepare: Prepare | None = None,
     timeout: float = 60, **options: Any,
 ) -> Outcome:  # fmt: skip
-    """Run an ELF file. `take`: bytes of DATA that are wanted; `prepare` is given the kernel before the program starts.
+    """Run an ELF file. `take`: bytes of DATA that are wanted; `prepare` is given the kernel before the program starts;
+    what it returns, if anything, is called when the program has ended.
 
     Raises TimeoutError.
     """
@@ -38,9 +40,10 @@ def run(
 
         kernel.replace("exit_group", end)
         kernel.add_file(PATH, image, 0o755)
-        if prepare is not None:
-            prepare(kernel)
+        undo = prepare(kernel) if prepare is not None else None
         status = kernel.run([PATH], timeout=timeout)
+        if undo is not None:
+            undo()
         if kernel.timed_out:
             raise TimeoutError(f"the experiment's program did not end in {timeout:g} s")
     return Outcome(status, found[0] if found else b"")

@@ -55,7 +55,7 @@ class Answer(NamedTuple):
     value: bytes
 
 
-def ask(probes: Sequence[Probe], machine: str, prepare: Callable[[Kernel], object] | None = None) -> list[Answer]:
+def ask(probes: Sequence[Probe], machine: str, prepare: guest.Prepare | None = None) -> list[Answer]:
     """Have user code on `machine` execute them. Raises TimeoutError."""
     size = RECORD * len(probes)
     image = program(probes, machine)
@@ -121,11 +121,11 @@ def _x86(probes: Sequence[Probe], size: int) -> bytes:
         code.label(f"after {n}")
     code.syscall(1, 1, DATA, size)  # write
     code.syscall(231, 0)  # exit_group
-    _x86_handler(code)
+    x86_handler(code)
     return code.link()
 
 
-def _x86_handler(code: x86.X86) -> None:
+def x86_handler(code: x86.X86) -> None:
     """rdi: signal; rsi: siginfo; rdx: ucontext; r14 and r15 are as they were."""
     code.label("handler")
     code.store(x86.R14, 0, x86.RDI)

@@ -11,6 +11,7 @@ MODULES = {
     "P1": "privileged",
     "P3": "popek",
     "P4": "modes",
+    "S3": "entry",
     "M9": "nx",
 }
 

@@ -13,6 +13,7 @@ from trapline.labs.framework.lab import LabError
 _WIDTH = 8.0  #: inches
 _ROW = 0.28  #: inches of a bar, a row of a table, a line of text
 _LONGEST = 48  #: characters of a label or a cell
+_WIDEST = 96  #: characters of a line of text
 _KINDS = ("png", "svg")
 
 
@@ -64,18 +65,27 @@ def _draw(axis: Any, chart: Chart) -> None:
         axis.bar_label(drawn, [f" {short(value)}" for _, value in chart.rows])
         axis.set_xlabel(clean(chart.unit))
         if chart.log and any(value > 0 for _, value in chart.rows):
-            axis.set_xscale("log")
+            _log(axis, "x")
         axis.margins(x=0.12)
     elif isinstance(chart, Lines):
         _draw_lines(axis, chart)
     elif isinstance(chart, Table):
         axis.axis("off")
         cells = [[_cut(short(each)) for each in row] for row in chart.rows]
-        axis.table(cells, colLabels=[clean(each) for each in chart.heads], loc="center", cellLoc="left")
+        drawn = axis.table(cells, colLabels=[clean(each) for each in chart.heads], loc="center", cellLoc="left")
+        drawn.set_in_layout(False)
     elif isinstance(chart, Steps):
         _draw_steps(axis, chart)
     else:
         _draw_text(axis, chart)
+
+
+def _log(axis: Any, which: str) -> None:
+    """A logarithmic scale whose numbers are written as elsewhere."""
+    getattr(axis, f"set_{which}scale")("log")
+    line = getattr(axis, f"{which}axis")
+    line.set_major_formatter(lambda value, place: short(value))
+    line.set_minor_formatter(lambda value, place: "")
 
 
 def _cut(text: str) -> str:
@@ -91,9 +101,9 @@ def _draw_lines(axis: Any, chart: Lines) -> None:
         axis.annotate(clean(what), (x, 0.97), xycoords=("data", "axes fraction"), rotation=90, va="top", ha="right")
     values = [point for points in chart.series.values() for point in points]
     if chart.log_x and all(x > 0 for x, _ in values):
-        axis.set_xscale("log")
+        _log(axis, "x")
     if chart.log_y and all(y > 0 for _, y in values):
-        axis.set_yscale("log")
+        _log(axis, "y")
     axis.set_xlabel(clean(chart.x))
     axis.set_ylabel(clean(chart.y))
     axis.grid(visible=True, alpha=0.3)
@@ -105,7 +115,8 @@ def _draw_steps(axis: Any, chart: Steps) -> None:
     count = len(chart.steps)
     axis.plot([lane for lane, _, _ in chart.steps], range(count), marker="o", drawstyle="steps-post", alpha=0.4)
     for n, (lane, what, note) in enumerate(chart.steps):
-        axis.annotate(clean(f" {what}  {note}"), (lane, n), fontsize="small", va="center")
+        drawn = axis.annotate(_cut(f" {what}  {note}"), (lane, n), fontsize="small", va="center")
+        drawn.set_in_layout(False)
     axis.set_xticks(range(len(chart.lanes)), [clean(each) for each in chart.lanes])
     axis.set_xlim(-0.3, len(chart.lanes) - 0.2)
     axis.set_yticks(())
@@ -114,5 +125,6 @@ def _draw_steps(axis: Any, chart: Steps) -> None:
 
 def _draw_text(axis: Any, chart: Text) -> None:
     axis.axis("off")
-    text = "\n".join(map(clean, chart.lines))
-    axis.text(0, 1, text, family="monospace", fontsize="small", va="top", transform=axis.transAxes)
+    text = "\n".join(clean(line)[:_WIDEST] for line in chart.lines)
+    drawn = axis.text(0, 1, text, family="monospace", fontsize="small", va="top", transform=axis.transAxes)
+    drawn.set_in_layout(False)

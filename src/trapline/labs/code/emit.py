@@ -25,6 +25,7 @@ class Emitter(Protocol):
     def load(self, register: int, pointer: int, size: int) -> None: ...
     def store(self, pointer: int, register: int, size: int) -> None: ...
     def add(self, register: int, other: int) -> None: ...
+    def stack(self, register: int) -> None: ...
     def goto(self, label: str) -> None: ...
     def if_zero(self, register: int, label: str) -> None: ...
     def argument(self, number: int, register: int) -> None: ...
@@ -73,6 +74,9 @@ class _X86:
 
     def add(self, register: int, other: int) -> None:
         self.code.add(self._REGISTERS[register], self._REGISTERS[other])
+
+    def stack(self, register: int) -> None:
+        self.code.copy(self._REGISTERS[register], x.RSP)
 
     def goto(self, label: str) -> None:
         self.code.jump(label)
@@ -135,6 +139,9 @@ class _RiscV:
     def add(self, register: int, other: int) -> None:
         reg = self._REGISTERS[register]
         self.code.op("add", rd=reg, rs1=reg, rs2=self._REGISTERS[other])
+
+    def stack(self, register: int) -> None:
+        self.code.op("addi", rd=self._REGISTERS[register], rs1=r.SP)
 
     def goto(self, label: str) -> None:
         self.code.jump(label)

@@ -14,20 +14,24 @@ read. Code is at TEXT (readable, executable), data at DATA (readable, writable).
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Callable
 from trapline.typed import TYPE_CHECKING, NamedTuple
 
 from trapline.abi.arch import ABIS
 from trapline.abi.signal import SA_RESTORER, SA_SIGINFO, SIGCHLD
 from trapline.labs.code.elf import DATA, TEXT, static
 from trapline.labs.code.emit import EMITTERS, Emitter
-from trapline.scope.listener import Listener
+from trapline.scope.listener import Args, Listener
 
 if TYPE_CHECKING:
     from trapline.embed import Kernel
+    from trapline.kernel.mm.policy import Policy
+    from trapline.kernel.syscalls.declare import SystemCall
     from trapline.kernel.task.task import Task
 
 PATH = "/tmp/lab"
+MARK = "sched_get_priority_max"  #: a call that does nothing with a number that means nothing
+_MARKED = 1000
 ARCHITECTURES = {"host": "x86_64", "riscv": "riscv64"}  #: of the machines, by their names in `machines` of a lab
 
 
@@ -102,6 +106,17 @@ class Program:
             self._get(0, each)
             self._emit.argument(n, 0)
         self._emit.system_call(self._abi.numbers[name])
+        self._emit.put(cell.address, 0)
+        return cell
+
+    def mark(self, number: int) -> None:
+        """Tell `run`'s `marks` that the program has come here."""
+        self.call(MARK, _MARKED + number)
+
+    def stack(self) -> Cell:
+        """The stack pointer."""
+        cell = self.cell()
+        self._emit.stack(0)
         self._emit.put(cell.address, 0)
         return cell
 
@@ -235,13 +250,24 @@ class Seen(NamedTuple):
         return self.data[address - DATA : address - DATA + count]
 
 
-class _Ends(Listener):
-    """Keeps the data of every process that ends."""
+Marks = Callable[["Task", int], object]
 
-    def __init__(self, length: int) -> None:
-        self._length = length
+
+class _Ends(Listener):
+    """Keeps the data of every process that ends, and hears of marks."""
+
+    def __init__(self, length: int, marks: Marks | None, policy: Policy | None) -> None:
+        self._length, self._marks, self._policy = length, marks, policy
         self._data: dict[int, bytes] = {}
         self.seen: list[Seen] = []
+
+    def spawned(self, task: Task) -> None:
+        if self._policy is not None:
+            task.mm.policy = self._policy
+
+    def enter(self, task: Task, call: SystemCall, args: Args) -> None:
+        if call.name == MARK and self._marks is not None and args[0] >= _MARKED:
+            self._marks(task, args[0] - _MARKED)
 
     def exiting(self, task: Task) -> None:
         if task.mm is not None and task.tid == task.group.pid:
@@ -252,14 +278,21 @@ class _Ends(Listener):
             self.seen.append(Seen(task.tid, status, self._data.pop(task.tid)))
 
 
-def run(kernel: Kernel, program: Program, timeout: float = 30, arguments: Sequence[str] = ()) -> list[Seen]:
-    """Run a program; every process of it, in the order in which they ended."""
-    image = program.link()
-    kernel.add_file(PATH, image, 0o755)
-    ends = _Ends(program.data_bytes)
+def run(
+    kernel: Kernel, program: Program, *, marks: Marks | None = None, policy: Policy | None = None, timeout: float = 60
+) -> list[Seen]:
+    """Run a program; every process of it, in the order in which they ended.
+
+    marks: called with the task and the number of each `mark`, before the program goes on. policy: of its address space,
+    which its children inherit. Raises TimeoutError.
+    """
+    kernel.add_file(PATH, program.link(), 0o755)
+    ends = _Ends(program.data_bytes, marks, policy)
     kernel.subscribe(ends)
     try:
-        kernel.run([PATH, *arguments], timeout=timeout)
+        kernel.run([PATH], timeout=timeout)
     finally:
         kernel.unsubscribe(ends)
+    if kernel.timed_out:
+        raise TimeoutError(f"the lab's program did not end in {timeout:g} s")
     return ends.seen

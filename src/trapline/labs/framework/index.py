@@ -8,11 +8,15 @@ from trapline.labs.framework.lab import Lab, LabError
 
 #: id -> module in trapline.labs, in the order in which they are listed
 MODULES = {
+    "M2": "walk",
+    "M4": "cow",
+    "M5": "layout",
+    "M8": "aslr",
+    "M9": "nx",
     "P1": "privileged",
     "P3": "popek",
     "P4": "modes",
     "S3": "entry",
-    "M9": "nx",
 }
 
 

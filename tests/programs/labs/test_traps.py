@@ -2,8 +2,12 @@
 
 from __future__ import annotations
 
-from trapline.labs import modes, popek, privileged
+import pytest
+
+from trapline.labs import entry, modes, popek, privileged
+from trapline.labs.code import interrupts, symbols
 from trapline.labs.framework.lab import REFUTED
+from trapline.user.vdso.vdso import load_image
 
 
 def test_privileged_instructions_get_the_signals_of_linux() -> None:
@@ -39,3 +43,26 @@ def test_protection_is_what_stops_the_kernel_too() -> None:
 
 def test_the_board_gives_the_same_traps_on_the_same_instructions() -> None:
     assert modes.LAB.run().figures == modes.LAB.run().figures
+
+
+@pytest.mark.parametrize("path", interrupts.PATHS, ids=lambda path: path.name)
+def test_interrupts_come_at_the_next_instruction_unless_masked(path: interrupts.Path) -> None:
+    at_once = interrupts.run(path, masked=0, count=16)
+    assert len(at_once) == 16 and at_once == interrupts.run(path, masked=0, count=16)
+    assert {each.entry for each in at_once} == ({0} if not path.forwarded else {at_once[0].entry})
+    late = interrupts.run(path, masked=100, count=16)
+    assert len({each.entry for each in late}) > 4 and max(each.entry for each in late) <= 110 + at_once[0].done
+
+
+def test_every_door_of_the_host_machine_is_gone_through() -> None:
+    rows = {each["way"]: each for each in entry._crossings(*_small_vdso())}
+    assert [each["crossings"] for each in rows.values()] == [0, 1, 1, 1, 1, 0]
+
+
+def _small_vdso() -> tuple[int, bool]:
+    return symbols.functions(load_image("x86_64")[0])["__vdso_clock_gettime"], True
+
+
+def test_symbols_of_what_is_no_shared_object() -> None:
+    image = load_image("x86_64")[0]
+    assert symbols.functions(b"") == symbols.functions(b"\x7fELF" + bytes(60)) == symbols.functions(image[:200]) == {}

@@ -17,6 +17,7 @@ MODULES = {
     "P3": "popek",
     "P4": "modes",
     "S3": "entry",
+    "I1": "latency",
 }
 
 

@@ -13,7 +13,7 @@ from pathlib import Path
 from imports import SOURCE, Import, imports, modules
 
 #: From the bottom up; names in one string stand beside each other.
-LAYERS = ("typed", "abi", "machine", "kernel", "user", "scope", "labs embed api", "cli")
+LAYERS = ("typed", "abi", "machine", "kernel", "user", "scope", "labs embed api sandbox sweep pytest_plugin", "cli")
 #: Within kernel; modules directly in kernel/ (core, config, boot) stand on top, but for constants (uts).
 KERNEL = ("uts", "sync", "mm", "fs net ipc drivers bpf", "task sched", "security exec", "syscalls", "entry")
 #: All of the machine that the kernel may name.

@@ -28,6 +28,7 @@ ALLOWED = {
     "user/vdso/*": "reads the vDSO image that is installed beside it",
     "cli/*": "the command line: the caller's own arguments, environment, streams and terminal",
     "api.py": "the Python face: the caller's own streams and child process",
+    "sandbox.py": "the testing face: streams of a run, in memory",
     "embed.py": "the embedding face: the caller's current directory",
     "__main__.py": "starts the command line",
 }

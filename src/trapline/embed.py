@@ -82,7 +82,8 @@ def _is_open(fd: int) -> bool:
 
 class Kernel:
     """One kernel. The arguments are those of `trapline run`; `stdio` are descriptors of yours, -1 (or a closed
-    one) for /dev/null."""
+    one) for /dev/null. Signals that your process gets meanwhile (Ctrl-C, ...) go to the guest, or, without
+    `forward_signals`, Ctrl-C raises KeyboardInterrupt from `run` and `wait`: then close the kernel."""
 
     def __init__(
         self,
@@ -101,6 +102,7 @@ class Kernel:
         stdio: tuple[int, int, int] = (0, 1, 2),
         log: Callable[[str], None] | None = None,
         save_overlay: str = "",
+        forward_signals: bool = True,
     ) -> None:
         from trapline.kernel.boot import boot
 
@@ -113,6 +115,7 @@ class Kernel:
             hardware, root=root, binds=[*_libraries(hardware.arch.name, root), *binds], rw=list(rw), pids=pids,
             current_directory=_here(), identity=identity or Identity(), hostname=os.fsencode(hostname), seed=seed,
             aslr=aslr, stdio=(stdin, stdout, stderr), log=log, vdso=_vdso, save_overlay=save_overlay,
+            forward_signals=forward_signals,
         )  # fmt: skip
         try:
             self.system: System = boot(config)  #: the kernel itself

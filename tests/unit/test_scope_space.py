@@ -19,7 +19,8 @@ from trapline.machine.paging.walk import leaves
 from trapline.machine.ram import Ram
 from trapline.scope.cached import cached
 from trapline.scope.sharing import sharing
-from trapline.scope.space import amount, look, plain, printable
+from trapline.scope.space import amount, look, plain
+from trapline.scope.text import printable
 from trapline.scope.walks import bits_of, explain
 
 PAGE = 4096

@@ -23,6 +23,7 @@ COMMANDS = {
     "run": ("[OPTION]... [--] PROGRAM [ARGUMENT]...", "run a program; `trapline help run` lists the options"),
     "trace": ("[OPTION]... [--] PROGRAM [ARGUMENT]...", "run a program and write its system calls, as strace does"),
     "maps": ("[OPTION]... [--] PROGRAM [ARGUMENT]...", "run a program and show its address space, areas and page tables"),
+    "sweep": ("[OPTION]... [--] PROGRAM [ARGUMENT]...", "let each call fail in turn: which failures a program survives"),
     "boot": ("[OPTION]... FILE", "run a RISC-V computer: a bare-metal program, firmware, Linux"),
     "lab": ("list | LAB [OPTION]... | all", "put claims about the two spaces to the test; draw what is measured"),
     "doctor": ("[--json]", "say what this host offers, which machine will run, what is missing"),

@@ -144,9 +144,9 @@ class System(Kernel):
     def run_until(self, condition: Any) -> None:
         """The trap loop, until `condition()` (asked when a task has ended). Host signals are passed on meanwhile.
 
-        Raises KernelPanic.
+        Raises KernelPanic; KeyboardInterrupt if host signals are not forwarded.
         """
-        signals = HostSignals(self._notice)
+        signals = HostSignals(self._notice, forward=self.config.forward_signals)
         self.hooks.on_host_event = lambda: self._host_event(signals)
         signals.install()
         try:
@@ -180,6 +180,8 @@ class System(Kernel):
     def _host_event(self, signals: HostSignals) -> None:
         self.hooks.end_lost()
         for signo in signals.take():
+            if not self.config.forward_signals:
+                raise KeyboardInterrupt
             self.console.host_signal(signo)
         if self._suspended:
             self._suspend(signals)

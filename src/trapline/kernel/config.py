@@ -47,4 +47,5 @@ class Config(NamedTuple):
     stdio: tuple[int, int, int] = (0, 1, 2)  #: host descriptors behind the first program's 0, 1, 2; -1: /dev/null
     vdso: Callable[[Any], Any] | None = None  #: makes the vDSO (user.vdso.vdso.Vdso) of a kernel; None: there is none
     log: Callable[[str], None] | None = None  #: told of every line of the kernel log
+    forward_signals: bool = True  #: the host's signals go to the guest; else Ctrl-C raises KeyboardInterrupt
     save_overlay: str = ""  #: directory or tar archive to write what the guest changed to, when the kernel closes

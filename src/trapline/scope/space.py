@@ -251,15 +251,6 @@ def plain(value: Any) -> Any:
     return value.decode(errors="replace") if isinstance(value, bytes) else value
 
 
-def printable(text: str) -> str:
-    """Text for a terminal: whatever could steer it, or reorder a line, is written as its number."""
-    if text.isprintable():
-        return text
-    return "".join(
-        each if each.isprintable() else f"\\x{ord(each):02x}" if ord(each) < 256 else f"\\u{ord(each):04x}" for each in text
-    )
-
-
 def amount(size: int) -> str:
     """Bytes for people: 4K, 1.5M, 128T; exact where it is a round number, else to three digits."""
     for unit in ("", "K", "M", "G", "T"):

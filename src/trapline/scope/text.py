@@ -1,4 +1,4 @@
-"""How strace(1) writes bytes, strings and numbers."""
+"""How strace(1) writes bytes, strings and numbers, and what any text needs before a terminal gets it."""
 
 from __future__ import annotations
 
@@ -110,3 +110,12 @@ def angled(name: bytes, escape: int = ESCAPED) -> str:
     """A file's name as it stands between angle brackets: in C's notation, with the brackets in it escaped too."""
     text = quote(name, len(name), escape=escape)[1:-1]
     return text.replace("<", "\\x3c" if escape else "\\74").replace(">", "\\x3e" if escape else "\\76")
+
+
+def printable(text: str) -> str:
+    """Text for a terminal: whatever could steer it, or reorder a line, is written as its number."""
+    if text.isprintable():
+        return text
+    return "".join(
+        each if each.isprintable() else f"\\x{ord(each):02x}" if ord(each) < 256 else f"\\u{ord(each):04x}" for each in text
+    )

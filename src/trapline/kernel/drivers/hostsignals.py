@@ -20,15 +20,19 @@ FORWARDED: tuple[int, ...] = (
 
 
 class HostSignals:
-    """Collects host signals between `install` and `restore`; `take` hands them over in order."""
+    """Collects host signals between `install` and `restore`; `take` hands them over in order.
 
-    def __init__(self, notify: Callable[[], None]) -> None:
+    Where they are not to be forwarded, SIGINT is collected alone: it is for whoever runs the kernel.
+    """
+
+    def __init__(self, notify: Callable[[], None], *, forward: bool = True) -> None:
         self._notify = notify
+        self._wanted = FORWARDED if forward else (signal.SIGINT,)
         self._pending: list[int] = []
         self._previous: dict[int, Any] = {}
 
     def install(self) -> None:
-        for signo in FORWARDED:
+        for signo in self._wanted:
             if signal.getsignal(signo) != signal.SIG_IGN:
                 try:
                     self._previous[signo] = signal.signal(signo, self._note)

@@ -15,7 +15,8 @@ from trapline.scope import aslr, spacetext
 from trapline.scope.cached import cached
 from trapline.scope.listener import Args, Listener
 from trapline.scope.sharing import sharing
-from trapline.scope.space import Space, look, mappings, plain, printable
+from trapline.scope.space import Space, look, mappings, plain
+from trapline.scope.text import printable
 from trapline.scope.walks import explain
 
 if TYPE_CHECKING:

@@ -6,7 +6,8 @@ from collections.abc import Sequence
 from math import log2
 from typing import TYPE_CHECKING
 
-from trapline.scope.space import amount, printable
+from trapline.scope.space import amount
+from trapline.scope.text import printable
 
 if TYPE_CHECKING:
     from trapline.scope.cached import Cached, Hart

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 from contextlib import closing
 
 from trapline.labs.code.riscv import Riscv
@@ -24,10 +24,11 @@ class Stuck(Exception):
 
 
 def run(
-    code: Riscv, *, most: int, memory: int = 8 << 20, prepare: Callable[[Board], object] | None = None
-) -> tuple[bytes, int]:
+    code: Riscv, *, most: int, memory: int = 8 << 20, prepare: Callable[[Board], object] | None = None,
+    pieces: Sequence[tuple[int, bytes]] = (),
+) -> tuple[bytes, int]:  # fmt: skip
     """Run it from its beginning until it writes to the finisher: (its memory, instructions executed). `prepare` is given the
-    board.
+    board; `pieces` are what memory holds besides, (address, bytes).
 
     Raises Stuck after `most` instructions.
     """
@@ -35,7 +36,7 @@ def run(
         if prepare is not None:
             prepare(board)
         data = code.link()
-        board.load(Program(code.base, [(code.base, data, len(data))]))
+        board.load(Program(code.base, [(where, each, len(each)) for where, each in ((code.base, data), *pieces)]))
         for _ in range(0, most, SLICE):
             if board.harts.run(SLICE) == HALTED:
                 return bytes(board.ram.mem), board.harts.each[0].cpu[at.INSTRET]

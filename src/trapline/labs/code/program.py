@@ -15,6 +15,7 @@ read. Code is at TEXT (readable, executable), data at DATA (readable, writable).
 from __future__ import annotations
 
 from collections.abc import Callable
+from dataclasses import dataclass
 from trapline.typed import TYPE_CHECKING, NamedTuple
 
 from trapline.abi.arch import ABIS
@@ -232,14 +233,15 @@ class Loop:
         self._program.here(self._end)
 
 
-class Seen(NamedTuple):
+@dataclass(frozen=True)
+class Seen:
     """A process at its end: `data` are the bytes of its program's data."""
 
     pid: int
     status: int  #: as wait(2) has it
     data: bytes
 
-    def __getitem__(self, cell: Cell) -> int:  # type: ignore[override]
+    def __getitem__(self, cell: Cell) -> int:
         """The value of a cell, as a signed number."""
         return self.unsigned(cell) - (self.unsigned(cell) >> 63 << 64)
 

@@ -8,7 +8,9 @@ from trapline.labs.framework.lab import Lab, LabError
 
 #: id -> module in trapline.labs, in the order in which they are listed
 MODULES = {
+    "M1": "spaces",
     "M2": "walk",
+    "M3": "reach",
     "M4": "cow",
     "M5": "layout",
     "M8": "aslr",

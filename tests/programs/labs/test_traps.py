@@ -5,7 +5,7 @@ from __future__ import annotations
 import pytest
 
 from trapline.labs import entry, modes, popek, privileged
-from trapline.labs.code import interrupts, symbols
+from trapline.labs.code import interrupts, packets, symbols
 from trapline.labs.framework.lab import REFUTED
 from trapline.user.vdso.vdso import load_image
 
@@ -66,3 +66,11 @@ def _small_vdso() -> tuple[int, bool]:
 def test_symbols_of_what_is_no_shared_object() -> None:
     image = load_image("x86_64")[0]
     assert symbols.functions(b"") == symbols.functions(b"\x7fELF" + bytes(60)) == symbols.functions(image[:200]) == {}
+
+
+def test_no_packet_is_done_twice_or_before_it_came() -> None:
+    for driver in (packets.POLLING, packets.INTERRUPTS, packets.HYBRID):
+        got = packets.run(driver, packets.Load(20, 100, 40_000), every=300, budget=4)
+        assert got == packets.run(driver, packets.Load(20, 100, 40_000), every=300, budget=4)
+        assert got.offered - 2 <= got.delivered <= got.offered and min(got.latency) >= 100
+        assert (got.interrupts > 0) == (driver != packets.POLLING)

@@ -19,6 +19,16 @@ PLACES = {
 SLICE = 100_000
 
 
+def span(code: Riscv, units: int, prepare: Callable[[Board], object], *, memory: int = 8 << 20) -> list[int]:
+    """Run it for so many instructions, whatever it does: the registers x0 to x31 at the end."""
+    with closing(Board(memory, send=lambda data: None, native=False)) as board:
+        prepare(board)
+        data = code.link()
+        board.load(Program(code.base, [(code.base, data, len(data))]))
+        board.harts.run(units)
+        return list(board.harts.each[0].xs)
+
+
 class Stuck(Exception):
     """The program did not end."""
 

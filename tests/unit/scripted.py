@@ -255,6 +255,12 @@ class ScriptedMachine:
     def watch(self, fd: int, mask: int) -> None:
         pass
 
+    def measure(self, on: bool) -> None:
+        """It has no clock of its own."""
+
+    def stay(self, context: c.Context) -> c.Stay | None:
+        return None
+
     def ring(self) -> None:
         pass
 

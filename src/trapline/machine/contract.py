@@ -102,6 +102,15 @@ class NoRoom(Exception):
     """The machine cannot run one more address space now; the text says why."""
 
 
+class Stay(NamedTuple):
+    """One stay in user mode, as the machine measured it. Times are nanoseconds; what is not known is -1."""
+
+    late_ns: int  #: so long ago it ended: what lies between is the machine's own
+    user_ns: int  #: so long it was
+    instructions: int  #: that were executed
+    cycles: int  #: of the CPU's clock, or of the counter that stands for it
+
+
 class Space(Protocol):
     """One address space as the machine sees it: a root table and what is cached of it."""
 
@@ -171,6 +180,15 @@ class Machine(Protocol):
 
     def ring(self) -> None:
         """Make a `wait` in progress, or the next one, return soon. Safe from signal handlers and threads."""
+
+    def measure(self, on: bool) -> None:
+        """Measure stays in user mode from now on, or no longer: it costs a little."""
+
+    def stay(self, context: Context) -> Stay | None:
+        """The stay that ended with the trap of `context`, which `wait` has just returned: ask once, and before `resume`.
+
+        None: it was not measured.
+        """
 
     def describe(self) -> Sequence[tuple[str, str]]:
         """(what, value) lines for people: the machine's name, its user mode, its caches."""

@@ -20,6 +20,9 @@ from trapline.machine.contract import Arch
 
 Thunk = Callable[[Any, "array[int]"], Result]
 Guard = Callable[[Any, int, Thunk], Thunk]
+#: The stages of a call: the guard and all behind it; what the guard has let pass; the handler.
+GUARD, PASSED, BODY = range(3)
+Around = Callable[[int, int, Callable[..., Result]], Callable[..., Result]]
 
 #: Calls whose arguments and structures are the same for 32-bit code, so that `int $0x80` may use the 64-bit handlers.
 #: The rest of the 32-bit table answers ENOSYS: what takes 64-bit numbers in two registers, or structures with pointers,
@@ -84,6 +87,7 @@ class Table:
         self.audit = audit  #: AUDIT_ARCH_* of the convention
         self._mask = (1 << width) - 1
         self._guard: Guard | None = None
+        self._around: Around | None = None
         self._order = order or {}  #: calls whose arguments come in another order than declared, `Abi.order`
         self._args = args
         self._nr = nr
@@ -99,9 +103,16 @@ class Table:
         number = regs[self._nr] & self._mask
         thunk = self.make(number)
         if self._guard is not None:
-            thunk = self._guard(self, number, thunk)
+            around = self._around
+            thunk = self._guard(self, number, thunk if around is None else around(PASSED, number, thunk))
+            thunk = thunk if around is None else around(GUARD, number, thunk)
         self.thunks[number] = thunk
         return thunk(task, regs)
+
+    def set_around(self, around: Around | None) -> None:
+        """From now on what is called in a system call is `around(stage, number, it)`: somebody observes; None: it is itself."""
+        self._around = around
+        self.thunks = [self._first_use] * len(self.thunks)
 
     def set_guard(self, guard: Guard) -> None:
         """From now on `guard(table, number, thunk)` stands in front of every thunk: some task restricts its calls."""
@@ -148,6 +159,8 @@ class Table:
             found = found if isinstance(found, Refusal) else None  # what is refused is refused to 32-bit code alike
         if isinstance(found, SystemCall):
             handler = self.replaced.get(found.name, found.handler)
+            if self._around is not None:
+                handler = self._around(BODY, number, handler)
             return self.reader(handler, found.name, parameters(found))
         kernel = self._kernel
         if isinstance(found, Refusal):

@@ -19,6 +19,7 @@ from trapline.machine.host.layout import (
     FRAME_FPSTATE,
     FRAME_PTR,
     FRAME_UC_STACK,
+    LEFT,
     OP_WORDS,
     OPS,
     OPS_MAX,
@@ -27,6 +28,7 @@ from trapline.machine.host.layout import (
     SLOT_SIZE,
     SLOTS,
     SPIN,
+    STAMPS,
     STATE,
     Op,
 )
@@ -53,6 +55,7 @@ class Contexts:
         self.words = self.mem.cast("Q")
         self.halves = self.mem.cast("I")
         self.base = _ring.address(self._map)
+        self.stamped = False  #: new slots are told to say when user code was left and entered
         self._next = 0
         self._free: list[int] = []
 
@@ -104,7 +107,7 @@ class Slot:
 
     __slots__ = (
         "_halves", "_ops", "_results", "address", "cause", "ctx", "fp", "kicked_ns", "offset", "process", "regs", "running",
-        "tid", "user_address",
+        "stamps", "tid", "user_address",
     )  # fmt: skip
 
     def __init__(self, contexts: Contexts, template: Template | None, process: Process, offset: int, index: int) -> None:
@@ -120,11 +123,13 @@ class Slot:
         self._halves = contexts.halves[offset // 4 : (offset + REGS) // 4]
         self.regs = words[(offset + REGS) // 8 : (offset + REGS) // 8 + 25]
         self.cause = words[(offset + CAUSE) // 8 : (offset + CAUSE) // 8 + 1]
+        self.stamps = words[(offset + LEFT) // 8 : (offset + LEFT) // 8 + 2]  #: when user code was left, and entered before
         self._results = words[(offset + RESULTS) // 8 : (offset + RESULTS) // 8 + OPS_MAX]
         self._ops = words[(offset + OPS) // 8 : (offset + OPS) // 8 + (OPS_MAX + 1) * OP_WORDS]
         if template is not None:
             template.stamp(contexts, offset, self.user_address)
             self._halves[STATE // 4] = 1  # its thread starts by waiting for a command
+            self.stamp(contexts.stamped)
             self.fp = contexts.mem[offset + template.fp_at : offset + template.fp_at + template.fp_size]
         else:
             self.fp = contexts.mem[:0]
@@ -139,6 +144,11 @@ class Slot:
     def rest(self) -> None:
         """Its context waits: let the thread sleep instead of spinning for a command on a CPU that others want."""
         self._halves[SPIN // 4] = 0
+
+    def stamp(self, on: bool) -> None:
+        """Have the thread say when it leaves user code and enters it."""
+        self.stamps[1] = 0
+        self._halves[STAMPS // 4] = on
 
     @property
     def stopped(self) -> bool:

@@ -85,6 +85,13 @@ class Crew:
         """(processes besides the zygote, their threads)"""
         return len(self._of) - 1, sum(len(process.slots) for process in self._of.values())
 
+    def stamp(self, on: bool) -> None:
+        """Have all threads, and those to come, say when they leave user code and enter it."""
+        self.contexts.stamped = on
+        for process in (*self._of.values(), *self.zygote.newborn()):
+            for slot in process.slots:
+                slot.stamp(on)
+
     # ---- death
 
     def destroy(self, process: Process, reason: str) -> None:

@@ -23,7 +23,7 @@ from contextlib import suppress
 from weakref import ref
 
 from trapline.abi.x86_64 import CSGSFS, FS_BASE, GP, GS_BASE
-from trapline.machine.contract import DEAD, EXCEPTION, FAULT, INTERRUPT, SYSCALL, Context, Space
+from trapline.machine.contract import DEAD, EXCEPTION, FAULT, INTERRUPT, SYSCALL, Context, Space, Stay
 from trapline.machine.host import _ring
 from trapline.machine.host.arch import X86_64, hwcaps
 from trapline.machine.host.context import SELECTORS, SELECTORS_MASK, HostContext
@@ -79,6 +79,7 @@ class HostMachine:
         self._paused = 0  #: and for how many it still does not
         self._last: Slot | None = None  #: whose trap `wait` returned last
         self._coming: Callable[[], HostSpace | None] = _nobody  #: the newest space, until it has a process
+        self._rate = 0.0  #: ticks of the time-stamp counter in a nanosecond; 0: nobody has measured yet
         self._rung = False
         self._closed = False
         self._doorbell = os.eventfd(0, os.EFD_CLOEXEC | os.EFD_NONBLOCK)
@@ -186,6 +187,18 @@ class HostMachine:
         self._rung = True
         with suppress(OSError):  # full: then it rings already
             os.eventfd_write(self._doorbell, 1)
+
+    def measure(self, on: bool) -> None:
+        from trapline.machine.host.meter import ticks_per_ns
+
+        self._rate = self._rate or ticks_per_ns()
+        self.crew.stamp(on)
+
+    def stay(self, context: Context) -> Stay | None:
+        from trapline.machine.host.meter import stay
+
+        assert isinstance(context, HostContext)
+        return stay(context.slot, self._rate) if context.slot is not None and self._rate else None
 
     def describe(self) -> Sequence[tuple[str, str]]:
         processes, threads = self.crew.count()

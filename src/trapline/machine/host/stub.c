@@ -35,7 +35,8 @@ struct slot {
 	u32 kernel_sleeps; /* ring the doorbell after publishing */
 	u32 spin;          /* how long to spin for a command before sleeping */
 	u32 ppid;          /* the kernel's process */
-	u32 pad0[27];
+	u32 stamps;        /* say when user code was left and entered */
+	u32 pad0[26];
 	/* written by the stub */
 	u32 state;         /* 1: stopped in the handler (the kernel clears it) */
 	u32 stub_sleeps;
@@ -44,7 +45,9 @@ struct slot {
 	u64 cause;         /* signal | code << 8 | i386 << 16 | vsyscall << 17; 0: an operation failed */
 	int64_t result;    /* the listener's descriptor, while the zygote starts */
 	u64 frame;         /* address of the signal frame */
-	u64 pad2[3];
+	u64 left;          /* time-stamp counter: user code was left */
+	u64 entered;       /* and entered: the first time since the kernel put a zero here */
+	u64 pad2[1];
 	/* written by both: the registers, see abi/x86_64.py */
 	u64 regs[25];
 	u64 pad3[15];
@@ -52,7 +55,9 @@ struct slot {
 	u64 results[OPS_MAX];    /* by the stub */
 };
 
+_Static_assert(offsetof(struct slot, stamps) == 20, "layout.py");
 _Static_assert(offsetof(struct slot, state) == 128, "layout.py");
+_Static_assert(offsetof(struct slot, left) == 168, "layout.py");
 _Static_assert(offsetof(struct slot, regs) == 192, "layout.py");
 _Static_assert(offsetof(struct slot, ops) == 512, "layout.py");
 _Static_assert(offsetof(struct slot, results) == 512 + 49 * 56, "layout.py");
@@ -192,6 +197,8 @@ HIDDEN __attribute__((used)) void publish(struct frame *frame)
 {
 	struct slot *slot = slot_of(frame);
 
+	if (slot->stamps)
+		slot->left = __builtin_ia32_rdtsc();
 	for (int i = 0; i < 23; i++)
 		slot->regs[i] = frame->gregs[i];
 	slot->regs[23] = __builtin_ia32_rdfsbase64();
@@ -251,6 +258,8 @@ static void load_registers(struct frame *frame, struct slot *slot)
 		frame->gregs[i] = slot->regs[i];
 	__builtin_ia32_wrfsbase64(slot->regs[23]);
 	__builtin_ia32_wrgsbase64(slot->regs[24]);
+	if (slot->stamps && !slot->entered)
+		slot->entered = __builtin_ia32_rdtsc();
 }
 
 /* Obey commands until one says to return to user code. */

@@ -105,6 +105,10 @@ class Zygote:
         """`fork` would not wait."""
         return isinstance(self._born, Process)
 
+    def newborn(self) -> tuple[Process, ...]:
+        """The process that was taken in and that nobody has taken yet, if there is one."""
+        return (self._born,) if isinstance(self._born, Process) else ()
+
     def advance(self) -> bool:
         """Take in what was ordered, if it is there, without waiting; False if it is still to come."""
         if self._region and _ring.spin([self._slot.address], 0) == 0:

@@ -13,7 +13,7 @@ from __future__ import annotations
 
 from collections.abc import Callable, Sequence
 
-from trapline.machine.contract import ENTRY_ECALL, EXCEPTION, FAULT, INTERRUPT, SYSCALL, Context, Space
+from trapline.machine.contract import ENTRY_ECALL, EXCEPTION, FAULT, INTERRUPT, SYSCALL, Context, Space, Stay
 from trapline.machine.ram import Ram
 from trapline.machine.riscv import layout as at
 from trapline.machine.riscv import pmp
@@ -144,6 +144,18 @@ class RiscvMachine:
 
     def ring(self) -> None:
         self._doorbell.ring()
+
+    def measure(self, on: bool) -> None:
+        from trapline.machine.riscv.meter import switch
+
+        for hart in self.harts:
+            switch(hart, on)
+
+    def stay(self, context: Context) -> Stay | None:
+        from trapline.machine.riscv.meter import stay
+
+        assert isinstance(context, RiscvContext)
+        return stay(context.hart) if context.hart is not None else None
 
     def describe(self) -> Sequence[tuple[str, str]]:
         hits = sum(hart.tlb.hits for hart in self.harts)

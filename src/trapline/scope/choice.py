@@ -16,7 +16,7 @@ from trapline.kernel.syscalls.declare import parameters
 from trapline.scope import names
 from trapline.scope.classes import BARE, CLASSES
 from trapline.scope.files import name_of
-from trapline.scope.forward import Forward
+from trapline.scope.forward import Through
 from trapline.scope.listener import Args, Listener
 from trapline.scope.memory import PATH_LIMIT, Decoder
 
@@ -124,20 +124,17 @@ def status_of(result: int | None) -> str:
     return "failed" if -4096 < result < 0 else "successful"
 
 
-class Chosen(Forward):
+class Chosen(Through):
     """Passes on the calls in `calls` that concern one of `paths` (if there are any), and the signals in `signals`."""
 
     def __init__(
         self, listener: Listener, calls: frozenset[str] | None, signals: frozenset[int] | None, paths: frozenset[bytes]
     ) -> None:
-        self._listener = listener
+        super().__init__(listener)
         self._calls = calls
         self._signals = signals
         self._paths = paths
         self._open: set[Any] = set()
-
-    def target(self, task: Task) -> Listener:
-        return self._listener
 
     def spawned(self, task: Task) -> None:
         if (self._calls is None or "execve" in self._calls) and not self._paths:

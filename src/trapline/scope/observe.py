@@ -14,6 +14,7 @@ from trapline.machine.contract import ENTRY_INT80
 from trapline.scope import tamper as tampering
 from trapline.scope.listener import Args, Listener
 from trapline.scope.plan import UNDECLARED
+from trapline.scope.probes import Probes
 from trapline.scope.short import shortened
 
 if TYPE_CHECKING:
@@ -32,6 +33,7 @@ class Observer:
         self._system = system
         self._dispatcher: Dispatcher = system.loop.dispatcher
         self._listeners: list[Listener] = []
+        self._probes = Probes(system)
         self._interposers: list[Interposer] = []
         self._open: dict[Any, tuple[SystemCall, Args]] = {}
         self._undeclared: dict[str, SystemCall] = {}
@@ -40,9 +42,11 @@ class Observer:
     def add(self, listener: Listener) -> None:
         self._connect_first()
         self._listeners.append(listener)
+        self._probes.listen(self._listeners)
 
     def remove(self, listener: Listener) -> None:
         self._listeners.remove(listener)
+        self._probes.listen(self._listeners)
         self._disconnect_last()
 
     def interpose(self, interposer: Interposer) -> None:
@@ -89,21 +93,33 @@ class Observer:
     # ---- system calls
 
     def _call(self, task: Task) -> bool:
-        ctx = task.ctx
+        ctx, probes = task.ctx, self._probes
+        since_ns, known = probes.now_ns() if probes.observed else 0, len(self._readers)
         table = self._table(task)
         number = ctx.regs[self._dispatcher.nr]
         task.syscall_nr = number
         call = table.call(number) or self._unknown(table, number)
         args = self._arguments(table, call)(task, ctx.regs)
         self._open[task] = (call, args)
-        tamper = None
+        tamper = self._decide(task, call, args) if self._interposers else None
+        for each in self._listeners:
+            each.enter(task, call, args)
+        if len(self._readers) == known:  # else it was the kernel's own work that was done: finding the handler
+            for own in probes.observed:
+                own(task, since_ns)
+        return self._serve(task) if tamper is None else self._tampered(task, tamper, args)
+
+    def _decide(self, task: Task, call: SystemCall, args: Args) -> Tamper | None:
+        """What the interposers want of a call."""
+        tamper, since_ns = None, self._probes.now_ns()
         for interposer in self._interposers:
             tamper = tamper or interposer.decide(task, call, args)
         if tamper is not None and tamper.before:
             tampering.poke(task, args, tamper.before)
-        for each in self._listeners:
-            each.enter(task, call, args)
-        return self._serve(task) if tamper is None else self._tampered(task, tamper, args)
+        verdict = "pass" if tamper is None else "refuse" if tamper.result is not None and tamper.result < 0 else "change"
+        for each in self._probes.decided:
+            each(task, "interposer", verdict, since_ns)
+        return tamper
 
     def _tampered(self, task: Task, tamper: Tamper, args: Args) -> bool:
         """Serve a call with which somebody interferes."""
@@ -141,6 +157,7 @@ class Observer:
                 each.continues(task)
         done = self._continue(task)
         if not done:
+            self._probes.waits(task)
             for each in self._listeners:
                 each.waits(task)
         return done
@@ -149,8 +166,15 @@ class Observer:
         self._resume(task, since_ns)
         for each in self._listeners:
             each.resumed(task)
+        self._probes.enters(task)
 
     def _trapped(self, task: Task, time_ns: int) -> None:
+        probes = self._probes
+        if probes.stayed:
+            stay = self._system.machine.stay(task.ctx)
+            for told in probes.stayed:
+                told(task, stay)
+        probes.trapped(task)
         for each in self._listeners:
             each.trapped(task)
         self._trap(task, time_ns)
@@ -158,6 +182,8 @@ class Observer:
     def _done(self, task: Task, result: int) -> None:
         opened = self._open.pop(task, None)
         if opened is not None:
+            if opened[0].name == "sched_yield":
+                self._probes.yields = task
             for each in self._listeners:
                 each.exit(task, *opened, result)
 
@@ -217,6 +243,7 @@ class Observer:
             each.exiting(task)
         self._end(task)
         self._open.pop(task, None)
+        self._probes.forget(task)
         for each in self._listeners:
             each.exited(task, task.exit_status)
 

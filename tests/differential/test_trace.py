@@ -6,6 +6,7 @@ What two runs on two kernels cannot share (addresses, numbers of processes and i
 from __future__ import annotations
 
 import difflib
+import json
 import os
 import re
 import subprocess
@@ -183,3 +184,32 @@ def test_same_table(options: list[str], tmp_path: Path) -> None:
     assert sorted(expected) == sorted(found)
     if "name" in options:
         assert expected == found
+
+
+def test_the_ledger_counts_the_calls_that_strace_counts(tmp_path: Path) -> None:
+    script = "ls fruit.txt; cat bytes | wc -c; sort fruit.txt"
+    table, ours, _, _ = both(["-f", "-c"], ["sh", "-c", script], tmp_path)
+    assert ours.status == 0
+    env = [word for name, value in support.ENVIRONMENT.items() for word in ("--env", f"{name}={value}")]
+    home = f"{tmp_path}/native"
+    command = [
+        sys.executable, "-m", "trapline", "ledger", "-f", "--json", "--clear-env", *env, "--env", "MALLOC_ARENA_MAX=1",
+        "--env", "PYTHONHASHSEED=0", "--bind", f"{tmp_path}/ours:{home}:rw", "--workdir", home, "--", "sh", "-c", script,
+    ]  # fmt: skip
+    done = subprocess.run(command, env=support.host_environment(), capture_output=True, timeout=60, check=True)
+    counts: dict[str, list[int]] = {}
+    for row in json.loads(done.stderr)["rows"]:
+        if row["kind"] == "call":
+            count = counts.setdefault(row["name"], [0, 0])
+            count[0] += row["count"]
+            count[1] += row["errors"]
+    counts.setdefault("execve", [0, 0])[0] += 1  # the first one is the kernel's own doing
+    del counts["exit_group"]  # strace counts what returns
+    theirs = {
+        words[-1]: [int(words[3]), int(words[4]) if len(words) == 6 else 0]
+        for words in map(str.split, re.findall(r"^ +\d+\.\d+ .* \w+$", table.stderr.decode(), re.M))
+        if words[-1] != "total"
+    }
+    varies = {"rt_sigreturn", "wait4", "restart_syscall", "read", "brk", "mmap", "munmap"}  # how output falls into reads; timing
+    assert {k: v for k, v in counts.items() if k not in varies} == {k: v for k, v in theirs.items() if k not in varies}
+    assert {k: counts.get(k, [0])[0] - v[0] for k, v in theirs.items() if abs(counts.get(k, [0])[0] - v[0]) > 3} == {}

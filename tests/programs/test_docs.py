@@ -63,6 +63,12 @@ def test_views_page_shows_a_loaded_program() -> None:
     assert walk.startswith("physical address 0x") and walk.endswith("| reads and writes need no kernel")
 
 
+def test_ledger_page_prices_calls() -> None:
+    (block,) = blocks("docs/ledger.md")
+    names = [line.split()[0] for line in run(block).splitlines()]
+    assert "mmap" in names and "exit_group" in names
+
+
 def test_extending_page_adds_a_device() -> None:
     block = next(each for each in blocks("docs/extending.md") if "CountFile" in each)
     around = (

@@ -22,6 +22,7 @@ YOUNG = 30_000  #: objects made before the youngest are looked through for garba
 COMMANDS = {
     "run": ("[OPTION]... [--] PROGRAM [ARGUMENT]...", "run a program; `trapline help run` lists the options"),
     "trace": ("[OPTION]... [--] PROGRAM [ARGUMENT]...", "run a program and write its system calls, as strace does"),
+    "ledger": ("[OPTION]... [--] PROGRAM [ARGUMENT]...", "run a program and say what each of its crossings cost, and why"),
     "maps": ("[OPTION]... [--] PROGRAM [ARGUMENT]...", "run a program and show its address space, areas and page tables"),
     "sweep": ("[OPTION]... [--] PROGRAM [ARGUMENT]...", "let each call fail in turn: which failures a program survives"),
     "boot": ("[OPTION]... FILE", "run a RISC-V computer: a bare-metal program, firmware, Linux"),

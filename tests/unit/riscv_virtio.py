@@ -9,7 +9,7 @@ from trapline.machine.riscv.bus import Bus
 from trapline.machine.riscv.devices.virtio import transport as at
 from trapline.machine.riscv.devices.virtio.queue import NEXT, WRITE
 from trapline.machine.riscv.devices.virtio.transport import Function, Transport
-from trapline.machine.riscv.harts import Harts
+from trapline.machine.riscv.harts import PER_TICK, Harts
 
 BASE = 0x8000_0000
 DATA = BASE + 0x10_0000  #: buffers
@@ -82,6 +82,10 @@ class Driver:
             address += length + -length % 16
         self.offer(number, 0, notify=notify)
         return places
+
+    def wait(self, ticks: int = 1000) -> None:
+        """Time passes."""
+        self.harts.let_pass(ticks * PER_TICK)
 
     def used(self, number: int) -> list[tuple[int, int]]:
         """What the device has given back: (head, length), the last `size` of them."""

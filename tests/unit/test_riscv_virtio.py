@@ -26,7 +26,7 @@ from trapline.machine.riscv.devices.virtio.block import (
 )
 from trapline.machine.riscv.devices.virtio.console import Console
 from trapline.machine.riscv.devices.virtio.entropy import Entropy, Stream
-from trapline.machine.riscv.devices.virtio.net import BACKLOG, HEADER, Hub, Net
+from trapline.machine.riscv.devices.virtio.net import BACKLOG, GATHERING, HEADER, Hub, Net
 from trapline.machine.riscv.devices.virtio.queue import F_EVENT_IDX, F_INDIRECT_DESC, INDIRECT, NEXT, WRITE
 
 DISK = 64 << 10
@@ -428,12 +428,28 @@ class TestNet:
         _, driver, sent = self.made()
         driver.put(DATA, bytes(HEADER) + self.FRAME)
         driver.chain(1, [HEADER + len(self.FRAME)], [])
+        driver.wait()
         driver.put(DATA, bytes(10))
         driver.put(DATA + 16, bytes(2) + self.FRAME)  # the header in two buffers
         driver.chain(1, [10, 2 + len(self.FRAME)], [])
+        driver.wait()
         driver.chain(1, [HEADER + 3], [])  # too short for a frame
         driver.chain(1, [5], [])
+        driver.wait()
         assert sent == [self.FRAME] * 2 and len(driver.used(1)) == 4 and not driver.stopped
+
+    def test_frames_gather_before_they_are_sent_together(self) -> None:
+        card, driver, sent = self.made()
+        batches: list[int] = []
+        card.sent = lambda: batches.append(len(sent))
+        driver.put(DATA, bytes(HEADER) + self.FRAME)
+        for _ in range(3):
+            driver.chain(1, [HEADER + len(self.FRAME)], [])
+        assert not sent and not driver.used(1) and not driver.device.quiet
+        driver.wait(GATHERING - 1)
+        assert not sent
+        driver.wait(1)
+        assert sent == [self.FRAME] * 3 and batches == [3] and len(driver.used(1)) == 3 and driver.wire
 
     def test_receives_into_buffers_or_waits_for_them(self) -> None:
         card, driver, _ = self.made()
@@ -467,4 +483,5 @@ class TestNet:
             driver.chain(0, [], [1526])
         drivers[0].put(DATA, bytes(HEADER) + self.FRAME)
         drivers[0].chain(1, [HEADER + len(self.FRAME)], [])
+        drivers[0].wait()
         assert [len(driver.used(0)) for driver in drivers] == [0, 1, 1]

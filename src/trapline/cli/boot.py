@@ -375,7 +375,7 @@ def _card(board: Board, text: str, number: int, opened: ExitStack) -> Link:
     digest = hashlib.sha256(b"mac" + board.seed + text.encode() + bytes([number])).digest()
     card = Net(b"\x02" + digest[:5])
     link = Link(text, card.receive, card.link)
-    card.send = link.send
+    card.send, card.sent = link.send, link.flush
     opened.callback(link.close)
     card.up = link.up
     board.add(card)

@@ -14,13 +14,14 @@ from contextlib import suppress
 from trapline.cli.options import UsageError
 
 MOST = 1 << 16  #: bytes of a frame
+AT_ONCE = 64  #: frames that are handed over together
 QUEUED = 1 << 20  #: bytes that wait for a slow peer; more frames are lost
 
 
 class Link:
-    """`receive(frame)` and `change(up)` are called from `ready`, when `fileno` can be read. Raises UsageError."""
+    """`receive(*frames)` and `change(up)` are called from `ready`, when `fileno` can be read. Raises UsageError."""
 
-    def __init__(self, text: str, receive: Callable[[bytes], object], change: Callable[[bool], object]) -> None:
+    def __init__(self, text: str, receive: Callable[..., object], change: Callable[[bool], object]) -> None:
         how, _, self._path = text.partition(":")
         if how not in ("listen", "connect") or not self._path:
             raise UsageError(f"--net {text}: write --net listen:PATH or --net connect:PATH")
@@ -73,24 +74,25 @@ class Link:
 
     def _frames(self) -> bool:
         """Hand over the frames that are complete; False if what came is not our framing."""
-        start = 0
+        start, found = 0, []
         while len(self._in) - start >= 4:
             length = int.from_bytes(self._in[start : start + 4], "big")
             if length > MOST:
                 return False
             if len(self._in) - start < 4 + length:
                 break
-            self._receive(bytes(self._in[start + 4 : start + 4 + length]))
+            found.append(bytes(self._in[start + 4 : start + 4 + length]))
             start += 4 + length
         del self._in[:start]
+        for at in range(0, len(found), AT_ONCE):
+            self._receive(*found[at : at + AT_ONCE])
         return True
 
     def send(self, frame: bytes) -> None:
-        """To the peer, if there is one and it keeps up."""
+        """To the peer, if there is one and it keeps up, with the next `flush`."""
         if self._peer is None or len(self._out) > QUEUED:
             return
         self._out += len(frame).to_bytes(4, "big") + frame
-        self.flush()
 
     def flush(self) -> None:
         """Send what waits, as much as goes without waiting."""

@@ -41,7 +41,7 @@ class Held(Exception):
 
 
 class Device(Protocol):
-    """One that never moves a deadline may say so by an attribute `quiet`, not zero: then only a store that changes the hart's
+    """One that has no deadline may say so by an attribute `quiet`, not zero: then only a store that changes the hart's
     interrupt lines ends its run. Reading a register may lower a line, but not raise one.
     """
 
@@ -63,6 +63,7 @@ class Bus:
         self.ram_end = ram_base + ram.size
         self._bases: list[int] = []
         self._devices: list[Device] = []
+        self._pages: dict[int, tuple[int, Device] | None] = {}  # what `page` has found
 
     def attach(self, base: int, device: Device) -> None:
         """Let `device` answer at [base, base + device.size). Raises ValueError if something does already."""
@@ -74,6 +75,15 @@ class Bus:
             raise ValueError(f"[{base:#x}, {end:#x}) is taken")
         self._bases.insert(at, base)
         self._devices.insert(at, device)
+        self._pages.clear()
+
+    def page(self, pa: int) -> tuple[int, Device] | None:
+        """Who alone may answer in the 4 KiB at `pa`, a device, and the offset of `pa` in it, which may be behind its end."""
+        if pa not in self._pages:
+            at = bisect_right(self._bases, pa) - 1
+            alone = at >= 0 and (at + 1 == len(self._bases) or self._bases[at + 1] >= pa + 4096)
+            self._pages[pa] = (pa - self._bases[at], self._devices[at]) if alone else None
+        return self._pages[pa]
 
     def code_page(self, pa: int) -> bytes | None:
         """The 4 KiB at `pa`, outside RAM, if instructions can be fetched there: a device with `code_page` decides."""

@@ -72,8 +72,7 @@ def pending(hart: Hart) -> int:
 
     Volume II, "Machine Interrupt (mip and mie) Registers".
     """
-    cpu = hart.cpu
-    if not cpu[at.MIE]:
+    if not hart.interrupts() & hart.cpu[at.MIE]:
         return -1
     enabled = transitions.enabled(hart)
     return next((bit for bit in PRIORITY if enabled >> bit & 1), -1) if enabled else -1

@@ -57,8 +57,9 @@ class Plic:
     # ---- the wires
 
     def raise_line(self, source: int) -> None:
-        self._lines |= 1 << source
-        self._forward()
+        if not self._lines >> source & 1:  # else it is pending or claimed
+            self._lines |= 1 << source
+            self._forward()
 
     def lower_line(self, source: int) -> None:
         self._lines &= ~(1 << source)
@@ -70,6 +71,8 @@ class Plic:
     def _best(self, context: int) -> int:
         """The source that a claim would get: the highest priority above the threshold, the lowest number of equal ones."""
         ready = self._pending & self._enabled[context]
+        if not ready:
+            return 0
         best, level = 0, self._threshold[context]
         while ready:
             source = (ready & -ready).bit_length() - 1

@@ -15,6 +15,7 @@ import threading
 
 from trapline.machine.riscv.code import Place
 from trapline.machine.riscv.jit import state as at
+from trapline.machine.riscv.jit.registers import Plain
 
 ARENA_PAGES = 2048
 _COPY = 0x9000 + 0x1800  #: where the copy of the guest's page is: behind the counters
@@ -23,7 +24,7 @@ _COPY = 0x9000 + 0x1800  #: where the copy of the guest's page is: behind the co
 class CodePage:
     """One physical page of code. `hot`: records of which somebody has asked for a region; `entries`: those that have one."""
 
-    __slots__ = ("base", "data", "entries", "generation", "hot", "offset", "places", "ram_offset", "regions", "stops")
+    __slots__ = ("base", "data", "entries", "generation", "hot", "offset", "places", "plain", "ram_offset", "regions", "stops")
 
     def __init__(self, base: int, offset: int, ram_offset: int) -> None:
         self.base = base  #: host address of its first record
@@ -32,6 +33,7 @@ class CodePage:
         self.data = b""
         self.generation = 0  #: grows whenever its records are forgotten
         self.places: dict[int, Place] = {}  #: by offset, of instructions that the reference tier has executed
+        self.plain: dict[int, Plain | None] = {}  #: of those, the loads and stores
         self.hot: set[int] = set()
         self.entries: set[int] = set()
         self.stops: frozenset[int] = frozenset()  #: records that lead out of native code, for a debugger
@@ -116,6 +118,7 @@ class Arena:
                 other.hot.discard(record)
                 other.entries.discard(record)
             page.places.clear()
+            page.plain.clear()
             page.hot.clear()
             page.entries.clear()
             page.regions.clear()

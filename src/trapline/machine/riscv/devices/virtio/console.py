@@ -21,6 +21,7 @@ class Console:
     device_id = 3
     features = F_SIZE
     queues = 2
+    delays: dict[int, int] = {}
 
     def __init__(self, send: Callable[[bytes], object], columns: int = 0, rows: int = 0) -> None:
         self._send = send

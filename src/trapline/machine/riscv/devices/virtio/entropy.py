@@ -40,6 +40,7 @@ class Entropy:
     device_id = 4
     features = 0
     queues = 1
+    delays: dict[int, int] = {}
 
     def __init__(self, source: Callable[[int], bytes]) -> None:
         self._source = source

@@ -10,7 +10,7 @@ from collections import deque
 from collections.abc import Callable
 
 from trapline.machine.riscv.devices.saved import BadState, State, entry, flag, pack, text_of, unpack, whole
-from trapline.machine.riscv.devices.virtio.queue import Broken, gather, scatter
+from trapline.machine.riscv.devices.virtio.queue import Broken, Queue, scatter
 from trapline.machine.riscv.devices.virtio.transport import Transport
 
 F_MAC, F_STATUS = 1 << 5, 1 << 16
@@ -21,6 +21,7 @@ BACKLOG = 256  #: frames that wait for the driver's buffers; more are lost, as o
 _RECEIVE, _TRANSMIT = 0, 1
 _SAVED = {"lost": whole(1 << 80), "up": flag}
 REQUESTS = 256  #: before the harts run again
+GATHERING = 100  #: ticks, 10 us, in which frames gather before they are sent
 
 
 class Net:
@@ -29,12 +30,14 @@ class Net:
     device_id = 1
     features = F_MAC | F_STATUS
     queues = 2
+    delays = {_TRANSMIT: GATHERING}
 
     def __init__(self, mac: bytes) -> None:
         if len(mac) != 6:
             raise ValueError(f"an Ethernet address of {len(mac)} bytes")
         self._mac = mac
         self.send: Callable[[bytes], object] = bool
+        self.sent: Callable[[], object] = bool  #: called when no more frames follow for now
         self.lost = 0  #: frames that came and found no room
         self.up = True
         self._frames: deque[bytes] = deque()
@@ -73,23 +76,29 @@ class Net:
         if number == _RECEIVE:
             self._deliver()
             return False
+        try:
+            return self._transmit(queue)
+        finally:
+            self.sent()
+
+    def _transmit(self, queue: Queue) -> bool:
+        """Send frames; True if there are more. Raises Broken."""
         for _ in range(REQUESTS):
             chain = queue.take()
             if chain is None:
                 return False
-            _, views = gather(chain.readable, HEADER)
-            frame = b"".join(views)
+            if MIN_FRAME <= chain.length - HEADER <= MAX_FRAME and self.up:
+                self.send(b"".join(chain.readable)[HEADER:])
             queue.put(chain, 0)
-            if MIN_FRAME <= len(frame) <= MAX_FRAME and self.up:
-                self.send(frame)
         return True
 
-    def receive(self, frame: bytes) -> None:
-        """A frame arrives. It waits for a buffer of the driver's, if not too many do already."""
-        if not self._transport.live or len(self._frames) >= BACKLOG or not MIN_FRAME <= len(frame) <= MAX_FRAME:
-            self.lost += 1
-            return
-        self._frames.append(frame)
+    def receive(self, *frames: bytes) -> None:
+        """Frames arrive. They wait for buffers of the driver's, if not too many do already."""
+        for frame in frames:
+            if not self._transport.live or len(self._frames) >= BACKLOG or not MIN_FRAME <= len(frame) <= MAX_FRAME:
+                self.lost += 1
+            else:
+                self._frames.append(frame)
         self._transport.serve(_RECEIVE)
 
     def _deliver(self) -> None:

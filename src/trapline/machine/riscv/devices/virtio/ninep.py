@@ -377,6 +377,7 @@ class NineP:
     device_id = 9
     features = F_MOUNT_TAG
     queues = 1
+    delays: dict[int, int] = {}
 
     def __init__(self, share: Share, tag: str) -> None:
         self._server = Server(share)

@@ -1,8 +1,8 @@
 """Transport: the registers of a virtio device (Virtual I/O Device Specification, "Virtio Over MMIO", version 2).
 
 A `Function` is what the device does: it is told which queues have requests, works on them, and says when it has more to do.
-Work is done at the store that notifies, up to a limit; what is left is done when time has passed, so a driver cannot keep the
-machine from running.
+Work is done at the store that notifies, or a set time after it, up to a limit; what is left is done when time has passed, so a
+driver cannot keep the machine from running.
 """
 
 from __future__ import annotations
@@ -33,6 +33,7 @@ class Function(Protocol):
     device_id: int
     features: int
     queues: int  #: how many
+    delays: dict[int, int]  #: by queue: ticks between its notification and `work`, in which more requests may gather
 
     def attach(self, transport: Transport) -> None:
         """Called once, before anything else."""
@@ -73,7 +74,8 @@ class Transport:
         self._status = self._interrupts = 0
         self.accepted = 0  #: features
         self._device_sel = self._driver_sel = self._queue_sel = 0
-        self._waiting: set[int] = set()  # queues with more to do
+        self._waiting: set[int] = set()  # queues with more to do,
+        self._due = 0  # at this tick
         for queue in self.queues:
             queue.reset()
         self._function.reset()
@@ -97,10 +99,15 @@ class Transport:
         return {
             "_status": whole(0xFF), "_interrupts": whole(_LOW), "accepted": whole(), "_device_sel": whole(_LOW),
             "_driver_sel": whole(_LOW), "_queue_sel": whole(_LOW), "_waiting": some(len(self.queues) - 1, len(self.queues)),
-            "_generation": whole(_LOW),
+            "_generation": whole(_LOW), "_due": whole(1 << 80),
         }  # fmt: skip
 
     # ---- work
+
+    @property
+    def quiet(self) -> bool:
+        """Whether there is no deadline now, and so none that a store has moved to earlier than it was."""
+        return not self._waiting
 
     @property
     def live(self) -> bool:
@@ -114,7 +121,7 @@ class Transport:
             return
         try:
             if self._function.work(number):
-                self._waiting.add(number)
+                self._wait(number, 1)
         except Broken:
             self.broken()
         self.tell(number)
@@ -140,11 +147,17 @@ class Transport:
         self._interrupts |= why
         self._line(True)
 
+    def _wait(self, number: int, ticks: int) -> None:
+        """Serve a queue in some time, or when others are served."""
+        due = self._harts.now() + ticks
+        self._due = min(self._due, due) if self._waiting else due
+        self._waiting.add(number)
+
     def _deadline(self) -> int | None:
-        return self._harts.now() + 1 if self._waiting else None
+        return max(self._due, self._harts.now() + 1) if self._waiting else None
 
     def _advance(self) -> None:
-        if self._waiting:
+        if self._waiting and self._harts.now() >= self._due:
             waiting, self._waiting = self._waiting, set()
             for number in sorted(waiting):
                 self.serve(number)
@@ -190,12 +203,19 @@ class Transport:
             self._queue_sel = value
         elif offset == QUEUE_NOTIFY:
             if value < len(self.queues):
-                self.serve(value)
+                self._notified(value)
         elif offset == INTERRUPT_ACK:
             self._interrupts &= ~value
             self._line(bool(self._interrupts))
         else:
             self._set_queue(offset, value)
+
+    def _notified(self, number: int) -> None:
+        delay = self._function.delays.get(number)
+        if not delay:
+            self.serve(number)
+        elif self.live and self.queues[number].ready and number not in self._waiting:
+            self._wait(number, delay)
 
     def _queue(self) -> Queue | None:
         return self.queues[self._queue_sel] if self._queue_sel < len(self.queues) else None

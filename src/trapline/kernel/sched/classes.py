@@ -15,14 +15,15 @@ from trapline.kernel.sched.fair import FairQueue
 from trapline.kernel.sched.realtime import RR_SLICE_NS, RealtimeQueue
 
 if TYPE_CHECKING:
+    from trapline.kernel.sched.interface import Ordinary
     from trapline.kernel.task.task import Task
 
 
 class ClassScheduler:
-    """Implements `interface.Scheduler`."""
+    """Implements `interface.Scheduler`. `ordinary`: the class of tasks that are not real-time ones; the fair one if None."""
 
-    def __init__(self, now_ns: Callable[[], int]) -> None:
-        self._fair = FairQueue()
+    def __init__(self, now_ns: Callable[[], int], ordinary: Ordinary | None = None) -> None:
+        self._fair: Ordinary = FairQueue() if ordinary is None else ordinary
         self._realtime = RealtimeQueue(now_ns)
         self._count = 0
         self.urgent = False

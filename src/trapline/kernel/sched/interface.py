@@ -66,3 +66,31 @@ class Scheduler(Protocol):
 
     def lend(self, task: Task, rank: int) -> None:
         """Somebody of that rank (`entity.rank`) waits for `task`, which counts as no less urgent; MAX_PRIO: nobody does."""
+
+
+class Ordinary(Protocol):
+    """A class of tasks that are not real-time ones: `fair.FairQueue`, or another in its place."""
+
+    clock_ns: int  #: what a new task begins with as its virtual run time
+
+    @property
+    def count(self) -> int:
+        """How many wait."""
+
+    def enqueue(self, task: Task, entity: Entity, woken: bool) -> None:
+        """`entity.queued` is set already; `woken` as for a scheduler."""
+
+    def pick(self) -> Task | None:
+        """Take who is next; `entity.queued` is false then."""
+
+    def pick_bound(self, free: int) -> Task | None:
+        """As `pick`, who is next of those that may run on one of the CPUs `free`."""
+
+    def dequeue(self, entity: Entity) -> None:
+        """One that waits no longer; `entity.queued` is false already."""
+
+    def slice_ns(self, entity: Entity) -> int:
+        """How long it may stay while others wait."""
+
+    def give_way(self, entity: Entity) -> None:
+        """It lets others go first."""

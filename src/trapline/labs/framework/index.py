@@ -20,6 +20,7 @@ MODULES = {
     "P4": "modes",
     "S3": "entry",
     "I1": "latency",
+    "I2": "schedulers",
     "I4": "napi",
 }
 

@@ -1,9 +1,9 @@
 """The tiers of one machine: the interpreter, loaded once; code pages; baseline code; and regions, made of what is hot.
 
-A place becomes hot when jumps have led to it often (state.HOT). Its region is compiled on a thread of its own (LLVM does not
-hold Python's lock), and installed when it is ready; until then the interpreter goes on, and counts: of the places that wait,
-the hottest is served first, and all that are within its region are served with it. What a program computes, and where its
-interrupts land, does not depend on when that is. What compiles is imported when something is hot, not before.
+A place becomes hot when jumps have led to it often (state.HOT). Its region is prepared on a thread of its own, compiled in a
+process of its own (worker.py), and installed when it is ready; until then the interpreter goes on, and counts: of the places
+that wait, the hottest is served first, and all that are within its region are served with it. What a program computes, and
+where its interrupts land, does not depend on when that is. What compiles is imported when something is hot, not before.
 """
 
 from __future__ import annotations
@@ -25,12 +25,15 @@ from trapline.machine.riscv.jit.compiler import Compiler, OutOfCode
 from trapline.machine.riscv.jit.pages import Arena, CodePage
 from trapline.machine.riscv.jit.recall import Region, keep, recall
 from trapline.machine.riscv.jit.shape import Shape, discover
+from trapline.machine.riscv.jit.worker import CompilerDied
 
 if TYPE_CHECKING:
     from trapline.machine.riscv.jit.native import NativeHart
 
 MAX_REGIONS = 4096  #: ever compiled: their code stays in memory, even that of regions that could not be installed
 MAX_PLACES = 1 << 14  #: instructions remembered for the reference tier
+PATIENCE = 3  #: deaths of the compiler's process, before nothing is asked of it any more
+IDLE_S = 1.0  #: how long it is kept with nothing to do
 MAX_WAITING = 512  #: to be compiled; what becomes hot while so many wait stays with the interpreter
 
 #: How far code may climb, by name: `hot` and `warm` of `Tiers`.
@@ -81,6 +84,7 @@ class Tiers:
         self._warm = max(1, hot // 4)  # jumps that make a place worth an entry of a region that holds it
         self._background = background
         self.compiling = False  #: the compiler's thread has work
+        self._deaths = 0  # of the compiler's process
         self._waiting: list[Spot] = []
         self._changed = threading.Condition()  # guards `_waiting` and `_closing`
         self._closing = False
@@ -165,7 +169,9 @@ class Tiers:
         with self._changed:
             while not self._waiting and not self._closing:
                 self.compiling = False
-                self._changed.wait()
+                worker = self._compiler.worker
+                if not self._changed.wait(IDLE_S if worker.running else None):
+                    worker.rest()
             if self._closing:
                 return None
             spot = max(self._waiting, key=lambda each: self.arena.count(each.page, each.record))
@@ -204,7 +210,13 @@ class Tiers:
         from trapline.machine.riscv.jit import region
 
         entries = self._entries(spot, shape, pages)
-        made = Region(shape.pages, entries, self._compiler.region(region.module(shape, entries)))
+        try:
+            image = self._compiler.region(region.module(shape, entries))
+        except CompilerDied:
+            self._deaths += 1
+            self.loaded = self.loaded if self._deaths < PATIENCE else MAX_REGIONS
+            return None
+        made = Region(shape.pages, entries, image)
         if self._recall:
             keep(self._compiler, made, {va: pages.data[va] for va in shape.pages})
         return made
@@ -219,7 +231,8 @@ class Tiers:
         return entries
 
     def close(self) -> None:
-        """End the compiler's thread, after what it compiles now: nobody waits for the rest. Idempotent."""
+        """End the compiler's process and thread: nobody waits for what they do. Idempotent."""
+        self._compiler.worker.close()
         if self._thread is not None:
             with self._changed:
                 self._closing = True

@@ -32,7 +32,7 @@ if TYPE_CHECKING:
 
 PATH = "/tmp/lab"
 MARK = "sched_get_priority_max"  #: a call that does nothing with a number that means nothing
-_MARKED = 1000
+MARKED = 1000
 ARCHITECTURES = {"host": "x86_64", "riscv": "riscv64"}  #: of the machines, by their names in `machines` of a lab
 
 
@@ -112,7 +112,7 @@ class Program:
 
     def mark(self, number: int) -> None:
         """Tell `run`'s `marks` that the program has come here."""
-        self.call(MARK, _MARKED + number)
+        self.call(MARK, MARKED + number)
 
     def stack(self) -> Cell:
         """The stack pointer."""
@@ -268,8 +268,8 @@ class _Ends(Listener):
             task.mm.policy = self._policy
 
     def enter(self, task: Task, call: SystemCall, args: Args) -> None:
-        if call.name == MARK and self._marks is not None and args[0] >= _MARKED:
-            self._marks(task, args[0] - _MARKED)
+        if call.name == MARK and self._marks is not None and args[0] >= MARKED:
+            self._marks(task, args[0] - MARKED)
 
     def exiting(self, task: Task) -> None:
         if task.mm is not None and task.tid == task.group.pid:
@@ -288,8 +288,15 @@ def run(
     marks: called with the task and the number of each `mark`, before the program goes on. policy: of its address space,
     which its children inherit. Raises TimeoutError.
     """
-    kernel.add_file(PATH, program.link(), 0o755)
-    ends = _Ends(program.data_bytes, marks, policy)
+    return run_image(kernel, program.link(), program.data_bytes, marks=marks, policy=policy, timeout=timeout)
+
+
+def run_image(
+    kernel: Kernel, image: bytes, take: int = 8, *, marks: Marks | None = None, policy: Policy | None = None, timeout: float = 60
+) -> list[Seen]:
+    """The same with an ELF file made elsewhere; `take`: how many bytes of DATA are wanted."""
+    kernel.add_file(PATH, image, 0o755)
+    ends = _Ends(take, marks, policy)
     kernel.subscribe(ends)
     try:
         kernel.run([PATH], timeout=timeout)

@@ -168,7 +168,8 @@ def verdict(figures: Figures) -> Verdict:
     last = len(figures["ranges"]) - 1
     misses, steps = _fall(figures, "misses", last), _fall(figures, "steps", last)
     small, large = figures["small"][last], figures["large"][last]
-    each = f"each of the {large['misses']} left has {large['steps'] / large['misses']:.2g}" if large["misses"] else "none is left"
+    left = large["misses"]
+    each = f"each of the {left} that are left has {large['steps'] / left:.2g}" if left else "none is left"
     said = (
         f"over {amount(figures['ranges'][last])} misses fall by {misses:.1%} and walk steps by {steps:.1%}; "
         f"a walk had {small['steps'] / (small['misses'] or 1):.2g} steps with 4 KiB pages, with 2 MiB pages {each}"

@@ -292,8 +292,9 @@ def run(
 
 
 def run_image(
-    kernel: Kernel, image: bytes, take: int = 8, *, marks: Marks | None = None, policy: Policy | None = None, timeout: float = 60
-) -> list[Seen]:
+    kernel: Kernel, image: bytes, take: int = 8, *, marks: Marks | None = None, policy: Policy | None = None,
+    timeout: float = 60,
+) -> list[Seen]:  # fmt: skip
     """The same with an ELF file made elsewhere; `take`: how many bytes of DATA are wanted."""
     kernel.add_file(PATH, image, 0o755)
     ends = _Ends(take, marks, policy)

@@ -8,15 +8,23 @@ t5 and t6 alone, and has in s9 where to go on when it has jumped to where it may
 from __future__ import annotations
 
 import struct
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from trapline.typed import NamedTuple
 
 from trapline.labs.code import bare
 from trapline.labs.code.text import assemble
-from trapline.machine.paging.entry import PAGE_SHIFT, PAGE_SIZE, SV39
+from trapline.machine.paging.entry import PAGE_SHIFT, PAGE_SIZE, SV39, Format
 from trapline.machine.riscv.addresses import FINISHER, RAM_BASE
-from trapline.machine.riscv.status import MODE_SHIFT, SUM, SV39_MODE
-from trapline.machine.riscv.trap import ECALL_U, FETCH_PAGE, ILLEGAL, LOAD_PAGE, STORE_PAGE
+from trapline.machine.riscv.status import MODE_SHIFT, SSE, SUM, SV39_MODE
+from trapline.machine.riscv.trap import (
+    ECALL_U,
+    FETCH_PAGE,
+    ILLEGAL,
+    LOAD_PAGE,
+    SOFTWARE_CHECK,
+    STORE_ACCESS,
+    STORE_PAGE,
+)
 
 USED = SV39.accessed | SV39.dirty
 READ, WRITE, EXECUTE, USER, GLOBAL = SV39.read, SV39.write, SV39.execute, SV39.user, SV39.global_
@@ -30,14 +38,15 @@ _MAILBOX = RAM_BASE + 0x8000
 class Frames:
     """RAM that is handed out page by page, and what has been put there."""
 
-    def __init__(self) -> None:
-        self._next = _FIRST
+    def __init__(self, first: int = _FIRST) -> None:
+        self._next = first
         self._pages: dict[int, bytearray] = {}
 
     def alloc(self, data: bytes = b"", pages: int = 1) -> int:
-        """Frames in a row that begin with `data`; the physical address."""
-        start = self._next
-        self._next += pages * PAGE_SIZE
+        """A power of two of frames, aligned to their number, that begin with `data`; the physical address."""
+        size = pages * PAGE_SIZE
+        start = self._next + -self._next % size
+        self._next = start + size
         padded = data.ljust(pages * PAGE_SIZE, b"\0")
         for n in range(pages):
             self._pages[start + n * PAGE_SIZE] = bytearray(padded[n * PAGE_SIZE : (n + 1) * PAGE_SIZE])
@@ -49,10 +58,10 @@ class Frames:
     def set_entry(self, table: int, index: int, entry: int) -> None:
         self._pages[table][8 * index : 8 * index + 8] = entry.to_bytes(8, "little")
 
-    def map(self, root: int, va: int, pa: int, rights: int, level: int = 0) -> None:
-        """A leaf of Sv39, with the tables above it."""
+    def map(self, root: int, va: int, pa: int, rights: int, level: int = 0, fmt: Format = SV39) -> None:
+        """A leaf, with the tables above it."""
         table = root
-        for above in range(SV39.levels - 1, level, -1):
+        for above in range(fmt.levels - 1, level, -1):
             index = slot(va, above)
             entry = self.entry(table, index)
             if not entry:
@@ -67,7 +76,7 @@ class Frames:
 
 
 def slot(va: int, level: int) -> int:
-    """Which entry of a table of Sv39 an address selects."""
+    """Which entry of a table an address selects."""
     return va >> (PAGE_SHIFT + SV39.index_bits * level) & 511
 
 
@@ -129,6 +138,13 @@ trap:                           # the kernel could not take its trap
     li t1, PASS
     sw t1, 0(t0)
 """
+_SHADOW_STACK = """
+    li t0, {}                   # the shadow stack of user mode is on
+    csrs menvcfg, t0
+    csrs senvcfg, t0
+    li t0, {}
+    csrw ssp, t0
+"""
 _KERNEL = """
 trap:
     csrrw s10, sscratch, s10
@@ -151,10 +167,13 @@ trap:
     csrw sepc, t5
     li t5, FETCH_PAGE
     beq t4, t5, jumped
+    li t5, CHECK                # control-flow integrity is broken
+    beq t4, t5, done
     li t5, ECALL_U
     bne t4, t5, back
     beqz a7, back
-    csrr t4, satp               # the process is done
+done:                           # the process ends
+    csrr t4, satp
     li t5, SECOND
     beq t4, t5, end
     csrw satp, t5
@@ -213,21 +232,30 @@ class World:
         return SV39_MODE << MODE_SHIFT | n + 1 << 44 | self.roots[n] >> PAGE_SHIFT
 
     def run(self, probes: Sequence[Probe], secret: int = 0) -> Ran:
-        """The program is mapped into both spaces, and run in one after the other. `secret`: in the kernel's page."""
+        """A program of these accesses. `secret`: in the kernel's page."""
+        return self.execute(program(probes), {}, secret=secret)
+
+    def execute(self, source: str, numbers: Mapping[str, int], *, shadow_stack: int = 0, secret: int = 0) -> Ran:
+        """The program is mapped into both spaces, and run in one after the other.
+
+        numbers: what it may name. shadow_stack: user mode has one, and this is its pointer.
+        """
         frames = self.frames
-        text = frames.alloc(assemble(program(probes), CODE).link())
+        text = frames.alloc(assemble(source, CODE, numbers).link())
         for root in self.roots:
             frames.map(root, CODE, text, READ | EXECUTE | USER)
-        causes = (ILLEGAL, ECALL_U, LOAD_PAGE, STORE_PAGE, *((FETCH_PAGE,) if self._share else ()))
+        causes = [ILLEGAL, ECALL_U, STORE_ACCESS, LOAD_PAGE, STORE_PAGE, SOFTWARE_CHECK, *([FETCH_PAGE] if self._share else [])]
         names = {
             **bare.PLACES, "LOG": self.log, "COUNTER": self.data, "DEVICE": self._device, "CODE": CODE, "TRAP": self.base,
             "FIRST": self.satp(0), "SECOND": self.satp(1), "MAILBOX": _MAILBOX, "FETCH_PAGE": FETCH_PAGE, "SUM": SUM,
-            "ECALL_U": ECALL_U, "DELEGATED": sum(1 << each for each in causes),
+            "CHECK": SOFTWARE_CHECK, "ECALL_U": ECALL_U, "DELEGATED": sum(1 << each for each in causes),
         }  # fmt: skip
         kernel = assemble(_KERNEL, self.base, names).link()
         data = struct.pack("<QQ", 0, secret)
-        pieces = [(at, kernel if at == self.text else data if at == self._data else page) for at, page in frames.pieces()]
-        memory, count = bare.run(assemble(_FIRMWARE, RAM_BASE, names), most=MOST, pieces=pieces)
+        content = {self.text: kernel, self._data: data}
+        pieces = [(at, content.get(at, page)) for at, page in frames.pieces()]
+        before = _SHADOW_STACK.format(SSE, shadow_stack) if shadow_stack else ""
+        memory, count = bare.run(assemble(before + _FIRMWARE, RAM_BASE, names), most=MOST, pieces=pieces)
         return self._ran(memory, count)
 
     def _ran(self, memory: bytes, count: int) -> Ran:

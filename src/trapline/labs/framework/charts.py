@@ -5,7 +5,7 @@ Labels may come from programs: whoever draws cleans them.
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field
 
 Number = int | float
@@ -36,7 +36,7 @@ class Lines:
     title: str
     x: str
     y: str
-    series: dict[str, Sequence[Point]]
+    series: Mapping[str, Sequence[Point]]
     log_x: bool = False
     log_y: bool = False
     marks: Sequence[tuple[Number, str]] = field(default=())

@@ -23,6 +23,8 @@ MODULES = {
     "I1": "latency",
     "I2": "schedulers",
     "I4": "napi",
+    "V3": "nested",
+    "C5": "rop",
 }
 
 

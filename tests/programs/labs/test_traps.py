@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import pytest
 
-from trapline.labs import entry, modes, popek, privileged
+from trapline.labs import entry, modes, popek, privileged, sigreturn
 from trapline.labs.code import interrupts, packets, symbols
 from trapline.labs.framework.lab import REFUTED
 from trapline.user.vdso.vdso import load_image
@@ -74,3 +74,11 @@ def test_no_packet_is_done_twice_or_before_it_came() -> None:
         assert got == packets.run(driver, packets.Load(20, 100, 40_000), every=300, budget=4)
         assert got.offered - 2 <= got.delivered <= got.offered and min(got.latency) >= 100
         assert (got.interrupts > 0) == (driver != packets.POLLING)
+
+
+@pytest.mark.parametrize("machine", sigreturn.LAB.machines)
+def test_a_handler_that_mends_nothing_is_called_again(machine: str) -> None:
+    result = sigreturn.LAB.run(sigreturn.LAB.settings(machine, repair=False))
+    faults = [each["pc"] for each in result.figures["stops"] if each["where"] == "processor"]
+    assert result.verdict.outcome == REFUTED and len(faults) == 3 and len(set(faults)) == 1
+    assert result.figures["stored"] == 0

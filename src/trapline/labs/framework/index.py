@@ -22,6 +22,7 @@ MODULES = {
     "S3": "entry",
     "I1": "latency",
     "I2": "schedulers",
+    "I3": "sigreturn",
     "I4": "napi",
     "V3": "nested",
     "C5": "rop",

@@ -15,6 +15,7 @@ from trapline import Kernel
 from trapline.abi.errno import Errno
 from trapline.abi.syscalls import X86_64
 from trapline.kernel.config import Identity
+from trapline.kernel.mm.reclaim import reclaimer
 from trapline.kernel.sync.park import READY
 from trapline.kernel.task.exit import exit_task
 from trapline.kernel.task.task import DEAD, STOPPED, WORK_RESCHED
@@ -83,8 +84,9 @@ class World:
     def _catch_up(self) -> None:
         """Do what the trap loop, which does not run here, does while programs run."""
         afterwards = self.kernel.system.afterwards
-        while afterwards:
-            afterwards.popleft()()
+        ends = reclaimer(self.kernel.system.ram).ends
+        while afterwards or ends:
+            (afterwards or ends).popleft()()
 
     def put(self, address: int, data: bytes) -> None:
         """Store what fits; where the area, or the task, is gone: nothing."""

@@ -112,6 +112,7 @@ def test_trapline_hung_up(running: subprocess.Popen[bytes]) -> None:
 
 def test_one_stub_killed(running: subprocess.Popen[bytes]) -> None:
     """The program in it dies as if by SIGKILL; the others and the kernel go on, or the sandbox says why it ends."""
+    time.sleep(0.3)  # the sleepers' first processes, until execve, are gone
     pids = children(running.pid)
     assert pids, "this machine runs user code in child processes"
     os.kill(pids[-1], signal.SIGKILL)

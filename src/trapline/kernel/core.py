@@ -87,6 +87,7 @@ class Kernel:
         self.vdso = None
         #: what is to be done once all who can run do so, and before the next trap is served
         self.afterwards: deque[Callable[[], None]] = deque()
+        self.newborn: Task | None = None  #: the process that the call being served has made, queued by now
         self.on_signal: Callable[[Task, Any], None] | None = None  #: while somebody observes: a task takes a signal
 
     def log(self, message: str) -> None:

@@ -18,6 +18,7 @@ from trapline.typed import TYPE_CHECKING, Any
 
 from trapline.kernel.entry.dispatch import Dispatcher
 from trapline.kernel.mm.errors import OutOfMemory
+from trapline.kernel.mm.reclaim import reclaimer
 from trapline.kernel.sync.park import READY
 from trapline.kernel.task import rseq
 from trapline.kernel.task.task import (
@@ -37,6 +38,9 @@ MAX_NS = 1 << 62
 MIN_SLEEP_NS = 1_000
 HOLD_NS = 1_000_000  #: how long a task that is due is held back, at most, for the CPU of one that may be about to wait
 QUIET_NS = 20_000  #: whoever has not trapped for so long is computing, and not about to wait
+START_NS = 100_000  #: and a new process takes so long to its first instruction
+LEISURE_NS = 40_000  #: and nobody will probably trap soon who has not for so long
+MAX_ENDS = 4  #: small address spaces that wait for leisure to be freed
 
 
 class TrapLoop:
@@ -52,6 +56,7 @@ class TrapLoop:
         self.last: list[Task | None] = [None] * self.idle
         self.running: dict[Task, int] = {}  #: task in user mode -> end of its slice, ns
         self.crowded = self.machine.cpus - self.machine.roomy  #: with no more CPUs idle, the next task takes the kernel's own
+        self._ends = reclaimer(kernel.ram).ends
         self._entered_ns = 0  #: when somebody went to user mode last
         self._held_ns = 0  #: until when the next task is held back at most; 0: nobody is
         self._now = kernel.clock.monotonic_ns
@@ -74,6 +79,8 @@ class TrapLoop:
                 while afterwards:
                     afterwards.popleft()()
                 deadline = self._deadline()
+                if self._ends:
+                    deadline = self._use_leisure(deadline)
                 ctx = machine_wait(deadline)
                 time_ns = now()
                 if ctx is not None:
@@ -83,8 +90,8 @@ class TrapLoop:
                 if hooks.changed:
                     hooks.changed = False
                     break
-        while afterwards:
-            afterwards.popleft()()
+        while afterwards or self._ends:
+            (afterwards or self._ends).popleft()()
 
     # ---- one trap
 
@@ -107,6 +114,8 @@ class TrapLoop:
         if kind == SYSCALL:
             if not self.dispatcher.call(task):
                 self._charge(task, time_ns)
+                return
+            if self.kernel.newborn is not None and self._child_first(task, time_ns):
                 return
         elif kind == FAULT:
             self.fault(task)
@@ -160,6 +169,22 @@ class TrapLoop:
                 return
         self._charge(task, since_ns)
         sched.enqueue(task, True)
+
+    def _child_first(self, task: Task, since_ns: int) -> bool:
+        """Let the process that `task` has just made run before it, where one of them has to be held back: whoever makes a
+        process mostly waits for it next, and then need not sleep. False if there is room for both, or somebody else waits."""
+        child, self.kernel.newborn = self.kernel.newborn, None
+        sched = self.kernel.sched
+        if child is None or not self.crowded or self.idle != self.crowded + 1 or sched.careful or sched.waiting() != 1:
+            return False
+        if task.work or task.restart:
+            return False
+        self._charge(task, since_ns)
+        sched.dequeue(child)
+        self.enter_user(child, self._now())
+        self._entered_ns += START_NS
+        sched.enqueue(task, True)
+        return True
 
     def _nobody_before(self, task: Task) -> bool:
         """Neither somebody who waits, nor somebody about to continue, may have a better claim to its CPU."""
@@ -254,6 +279,15 @@ class TrapLoop:
             slice_end = self._entered_ns + QUIET_NS if self._held_ns and self.idle else min(self.running.values())
             if deadline is None or slice_end < deadline:
                 return slice_end
+        return deadline
+
+    def _use_leisure(self, deadline: int | None) -> int | None:
+        """Memory of the dead is to be freed: do it if nobody will probably trap meanwhile. Until when to wait for a trap."""
+        ends = self._ends
+        soon = self._entered_ns + LEISURE_NS
+        if self.running and len(ends) <= MAX_ENDS and soon - LEISURE_NS < self._now() < soon:
+            return soon if deadline is None else min(deadline, soon)
+        ends.popleft()()
         return deadline
 
     def _displace(self) -> None:

@@ -33,10 +33,11 @@ from trapline.kernel.mm.area import Area, AreaList, Mappable, spans
 from trapline.kernel.mm.errors import OutOfFrames, OutOfMemory
 from trapline.kernel.mm.fault import SEGV_ACCERR, SEGV_MAPERR, SIGSEGV, repair
 from trapline.kernel.mm.leaves import put_runs, write_protect, zap, zap_files
+from trapline.kernel.mm.mould import Cast, Mould
 from trapline.kernel.mm.page_cache import PageCache
 from trapline.kernel.mm.policy import MmLimits, Policy
 from trapline.kernel.mm.populate import prefault_kin
-from trapline.kernel.mm.reclaim import evict
+from trapline.kernel.mm.reclaim import evict, reclaimer
 from trapline.kernel.mm.tables import PageTables, Run
 from trapline.kernel.mm.uaccess import UserAccess
 from trapline.kernel.sync.budget import Budgets
@@ -52,6 +53,7 @@ EVICT_PAGES = 256  #: how many mapped pages of files to give up when there is no
 MIN_GAP, STACK_SLACK = 128 << 20, 1 << 20
 AREAS = Budgets(1, 1 << 19)  #: areas of all spaces on a machine
 AREAS_AT_ONCE = 64  #: are taken from that
+SMALL_PAGES = 512  #: a space with no more pages of its own may keep them for a while after its end
 
 NAMED = b"[anon:"  #: how the names begin that programs give to areas, with PR_SET_VMA_ANON_NAME
 
@@ -66,10 +68,10 @@ class AddressSpace(UserAccess):
     """One address space. `exe_file`, if set, is a reference of its own, put when the space ends."""
 
     __slots__ = (
-        "_gap_from", "_gap_largest", "_hiwater", "admitted", "arg_end", "arg_start", "aslr", "brk", "cow_pages",
+        "_gap_from", "_gap_largest", "_hiwater", "admitted", "arg_end", "arg_start", "aslr", "brk", "cast", "cow_pages",
         "data_pages", "default_flags", "end_code", "end_data", "env_end", "env_start", "exe_file", "exec_pages",
         "hiwater_vm_pages", "huge_pages", "limits", "locked_pages", "machine", "majflt", "map", "membarrier", "minflt",
-        "mmap_base", "policy", "rng", "rss_anon", "rss_file", "saved_auxv", "shared_pages", "space", "stack_pages",
+        "mmap_base", "mould", "policy", "rng", "rss_anon", "rss_file", "saved_auxv", "shared_pages", "space", "stack_pages",
         "stack_top", "start_brk", "start_code", "start_data", "start_stack", "total_vm_pages", "users", "vdso",
     )  # fmt: skip
 
@@ -97,6 +99,8 @@ class AddressSpace(UserAccess):
         self.users = 1
         self.admitted = 0  #: areas that were taken from the budget for this space
         self.map = AreaList()
+        self.mould: Mould | None = None  #: how the last fork copied it
+        self.cast: Cast | None = None  #: how it was copied from its parent
         self.default_flags = 0  #: VM_* of every new area: mlockall(MCL_FUTURE)
         self.exe_file: Any = None
         self.total_vm_pages = self.data_pages = self.exec_pages = self.stack_pages = 0
@@ -166,7 +170,8 @@ class AddressSpace(UserAccess):
     def put(self, later: Callable[[Callable[[], None]], object] | None = None) -> None:
         """One user less; the last one ends the space: none of its contexts runs any more.
 
-        `later`: where to leave what remains to be done, so that others need not wait for it.
+        `later`: where to leave what remains to be done, so that others need not wait for it; the frames of a small space,
+        which nobody can tell from free ones, wait even longer (`Reclaimer.ends`).
         """
         self.users -= 1
         if self.users:
@@ -174,8 +179,11 @@ class AddressSpace(UserAccess):
         self.space.close()
         if later is None or self._end_is_counted():
             self._end()
-        else:
+        elif self.shared_pages or self.rss_anon > SMALL_PAGES:
             later(self._end)
+        else:
+            later(self._let_go)
+            reclaimer(self.ram).ends.append(self._free)
 
     def _end_is_counted(self) -> bool:
         """Others see by a number that the space has ended: huge pages that are free again, attachments of shmat(2)."""
@@ -187,8 +195,18 @@ class AddressSpace(UserAccess):
 
     def _end(self) -> None:
         """Let go of everything: no user is left."""
+        self._free()
+        self._let_go()
+
+    def _free(self) -> None:
+        """Free the frames. The areas stay as they are."""
         self.forget()
-        areas, self.map = self.map.areas, AreaList()
+        if self.cast is not None and self.cast.holds(self.tables):
+            root = self.tables.root
+            self.tables.close([])
+            put_runs(self.ram.frames, [(root, 1), self.cast.run()])
+            return
+        areas = self.map.areas
         runs: list[Run] = []
         for start, end in spans(areas):
             zap(self.tables, start, end, runs)
@@ -196,8 +214,11 @@ class AddressSpace(UserAccess):
             self.space.settle()  # others may rely on that being over
         self.tables.close(runs)
         put_runs(self.ram.frames, runs)
+
+    def _let_go(self) -> None:
+        """Let go of what others know of: files."""
         AREAS.of(self.machine).give(self.admitted)
-        for area in areas:
+        for area in self.map.areas:
             area.close()
         if self.exe_file is not None:
             self.exe_file.put()

@@ -23,7 +23,8 @@ from trapline.abi.mman import (
 from trapline.kernel.mm import hugetlb
 from trapline.kernel.mm.area import NEAR, Area
 from trapline.kernel.mm.errors import OutOfFrames, OutOfMemory
-from trapline.kernel.mm.leaves import copy, duplicate
+from trapline.kernel.mm.leaves import copy
+from trapline.kernel.mm.mould import Cast, Mould, Piece, whole_tables
 from trapline.kernel.mm.tables import BLOCK_SHIFT, BLOCK_SIZE, Run
 from trapline.machine.paging.entry import PAGE_SHIFT
 from trapline.machine.ram import BLOCK_PAGES
@@ -33,6 +34,7 @@ if TYPE_CHECKING:
 
 _SPECIAL = VM_DONTCOPY | VM_WIPEONFORK | VM_SHARED | VM_HUGETLB
 _NOT_INHERITED = VM_LOCKED | VM_LOCKONFAULT
+MOULDED_TABLES = 16  #: leaf tables of a process whose mould is kept: it takes twenty kilobytes for each
 AREAS_PER_FLUSH = 6  #: neighbours that one flush covers
 
 
@@ -48,8 +50,8 @@ def fork(mm: AddressSpace) -> AddressSpace:
         raise
     try:
         mm.forget()
-        _copy_areas(mm, child)
-        if not _duplicate_leaves(mm, child):
+        plain = _copy_areas(mm, child)
+        if not _duplicate_leaves(mm, child, plain):
             _copy_leaves(mm, child)
         if mm.huge_pages:
             hugetlb.fork(mm, child)
@@ -63,10 +65,13 @@ def fork(mm: AddressSpace) -> AddressSpace:
     return child
 
 
-def _copy_areas(mm: AddressSpace, child: AddressSpace) -> None:
+def _copy_areas(mm: AddressSpace, child: AddressSpace) -> bool:
+    """Give the child its areas; whether all of its parent's are private, and inherited."""
     areas, starts = child.map.areas, child.map.starts
+    seen = 0
     for area in mm.map.areas:
         flags = area.flags
+        seen |= flags
         if flags & VM_DONTCOPY:
             continue
         areas.append(
@@ -83,19 +88,22 @@ def _copy_areas(mm: AddressSpace, child: AddressSpace) -> None:
         for area in areas:
             child.account(area, area.pages)
     child.hiwater_vm_pages = child.total_vm_pages
+    return not seen & _SPECIAL
 
 
-def _duplicate_leaves(mm: AddressSpace, child: AddressSpace) -> bool:
+def _duplicate_leaves(mm: AddressSpace, child: AddressSpace, plain: bool) -> bool:
     """Copy the private pages of a small process; False (and nothing was copied) if it is not small, or memory is.
 
-    Tables and pages go to frames in a row: they are taken, and given back when the child ends, in one piece.
+    Tables and pages go to frames in a row: they are taken, and given back when the child ends, in one piece. `plain`: all that
+    is mapped is private, and inherited.
     """
     if mm.rss_anon > min(mm.policy.fork_copy_pages, BLOCK_PAGES - 1):
         return False
-    ranges = list(_ranges(mm))
+    ranges = [] if plain else list(_ranges(mm))
+    mould = _mould_of(mm) if plain else Mould(mm.tables, _private_pieces(mm, ranges))
     alike = all(private for _, _, private in ranges)
     shape = mm.tables.size_of_shape() if alike else 0
-    pages = shape + mm.rss_anon
+    pages = shape + mould.others
     if pages > BLOCK_PAGES:
         return False
     if not alike:
@@ -107,20 +115,33 @@ def _duplicate_leaves(mm: AddressSpace, child: AddressSpace) -> bool:
         return False
     pfn = first
     if alike:
-        frames.clear(first, shape)
+        frames.clear(first, shape - len(mm.tables.blocks) if plain else shape)
         pfn = child.tables.take_shape(mm.tables, first)
+    frames.put_run(pfn + mould.others, first + (1 << order) - pfn - mould.others)
+    leaves = mould.cast(child.tables, pfn)
+    if plain:
+        child.cast = Cast(child.tables, first, pfn + mould.others - first, leaves)
+    child.rss_file += mould.files
+    child.rss_anon += mould.others
+    for start, leaf, end in mould.runs(pfn << mm.tables.fmt.pfn_shift):
+        child.space.hint(start, end, leaf)
     for start, end, private in ranges:
         if not private:
             _copy_range(mm, child, start, end, False)
-            continue
-        files, others, copied = duplicate(mm.tables, child.tables, start, end, pfn, first + (1 << order))
-        child.rss_file += files
-        child.rss_anon += others
-        pfn += others
-        for va, leaf, count in copied:
-            child.space.hint(va, va + (count << PAGE_SHIFT), leaf)
-    frames.put_run(pfn, first + (1 << order) - pfn)
     return True
+
+
+def _mould_of(mm: AddressSpace) -> Mould:
+    """How to copy all of it: as the last time, if its tables are the same."""
+    mould = mm.mould
+    if mould is None or not mould.fits(mm.tables):
+        mould = Mould(mm.tables, whole_tables(mm.tables))
+        mm.mould = mould if len(mm.tables.blocks) <= MOULDED_TABLES else None
+    return mould
+
+
+def _private_pieces(mm: AddressSpace, ranges: list[tuple[int, int, bool]]) -> list[Piece]:
+    return [piece for start, end, private in ranges if private for piece in mm.tables.pieces(start, end)]
 
 
 def _make_tables(mm: AddressSpace, child: AddressSpace, ranges: list[tuple[int, int, bool]]) -> None:

@@ -1,7 +1,7 @@
 """What is done to all leaves of a range at once: zap, protect, move, write-protect, and the copy that fork makes.
 
 Entry by entry, Python is slow: stretches of a table are handled as bytes or as one big number, and only where frames have to
-be found, or pages copied, is there a loop.
+be found is there a loop.
 
 Nothing here flushes or frees: callers first make the machine forget the range, then put the frames they are handed.
 """
@@ -15,8 +15,6 @@ from trapline.kernel.mm.tables import BLOCK_SHIFT, BLOCK_SIZE, ZEROS, PageTables
 from trapline.machine.paging.entry import PAGE_SHIFT
 from trapline.machine.paging.lanes import LANES, ONES, first_set, last_set
 from trapline.machine.ram import BLOCK_PAGES, Frames
-
-Leaves = tuple[int, int, int]  #: (address, the leaf there, pages): consecutive frames, mapped with the same rights
 
 
 def zap(tables: PageTables, start: int, end: int, runs: list[Run]) -> tuple[int, int]:
@@ -45,7 +43,7 @@ def zap(tables: PageTables, start: int, end: int, runs: list[Run]) -> tuple[int,
     return files, others
 
 
-def _census(tables: PageTables, data: bytes) -> tuple[int, int, int, int]:
+def census(tables: PageTables, data: bytes) -> tuple[int, int, int, int]:
     """Of the leaves in `data`: how many are a file's; how many are not; the lane of the first of these, and after the last."""
     lanes = int.from_bytes(data, "little")
     present = lanes & ONES
@@ -58,7 +56,7 @@ def _census(tables: PageTables, data: bytes) -> tuple[int, int, int, int]:
 
 def _each_frame(tables: PageTables, data: bytes, found: Callable[[Run], object]) -> tuple[int, int]:
     """Tell of the frames of all leaves in `data` that are not a file's, as runs; how many pages of files, and others."""
-    files, others, first, last = _census(tables, data)
+    files, others, first, last = census(tables, data)
     if not others:
         return files, 0
     fmt = tables.fmt
@@ -243,71 +241,6 @@ def copy(tables: PageTables, child: PageTables, start: int, end: int, private: b
             mem[(base + first) << 3 : (base + last) << 3] = data
         mem[(target + first) << 3 : (target + last) << 3] = data
     return files, others, lost
-
-
-def duplicate(
-    tables: PageTables, child: PageTables, start: int, end: int, pfn: int, limit: int
-) -> tuple[int, int, list[Leaves]]:
-    """`copy` of private memory that shares nothing: the pages go to frames from `pfn` on, before `limit`, in order.
-
-    No leaf is large, and `child` has the tables. How many pages of files and of other kinds were copied, and where the
-    latter are.
-    """
-    files = others = 0
-    found: list[Leaves] = []
-    for va, word, pages in tables.pieces(start, end):
-        data = tables.mem[word << 3 : (word + pages) << 3].tobytes()
-        of_files, count, first, last = _census(tables, data)
-        if not of_files + count:
-            continue
-        if pfn + others + count > limit:
-            raise AssertionError("more private pages are mapped than were counted")
-        files += of_files
-        entries = array("Q", data)
-        if count:
-            found += _copy_pages(tables, entries, range(first, last), pfn + others, va)
-            others += count
-        target = child.blocks[va >> BLOCK_SHIFT] + (word & LANES - 1)
-        child.words[target : target + pages] = entries
-    return files, others, found
-
-
-def _copy_pages(tables: PageTables, entries: array[int], lanes: range, pfn: int, va: int) -> list[Leaves]:
-    """Copy the pages of those among `entries[lanes]` that are not a file's to frames from `pfn` on, and let these leaves
-    map the copies. Which they are; the first and the last of `lanes` are among them, and `va` is the address of lane 0."""
-    fmt, mem, step = tables.fmt, tables.mem, tables.step
-    mask, shift, soft_file = fmt.pfn_mask, fmt.pfn_shift, fmt.soft_file
-    keep, to_bytes = ~(mask | fmt.soft_cow), PAGE_SHIFT - shift
-    found: list[Leaves] = []
-    to = pfn << shift
-    start, follows = 0, -1  #: the run of frames to be copied next
-    lead, lead_va, goes_on = 0, 0, -1  #: the run of leaves
-    for lane in lanes:
-        entry = entries[lane]
-        if not entry or entry & soft_file:
-            goes_on = -1
-            continue
-        at = entry & mask
-        if at != follows:
-            if start:
-                _copy_run(mem, start << to_bytes, to << to_bytes, follows - start << to_bytes)
-            start = at
-        follows = at + step
-        entry = entries[lane] = entry & keep | to
-        to += step
-        if entry != goes_on:
-            if lead:
-                found.append((lead_va, lead, (entry & mask) - (lead & mask) >> shift))
-            lead, lead_va = entry, va + (lane << PAGE_SHIFT)
-        goes_on = entry + step
-    _copy_run(mem, start << to_bytes, to << to_bytes, follows - start << to_bytes)
-    found.append((lead_va, lead, (to - (lead & mask)) >> shift))
-    return found
-
-
-def _copy_run(mem: memoryview, source: int, end: int, size: int) -> None:
-    """Copy `size` bytes from `source` to what ends at `end`."""
-    mem[end - size : end] = mem[source : source + size]
 
 
 def _share(tables: PageTables, lanes: int) -> tuple[int, int]:

@@ -1,11 +1,14 @@
 """Reclaim: when frames run out, drop pages of files that can be read again.
 
 A page can go if its cache can fill it again, it is not dirty, and no page table maps it.
-Caches are tried in the order in which they last filled a page: the longest idle first.
+Caches are tried in the order in which they last filled a page: the longest idle first. Before them go the address spaces
+that nobody uses any more, but whose frames there was no time to free yet.
 """
 
 from __future__ import annotations
 
+from collections import deque
+from collections.abc import Callable
 from trapline.typed import TYPE_CHECKING
 
 if TYPE_CHECKING:
@@ -14,13 +17,14 @@ if TYPE_CHECKING:
 
 
 class Reclaimer:
-    """Of one RAM. `caches` holds each cache that has pages to give, the longest idle first."""
+    """Of one RAM. `caches` holds each cache that has pages to give, the longest idle first; `ends`, what frees the dead's."""
 
-    __slots__ = ("caches", "ram")
+    __slots__ = ("caches", "ends", "ram")
 
     def __init__(self, ram: Ram) -> None:
         self.ram = ram
         self.caches: dict[PageCache, None] = {}
+        self.ends: deque[Callable[[], None]] = deque()
 
     def touch(self, cache: PageCache) -> None:
         """`cache` has just filled pages."""
@@ -29,13 +33,17 @@ class Reclaimer:
 
     def __call__(self, wanted: int) -> int:
         """Free at least `wanted` frames if possible; how many were freed."""
-        freed = 0
+        frames = self.ram.frames
+        used = frames.used_pages
+        while self.ends:
+            self.ends.popleft()()
+        freed = used - frames.used_pages
         for cache in list(self.caches):
+            if freed >= wanted:
+                break
             freed += cache.shrink(wanted - freed)
             if not cache.pages:
                 del self.caches[cache]
-            if freed >= wanted:
-                break
         return freed
 
 

@@ -110,6 +110,8 @@ def start(task: Task, args: CloneArgs) -> Result:
     task.kernel.enqueue(child)
     if args.flags & c.CLONE_VFORK:
         return _wait_for_vfork(child)
+    if not args.flags & c.CLONE_VM:
+        task.kernel.newborn = child
     return child.tid
 
 

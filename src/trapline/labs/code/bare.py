@@ -6,6 +6,7 @@ from collections.abc import Callable, Sequence
 from contextlib import closing
 
 from trapline.labs.code.riscv import Riscv
+from trapline.labs.framework.lab import LabError
 from trapline.machine.riscv import layout as at
 from trapline.machine.riscv.addresses import ACLINT, FINISHER, PLIC, RAM_BASE
 from trapline.machine.riscv.board import Board
@@ -29,20 +30,20 @@ def span(code: Riscv, units: int, prepare: Callable[[Board], object], *, memory:
         return list(board.harts.each[0].xs)
 
 
-class Stuck(Exception):
+class Stuck(LabError):
     """The program did not end."""
 
 
 def run(
     code: Riscv, *, most: int, memory: int = 8 << 20, prepare: Callable[[Board], object] | None = None,
-    pieces: Sequence[tuple[int, bytes]] = (),
+    pieces: Sequence[tuple[int, bytes]] = (), send: Callable[[bytes], object] = lambda data: None,
 ) -> tuple[bytes, int]:  # fmt: skip
     """Run it from its beginning until it writes to the finisher: (its memory, instructions executed). `prepare` is given the
-    board; `pieces` are what memory holds besides, (address, bytes).
+    board; `pieces` are what memory holds besides, (address, bytes); `send` gets what the serial port transmits.
 
     Raises Stuck after `most` instructions.
     """
-    with closing(Board(memory, send=lambda data: None, native=False)) as board:
+    with closing(Board(memory, send=send, native=False)) as board:
         if prepare is not None:
             prepare(board)
         data = code.link()

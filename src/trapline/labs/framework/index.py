@@ -24,7 +24,9 @@ MODULES = {
     "I2": "schedulers",
     "I3": "sigreturn",
     "I4": "napi",
+    "Y8": "rtos",
     "V3": "nested",
+    "V6": "onemode",
     "C5": "rop",
 }
 

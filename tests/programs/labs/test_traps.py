@@ -4,9 +4,9 @@ from __future__ import annotations
 
 import pytest
 
-from trapline.labs import entry, modes, popek, privileged, sigreturn
+from trapline.labs import anatomy, entry, modes, popek, privileged, sigreturn
 from trapline.labs.code import interrupts, packets, symbols
-from trapline.labs.framework.lab import REFUTED
+from trapline.labs.framework.lab import REFUTED, SUPPORTED
 from trapline.user.vdso.vdso import load_image
 
 
@@ -82,3 +82,18 @@ def test_a_handler_that_mends_nothing_is_called_again(machine: str) -> None:
     faults = [each["pc"] for each in result.figures["stops"] if each["where"] == "processor"]
     assert result.verdict.outcome == REFUTED and len(faults) == 3 and len(set(faults)) == 1
     assert result.figures["stored"] == 0
+
+
+@pytest.mark.parametrize(("call", "copied"), [("write", (15, 0)), ("openat", (4, 0)), ("uname", (0, 390)), ("getppid", (0, 0))])
+def test_a_call_copies_what_it_must(call: str, copied: tuple[int, int]) -> None:
+    found = [anatomy.LAB.run(anatomy.LAB.settings(machine, call=call, times=10)) for machine in anatomy.LAB.machines]
+    for result in found:
+        assert result.verdict.outcome == SUPPORTED, result.verdict.why
+        assert tuple(result.figures["copied"].values()) == copied
+    bodies = [[each["value"] for each in result.figures["steps"] if each["where"] == "body"] for result in found]
+    assert bodies[0] == bodies[1] and len(bodies[0]) == 1, "one handler on both machines"
+
+
+def test_without_a_filter_nobody_is_asked() -> None:
+    figures = anatomy.LAB.run(anatomy.LAB.settings(filter=False, times=10)).figures
+    assert "policy" not in [each["where"] for each in figures["steps"]] and figures["parts"]["policy"] == 0

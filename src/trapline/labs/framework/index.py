@@ -19,6 +19,7 @@ MODULES = {
     "P1": "privileged",
     "P3": "popek",
     "P4": "modes",
+    "S1": "anatomy",
     "S3": "entry",
     "I1": "latency",
     "I2": "schedulers",

@@ -55,25 +55,45 @@ class Compiler:
 
     def stencils(self) -> Table:
         """The table of the baseline tier."""
-        key = self.key("stencils")
-        data = self.cache.get(key)
+        return self._kept_stencils() or self._new_stencils(self.worker)
+
+    def interpreter_and_stencils(self) -> tuple[Image, Table]:
+        """Both; what must be compiled of them is compiled at the same time."""
+        table = self._kept_stencils()
+        if table is not None:
+            return self.interpreter(), table
+        from concurrent.futures import ThreadPoolExecutor
+
+        other = Worker()
+        try:
+            with ThreadPoolExecutor(1) as pool:
+                made = pool.submit(self._new_stencils, other)
+                return self.interpreter(), made.result()
+        finally:
+            other.close()
+
+    def _kept_stencils(self) -> Table | None:
+        data = self.cache.get(self.key("stencils"))
         if data is not None:
             with suppress(ValueError, struct.error):
                 return Table(data)
+        return None
+
+    def _new_stencils(self, worker: Worker) -> Table:
         from trapline.machine.riscv.jit.stencil_table import build
 
-        data = build(self._assembled)
-        self.cache.keep(key, data)
+        def assembled(text: str, edit: Callable[[str], str]) -> bytes:
+            """The object file of a module whose assembly text `edit` has gone over; external symbols may be constants."""
+            return worker.ask(ASSEMBLE, edit(worker.ask(ASSEMBLY, text.encode()).decode()).encode())
+
+        data = build(assembled)
+        self.cache.keep(self.key("stencils"), data)
         return Table(data)
 
     def region(self, text: str) -> Image:
         """The image of a region: SSA form, fewer blocks, code generation. (Combining instructions gains nothing.) Raises
         CompilerDied."""
         return link(self.worker.ask(REGION, text.encode()))
-
-    def _assembled(self, text: str, edit: Callable[[str], str]) -> bytes:
-        """The object file of a module whose assembly text `edit` has gone over; external symbols may be constants."""
-        return self.worker.ask(ASSEMBLE, edit(self.worker.ask(ASSEMBLY, text.encode()).decode()).encode())
 
     # ---- from an image to addresses
 
@@ -86,13 +106,16 @@ class Compiler:
 
 
 def _sources() -> str:
-    """A digest of the instructions, of the registers and layouts, and of what lowers them."""
+    """What the instructions, the registers and layouts, and what lowers them are: a digest of names, sizes and times of files.
+
+    (Python trusts these for its own compiled code, and reading the files would take 3 ms.)
+    """
     here = os.path.dirname(__file__)
     above = os.path.dirname(here)
     found = bytearray()
     for directory in (here, os.path.join(above, "isa"), above):
         for name in sorted(os.listdir(directory)):
             if name.endswith(".py"):
-                with open(os.path.join(directory, name), "rb") as file:
-                    found += file.read()
+                about = os.stat(os.path.join(directory, name))
+                found += f"{name} {about.st_size} {about.st_mtime_ns}\n".encode()
     return digest(bytes(found)).hex()

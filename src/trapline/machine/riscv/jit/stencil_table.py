@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from bisect import bisect_left
 from collections.abc import Callable
 
 from trapline.machine.riscv.isa.declare import OPS
@@ -9,7 +10,7 @@ from trapline.machine.riscv.jit import baseline as bl
 from trapline.machine.riscv.jit import stencil
 from trapline.machine.riscv.jit.objects import BadObject, Object, Relocation
 
-#: Text and an editor of assembly -> an object file: see `compiler.Compiler.assembled`.
+#: Text and an editor of assembly -> an object file: see `compiler.Compiler`.
 Assemble = Callable[[str, Callable[[str], str]], bytes]
 _ALLOC, _EXECUTABLE = 2, 4
 _PAD = bytes(64)  #: copying reads beyond a stencil's end
@@ -39,10 +40,10 @@ class _Builder:
         """The entry of one stencil; its holes are appended to `holes`."""
         symbol = self._symbols[name]
         first, count = len(holes) // bl.HOLE.size, 0
-        for each in self._relocations:
-            if symbol.value <= each.offset < symbol.value + symbol.size:
-                holes += self._hole(each, symbol.value)
-                count += 1
+        here = bisect_left(self._relocations, (symbol.value,))
+        for each in self._relocations[here : bisect_left(self._relocations, (symbol.value + symbol.size,))]:
+            holes += self._hole(each, symbol.value)
+            count += 1
         return bl.STENCIL.pack(symbol.value, symbol.size, count, first, flags)
 
     def _hole(self, relocation: Relocation, start: int) -> bytes:

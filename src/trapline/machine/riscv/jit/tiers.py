@@ -17,18 +17,17 @@ from trapline.typed import TYPE_CHECKING, Any, NamedTuple
 from trapline.machine.ram import Ram
 from trapline.machine.riscv import layout
 from trapline.machine.riscv.code import Place, place
-from trapline.machine.riscv.isa.declare import OPS
 from trapline.machine.riscv.jit import state as at
 from trapline.machine.riscv.jit.baseline import Baseline
 from trapline.machine.riscv.jit.cache import Cache
 from trapline.machine.riscv.jit.compiler import Compiler, OutOfCode
 from trapline.machine.riscv.jit.pages import Arena, CodePage
 from trapline.machine.riscv.jit.recall import Region, keep, recall
-from trapline.machine.riscv.jit.shape import Shape, discover
 from trapline.machine.riscv.jit.worker import CompilerDied
 
 if TYPE_CHECKING:
     from trapline.machine.riscv.jit.native import NativeHart
+    from trapline.machine.riscv.jit.shape import Shape
 
 MAX_REGIONS = 4096  #: ever compiled: their code stays in memory, even that of regions that could not be installed
 MAX_PLACES = 1 << 14  #: instructions remembered for the reference tier
@@ -65,19 +64,20 @@ class Tiers:
         self._anchor = ctypes.c_char.from_buffer(ram.mem)  # keeps the mapping, and tells where it is
         self.ram_address = ctypes.addressof(self._anchor)
         self._compiler = Compiler(cache)
-        image = self._compiler.interpreter()
-        run, fill, undecoded, page_end = self._compiler.load(image, "run", "handlers", "undecoded", "page_end")
+        image, table = self._compiler.interpreter_and_stencils() if warm else (self._compiler.interpreter(), None)
+        names = "run", "handlers", "undecoded", "page_end", "leave_step"
+        run, fill, undecoded, page_end, leave_step = self._compiler.load(image, *names)
         self._handlers = (ctypes.c_uint64 * len(image.symbols))()  # of which it fills as many as handlers have numbers
         ctypes.CFUNCTYPE(None, ctypes.c_void_p)(fill)(ctypes.addressof(self._handlers))
         self.handlers_address = ctypes.addressof(self._handlers)
         self.run: Any = ctypes.PYFUNCTYPE(None, ctypes.c_void_p)(run)  #: keeps Python's lock, which costs less;
         self.run_beside: Any = ctypes.CFUNCTYPE(None, ctypes.c_void_p)(run)  #: gives it up, so that the compiler comes on
-        self.arena = Arena(undecoded, page_end, self._handlers[len(OPS)], ram.size >> 12)
+        self.arena = Arena(undecoded, page_end, leave_step, ram.size >> 12)
         self._places: dict[int, Place] = {}
         self.baseline: Baseline | None = None
-        if warm:
+        if table is not None:
             start = run - image.symbols["run"]
-            self.baseline = Baseline(self._compiler.stencils(), self._compiler.memory, image, start)
+            self.baseline = Baseline(table, self._compiler.memory, image, start)
         self.compiled = 0  #: regions installed
         self.recalled = 0  #: of those, regions that an earlier run has compiled
         self.loaded = 0  #: regions compiled or recalled, installed or not
@@ -204,6 +204,8 @@ class Tiers:
 
     def _lower(self, spot: Spot, pages: _Pages) -> Region | None:
         """Compile the region around a spot."""
+        from trapline.machine.riscv.jit.shape import discover
+
         shape = discover(spot.pc, pages.look, pages.known, lambda va: pages.jumped(va, self._warm))
         if not shape.blocks:
             return None

@@ -7,8 +7,8 @@ session of its own, so that no key of a terminal reaches it, and ends when its p
 
 from __future__ import annotations
 
+import _signal as signal  # type: ignore[import-not-found]  # the part of signal that needs no enum
 import os
-import signal
 import sys
 import threading
 from contextlib import suppress

@@ -13,12 +13,14 @@ import time
 
 from trapline.cli.main import FAILED, complain, say
 from trapline.cli.options import Option, Parsed, UsageError, describe, parse
+from trapline.kernel.config import ConfigError
 from trapline.labs.framework.index import find, labs
 from trapline.labs.framework.lab import REFUTED, SUPPORTED, SWITCH, UNDECIDED, Knobs, Lab, LabError, Result
 from trapline.labs.framework.page import html, text
 from trapline.labs.framework.terminal import Style, draw, wrap
 from trapline.machine.select import NoMachine
 
+_FAILURES = (LabError, NoMachine, ConfigError, TimeoutError)
 _STATUS = {SUPPORTED: 0, REFUTED: 1, UNDECIDED: 2}
 _COLOURS = {SUPPORTED: 32, REFUTED: 31, UNDECIDED: 33}
 _MOST = 1000
@@ -61,7 +63,7 @@ def main(words: list[str]) -> int:
         if name == "list":
             return _list(parse(rest, OPTIONS))
         return _all(rest) if name == "all" else _one(find(name), rest)
-    except (LabError, NoMachine) as error:
+    except _FAILURES as error:
         complain(str(error))
         return FAILED
 
@@ -108,7 +110,7 @@ def _all(rest: list[str]) -> int:
     for lab in labs():
         try:
             worst = max(worst, _one(lab, rest))
-        except (LabError, NoMachine) as error:
+        except _FAILURES as error:
             complain(f"{lab.id}: {error}")
             worst = FAILED
     return worst

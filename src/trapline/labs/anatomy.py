@@ -8,6 +8,7 @@ from typing import TYPE_CHECKING, Any, TypeVar
 
 from trapline.abi.errno import ENOSYS, Errno
 from trapline.embed import Kernel
+from trapline.labs.code.kernel import lab_kernel
 from trapline.labs.code.program import MARK, PATH, Program
 from trapline.labs.framework.charts import Bars, Chart, Table
 from trapline.labs.framework.lab import (
@@ -80,7 +81,7 @@ def measure(knobs: Knobs, progress: Progress) -> Figures:
 
 def _run(knobs: Knobs, times: int, make: Callable[[Kernel], Heard]) -> Heard:
     """The program, heard by the listener that `make` makes."""
-    with Kernel(machine=knobs.machine, stdio=(-1, -1, -1), memory=64 << 20) as kernel:
+    with lab_kernel(knobs.machine) as kernel:
         if not knobs.on("table"):
             kernel.replace(knobs.text("call"), _missing)
         listener = make(kernel)

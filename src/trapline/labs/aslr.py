@@ -6,14 +6,15 @@ from collections.abc import Sequence
 from math import log2
 from trapline.typed import TYPE_CHECKING
 
-from trapline.embed import Kernel
 from trapline.labs.code.elf import movable
+from trapline.labs.code.kernel import lab_kernel
 from trapline.labs.code.program import Program
 from trapline.labs.framework.charts import Bars, Chart, Table, histogram
 from trapline.labs.framework.lab import (
     Figures,
     Knobs,
     Lab,
+    LabError,
     Progress,
     Verdict,
     number,
@@ -79,7 +80,7 @@ def _launcher(machine: str, random: bool) -> bytes:
 
 def measure(knobs: Knobs, progress: Progress) -> Figures:
     places = _Places()
-    with Kernel(machine=knobs.machine, stdio=(-1, -1, -1), memory=64 << 20) as kernel:
+    with lab_kernel(knobs.machine) as kernel:
         kernel.add_file(SAMPLE, movable(kernel.system.machine.arch.name), 0o755)
         kernel.add_file(LAUNCHER, _launcher(knobs.machine, knobs.on("aslr")), 0o755)
         kernel.subscribe(places)
@@ -87,7 +88,8 @@ def measure(knobs: Knobs, progress: Progress) -> Figures:
         for n in range(count):
             if not n % 50:
                 progress(f"run {n} of {count}")
-            assert kernel.run([LAUNCHER]) == 0, "the sample did not run"
+            if kernel.run([LAUNCHER]):
+                raise LabError("the sample did not run: is the machine out of memory?")
     return {"runs": count, "areas": {name: [each[name] for each in places.found] for name in AREAS}}
 
 

@@ -6,8 +6,8 @@ from collections.abc import Sequence
 from trapline.typed import TYPE_CHECKING
 
 from trapline.abi.mman import MAP_ANONYMOUS, MAP_POPULATE, MAP_PRIVATE, PROT_READ, PROT_WRITE
-from trapline.embed import Kernel
 from trapline.kernel.mm.policy import Policy
+from trapline.labs.code.kernel import lab_kernel
 from trapline.labs.code.program import Cell, Program, run
 from trapline.labs.framework.charts import Bars, Chart, Table
 from trapline.labs.framework.lab import (
@@ -59,7 +59,7 @@ def measure(knobs: Knobs, progress: Progress) -> Figures:
     policy.one_page_per_fault()
     policy.fork_copy_pages = 0 if knobs.on("cow") else pages * 2
     rows: list[dict[str, int | str]] = []
-    with Kernel(machine=knobs.machine, stdio=(-1, -1, -1), memory=64 << 20) as kernel:
+    with lab_kernel(knobs.machine) as kernel:
         frames = kernel.system.machine.ram.frames
 
         def mark(task: Task, stage: int) -> None:

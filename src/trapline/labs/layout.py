@@ -6,8 +6,8 @@ from collections.abc import Sequence
 from trapline.typed import TYPE_CHECKING, Any, NamedTuple
 
 from trapline.abi.mman import MAP_ANONYMOUS, MAP_PRIVATE, PROT_READ, PROT_WRITE
-from trapline.embed import Kernel
 from trapline.labs.code.elf import TEXT
+from trapline.labs.code.kernel import lab_kernel
 from trapline.labs.code.program import Cell, Program, Value, run
 from trapline.labs.framework.charts import Chart, Table
 from trapline.labs.framework.lab import (
@@ -69,7 +69,7 @@ def measure(knobs: Knobs, progress: Progress) -> Figures:
     limit = knobs.number("stack") << 20
     program, cells = _program(knobs.machine, limit if knobs.on("growth") else 0, limit)
     areas: list[dict[str, Any]] = []
-    with Kernel(machine=knobs.machine, stdio=(-1, -1, -1), memory=64 << 20) as kernel:
+    with lab_kernel(knobs.machine) as kernel:
 
         def mark(task: Task, stage: int) -> None:
             progress("looking at the address space")

@@ -7,7 +7,7 @@ from trapline.typed import TYPE_CHECKING
 
 from trapline.abi.mman import MAP_ANONYMOUS, MAP_PRIVATE, PROT_EXEC, PROT_READ, PROT_WRITE
 from trapline.abi.signal import SIGSEGV
-from trapline.embed import Kernel
+from trapline.labs.code.kernel import lab_kernel
 from trapline.labs.code.program import Cell, Program, run
 from trapline.labs.code.text import assemble
 from trapline.labs.framework.charts import Chart, Table
@@ -83,7 +83,7 @@ def _program(machine: str, executable: bool) -> tuple[Program, dict[str, Cell]]:
 def measure(knobs: Knobs, progress: Progress) -> Figures:
     program, cells = _program(knobs.machine, not knobs.on("nx"))
     faults = _Faults()
-    with Kernel(machine=knobs.machine, stdio=(-1, -1, -1)) as kernel:
+    with lab_kernel(knobs.machine) as kernel:
         kernel.subscribe(faults)
         progress("injecting code")
         (seen,) = run(kernel, program)

@@ -7,8 +7,8 @@ from trapline.typed import Any, NamedTuple
 
 from trapline.abi.mman import MAP_ANONYMOUS, MAP_PRIVATE, PROT_NONE, PROT_READ, PROT_WRITE
 from trapline.abi.signal import SIGBUS, SIGSEGV
-from trapline.embed import Kernel
 from trapline.labs.code import spaces
+from trapline.labs.code.kernel import lab_kernel
 from trapline.labs.code.program import Program, Seen, Value, run
 from trapline.labs.code.spaces import FETCH, LOAD, STORE, Probe, World, results
 from trapline.labs.framework.charts import Chart, Table
@@ -123,7 +123,7 @@ def _under_kernel(machine: str) -> Figures:
             *(program.load(program.sum(handler[2], offset)) for offset in (_ERROR, _TRAP)),
         ]  # fmt: skip
         program.exit(1)
-    with Kernel(machine=machine, stdio=(-1, -1, -1), memory=64 << 20) as kernel:
+    with lab_kernel(machine) as kernel:
         *children, _ = run(kernel, program)
     rows = []
     for seen in children:

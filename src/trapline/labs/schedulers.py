@@ -10,6 +10,7 @@ from typing import TYPE_CHECKING, Any
 from trapline.abi.sched import SCHED_FIFO, SCHED_OTHER, SCHED_RR
 from trapline.embed import Kernel
 from trapline.kernel.sched.classes import ClassScheduler
+from trapline.labs.code.kernel import lab_kernel
 from trapline.labs.code.program import PATH, Program
 from trapline.labs.code.queues import Lottery, RoundRobin
 from trapline.labs.framework.charts import Bars, Chart, Table
@@ -125,7 +126,7 @@ class _Watch(Listener):
 def _run(name: str, knobs: Knobs) -> dict[str, Any]:
     tasks = knobs.number("tasks")
     program = _program(knobs.machine, tasks, knobs.number("nice"))
-    with Kernel(machine=knobs.machine, stdio=(-1, -1, -1), memory=64 << 20, cpus=1) as kernel:
+    with lab_kernel(knobs.machine, cpus=1) as kernel:
         system = kernel.system
         ordinary = _ORDINARY[name]() if name in _ORDINARY else None
         system.sched = ClassScheduler(system.clock.monotonic_ns, ordinary)

@@ -8,6 +8,7 @@ from trapline.abi import signal as sig
 from trapline.abi import x86_64 as pc
 from trapline.abi.mman import MAP_ANONYMOUS, MAP_PRIVATE, PROT_READ, PROT_WRITE
 from trapline.embed import Kernel
+from trapline.labs.code.kernel import lab_kernel
 from trapline.labs.code.program import PATH, Cell, Program
 from trapline.labs.framework.charts import Chart, Steps, Table
 from trapline.labs.framework.lab import Figures, Knobs, Lab, Progress, Verdict, refuted, supported, switch
@@ -46,7 +47,7 @@ _TIMES = 3  #: faults at one place after which it is enough
 def measure(knobs: Knobs, progress: Progress) -> Figures:
     program, got = _program(knobs.machine, knobs.on("handler"), knobs.on("repair"))
     progress("a store that faults")
-    with Kernel(machine=knobs.machine, stdio=(-1, -1, -1), memory=64 << 20) as kernel:
+    with lab_kernel(knobs.machine) as kernel:
         watch = _Watch(kernel, got.address)
         kernel.add_file(PATH, program.link(), 0o755)
         kernel.subscribe(watch)

@@ -7,9 +7,9 @@ from trapline.typed import TYPE_CHECKING, Any
 
 from trapline.abi.mman import MAP_ANONYMOUS, MAP_FIXED, MAP_PRIVATE, PROT_READ, PROT_WRITE
 from trapline.abi.syscalls import RISCV64
-from trapline.embed import Kernel
 from trapline.kernel.mm.policy import Policy
 from trapline.labs.code.elf import TEXT, static
+from trapline.labs.code.kernel import lab_kernel
 from trapline.labs.code.program import MARK, MARKED, run_image
 from trapline.labs.code.text import assemble
 from trapline.labs.framework.charts import Chart, Lines, Table
@@ -77,7 +77,7 @@ def _counts(machine: str, ranges: list[int], accesses: int, huge: bool) -> list[
     policy = Policy(512, anon_most_pages=512, huge=huge)
     found: list[dict[str, int]] = []
     before = (0, 0, 0)
-    with Kernel(machine=machine, stdio=(-1, -1, -1), memory=2 * ranges[-1] + (64 << 20)) as kernel:
+    with lab_kernel(machine, 2 * ranges[-1] + (64 << 20)) as kernel:
         hardware: Any = kernel.system.machine
         tlb = hardware.harts[0].tlb
 

@@ -6,9 +6,9 @@ from collections.abc import Sequence
 from trapline.typed import TYPE_CHECKING, Any
 
 from trapline.abi.mman import MAP_ANONYMOUS, MAP_PRIVATE, PROT_NONE, PROT_READ, PROT_WRITE
-from trapline.embed import Kernel
 from trapline.kernel.mm.policy import Policy
 from trapline.labs.code.elf import TEXT
+from trapline.labs.code.kernel import lab_kernel
 from trapline.labs.code.program import Cell, Program, run
 from trapline.labs.framework.charts import Chart, Steps, Table
 from trapline.labs.framework.lab import (
@@ -57,7 +57,7 @@ def measure(knobs: Knobs, progress: Progress) -> Figures:
     program, cells = _program(knobs.machine)
     found: dict[str, Walk] = {}
     figures: Figures = {}
-    with Kernel(machine=knobs.machine, stdio=(-1, -1, -1), memory=64 << 20) as kernel:
+    with lab_kernel(knobs.machine) as kernel:
 
         def mark(task: Task, stage: int) -> None:
             progress("walking")

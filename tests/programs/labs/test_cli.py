@@ -3,6 +3,10 @@
 from __future__ import annotations
 
 import json
+import os
+import signal
+import subprocess
+import time
 from pathlib import Path
 
 import pytest
@@ -11,7 +15,7 @@ import support
 
 
 def lab(*words: str, cwd: Path | None = None) -> support.Result:
-    return support.native([support.python_for(0), "-m", "trapline", "lab", *words], cwd=cwd, env=support.host_environment())
+    return support.native([support.python_for(os.getuid()), "-m", "trapline", "lab", *words], cwd=cwd, env=support.host_environment())
 
 
 def test_list_names_every_lab() -> None:
@@ -79,3 +83,18 @@ def test_a_drawing_that_cannot_be_written_says_so(tmp_path: Path) -> None:
     pytest.importorskip("matplotlib")
     got = lab("M9", "--plot", str(tmp_path / "none" / "x.html"))
     assert got.status == 125 and b"No such file or directory" in got.stderr, got.tail()
+
+
+def test_interrupt_ends_it(tmp_path: Path) -> None:
+    command = [support.python_for(os.getuid()), "-m", "trapline", "lab", "M8", "--runs", "10000"]
+    with subprocess.Popen(command, cwd=tmp_path, env=support.host_environment(), stdout=subprocess.PIPE) as process:
+        time.sleep(1)
+        process.send_signal(signal.SIGINT)
+        out, _ = process.communicate(timeout=20)
+    assert process.returncode == -signal.SIGINT and not out
+
+
+def test_ascii_where_the_locale_is() -> None:
+    command = [support.python_for(os.getuid()), "-m", "trapline", "lab", "V3"]
+    got = support.native(command, env=support.host_environment() | {"LC_ALL": "C", "PYTHONUTF8": "0", "PYTHONCOERCECLOCALE": "0"})
+    assert got.status == 0 and got.stdout.isascii(), got.tail()

@@ -7,6 +7,7 @@ from typing import TYPE_CHECKING, Any, NamedTuple
 
 from trapline.embed import Kernel
 from trapline.labs.code.elf import DATA
+from trapline.labs.code.kernel import lab_kernel
 
 if TYPE_CHECKING:
     from trapline.kernel.task.task import Task
@@ -30,7 +31,7 @@ def run(
     Raises TimeoutError.
     """
     found: list[bytes] = []
-    with Kernel(machine=machine, stdio=(-1, -1, -1), memory=64 << 20, **options) as kernel:
+    with lab_kernel(machine, **options) as kernel:
         finish = kernel.original("exit_group")
 
         def end(task: Task, code: int) -> Any:

@@ -24,6 +24,7 @@ COMMANDS = {
     "trace": ("[OPTION]... [--] PROGRAM [ARGUMENT]...", "run a program and write its system calls, as strace does"),
     "ledger": ("[OPTION]... [--] PROGRAM [ARGUMENT]...", "run a program and say what each of its crossings cost, and why"),
     "maps": ("[OPTION]... [--] PROGRAM [ARGUMENT]...", "run a program and show its address space, areas and page tables"),
+    "top": ("[OPTION]... [--] PROGRAM [ARGUMENT]...", "run a program and watch its tasks, calls, faults and memory"),
     "sweep": ("[OPTION]... [--] PROGRAM [ARGUMENT]...", "let each call fail in turn: which failures a program survives"),
     "boot": ("[OPTION]... FILE", "run a RISC-V computer: a bare-metal program, firmware, Linux"),
     "lab": ("list | LAB [OPTION]... | all", "put claims about the two spaces to the test; draw what is measured"),

@@ -1,0 +1,445 @@
+"""The screen of `trapline top`, drawn with textual: samples come from a kernel in a process of its own (top_feed.py).
+
+In a nutshell: `Watcher` starts that process, reads its samples and the program's output, and keeps the widgets up to date;
+`Details` shows one process, `Question` asks. Every text that a program controls is escaped and put in as text, never as markup.
+"""
+
+from __future__ import annotations
+
+import asyncio
+import json
+import os
+import sys
+from collections import deque
+from typing import Any, ClassVar, Protocol
+
+from rich.text import Text
+from textual.app import App, ComposeResult
+from textual.containers import Horizontal, Vertical
+from textual.events import Resize
+from textual.screen import ModalScreen, Screen
+from textual.widgets import DataTable, Footer, OptionList, RichLog, Sparkline, Static, TabbedContent, TabPane
+from textual.widgets.option_list import Option
+
+from trapline.cli.options import Parsed
+from trapline.scope.space import amount
+from trapline.scope.tasks import Done, Rates, Row, Sample, between, done_text, loaded
+from trapline.scope.taskstext import KEYS, NOTHING, order, seconds, summary
+from trapline.scope.text import printable
+
+SIGNALS = {"TERM": 15, "INT": 2, "HUP": 1, "KILL": 9, "STOP": 19, "CONT": 18, "USR1": 10, "USR2": 12}
+HISTORY = 120  #: samples in the curve
+MOST_ROWS = 500
+MOST_LINE = 1 << 24  #: bytes of one sample
+OUTPUT_LINES = 2000
+ROOMY = 110  #: columns of a terminal that shows the calls too
+COLUMNS = ("PID", "S", "%USER", "%SYS", "WAIT", "RSS", "FAULT/s", "CALL/s", "IN", "COMMAND")
+_END = "the program still runs: end it?"
+
+
+def text(value: object, style: str = "", *, right: bool = False) -> Text:
+    """Anything as text that can neither steer the terminal nor be taken for markup."""
+    return Text(printable(str(value)), style, justify="right" if right else "left", no_wrap=True)
+
+
+class Source(Protocol):
+    """Where samples come from."""
+
+    async def start(self) -> None: ...
+
+    async def messages(self, heard: Any, printed: Any) -> int:
+        """Call `heard(message)` and `printed(line)` until the end; the exit status (negative: a signal's number)."""
+
+    def order(self, **order: object) -> None:
+        """Ask something of the kernel."""
+
+
+class Child:
+    """A kernel in a process of its own."""
+
+    def __init__(self, words: list[str], *, output: bool) -> None:
+        self._words = words
+        self._output = output  #: what the program prints is for the screen
+        self._process: asyncio.subprocess.Process
+        self._samples, self._orders = -1, -1
+
+    async def start(self) -> None:
+        self._samples, samples = os.pipe()
+        orders, self._orders = os.pipe()
+        command = [sys.executable, "-P", "-m", "trapline", "top", "--feed", f"{samples},{orders}", *self._words]
+        pipe, null = asyncio.subprocess.PIPE, asyncio.subprocess.DEVNULL
+        stdout, stderr = (pipe, asyncio.subprocess.STDOUT) if self._output else (null, pipe)
+        try:
+            self._process = await asyncio.create_subprocess_exec(
+                *command, stdin=null, stdout=stdout, stderr=stderr, pass_fds=(samples, orders), start_new_session=True
+            )
+        finally:
+            os.close(samples)
+            os.close(orders)
+
+    async def messages(self, heard: Any, printed: Any) -> int:
+        loop = asyncio.get_running_loop()
+        reader = asyncio.StreamReader(MOST_LINE)
+        await loop.connect_read_pipe(lambda: asyncio.StreamReaderProtocol(reader), os.fdopen(self._samples, "rb", 0))
+        pipe = self._process.stdout or self._process.stderr
+
+        async def read_output() -> None:
+            while pipe is not None and (data := await pipe.read(4096)):
+                printed(data.decode(errors="replace"))
+
+        reading = asyncio.create_task(read_output())
+        while line := await reader.readline():
+            heard(json.loads(line))
+        await reading
+        return await self._process.wait()
+
+    def order(self, **order: object) -> None:
+        try:
+            os.write(self._orders, json.dumps(order).encode() + b"\n")
+        except OSError:
+            return  # it has ended
+
+
+class Question(ModalScreen[str]):
+    """Choose one answer, or Escape: ""."""
+
+    DEFAULT_CSS = """
+    Question { align: center middle; }
+    Question > Vertical { width: 46; height: auto; max-height: 80%; border: round $accent; background: $surface; padding: 1 2; }
+    Question OptionList, Question OptionList:focus { height: auto; max-height: 12; border: none; margin-top: 1; }
+    """
+    BINDINGS: ClassVar[list[Any]] = [("escape", "dismiss('')", "No")]
+
+    def __init__(self, question: str, answers: dict[str, str]) -> None:
+        super().__init__()
+        self._question, self._answers = question, answers
+
+    def compose(self) -> ComposeResult:
+        options = [Option(text(words), id=key) for key, words in self._answers.items()]
+        yield Vertical(Static(text(self._question, "bold")), OptionList(*options))
+
+    def on_mount(self) -> None:
+        self.query_one(OptionList).focus()
+
+    def on_option_list_option_selected(self, event: OptionList.OptionSelected) -> None:
+        self.dismiss(event.option.id or "")
+
+
+class Details(Screen[None]):
+    """One process: its memory, files, last calls, and what each call cost."""
+
+    BINDINGS: ClassVar[list[Any]] = [("escape", "close", "Close"), ("k", "app.kill", "Signal"), ("q", "app.leave", "Quit")]
+    DEFAULT_CSS = """
+    Details > #who { height: auto; max-height: 3; padding: 0 1; background: $panel; }
+    Details TabbedContent, Details ContentSwitcher, Details TabPane, Details DataTable { height: 1fr; }
+    Details TabPane { padding: 0; }
+    """
+    TABS: ClassVar[dict[str, tuple[str, ...]]] = {
+        "memory": ("start", "rights", "size", "rss", "pss", "dirty", "what"),
+        "files": ("fd", "file"),
+        "calls": ("thread", "last calls, the latest first"),
+        "ledger": ("call", "count", "errors", "total ms", "mean µs"),
+        "threads": ("tid", "S", "user", "system", "wait", "cpu", "in", "name"),
+    }
+
+    def __init__(self, pid: int) -> None:
+        super().__init__()
+        self.pid = pid
+        self._ready = False  #: all widgets are there
+        self._found: dict[str, Any] | None = None
+
+    def on_mount(self) -> None:
+        self.call_after_refresh(self._start)
+
+    def _start(self) -> None:
+        self._ready = True
+        if self._found is not None:
+            self.show(self._found)
+
+    def compose(self) -> ComposeResult:
+        yield Static(id="who")
+        with TabbedContent():
+            for name, columns in self.TABS.items():
+                with TabPane(name, id=name):
+                    table: DataTable[Text] = DataTable(id=f"{name}-table", cursor_type="row", zebra_stripes=True)
+                    table.add_columns(*columns)
+                    yield table
+        yield Footer()
+
+    def action_close(self) -> None:
+        """Back to the list."""
+        self.dismiss(None)
+
+    def show(self, found: dict[str, Any] | None) -> None:
+        """What the kernel says of the process now; None: it is gone."""
+        self._found = found
+        if not self._ready:
+            return
+        who = self.query_one("#who", Static)
+        if found is None:
+            who.update(text(f"process {self.pid} is gone", "bold"))
+            return
+        who.update(text(f"{found['command']}[{self.pid}]  {' '.join(found['arguments'])}", "bold"))
+        areas = found["space"]["areas"] if found["space"] else []
+        self._fill("memory", [
+            (f"{area['start']:012x}", area["rights"], *(amount(area["end"] - area["start"] if key == "size" else area[key])
+             for key in ("size", "rss", "pss", "dirty")), area["name"] or f"({area['kind']})")
+            for area in areas
+        ])  # fmt: skip
+        self._fill("files", [(fd, name) for fd, name in found["files"]])
+        last = [Done(each["tid"], each["name"], tuple(each["args"]), each["result"]) for each in found["last"]]
+        self._fill("calls", [(each.tid, done_text(each)) for each in reversed(last)])
+        calls = sorted(found["calls"], key=lambda each: -each["ns"])
+        self._fill("ledger", [
+            (each["name"], each["times"], each["errors"], f"{each['ns'] / 1e6:.2f}", f"{each['ns'] / 1e3 / each['times']:.1f}")
+            for each in calls
+        ])  # fmt: skip
+        times = "user_ns", "system_ns", "wait_ns"
+        self._fill("threads", [
+            (row["tid"], row["state"], *(seconds(row[each]) for each in times), row["cpu"], row["call"], row["command"])
+            for row in found["threads"]
+        ])  # fmt: skip
+
+    def _fill(self, name: str, rows: list[tuple[Any, ...]]) -> None:
+        fill(self.query_one(f"#{name}-table", DataTable), [tuple(text(each) for each in row) for row in rows])
+
+
+def fill(table: Any, rows: list[tuple[Text, ...]], keys: list[str] | None = None) -> None:
+    """New content in a table; the cursor stays where it was: on the row of the same key, if there are keys."""
+    at, top = table.cursor_row, table.scroll_y
+    chosen = table.coordinate_to_cell_key(table.cursor_coordinate).row_key.value if keys and table.row_count else None
+    table.clear()
+    for number, row in enumerate(rows):
+        table.add_row(*row, key=keys[number] if keys else None)
+    if keys and chosen in keys:
+        at = keys.index(chosen)
+    if rows:
+        table.move_cursor(row=min(at, len(rows) - 1), animate=False, scroll=False)
+        table.scroll_to(y=top, animate=False)
+
+
+class Watcher(App[None]):
+    """The application."""
+
+    TITLE = "trapline top"
+    ENABLE_COMMAND_PALETTE = False
+    CSS = """
+    #summary { height: 4; padding: 0 1; }
+    #curve { height: 2; margin: 0 1; }
+    #tables { height: 1fr; }
+    #tasks { width: 1fr; }
+    #calls { width: 47; border-left: solid $panel; overflow-x: hidden; }
+    #output { height: 8; border-top: solid $panel; }
+    #state { height: 1; padding: 0 1; background: $panel; }
+    """
+    BINDINGS: ClassVar[list[Any]] = [
+        ("enter", "open", "Open"), ("k", "kill", "Signal"), ("s", "sort", "Sort"), ("r", "reverse", "Reverse"),
+        ("t", "threads", "Threads"), ("p,space", "pause", "Pause"), ("o", "output", "Output"), ("q", "leave", "Quit"),
+    ]  # fmt: skip
+
+    def __init__(self, words: list[str], parsed: Parsed, source: Source | None = None) -> None:
+        super().__init__()
+        own = not parsed.flag("--output")
+        self._source: Source = source or Child(words, output=own)
+        self._shows_output = own
+        self.key = parsed.last("--sort", "cpu")
+        self.reverse = parsed.flag("--reverse")
+        self.by_thread = parsed.flag("--threads")
+        self.paused = self.ended = False
+        self.code = 0  #: the exit status to leave with
+        self.complaint = ""  #: what to say on the terminal at the end
+        self._first: Sample | None = None
+        self._last: tuple[Sample, Rates] | None = None
+        self._history: deque[float] = deque(maxlen=HISTORY)
+        self._tail: deque[str] = deque(maxlen=20)
+        self._partial = ""
+        self._said = ""
+
+    def compose(self) -> ComposeResult:
+        yield Static(text("starting ..."), id="summary")
+        yield Sparkline([], id="curve", summary_function=max)
+        tasks: DataTable[Text] = DataTable(id="tasks", cursor_type="row", zebra_stripes=True)
+        tasks.add_columns(*COLUMNS)
+        calls: DataTable[Text] = DataTable(id="calls", cursor_type="none")
+        for name, width in (("CALL", 15), ("/s", 6), ("ALL", 7), ("µs", 7)):
+            calls.add_column(text(name, right=name != "CALL"), width=width)
+        yield Horizontal(tasks, calls, id="tables")
+        yield RichLog(id="output", max_lines=OUTPUT_LINES, wrap=True, markup=False, highlight=False)
+        yield Static(id="state")
+        yield Footer()
+
+    def on_mount(self) -> None:
+        self.query_one("#tasks").focus()
+        self.query_one("#output").display = self._shows_output
+        self._state()
+        self.run_worker(self._follow(), exit_on_error=True)
+
+    def on_resize(self, event: Resize) -> None:
+        """Beside the tasks, calls need room."""
+        self.screen_stack[0].query_one("#calls").display = event.size.width >= ROOMY
+
+    async def _follow(self) -> None:
+        await self._source.start()
+        self.code = await self._source.messages(self._heard, self._printed)
+        self.ended = True
+        if self._last is None:  # nothing ever ran: what it said is for the terminal
+            self.complaint = "".join(self._tail).strip().removeprefix("trapline: ")
+            self.exit()
+            return
+        how = f"by signal {-self.code}" if self.code < 0 else f"with status {self.code}"
+        self._said = f"the program ended {how}; q leaves"
+        self._state()
+
+    # ---- what comes in
+
+    def _heard(self, message: dict[str, Any]) -> None:
+        now = loaded(message["sample"])
+        before = self._first or now._replace(time_ns=now.time_ns - now.up_ns, rows=(), calls=(), crossings=0, faults=0,
+                                             signals=0, switches=0, user_ns=0, system_ns=0)  # fmt: skip
+        self._first = now
+        rates = between(before, now)
+        self._last = now, rates
+        self._history.append(rates.crossings)
+        self._said = message["said"] or (f"{message['dropped']} samples were left out" if message["dropped"] else self._said)
+        if isinstance(self.screen, Details):
+            self.screen.show(message["detail"])
+        if not self.paused:
+            self._draw()
+        self._state()
+
+    def _printed(self, data: str) -> None:
+        self._tail.append(data[-2000:])
+        *lines, self._partial = (self._partial + data).split("\n")
+        self._partial = self._partial[-10_000:]
+        log = self.screen_stack[0].query_one("#output", RichLog)
+        for line in lines:
+            log.write(text(line.rstrip("\r").expandtabs()))
+
+    def _draw(self) -> None:
+        if self._last is None:
+            return
+        sample, rates = self._last
+        base = self.screen_stack[0]
+        base.query_one("#summary", Static).update(text_lines(summary(sample, rates)))
+        base.query_one("#curve", Sparkline).data = list(self._history)
+        rows = order(sample, rates, self.key, reverse=self.reverse)[:MOST_ROWS]
+        cells = [self._cells(row, rates.rows.get(row.tid, NOTHING)) for row in rows]
+        fill(base.query_one("#tasks", DataTable), cells, [str(row.tid) for row in rows])
+        busiest = sorted(sample.calls, key=lambda each: (-rates.calls.get(each.name, 0), -each.times))[:60]
+        fill(base.query_one("#calls", DataTable), [
+            (text(each.name[:15]), text(f"{rates.calls.get(each.name, 0):.0f}", right=True), text(each.times, right=True),
+             text(f"{each.ns / 1000 / each.times:.0f}", right=True))
+            for each in busiest
+        ])  # fmt: skip
+
+    def _cells(self, row: Row, rate: tuple[float, float, float, float]) -> tuple[Text, ...]:
+        style = {"R": "bold", "Z": "dim", "T": "italic"}.get(row.state, "")
+        user, system, faults, calls = rate
+        shares = f"{user * 100:.1f}", f"{system * 100:.1f}"
+        numbers = (*shares, seconds(row.wait_ns), amount(row.rss), f"{faults:.0f}", f"{calls:.0f}")
+        return (
+            text(row.tid, style, right=True), text(row.state, style), *(text(each, style, right=True) for each in numbers),
+            text(row.call[:12], "dim"), text(row.command, style),
+        )  # fmt: skip
+
+    def _state(self) -> None:
+        words = [f"sorted by {self.key}{' reversed' if self.reverse else ''}", "threads" if self.by_thread else "processes"]
+        words += ["PAUSED"] if self.paused else []
+        words += [self._said] if self._said else []
+        self.screen_stack[0].query_one("#state", Static).update(text("   ".join(words)))
+
+    # ---- keys
+
+    def check_action(self, action: str, parameters: tuple[object, ...]) -> bool | None:
+        """What is for the list alone does not work, and is not offered, elsewhere."""
+        return len(self.screen_stack) == 1 or action not in ("open", "sort", "reverse", "threads", "pause", "output")
+
+    def _chosen(self) -> int:
+        """The process under the cursor, or the one that is shown; 0: none."""
+        if isinstance(self.screen, Details):
+            return self.screen.pid
+        table = self.query_one("#tasks", DataTable)
+        if self._last is None or not table.row_count:
+            return 0
+        tid = int(table.coordinate_to_cell_key(table.cursor_coordinate).row_key.value or 0)
+        return next((row.pid for row in self._last[0].rows if row.tid == tid), 0)
+
+    def on_data_table_row_selected(self, event: DataTable.RowSelected) -> None:
+        """Enter on a task."""
+        if event.data_table.id == "tasks":
+            self.action_open()
+
+    def action_open(self) -> None:
+        """Show the chosen process."""
+        pid = self._chosen()
+        if pid and len(self.screen_stack) == 1:
+            self._source.order(do="detail", pid=pid)
+            self.push_screen(Details(pid), lambda _: self._source.order(do="detail", pid=0))
+
+    def action_kill(self) -> None:
+        """Ask which signal the chosen process is to get."""
+        pid = self._chosen()
+        if not pid or self.ended or isinstance(self.screen, Question):
+            return
+        names = {name: f"SIG{name}" for name in SIGNALS}
+
+        def answered(name: str | None) -> None:
+            if name:
+                self._source.order(do="kill", pid=pid, signal=SIGNALS[name])
+
+        command = next((row.command for row in self._last[0].rows if row.pid == pid), "") if self._last else ""
+        self.push_screen(Question(f"Send which signal to {command}[{pid}]?", names), answered)
+
+    def action_sort(self) -> None:
+        """The next key."""
+        keys = list(KEYS)
+        self.key = keys[(keys.index(self.key) + 1) % len(keys)]
+        self._draw()
+        self._state()
+
+    def action_reverse(self) -> None:
+        """The other way round."""
+        self.reverse = not self.reverse
+        self._draw()
+        self._state()
+
+    def action_threads(self) -> None:
+        """Threads or processes."""
+        self.by_thread = not self.by_thread
+        self._source.order(do="threads", on=self.by_thread)
+        self._state()
+
+    def action_pause(self) -> None:
+        """Hold the picture still; the program goes on."""
+        self.paused = not self.paused
+        self._draw()
+        self._state()
+
+    def action_output(self) -> None:
+        """Show or hide what the program prints."""
+        log = self.query_one("#output")
+        log.display = not log.display
+
+    def action_leave(self) -> None:
+        """Leave; ask if that ends the program."""
+        if self.ended:
+            self.exit()
+        elif not isinstance(self.screen, Question):
+            self.push_screen(Question(_END, {"yes": "yes, end it", "": "no, stay"}), self._end)
+
+    def _end(self, answer: str | None) -> None:
+        if answer:
+            self._source.order(do="end")
+            self.set_timer(0.05, self._leave_at_the_end)
+
+    def _leave_at_the_end(self) -> None:
+        """Once everything has ended."""
+        if self.ended:
+            self.exit()
+        else:
+            self.set_timer(0.05, self._leave_at_the_end)
+
+
+def text_lines(lines: list[str]) -> Text:
+    """The first line in bold."""
+    return Text("\n").join([text(lines[0], "bold"), *(text(each) for each in lines[1:])])

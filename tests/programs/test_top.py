@@ -1,0 +1,144 @@
+"""`trapline top` as its user meets it: tables in a pipe, JSON, and the screen over a real kernel."""
+
+from __future__ import annotations
+
+import asyncio
+import json
+import os
+import subprocess
+import sys
+from pathlib import Path
+
+import pytest
+
+import support
+
+pytestmark = pytest.mark.usefixtures("no_process_left")
+BUSY = "import os, time\nend = time.time() + 0.7\nwhile time.time() < end: os.getppid()\nprint('done')"
+
+
+def top(*words: str, stdin: bytes = b"") -> subprocess.CompletedProcess[bytes]:
+    return subprocess.run(
+        [sys.executable, "-m", "trapline", "top", *words], env=support.host_environment(), cwd="/usr", capture_output=True,
+        input=stdin, timeout=60, check=False,
+    )  # fmt: skip
+
+
+def test_tables_in_a_pipe_and_the_programs_output_beside_them() -> None:
+    done = top("--batch", "-d", "0.3", "python3", "-c", BUSY)
+    assert done.returncode == 0 and done.stderr == b"done\n"
+    tables = done.stdout.decode().split("\n\n")
+    heads = [each for each in tables if each.startswith("trapline top ")]
+    assert len(heads) >= 2 and max(map(len, done.stdout.decode().splitlines())) <= 80
+    assert any("python3" in each for each in tables) and any("getppid" in each for each in heads)
+    assert "\x1b" not in done.stdout.decode()
+
+
+def test_so_many_tables_and_the_exit_status() -> None:
+    done = top("--batch", "-n", "1", "-d", "0.1", "sh", "-c", "sleep 0.4; exit 5")
+    assert done.returncode == 5 and done.stdout.count(b"trapline top ") == 1
+    short = top("--batch", "-d", "60", "false")
+    assert short.returncode == 1 and short.stdout.count(b"trapline top ") == 1  # at its end
+
+
+def test_output_goes_to_a_file_and_input_is_the_callers(tmp_path: Path) -> None:
+    file = tmp_path / "out"
+    done = top("--batch", "--output", str(file), "sh", "-c", "cat; echo err >&2", stdin=b"hello\n")
+    assert done.returncode == 0 and done.stderr == b"err\n" and file.read_text() == "hello\n"
+
+
+def test_json_counts_what_the_program_did() -> None:
+    program = "import os\nfor i in range(500): os.getppid()\nfor i in range(3):\n try: os.close(99)\n except OSError: pass"
+    done = top("--batch", "--json", "python3", "-c", program)
+    last = json.loads(done.stdout.splitlines()[-1])["sample"]
+    calls = {each["name"]: each for each in last["calls"]}
+    assert calls["getppid"]["times"] == 500 and calls["close"]["errors"] >= 3 and calls["getppid"]["ns"] > 0
+    assert last["crossings"] >= sum(each["times"] for each in last["calls"]) + last["faults"] and last["faults"] > 10
+    assert last["memory_peak"] > 1 << 20 and last["user_ns"] > 0 and last["rows"] == []
+
+
+def test_threads_and_sorting() -> None:
+    program = "import threading, time\nt = [threading.Thread(target=time.sleep, args=(1.2,)) for _ in range(3)]\n[x.start() for x in t]"
+    done = top("--batch", "--json", "-d", "0.2", "--threads", "python3", "-c", program)
+    rows = max((json.loads(line)["sample"]["rows"] for line in done.stdout.splitlines()), key=len)
+    assert len(rows) == 4 and len({each["tid"] for each in rows}) == 4 and {each["pid"] for each in rows} == {2}
+    text = top("--batch", "--sort", "pid", "--reverse", "-d", "0.2", "sh", "-c", "sleep 1 & sleep 1; wait").stdout.decode()
+    tables = [[int(line.split()[0]) for line in each.splitlines() if line[:7].strip().isdigit()] for each in text.split("trapline top ")]
+    assert max(map(len, tables)) == 3 and all(pids == sorted(pids, reverse=True) for pids in tables)
+
+
+REFUSED = {
+    "": "no program", "true": "needs a terminal", "--json true": "for --batch", "-n 3 true": "for --batch", "--batch -n 0 true": "-n 0",
+    "--batch --sort odd true": "--sort odd", "--batch -d 0 true": "-d 0", "--batch --output /nosuch/x true": "No such file",
+    "--feed 77,78 true": "no such descriptor", "--nosuch true": "unknown option",
+}  # fmt: skip
+
+
+@pytest.mark.parametrize("words", REFUSED)
+def test_what_makes_no_sense_is_refused_with_advice(words: str) -> None:
+    done = top(*words.split())
+    err = done.stderr.decode()
+    assert done.returncode == 125 and done.stdout == b""
+    assert err.startswith("trapline: ") and err.count("\n") == 1 and REFUSED[words] in err, err
+
+
+def test_help_fits_a_terminal() -> None:
+    done = top("--help")
+    assert done.stdout.startswith(b"usage: trapline top") and max(map(len, done.stdout.decode().splitlines())) <= 80
+
+
+def test_a_reader_that_goes_away_ends_nothing() -> None:
+    command = [sys.executable, "-m", "trapline", "top", "--batch", "-d", "0.1", "sh", "-c", "sleep 0.5; exit 3"]
+    with subprocess.Popen(command, env=support.host_environment(), stdout=subprocess.PIPE, cwd="/usr") as process:
+        assert process.stdout is not None
+        process.stdout.close()
+        assert process.wait(30) == 3
+
+
+def test_without_textual_the_pip_command_is_named() -> None:
+    program = "import sys, os, pty\nsys.modules['textual'] = None\nfrom trapline.cli.main import main\nsys.exit(main(['top', 'true']))"
+    ours, theirs = os.openpty()
+    try:
+        done = subprocess.run(
+            [sys.executable, "-c", program], env=support.host_environment(), stdin=theirs, stdout=theirs, stderr=subprocess.PIPE,
+            timeout=30, check=False,
+        )  # fmt: skip
+    finally:
+        os.close(ours)
+        os.close(theirs)
+    assert done.returncode == 125 and b"pip install 'trapline[top]'" in done.stderr
+
+
+def test_the_screen_over_a_real_kernel(monkeypatch: pytest.MonkeyPatch) -> None:
+    """Samples come, a process is opened, a signal is sent and kills it, and its end is the exit status."""
+    pytest.importorskip("textual", reason="not installed: textual (pip install 'trapline[top]')")
+    from textual.widgets import DataTable, RichLog
+
+    from trapline.cli.options import parse
+    from trapline.cli.top import FEED, KERNEL, OPTIONS
+    from trapline.cli.top_screen import Details, Watcher
+
+    monkeypatch.setenv("PYTHONPATH", str(support.SRC))
+    words = ["-d", "0.1", "--", "sh", "-c", "echo hello; exec sleep 100"]
+    app = Watcher(words, parse(words, (*OPTIONS, FEED, *KERNEL)))
+
+    async def until(condition: object, pilot: object) -> None:
+        for _ in range(200):
+            await pilot.pause(0.05)  # type: ignore[attr-defined]
+            if condition():  # type: ignore[operator]
+                return
+        raise AssertionError("it never happened")
+
+    async def run() -> None:
+        async with app.run_test(size=(120, 36)) as pilot:
+            tasks = app.query_one("#tasks", DataTable)
+            await until(lambda: tasks.row_count == 1 and str(tasks.get_row_at(0)[9]) == "sleep", pilot)
+            assert "hello" in "".join(segment.text for strip in app.query_one("#output", RichLog).lines for segment in strip)
+            await pilot.press("enter")
+            await until(lambda: isinstance(app.screen, Details) and app.screen.query_one("#memory-table", DataTable).row_count > 5, pilot)
+            assert "execve" in {str(app.screen.query_one("#ledger-table", DataTable).get_row_at(n)[0]) for n in range(app.screen.query_one("#ledger-table", DataTable).row_count)}
+            await pilot.press("k", "enter")  # SIGTERM
+            await until(lambda: app.ended, pilot)
+
+    asyncio.run(run())
+    assert app.code == -15

@@ -26,6 +26,7 @@ ALLOWED = {
     "machine/ram.py": "guest RAM: one memfd and its mapping",
     "kernel/drivers/host*": "drivers for what the caller grants: files, streams, clock, random numbers, signals",
     "user/vdso/*": "reads the vDSO image that is installed beside it",
+    "scope/web/*": "the page of trapline explore: its socket on 127.0.0.1, its own files, a saved trace, the program's streams",
     "cli/*": "the command line: the caller's own arguments, environment, streams and terminal",
     "api.py": "the Python face: the caller's own streams and child process",
     "sandbox.py": "the testing face: streams of a run, in memory",

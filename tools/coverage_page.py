@@ -16,6 +16,7 @@ sys.path.insert(0, str(ROOT / "src"))
 from trapline.abi.syscalls import RISCV64, X86_64  # noqa: E402 - found through the line above
 from trapline.kernel import syscalls  # noqa: E402
 from trapline.kernel.syscalls.declare import REFUSALS, SYSCALLS  # noqa: E402
+from trapline.kernel.syscalls.find import status  # noqa: E402
 
 PAGE = ROOT / "docs" / "coverage.md"
 HEAD = ("| number | call | status | family | notes |", "|---|---|---|---|---|")
@@ -25,16 +26,6 @@ def load() -> None:
     """Import every handler module, so that the declarations are complete."""
     for each in pkgutil.iter_modules(syscalls.__path__):
         importlib.import_module(f"{syscalls.__name__}.{each.name}")
-
-
-def status(name: str) -> tuple[str, str]:
-    """(what becomes of call `name`, the rest of its row)."""
-    call, refusal = SYSCALLS.get(name), REFUSALS.get(name)
-    if call is not None:
-        return ("partial", call.partial) if call.partial else ("supported", "")
-    if refusal is not None:
-        return "refused", f"{refusal.error.name}: {refusal.why}"
-    return "missing", "ENOSYS"
 
 
 def page() -> str:

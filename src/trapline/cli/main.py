@@ -23,6 +23,7 @@ COMMANDS = {
     "run": ("[OPTION]... [--] PROGRAM [ARGUMENT]...", "run a program; `trapline help run` lists the options"),
     "trace": ("[OPTION]... [--] PROGRAM [ARGUMENT]...", "run a program and write its system calls, as strace does"),
     "ledger": ("[OPTION]... [--] PROGRAM [ARGUMENT]...", "run a program and say what each of its crossings cost, and why"),
+    "explore": ("[OPTION]... [--] PROGRAM [ARGUMENT]...", "watch a program, or a saved trace, in a web page"),
     "maps": ("[OPTION]... [--] PROGRAM [ARGUMENT]...", "run a program and show its address space, areas and page tables"),
     "top": ("[OPTION]... [--] PROGRAM [ARGUMENT]...", "run a program and watch its tasks, calls, faults and memory"),
     "sweep": ("[OPTION]... [--] PROGRAM [ARGUMENT]...", "let each call fail in turn: which failures a program survives"),

@@ -29,3 +29,13 @@ def declare_all() -> None:
 
 def _import(family: str) -> None:
     import_module(f"{syscalls.__name__}.{family}")
+
+
+def status(name: str) -> tuple[str, str]:
+    """(what becomes of call `name`: supported, partial, refused or missing; why, or how it fails)."""
+    found = declaration(name)
+    if isinstance(found, SystemCall):
+        return ("partial", found.partial) if found.partial else ("supported", "")
+    if found is not None:
+        return "refused", f"{found.error.name}: {found.why}"
+    return "missing", "ENOSYS"

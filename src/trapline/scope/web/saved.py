@@ -1,0 +1,108 @@
+"""Saved traces: what `trapline trace --json` or `--sqlite` wrote, or a page downloaded, back as events.
+
+A trace may come from anybody: what is no event is counted, not shown, and everything is written again before it is sent.
+"""
+
+from __future__ import annotations
+
+import json
+from collections import deque
+from collections.abc import Iterable, Iterator
+from pathlib import Path
+from types import NoneType
+from typing import TYPE_CHECKING, Any
+
+from trapline.scope.web.hub import MOST_EVENTS
+from trapline.scope.web.tally import Tally
+from trapline.scope.web.wire import encode
+
+if TYPE_CHECKING:
+    from trapline.scope.web.hub import Hub
+
+SQLITE = b"SQLite format 3\0"
+MOST_LINE = 1 << 20  #: bytes of one event
+#: What an event must have, and of which type.
+_COMMON = {"event": str, "time_ns": int, "pid": int, "tid": int, "command": str, "cpu": int}
+_OF_KIND: dict[str, dict[str, Any]] = {
+    "call": {
+        "call": str, "shown": dict, "duration_ns": int, "wait_ns": int, "error": (str, NoneType), "result": (int, NoneType),
+    },
+    "run": {"duration_ns": int},
+    "fault": {"access": str, "address": int},
+    "signal": {"signal": str},
+}  # fmt: skip
+
+
+class NoTrace(Exception):
+    """The file holds no event; the text says what it may be."""
+
+
+class Saved:
+    """A trace file, by its path. Raises OSError, NoTrace."""
+
+    def __init__(self, path: str) -> None:
+        self._name = Path(path).name
+        self._tally = Tally()
+        self._damaged = 0
+        self._total = 0
+        self._lines: deque[tuple[int, bytes]] = deque(maxlen=MOST_EVENTS)
+        for event in self._read(Path(path)):
+            self._add(event)
+        if not self._total:
+            raise NoTrace("no events in it: write one with `trapline trace --json -o FILE -- PROGRAM`, or --sqlite FILE")
+
+    def fill(self, hub: Hub) -> None:
+        for _, line in sorted(self._lines):  # calls were written when they ended, and are shown where they began
+            hub.events.append(line)
+        left_out = self._total - hub.events.end + hub.events.first
+        run = {"status": "saved", "program": [self._name], "why": self._remarks(left_out)}
+        tasks = {"list": [], "more": 0}
+        hub.update({"run": run, "tally": self._tally.as_json(), "tasks": tasks, "lost": 0, "input": False})
+
+    def _remarks(self, left_out: int) -> str:
+        parts = [f"{self._total} events"]
+        if left_out:
+            parts.append(f"the last {self._total - left_out} are shown")
+        if self._damaged:
+            parts.append(f"{self._damaged} lines are no events")
+        return ", ".join(parts)
+
+    def _add(self, event: Any) -> None:
+        if not is_event(event):
+            self._damaged += 1
+            return
+        try:
+            line = encode(event)
+        except ValueError:  # NaN, which Python reads, and JSON has not
+            self._damaged += 1
+            return
+        self._total += 1
+        self._tally.add(event["event"], event)
+        self._lines.append((event["time_ns"], line))
+
+    def _read(self, path: Path) -> Iterable[Any]:
+        with path.open("rb") as file:
+            start = file.read(len(SQLITE))
+        if start == SQLITE:
+            raise NoTrace("an SQLite file: choose JSON lines")
+        return _json_lines(path)
+
+
+def _json_lines(path: Path) -> Iterator[Any]:
+    with path.open("rb") as file:
+        while line := file.readline(MOST_LINE):
+            try:
+                yield json.loads(line)
+            except (ValueError, RecursionError):
+                yield None
+
+
+def is_event(event: Any) -> bool:
+    """It has what every event has, and what those of its kind have."""
+    if not isinstance(event, dict) or not _has(event, _COMMON):
+        return False
+    return _has(event, _OF_KIND.get(event["event"], {}))
+
+
+def _has(event: dict[str, Any], wanted: dict[str, Any]) -> bool:
+    return all(isinstance(event.get(name, _has), kind) for name, kind in wanted.items())

@@ -1,0 +1,87 @@
+// Calls, faults and signals as lines, the newest ones that the filter lets through, and one of them in full.
+
+import { el, fill, say, throttle, tone } from "./dom.js";
+import { count, duration, hex, moment, result } from "./format.js";
+import { hue } from "./families.js";
+import { store } from "./store.js";
+
+const MOST = 300;
+
+export class Calls {
+  constructor(node, onPick, matches) {
+    this.node = node;
+    this.onPick = onPick;
+    this.matches = matches;
+    node.classList.add("calls");
+    this.body = el("tbody");
+    this.detail = el("div", { class: "detail", hidden: true });
+    const heads = [["Time"], ["Task"], ["What it asked, and what came of it"], ["Took", "number"]];
+    this.table = el("table", {}, el("thead", {}, el("tr", {}, ...heads.map(([text, kind]) => el("th", { class: kind, scope: "col" }, text)))), this.body);
+    this.box = el("div", { class: "scroll", tabindex: "0", role: "region", "aria-label": "Calls" }, this.table);
+    this.none = el("p", { class: "note" });
+    fill(node, this.box, this.none, this.detail);
+    this.paint = throttle(() => this.#paint(), 250);
+    for (const name of ["events", "filter", "state"]) store.addEventListener(name, this.paint);
+  }
+
+  #paint() {
+    if (this.node.hidden && document.getElementById("timeline").hidden) return;
+    const { range } = store.filter;
+    const found = [];
+    let total = 0;
+    for (let i = store.events.length - 1; i >= 0; i -= 1) {
+      const each = store.events[i];
+      if (each.event === "run" || !store.wanted(each) || (range && (each.time_ns < range[0] || each.time_ns > range[1]))) continue;
+      total += 1;
+      if (found.length < MOST) found.push(each);
+    }
+    say(this.matches, total > MOST ? `${count(total)} lines, the last ${MOST} are listed` : `${count(total)} lines`);
+    if (this.node.hidden) return;
+    const follow = this.box.scrollTop + this.box.clientHeight >= this.box.scrollHeight - 40;
+    fill(this.body, ...found.reverse().map((each) => this.#line(each)));
+    this.none.hidden = found.length > 0;
+    say(this.none, store.events.length ? "No line passes the filter." : "Nothing has crossed the line yet.");
+    if (follow && store.state.run.status === "running") this.box.scrollTop = this.box.scrollHeight;
+  }
+
+  #line(event) {
+    const row = el("tr", { class: "pick", tabindex: "0", "aria-selected": String(event === this.picked), onclick: () => this.pick(event), onkeydown: (key) => key.key === "Enter" && this.pick(event) },
+      el("td", { class: "number faint" }, moment(event.time_ns - store.start)),
+      el("td", {}, event.command, el("span", { class: "faint" }, ` ${event.tid}`)),
+      el("td", { class: "what", style: tone(hue(event)) }, ...what(event)),
+      el("td", { class: "number" }, event.duration_ns === undefined ? "" : duration(event.duration_ns)));
+    return row;
+  }
+
+  // Show one event in full.
+  pick(event, tell = true) {
+    this.picked = event;
+    const rows = [["when", moment(event.time_ns - store.start)], ["task", `${event.command} ${event.tid}, process ${event.pid}, CPU ${event.cpu}`]];
+    if (event.event === "call") {
+      for (const [name, text] of Object.entries(event.shown)) rows.push([name, text]);
+      rows.push(["result", result(event)], ["took", duration(event.duration_ns)]);
+      if (event.wait_ns) rows.push(["asleep", duration(event.wait_ns)]);
+      if (event.injected) rows.push(["injected", event.injected]);
+    } else {
+      for (const [name, value] of Object.entries(event)) {
+        if (!["event", "time_ns", "pid", "tid", "command", "cpu"].includes(name)) rows.push([name, name === "address" ? hex(value) : String(value)]);
+      }
+    }
+    this.detail.hidden = false;
+    fill(this.detail, el("h3", {}, event.call ?? event.event), el("dl", {}, ...rows.flatMap(([name, text]) => [el("dt", {}, name), el("dd", {}, text)])));
+    this.paint();
+    if (tell) this.onPick(event);
+  }
+}
+
+// An event on one line.
+function what(event) {
+  if (event.event === "call") {
+    const failed = Boolean(event.error);
+    return [el("span", { class: "name" }, event.call), `(${Object.values(event.shown).join(", ")}) `, el("span", { class: failed ? "bad" : "faint" }, `= ${result(event)}`), event.injected ? el("span", { class: "bad" }, ` ${event.injected}`) : null];
+  }
+  const name = el("span", { class: "name" }, { fault: `${event.access} fault`, signal: event.signal, stop: `stopped by ${event.signal}`, start: "starts", exit: "ends" }[event.event] ?? event.event);
+  if (event.event === "fault") return [name, ` at ${hex(event.address)}`, event.served ? null : el("span", { class: "bad" }, " not served")];
+  if (event.event === "exit") return [name, event.signal ? ` killed by ${event.signal}` : ` with status ${event.status}`];
+  return [name, event.shown && typeof event.shown === "string" ? ` ${event.shown}` : ""];
+}

@@ -1,0 +1,183 @@
+// The line itself: a lane for each task, whose token is above the line in user mode and below it in a call.
+//
+// Crossings come faster than anybody sees. Each lane shows one in BEAT ms, the newest, and says how many there were.
+
+import { el, fill, say, still } from "./dom.js";
+import { result } from "./format.js";
+import { hue } from "./families.js";
+import { store } from "./store.js";
+
+const BEAT = 420;
+const STAY = 230; // of a beat, below the line
+const PLACES = {
+  x86_64: ["the program, on this computer’s CPU", "Trapline’s kernel, in Python"],
+  riscv64: ["U-mode of an emulated RISC-V hart", "Trapline’s kernel, in Python"],
+};
+
+class Lane {
+  constructor(tid) {
+    this.tid = tid;
+    this.name = el("b");
+    this.number = el("span");
+    this.said = el("div", { class: "said" });
+    this.hit = el("div", { class: "mark-hit" });
+    this.total = el("div", { class: "tally" });
+    this.node = el("div", { class: "lane", data: { at: "user" } }, this.hit, this.total, el("div", { class: "token" }, this.name, this.number), this.said);
+    this.crossings = 0;
+    this.next = null;
+    this.rest = "user"; // where it is between two beats
+    this.busy = 0; // until when a beat lasts
+    this.way = 0; // the timer of its way back
+    this.over = false; // its task has ended
+    this.used = 0;
+  }
+
+  place(at) {
+    if (this.node.dataset.at !== at) this.node.dataset.at = at;
+  }
+
+  // One crossing: down with what is asked, and up with what came of it.
+  beat(event, now) {
+    this.busy = now + BEAT;
+    const tone = `var(--${hue(event)})`;
+    this.hit.style.setProperty("--tone", tone);
+    this.said.style.setProperty("--tone", tone);
+    this.hit.classList.remove("go");
+    void this.hit.offsetWidth; // so that the animation starts again
+    this.hit.classList.add("go");
+    clearTimeout(this.way);
+    this.over = event.event === "exit";
+    this.place(this.over ? "ended" : "kernel");
+    fill(this.said, ...describe(event));
+    if (!this.over) this.way = setTimeout(() => this.place(this.rest), still() ? 0 : STAY);
+  }
+}
+
+// What an event says below its token.
+export function describe(event) {
+  if (event.event === "call") {
+    const shown = Object.values(event.shown).join(", ");
+    const text = shown.length > 90 ? `${shown.slice(0, 90)}…` : shown;
+    return [el("span", { class: "name" }, event.call), `(${text}) `, el("span", { class: event.error ? "failed" : "back" }, `= ${result(event)}`)];
+  }
+  if (event.event === "fault") return [el("span", { class: "name" }, `${event.access} fault`), ` at 0x${event.address.toString(16)}`, event.served ? "" : el("span", { class: "failed" }, " not served")];
+  if (event.event === "exit") return [event.signal ? `killed by ${event.signal}` : `exit ${event.status}`];
+  return [el("span", { class: "name" }, event.signal ?? event.event)];
+}
+
+export class Line {
+  constructor(node) {
+    this.node = node;
+    this.lanes = new Map();
+    this.live = true;
+    this.row = el("div", { class: "lanes" });
+    this.empty = el("p", { class: "empty" }, "Nobody is here yet.");
+    this.more = el("p", { class: "more" });
+    this.above = el("small");
+    this.below = el("small");
+    fill(node, el("div", { class: "rule" }), el("p", { class: "space above" }, "User space", this.above), el("p", { class: "space below" }, "Kernel space", this.below), this.row, this.empty, this.more);
+    new ResizeObserver(() => this.settle()).observe(node);
+    store.addEventListener("state", () => this.live && this.rest());
+    store.addEventListener("events", ({ detail }) => this.live && detail.forEach((each) => this.queue(each)));
+    setInterval(() => this.tick(), 60);
+  }
+
+  get room() {
+    return Math.max(2, Math.min(9, Math.floor(this.node.clientWidth / 150)));
+  }
+
+  lane(tid) {
+    let lane = this.lanes.get(tid);
+    if (!lane) {
+      lane = new Lane(tid);
+      this.lanes.set(tid, lane);
+      this.row.append(lane.node);
+    }
+    lane.used = performance.now();
+    const task = store.task(tid);
+    say(lane.name, task?.command || "?");
+    say(lane.number, String(tid));
+    this.settle();
+    return lane;
+  }
+
+  // As many lanes as there is room for: those that were used last.
+  settle() {
+    const lanes = [...this.lanes.values()].sort((a, b) => a.over - b.over || b.used - a.used);
+    for (const each of lanes.slice(40)) {
+      each.node.remove();
+      this.lanes.delete(each.tid);
+    }
+    const shown = new Set(lanes.slice(0, this.room));
+    for (const each of lanes) each.node.hidden = !shown.has(each);
+    this.empty.hidden = lanes.length > 0;
+    const hidden = lanes.length - shown.size;
+    say(this.more, hidden > 0 ? `${hidden} more` : "");
+  }
+
+  // Where tasks are between crossings, as the kernel says.
+  rest() {
+    const places = PLACES[store.state.run.arch] ?? ["", ""];
+    say(this.above, places[0]);
+    say(this.below, places[1]);
+    const now = performance.now();
+    for (const task of store.state.tasks.list) {
+      const lane = this.lanes.get(task.tid) ?? this.lane(task.tid);
+      say(lane.name, task.command || "?");
+      lane.rest = where(task);
+      if (lane.over || now < lane.busy || lane.next) continue;
+      lane.place(lane.rest);
+      if (task.call) {
+        const [name, ...rest] = task.call.split("(");
+        lane.said.style.setProperty("--tone", `var(--${hue({ event: "call", call: name })})`);
+        fill(lane.said, el("span", { class: "name" }, name), `(${rest.join("(")} …`);
+      }
+    }
+  }
+
+  queue(event) {
+    if (event.event === "run") return;
+    if (event.event === "start") {
+      const lane = this.lane(event.tid);
+      lane.over = false;
+      lane.rest = "user";
+      lane.place("user");
+      return;
+    }
+    const lane = this.lane(event.tid);
+    lane.crossings += 1;
+    if (lane.next?.event !== "exit") lane.next = event;
+  }
+
+  tick() {
+    const now = performance.now();
+    for (const lane of this.lanes.values()) {
+      if (lane.node.hidden || !lane.next || now < lane.busy) continue;
+      say(lane.total, `×${lane.crossings}`);
+      lane.beat(lane.next, now);
+      lane.next = null;
+    }
+  }
+
+  // For a replay: nobody is here, and nothing happens but what `show` is told.
+  clear() {
+    this.live = false;
+    for (const lane of this.lanes.values()) lane.node.remove();
+    this.lanes.clear();
+    this.settle();
+  }
+
+  show(event) {
+    this.queue(event);
+    const lane = this.lanes.get(event.tid);
+    if (lane) lane.busy = 0;
+    this.tick();
+  }
+}
+
+export function where(task) {
+  if (task.state === "ended" || task.state === "stopped") return task.state === "ended" ? "ended" : "asleep";
+  if (task.state === "asleep") return "asleep";
+  if (task.call) return "kernel";
+  return task.state === "user" ? "user" : "ready";
+}

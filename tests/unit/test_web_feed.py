@@ -1,0 +1,144 @@
+"""The wire that never waits, the counts, the questions, and traces from files."""
+
+from __future__ import annotations
+
+import json
+import socket
+from pathlib import Path
+from typing import Any
+
+import pytest
+from hypothesis import given
+from hypothesis import strategies as st
+
+from trapline.scope.web import wire as module
+from trapline.scope.web.answers import Wrong, address, exact, number
+from trapline.scope.web.hub import Hub
+from trapline.scope.web.saved import NoTrace, Saved, is_event
+from trapline.scope.web.tally import Tally, bucket
+from trapline.scope.web.wire import Wire, encode
+
+CALL = {
+    "event": "call", "time_ns": 5, "pid": 2, "tid": 2, "command": "ls", "cpu": 0, "call": "read", "args": {}, "shown": {"fd": "3"},
+    "result": -2, "error": "ENOENT", "duration_ns": 3000, "wait_ns": 1000,
+}  # fmt: skip
+
+
+def test_a_server_that_does_not_read_never_stops_the_kernel() -> None:
+    ours, theirs = socket.socketpair()
+    wire = Wire(ours)
+    line = b"x" * 1000
+    for _ in range(20_000):
+        wire.events([line])
+        wire.flush()
+    assert wire.lost > 10_000 and wire.waiting
+    wire.drain(0.05)
+    assert wire.waiting
+    theirs.close()
+    wire.flush()
+    assert wire.closed and not wire.waiting
+    wire.close()
+
+
+def test_what_fits_arrives_whole_and_in_order() -> None:
+    ours, theirs = socket.socketpair()
+    wire = Wire(ours)
+    wire.events([b'{"n":1}', b'{"n":2}'])
+    wire.events([])
+    wire.send(b"S", {"a": "ä\n"})
+    wire.flush()
+    assert theirs.recv(1000) == b'E{"n":1}\nE{"n":2}\nS{"a":"\\u00e4\\n"}\n'
+    theirs.send(b'{"do":"pause","id":1}\n{"do":')
+    assert wire.questions() == [{"do": "pause", "id": 1}]
+    theirs.send(b'"step"}\n')
+    assert wire.questions() == [{"do": "step"}]
+    theirs.close()
+    assert wire.questions() == [] and wire.closed
+    wire.close()
+
+
+def test_the_wire_holds_a_bounded_amount(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(module, "MOST_BYTES", 100)
+    ours, theirs = socket.socketpair()
+    wire = Wire(ours)
+    wire.events([b"x" * 60])
+    wire.events([b"y" * 60])
+    assert wire.lost == 1
+    wire.close()
+    theirs.close()
+
+
+def test_calls_are_counted_with_their_time_without_sleep() -> None:
+    tally = Tally()
+    tally.add("call", CALL)
+    tally.add("call", {**CALL, "error": None, "duration_ns": 6000})
+    tally.add("run", {"duration_ns": 7})
+    tally.add("fault", {"access": "write"})
+    tally.add("signal", {"signal": "SIGCHLD"})
+    found = tally.as_json()
+    read = found["calls"]["read"]
+    assert (read["count"], read["errors"], read["ns"], read["wait_ns"]) == (2, 1, 7000, 2000)
+    assert (read["min_ns"], read["max_ns"], read["which"]) == (2000, 5000, {"ENOENT": 1})
+    assert sum(read["histogram"]) == 2 and read["histogram"][bucket(2000)] == 1
+    assert found["faults"] == {"write": 1} and found["signals"] == {"SIGCHLD": 1} and found["user_ns"] == 7
+    assert found["events"] == {"call": 2, "run": 1, "fault": 1, "signal": 1}
+
+
+def test_the_histogram_takes_every_time() -> None:
+    assert bucket(-5) == bucket(0) == bucket(511) == 0
+    assert bucket(512) == 1 and bucket(1 << 60) == 25
+
+
+@pytest.mark.parametrize("value", [None, "2", 2.0, True, -1, 1 << 63, [2]])
+def test_numbers_of_questions_are_checked(value: Any) -> None:
+    with pytest.raises(Wrong, match="pid"):
+        number({"pid": value}, "pid")
+    assert number({"pid": 2}, "pid") == 2
+
+
+@pytest.mark.parametrize("text", [None, 5, "", "x", "0x", "-1", "0x1" + "0" * 16, "1" * 50, "12 34"])
+def test_addresses_of_questions_are_checked(text: Any) -> None:
+    with pytest.raises(Wrong, match="address"):
+        address({"address": text})
+    assert address({"address": "0xffffffffffffffff"}) == (1 << 64) - 1
+
+
+def test_numbers_that_a_script_cannot_hold_become_text() -> None:
+    assert exact({"a": [1, 1 << 53, {"b": (1 << 53) - 1}], "c": "x"}) == {"a": [1, "0x20000000000000", {"b": (1 << 53) - 1}], "c": "x"}
+
+
+def write(tmp_path: Path, text: str) -> str:
+    path = tmp_path / "trace.jsonl"
+    path.write_text(text)
+    return str(path)
+
+
+def test_a_saved_trace_is_shown_in_the_order_in_which_things_began(tmp_path: Path) -> None:
+    late = {**CALL, "time_ns": 9, "call": "write"}
+    hub = Hub()
+    Saved(write(tmp_path, "\n".join(json.dumps(each) for each in (late, CALL)))).fill(hub)
+    lines, _, _ = hub.events.since(0, 10)
+    assert [json.loads(each)["call"] for each in lines] == ["read", "write"]
+    assert hub.state["run"]["status"] == "saved" and hub.state["run"]["program"] == ["trace.jsonl"]
+    assert hub.state["tally"]["calls"].keys() == {"read", "write"}
+
+
+def test_what_is_no_event_is_counted_and_not_shown(tmp_path: Path) -> None:
+    bad = ["nonsense", "[]", "{}", '{"event":"call"}', json.dumps({**CALL, "error": 5}), json.dumps({**CALL, "x": float("nan")}), "[" * 9999]
+    hub = Hub()
+    Saved(write(tmp_path, "\n".join([json.dumps(CALL), *bad]))).fill(hub)
+    assert hub.events.end == 1
+    assert hub.state["run"]["why"] == f"1 events, {len(bad)} lines are no events"
+
+
+def test_a_file_without_events_is_refused_with_what_to_do(tmp_path: Path) -> None:
+    with pytest.raises(NoTrace, match="trapline trace --json"):
+        Saved(write(tmp_path, "hello\n"))
+    with pytest.raises(FileNotFoundError):
+        Saved(str(tmp_path / "none"))
+
+
+@given(st.recursive(st.none() | st.booleans() | st.integers() | st.text(), lambda each: st.lists(each) | st.dictionaries(st.text(), each)))
+def test_no_json_breaks_the_check_of_events(value: Any) -> None:
+    assert is_event(value) in (True, False)
+    assert b"\n" not in encode(value)

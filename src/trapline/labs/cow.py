@@ -172,7 +172,7 @@ LAB = Lab(
     machines=("host", "riscv"),
     seconds=1,
     knobs=(
-        number("pages", 256, "pages that the program maps", 8, 480),
+        number("pages", 256, "pages that the program maps", 32, 480),
         number("written", 32, "pages of them that the child writes", 0, 480),
         switch("cow", "off: fork copies at once"),
         switch("demand", "off: mmap populates at once"),

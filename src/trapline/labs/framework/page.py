@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+import re
 from collections.abc import Sequence
 from html import escape
 
@@ -14,9 +15,11 @@ _CSS = """\
 body { font: 16px/1.5 system-ui, sans-serif; max-width: 52rem; margin: 2rem auto; padding: 0 1rem; color: #1a1a1a }
 table { border-collapse: collapse; margin: 1rem 0 }
 th, td { padding: .2rem .8rem; text-align: left; border-bottom: 1px solid #ddd }
+td.number { text-align: right; font-variant-numeric: tabular-nums }
 pre { background: #f5f5f5; padding: 1rem; overflow-x: auto } svg { max-width: 100%; height: auto }
 .supported { color: #176b2c } .refuted { color: #a11616 } .undecided { color: #7a5b00 }
-@media (prefers-color-scheme: dark) { body { color: #ddd; background: #181818 } pre { background: #252525 }
+@media (prefers-color-scheme: dark) { body { color: #ddd; background: #181818 }
+pre { background: #252525 }
 th, td { border-color: #444 } svg { background: #fff }
 .supported { color: #6c6 } .refuted { color: #f77 } .undecided { color: #dc5 } }
 """
@@ -67,7 +70,7 @@ def html(result: Result, charts: Sequence[Chart], svg: str) -> str:
     parts.append(f"<blockquote>{_text(lab.claim)}</blockquote>")
     parts.append(f'<p class="{kind}"><strong>{_text(verdict.outcome)}</strong>: {_text(verdict.why)}</p>')
     parts += [svg, *(_html_table(each) for each in charts if isinstance(each, Table | Steps))]
-    parts += [f"<p>{_text(each)}</p>" for each in paragraphs(lab)]
+    parts += [f"<p>{_marked(each)}</p>" for each in paragraphs(lab)]
     data = json.dumps(result.as_data(), indent=2)
     parts.append(f"<details><summary>Figures of this run</summary><pre>{escape(data)}</pre></details>")
     head = f'<!doctype html><html lang="en"><meta charset="utf-8"><title>{_text(lab.id)} {_text(lab.title)}</title>'
@@ -78,6 +81,11 @@ def _text(text: str) -> str:
     return escape(clean(text))
 
 
+def _marked(text: str) -> str:
+    """Text of ours, in which code stands between backquotes."""
+    return re.sub(r"`([^`]+)`", r"<code>\1</code>", _text(text))
+
+
 def _html_table(chart: Table | Steps) -> str:
     if isinstance(chart, Steps):
         heads: Sequence[str] = ("where", "what", "")
@@ -85,9 +93,11 @@ def _html_table(chart: Table | Steps) -> str:
     else:
         heads, rows = chart.heads, chart.rows
     cells = "".join(f"<th>{_text(each)}</th>" for each in heads)
-    body = "".join("<tr>" + "".join(f"<td>{_text(_cell(each))}</td>" for each in row) + "</tr>" for row in rows)
+    body = "".join(f"<tr>{''.join(map(_cell, row))}</tr>" for row in rows)
     return f"<h2>{_text(chart.title)}</h2><table><tr>{cells}</tr>{body}</table>"
 
 
 def _cell(value: object) -> str:
-    return short(value) if isinstance(value, int | float | str) else str(value)
+    if isinstance(value, int | float):
+        return f'<td class="number">{_text(short(value))}</td>'
+    return f"<td>{_text(str(value))}</td>"

@@ -1,0 +1,130 @@
+"""What the labs on memory, virtualisation and bare metal measure, with their knobs turned."""
+
+from __future__ import annotations
+
+import pytest
+
+from trapline.labs import aslr, cow, layout, nested, nx, onemode, reach, rop, rtos, spaces, tlb, walk
+from trapline.labs.framework.lab import REFUTED, SUPPORTED, LabError
+
+
+@pytest.mark.parametrize("split", spaces.SPLITS)
+def test_each_split_keeps_the_halves_apart(split: str) -> None:
+    (run,) = spaces.LAB.run(spaces.LAB.settings(split=split)).figures["runs"]
+    assert [value for _, value in run["processes"][0]][:2] == [0xAAAA, 0xAAAA0000]
+    assert run["roots"][0][1] == run["roots"][1][1] and run["roots"][0][0] != run["roots"][1][0]
+    assert run["traps"] == 14  # of each process: four reports, two faults, its end
+
+
+@pytest.mark.parametrize("machine", ["host", "riscv"])
+@pytest.mark.parametrize("which", walk.WHICH)
+def test_every_walk_can_be_shown(machine: str, which: str) -> None:
+    result = walk.LAB.run(walk.LAB.settings(machine, show=which))
+    assert result.verdict.outcome == SUPPORTED
+    assert result.figures["walks"][which]["steps"]
+
+
+def test_stale_translations_on_the_riscv_machine() -> None:
+    result = walk.LAB.run(walk.LAB.settings("riscv", flush=False))
+    assert result.figures["after"] == {"page": walk.FIRST, "other": walk.SECOND}
+
+
+def test_kernel_addresses_are_told_with_the_error_code() -> None:
+    rows = reach.LAB.run(reach.LAB.settings("host")).figures["rows"]
+    errors = {(row["what"], row["kind"]): (row["trap"], row["error"] & 0x17) for row in rows}
+    user, write, fetch = 4, 2, 16
+    assert errors["the kernel's half", "store"][1] & (user | write) == user | write
+    assert errors["nothing, null", "load"] == (14, user)
+    assert errors["not canonical", "load"][0] == 13
+    assert errors["its own page, not code", "fetch"][1] & (user | fetch) == user | fetch
+
+
+def test_one_bit_gives_the_kernels_data_away() -> None:
+    rows = reach.LAB.run(reach.LAB.settings(supervisor=False)).figures["rows"]
+    got = {(row["what"], row["kind"]): (row["cause"], row["got"]) for row in rows}
+    assert got["the kernel's data", "load"] == (0, reach.SECRET)
+    assert got["the kernel's code", "load"][0] == 13
+
+
+@pytest.mark.parametrize("machine", ["host", "riscv"])
+@pytest.mark.parametrize(("pages", "written"), [(32, 0), (64, 64), (480, 1)])
+def test_faults_and_copies_are_as_many_as_pages(machine: str, pages: int, written: int) -> None:
+    result = cow.LAB.run(cow.LAB.settings(machine, pages=pages, written=written))
+    assert result.verdict.outcome == SUPPORTED
+    stages = {row["stage"]: row for row in result.figures["stages"]}
+    assert stages["touched"]["faults"] - stages["mapped"]["faults"] == pages
+    assert stages["child writes"]["copied"] - stages["child reads"]["copied"] == written
+
+
+def test_without_demand_paging_nothing_faults_when_it_is_touched() -> None:
+    result = cow.LAB.run(cow.LAB.settings(demand=False))
+    stages = {row["stage"]: row for row in result.figures["stages"]}
+    assert stages["touched"]["faults"] == stages["mapped"]["faults"] and result.verdict.outcome == REFUTED
+
+
+def test_the_stack_grows_as_far_as_its_limit() -> None:
+    ends = layout.LAB.run(layout.LAB.settings(stack=1)).figures["ends"]
+    assert ends == {"text": 11, "data": 0, "deep": 0, "beyond": 11}
+
+
+def test_walk_steps_are_misses_times_levels() -> None:
+    figures = tlb.LAB.run(tlb.LAB.settings(sets=1, ways=2, most=16, accesses=500)).figures
+    for small, large in zip(figures["small"], figures["large"], strict=True):
+        assert small["steps"] == 3 * small["misses"] and large["steps"] == 2 * large["misses"]
+    assert figures["large"][-1]["misses"] > 100, "the range is within reach of two entries"
+    with pytest.raises(LabError, match="power of two"):
+        tlb.LAB.run(tlb.LAB.settings(sets=3))
+
+
+def test_entropy_of_known_values() -> None:
+    assert aslr.bits([0b00, 0b01, 0b10, 0b11]) == (2, 2.0)
+    assert aslr.bits([5, 5, 5]) == (0, 0)
+    assert aslr.bits([0, 0, 0, 4])[0] == 1
+
+
+def test_areas_that_move_together_are_found() -> None:
+    figures = aslr.LAB.run(aslr.LAB.settings(runs=32)).figures
+    table = aslr.draw(figures)[1]
+    assert all(1 <= row[1] <= 32 for row in table.rows)  # type: ignore[union-attr, operator]
+
+
+@pytest.mark.parametrize("machine", ["host", "riscv"])
+def test_injected_code_faults_on_its_first_fetch(machine: str) -> None:
+    figures = nx.LAB.run(nx.LAB.settings(machine)).figures
+    (fault,) = figures["faults"]
+    assert fault["access"] == "fetch" and fault["address"] == figures["page"] == figures["si_addr"]
+    assert figures["si_code"] == 2 and figures["written"]
+
+
+@pytest.mark.parametrize(("guest", "host"), [("sv39", "sv39"), ("sv48", "sv39"), ("sv39", "sv57"), ("sv57", "sv57")])
+def test_nested_walks_take_as_many_steps_as_the_formula_says(guest: str, host: str) -> None:
+    single, cold, warm = nested.LAB.run(nested.LAB.settings(guest=guest, host=host, pages=4)).figures["rows"]
+    n, m = (nested.FORMATS[each][0].levels for each in (guest, host))
+    assert single["walks"] == {str(n): 4} and cold["walks"] == {str((n + 1) * (m + 1) - 1): 4}
+    assert min(map(int, warm["walks"])) == n + m
+
+
+def test_the_second_stage_keeps_the_guest_in() -> None:
+    assert nested.LAB.run().figures["reach"]["cause"] == 21
+    assert nested.LAB.run(nested.LAB.settings(second=False)).figures["reach"] == {
+        "cause": 0, "address": 0, "got": nested.SECRET
+    }  # fmt: skip
+
+
+@pytest.mark.parametrize("gadgets", [1, 2, 40])
+def test_a_chain_of_gadgets_runs_without_a_shadow_stack_only(gadgets: int) -> None:
+    with_, without = (rop.LAB.run(rop.LAB.settings(gadgets=gadgets, shadow=on)).figures for on in (True, False))
+    assert rop.DOOR in [each["a0"] for each in without["hostile"]]
+    assert rop.DOOR not in [each["a0"] for each in with_["hostile"]]
+    assert with_["hostile"][-1]["cause"] == 18 and with_["hostile"][-1]["value"] == 3
+
+
+def test_tasks_are_released_after_the_same_number_of_instructions() -> None:
+    for system in rtos.LAB.run(rtos.LAB.settings(rounds=60)).figures["systems"].values():
+        assert len(set(system["release"][1:])) == 1 and system["done"] == 60
+
+
+def test_bare_metal_makes_no_trap() -> None:
+    programs = onemode.LAB.run(onemode.LAB.settings(rounds=10)).figures["programs"]
+    assert programs[onemode.BARE]["traps"] == 0 and programs[onemode.BEHIND]["traps"] == 21
+    assert len(programs[onemode.BARE]["sent"]) == 10 and all(len(set(each["took"])) == 1 for each in programs.values())

@@ -86,7 +86,7 @@ class ScriptedSpace:
     def hint(self, start: int, end: int, leaf: int = 0) -> None:
         pass
 
-    def hint_like(self, other: object) -> None:
+    def hint_like(self, other: object, again: bool) -> None:
         pass
 
     def secure(self) -> None:

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import os
 import random
+import select
 import signal
 import sys
 import time
@@ -32,6 +33,7 @@ from trapline.machine.host.fill import (  # noqa: E402
 )
 from trapline.machine.host.space import MAX_HINTED  # noqa: E402
 from trapline.machine.host.tlb import Extents  # noqa: E402
+from trapline.machine.host.zygote import FEW_BIRTHS  # noqa: E402
 
 machine = hostmachine_util.machine  # a fixture
 LOOP = f"1: mov rbx, [{DATA}]\n syscall\n jmp 1b"
@@ -159,6 +161,26 @@ def test_a_process_is_made_ahead_and_used(machine: Any) -> None:
     assert machine.crew.count()[0] == 1
 
 
+def test_where_many_are_born_one_is_kept_ready(machine: Any) -> None:
+    """Besides the one that the next space has ordered; and all of them end with the machine."""
+    zygote = machine.crew.zygote
+    guests = [Guest(machine, LOOP) for _ in range(FEW_BIRTHS + 1)]
+    for guest in guests:
+        run(machine, guest.context())
+    deadline = time.monotonic() + 5
+    while not zygote.delivered and time.monotonic() < deadline:
+        machine.wait(time.monotonic_ns() + 1_000_000)
+    assert len(zygote.newborn()) == 1 and not zygote.unborn
+    os.kill(zygote.newborn()[0].pid, signal.SIGKILL)
+    assert select.select([zygote.newborn()[0].pidfd], [], [], 5)[0]
+    last = Guest(machine, LOOP)
+    assert zygote.unborn
+    assert run(machine, last.context()).kind == SYSCALL, "the dead one is passed over"
+    machine.close()
+    with open(f"/proc/self/task/{os.getpid()}/children") as file:
+        assert not [pid for pid in map(int, file.read().split()) if _is_stub(pid)]
+
+
 def test_a_newborn_killed_while_it_waits_is_replaced(machine: Any) -> None:
     guest = Guest(machine, LOOP)
     deadline = time.monotonic() + 5
@@ -250,8 +272,12 @@ def test_a_copy_loads_what_its_model_has_loaded_to_read(machine: Any) -> None:
     for va in (CODE, RANGE):
         copy.set_entry(va, model.entry(va))
     copy.write(copy.map(RANGE + 2 * PAGE, write=False), b"\x03")
-    copy.space.hint_like(model.space)
-    assert sorted(start for start, _, _, _ in copy.space.ready) == [CODE, RANGE]
+    copy.space.hint_like(model.space, False)
+    found = list(copy.space.ready)
+    assert sorted(start for start, _, _, _ in found) == [CODE, RANGE]
+    copy.space.ready.clear()
+    copy.space.hint_like(model.space, True)
+    assert copy.space.ready == found
     model.space.flush(0, machine.arch.task_size)
     ctx = run(machine, copy.context())
     assert (ctx.kind, ctx.regs[RBX] & 0xFF) == (SYSCALL, 0x13)
@@ -359,7 +385,7 @@ def test_the_dead_are_buried_while_the_machine_waits(machine: Any) -> None:
         guest.space.close()
     assert len(machine.crew.dying) == 4
     deadline = time.monotonic() + 5
-    while machine.crew.dying and time.monotonic() < deadline:
+    while machine.crew.chores and time.monotonic() < deadline:
         machine.wait(time.monotonic_ns() + 1_000_000)
     assert not machine.crew.dying and not machine.crew.chores and machine.crew.count()[0] == 0
 

@@ -133,8 +133,11 @@ class Space(Protocol):
         same rights; 0: look them up.
         """
 
-    def hint_like(self, other: Any) -> None:
-        """This is a copy of `other`, a space of the same machine: what that has loaded to read or run is needed here too."""
+    def hint_like(self, other: Any, again: bool) -> None:
+        """This is a copy of `other`, a space of the same machine: what that has loaded to read or run is needed here too.
+
+        `again`: neither the leaves of `other` have changed since the last copy, nor which of them a copy has too.
+        """
 
     def secure(self) -> None:
         """Have what it takes to run in this space, while the caller can still refuse. Raises NoRoom.

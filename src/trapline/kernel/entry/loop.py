@@ -38,7 +38,7 @@ MAX_NS = 1 << 62
 MIN_SLEEP_NS = 1_000
 HOLD_NS = 1_000_000  #: how long a task that is due is held back, at most, for the CPU of one that may be about to wait
 QUIET_NS = 20_000  #: whoever has not trapped for so long is computing, and not about to wait
-START_NS = 100_000  #: and a new process takes so long to its first instruction
+START_NS = 200_000  #: and a new process takes so long to its first instruction
 LEISURE_NS = 40_000  #: and nobody will probably trap soon who has not for so long
 MAX_ENDS = 4  #: small address spaces that wait for leisure to be freed
 

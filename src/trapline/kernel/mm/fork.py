@@ -48,6 +48,7 @@ def fork(mm: AddressSpace) -> AddressSpace:
     except ENOMEM:
         child.put()
         raise
+    mould = mm.mould
     try:
         mm.forget()
         plain = _copy_areas(mm, child)
@@ -59,7 +60,7 @@ def fork(mm: AddressSpace) -> AddressSpace:
         mm.space.flush(0, mm.task_size, downgrade=True)
         child.put()
         raise OutOfMemory from None
-    child.space.hint_like(mm.space)
+    child.space.hint_like(mm.space, child.cast is not None and mm.mould is mould)
     if mm.exe_file is not None:
         child.exe_file = mm.exe_file.get()
     return child

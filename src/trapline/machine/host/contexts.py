@@ -9,6 +9,7 @@ from __future__ import annotations
 
 import mmap
 import os
+import struct
 from trapline.typed import TYPE_CHECKING
 
 from trapline.machine.host import _ring
@@ -39,6 +40,7 @@ if TYPE_CHECKING:
 
 MAX_REGIONS = 1 << 14
 _MAP_NORESERVE = 0x4000
+_pack_op = struct.Struct(f"={OP_WORDS}Q").pack_into
 _ZEROS = bytes(64 << 10)  #: clearing a region no larger takes less time than giving its memory back
 
 
@@ -106,7 +108,7 @@ class Slot:
     """One host thread of a stub process, as the kernel sees it."""
 
     __slots__ = (
-        "_halves", "_ops", "_results", "address", "cause", "ctx", "fp", "kicked_ns", "offset", "process", "regs", "running",
+        "_halves", "_mem", "_results", "address", "cause", "ctx", "fp", "kicked_ns", "offset", "process", "regs", "running",
         "stamps", "tid", "user_address",
     )  # fmt: skip
 
@@ -119,13 +121,12 @@ class Slot:
         self.ctx: HostContext | None = None  #: whose FP state is in the frame
         self.running = False
         self.kicked_ns = 0
-        words = contexts.words
+        words, self._mem = contexts.words, contexts.mem
         self._halves = contexts.halves[offset // 4 : (offset + REGS) // 4]
         self.regs = words[(offset + REGS) // 8 : (offset + REGS) // 8 + 25]
         self.cause = words[(offset + CAUSE) // 8 : (offset + CAUSE) // 8 + 1]
         self.stamps = words[(offset + LEFT) // 8 : (offset + LEFT) // 8 + 2]  #: when user code was left, and entered before
         self._results = words[(offset + RESULTS) // 8 : (offset + RESULTS) // 8 + OPS_MAX]
-        self._ops = words[(offset + OPS) // 8 : (offset + OPS) // 8 + (OPS_MAX + 1) * OP_WORDS]
         if template is not None:
             template.stamp(contexts, offset, self.user_address)
             self._halves[STATE // 4] = 1  # its thread starts by waiting for a command
@@ -134,12 +135,15 @@ class Slot:
         else:
             self.fp = contexts.mem[:0]
 
+    def set_ops(self, ops: list[Op]) -> None:
+        """What the next command is to perform."""
+        at, mem = self.offset + OPS, self._mem
+        for op in ops:
+            _pack_op(mem, at, *op)
+            at += 8 * OP_WORDS
+
     def set_op(self, index: int, op: Op) -> None:
-        at = index * OP_WORDS
-        ops = self._ops
-        for word in op:
-            ops[at] = word
-            at += 1
+        _pack_op(self._mem, self.offset + OPS + 8 * OP_WORDS * index, *op)
 
     def rest(self) -> None:
         """Its context waits: let the thread sleep instead of spinning for a command on a CPU that others want."""

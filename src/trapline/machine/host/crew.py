@@ -53,7 +53,9 @@ class Crew:
             self.chores = True
 
     def welcome(self) -> None:
-        """Take in who was born."""
+        """Take in who was born; have one made if the last one is taken."""
+        if self.zygote.short:
+            self.prepare()
         self.chores = not self.zygote.advance() or bool(self.dying)
 
     def bury(self) -> bool:
@@ -74,6 +76,7 @@ class Crew:
                 raise
             process = self.zygote.fork()
         self._adopt(process)
+        self.chores = self.chores or self.zygote.short
         return process
 
     @property
@@ -148,8 +151,8 @@ class Crew:
                 return
 
     def close(self) -> None:
-        if self.zygote.expecting:
-            with suppress(StubDied):
+        with suppress(StubDied):
+            while self.zygote.expecting:
                 self.new_process()
         for process in self._of.values():
             process.retired = True

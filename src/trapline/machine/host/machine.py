@@ -279,8 +279,7 @@ class HostMachine:
             raise StubDied(slot.process.reason)
         if ops and len(slot.process.slots) > 1:
             ops.append(FENCE)
-        for index, op in enumerate(ops):
-            slot.set_op(index, op)
+        slot.set_ops(ops)
         slot.regs[:] = ctx.view
         slot.running = True
         self._running.append(slot)

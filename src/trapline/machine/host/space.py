@@ -63,6 +63,7 @@ class HostSpace:
         self.hints: list[tuple[int, int]] = []
         self.ready: list[Mapping] = []  #: what was found before it was asked for
         self.failures = 0
+        self._kin: tuple[list[Mapping], list[Mapping]] = ([], [])  #: for the last copy: what was mapped, and alike in both
         self._ending: Process | None = None
 
     # ---- misses
@@ -92,10 +93,14 @@ class HostSpace:
         elif end <= STUB and permitted(leaf, READ):
             self.ready.append((start, end, pa_of(leaf), prot_of(leaf)))
 
-    def hint_like(self, other: HostSpace) -> None:
+    def hint_like(self, other: HostSpace, again: bool) -> None:
         """Take over what both tables map in the same way: pages of files, above all."""
         mapped = [each for each in other.tlb.items if not each[3] & PROT_WRITE]
-        self.ready += same_leaves(self.machine.ram.words, self.root, other.root, mapped)
+        known, kin = other._kin
+        if not again or mapped != known:
+            kin = same_leaves(self.machine.ram.words, self.root, other.root, mapped)
+            other._kin = mapped, kin
+        self.ready += kin
 
     def hinted(self) -> list[Mapping]:
         """What is present in the hinted ranges and not mapped yet."""
@@ -171,8 +176,7 @@ class HostSpace:
         assert not process.fresh, "a first command enters user mode"
         if len(process.slots) > 1:
             ops = [*ops, FENCE]
-        for index, op in enumerate(ops):
-            slot.set_op(index, op)
+        slot.set_ops(ops)
         _ring.perform(slot.address, len(ops))
         self.grant(slot, ops)
 

@@ -2,7 +2,7 @@
 
 In a nutshell: starting it spawns the stub's image, waits for its greeting (the seccomp listener, by SCM_RIGHTS, and the layout
 it was compiled with) and for its one trap; then it goes on into the nursery (stub.c), where it clones itself for each command.
-`order` gives one, ahead of time; `fork` takes the process that came of it, which waits for its own first command.
+`order` gives one, ahead of time; `fork` takes a process that came of one, which waits for its own first command.
 
 Invariants: the zygote is the only process that may clone processes; its children are this process's children (CLONE_PARENT), so
 they can be waited for, and die with it (PR_SET_PDEATHSIG, set anew by each, followed by a look at getppid(2)).
@@ -33,6 +33,7 @@ from trapline.machine.host.process import Process
 IMAGE = os.path.join(os.path.dirname(__file__), "stub")
 _BOOT_S = 5.0
 _RESERVE = 16  #: descriptors that stubs leave to the rest of the kernel, which opens host files
+FEW_BIRTHS = 3  #: after so many processes, more are expected: one is kept ready besides the one that is being made
 _LOOKS = 2000  #: at the zygote's slot, between two naps
 _NAP_S = 0.00005
 _UD2_BYTES = 2
@@ -44,7 +45,9 @@ class Zygote:
     def __init__(self, contexts: Contexts, ram_fd: int, doorbell: int, intruder: Callable[[int], None]) -> None:
         self._contexts = contexts
         self._region = 0  #: of the process that is being made; 0: none is
-        self._born: Process | HostRefuses | None = None  #: what came of the last order
+        self._stock: list[Process] = []  #: who was born and nobody has taken
+        self._refused: HostRefuses | None = None  #: why the last order failed
+        self._births = 0
         contexts.halves[layout.PPID // 4] = os.getpid()
         pid, ours = _spawn(contexts.fd, ram_fd, doorbell)
         self.process = Process(pid, contexts, 0)
@@ -77,8 +80,9 @@ class Zygote:
     # ---- births
 
     def order(self) -> None:
-        """Have a process made ahead of time, unless one is under way or ready. Raises StubDied, HostRefuses."""
-        if self.expecting:
+        """Have a process made ahead of time, unless one is under way or enough are ready. Raises StubDied."""
+        enough = 2 if self._births > FEW_BIRTHS else 1
+        if self._region or self._refused is not None or len(self._stock) >= enough:
             return
         if not self.process.alive():
             raise StubDied("the zygote is dead: " + (self.process.reason or "killed from outside"))
@@ -93,7 +97,7 @@ class Zygote:
     @property
     def expecting(self) -> bool:
         """A process was ordered that nobody has taken."""
-        return self._region != 0 or self._born is not None
+        return bool(self._region or self._stock) or self._refused is not None
 
     @property
     def unborn(self) -> bool:
@@ -103,38 +107,46 @@ class Zygote:
     @property
     def delivered(self) -> bool:
         """`fork` would not wait."""
-        return isinstance(self._born, Process)
+        return bool(self._stock)
+
+    @property
+    def short(self) -> bool:
+        """One will be wanted at once that is not even ordered: many have been before."""
+        return self._births > FEW_BIRTHS and not self.expecting
 
     def newborn(self) -> tuple[Process, ...]:
-        """The process that was taken in and that nobody has taken yet, if there is one."""
-        return (self._born,) if isinstance(self._born, Process) else ()
+        """The processes that were taken in and that nobody has taken yet."""
+        return tuple(self._stock)
 
     def advance(self) -> bool:
         """Take in what was ordered, if it is there, without waiting; False if it is still to come."""
         if self._region and _ring.spin([self._slot.address], 0) == 0:
             region, self._region = self._region, 0
             try:
-                self._born = self._adopt(self._slot.result(0), region)
+                self._stock.append(self._adopt(self._slot.result(0), region))
             except HostRefuses as refused:
-                self._born = refused
+                self._refused = refused
         return not self._region
 
     def fork(self) -> Process:
         """A new stub process, waiting for its first command in its one slot. Raises StubDied, HostRefuses."""
-        self.order()
+        if not self.expecting:
+            self.order()
         deadline_ns = time.monotonic_ns() + PATIENCE_NS
-        while not self.advance():
+        while not self._stock and not self.advance():
             if not self.process.alive() or time.monotonic_ns() > deadline_ns:
                 self.process.kill("it did not fork")
                 raise StubDied("the zygote does not answer")
             if _ring.spin([self._slot.address], _LOOKS) < 0:
                 time.sleep(_NAP_S)
-        born, self._born = self._born, None
-        if not isinstance(born, Process):
-            raise born or StubDied("it was not born")
+        refused, self._refused = self._refused, None
+        if not self._stock:
+            raise refused or StubDied("it was not born")
+        born = self._stock.pop(0)
         if not born.alive():  # killed from outside while it waited
             born.reap()
             return self.fork()
+        self._births += 1
         return born
 
     def _adopt(self, pid: int, region: int) -> Process:

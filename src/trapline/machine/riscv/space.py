@@ -44,7 +44,7 @@ class RiscvSpace:
     def hint(self, start: int, end: int, leaf: int = 0) -> None:
         """Nothing is loaded early: a walk costs less than a guess."""
 
-    def hint_like(self, other: RiscvSpace) -> None:
+    def hint_like(self, other: RiscvSpace, again: bool) -> None:
         """As little as by `hint`."""
 
     def secure(self) -> None:

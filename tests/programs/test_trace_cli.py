@@ -4,16 +4,21 @@ from __future__ import annotations
 
 import json
 import os
+import re
 import signal
+import sqlite3
 import subprocess
 import sys
 import time
-from itertools import pairwise
+from contextlib import closing
 from pathlib import Path
+from typing import Any
 
 import pytest
 
 import support
+from trapline.cli.sqlite import TABLES, Sqlite
+from trapline.scope.events import Event
 
 pytestmark = pytest.mark.usefixtures("no_process_left")
 
@@ -41,7 +46,7 @@ REFUSED = {
     "-e inject=read:error=EIO:when=0 true": "when=0", "-e inject=read:error=EIO:when=5..2 true": "when=5..2",
     "-e inject=read:delay_enter=1h true": "delay_enter", "-e inject=read:poke_enter=@arg9=00 true": "poke_enter",
     "-e inject=read:poke_exit=@arg1=0 true": "poke_exit", "-e inject=read:retval=0:syscall=open true": "syscall=open",
-    "-e fault=read:retval=1 true": "only error= and when=", "-e fault=read:delay_exit=1 true": "invalid fault",
+    "-e fault=read:retval=1 true": "only error= and what says when", "-e fault=read:delay_exit=1 true": "invalid fault",
     "--strings-in-hex=odd true": "--strings-in-hex odd", "-o /nosuch/x true": "No such file", "--syscall-times=h true": "--syscall-times h",
     "-O x true": "-O x", "-e abbrev=stat true": "abbreviated",
 }  # fmt: skip
@@ -92,6 +97,85 @@ def test_json_lines(tmp_path: Path) -> None:
     assert {each["signal"] for each in events if each["event"] == "signal"} == {"SIGCHLD"}
 
 
+def assert_nested(slices: list[dict[str, Any]]) -> None:
+    """Each slice ends before the next begins, or holds it whole (within the microseconds that two clocks may differ)."""
+    around: list[float] = []
+    for each in slices:
+        while around and around[-1] <= each["ts"] + 500:
+            around.pop()
+        end = each["ts"] + each["dur"]
+        assert not around or end <= around[-1] + 500, each
+        around.append(end)
+
+
+def test_timelines_keep_to_the_trace_event_format(tmp_path: Path) -> None:
+    """What "Trace Event Format" asks of each phase; flows begin and end in slices."""
+    file = tmp_path / "t.json"
+    script = "yes | head -c 200000 | wc -c; sleep 0.01; true & wait"
+    assert trace("--perfetto", str(file), "-f", "-o", "/dev/null", "sh", "-c", script).returncode == 0
+    events = json.loads(file.read_text())
+    assert isinstance(events, list) and {each["ph"] for each in events} == {"M", "X", "i", "s", "f"}
+    begun: dict[int, float] = {}
+    for each in events:
+        assert isinstance(each["name"], str) and type(each["pid"]) is type(each["tid"]) is int, each
+        if each["ph"] == "M":
+            assert each["name"] in ("process_name", "thread_name") and isinstance(each["args"]["name"], str)
+            continue
+        assert isinstance(each["ts"], int | float) and isinstance(each["cat"], str), each
+        if each["ph"] == "X":
+            assert each["dur"] >= 0 and isinstance(each["args"], dict), each
+        elif each["ph"] == "i":
+            assert each["s"] == "t", each
+        elif each["ph"] == "s":
+            assert each["id"] not in begun
+            begun[each["id"]] = each["ts"]
+        else:
+            assert each["bp"] == "e" and each["ts"] >= begun[each["id"]], each
+    spans = [(each["pid"], each["tid"], each["ts"], each["ts"] + each["dur"]) for each in events if each["ph"] == "X"]
+    flows = [each for each in events if each["ph"] in "sf"]
+    held = [any(s[:2] == (f["pid"], f["tid"]) and s[2] <= f["ts"] <= s[3] for s in spans) for f in flows]
+    assert len(flows) >= 4 and sum(held) >= 0.9 * len(flows), "a thread may be woken when it is not in a call: by a signal"
+
+
+def test_databases_answer_the_questions_of_the_documentation(tmp_path: Path) -> None:
+    file = tmp_path / "t.db"
+    file.write_text("what was there before")
+    script = "cat /nosuch; { sleep 0.1; echo x; } | cat; true & wait"
+    done = trace("--sqlite", str(file), "--json", "-o", str(tmp_path / "t.jsonl"), "-f", "sh", "-c", script)
+    assert done.returncode == 0, done.stderr
+    page = (support.ROOT / "docs/tracing.md").read_text()
+    by_cost, not_opened, wakes = (each.strip() for each in re.findall(r"^```sql\n(.*?)^```$", page, re.M | re.S))
+    with closing(sqlite3.connect(file)) as database:
+        rows = database.execute(by_cost).fetchall()
+        assert rows[0][2] >= rows[-1][2] > 0 and len(rows) == 10
+        assert ("cat", '"/nosuch"', "ENOENT") in database.execute(not_opened).fetchall()
+        assert any(row[0] == "cat" and row[1] == "sh" for row in database.execute(wakes)), "echo is the shell's own"
+        assert database.execute("PRAGMA integrity_check").fetchall() == [("ok",)]
+        kinds = {kind: database.execute(f"SELECT count(*) FROM {kind}").fetchone()[0] for kind in TABLES}
+        assert all(kinds[kind] for kind in TABLES if kind not in ("stop", "switch", "interrupt")), kinds
+        events = [json.loads(line) for line in (tmp_path / "t.jsonl").read_text().splitlines()]
+        for kind in ("call", "signal", "start", "exit"):
+            assert kinds[kind] == sum(each["event"] == kind for each in events), "the same events as in JSON"
+        lines = [tuple(each[name] for name in ("tid", "call", "result", "error")) for each in events if each["event"] == "call"]
+        assert database.execute("SELECT tid, call, result, error FROM call ORDER BY id").fetchall() == lines
+        arguments = sum(len(each["args"]) for each in events if each["event"] == "call")
+        assert database.execute("SELECT count(*) FROM argument").fetchone() == (arguments,)
+
+
+def test_a_database_that_cannot_be_is_refused_and_a_full_one_ends_itself(tmp_path: Path, capfd: pytest.CaptureFixture[str]) -> None:
+    done = trace("--sqlite", "/nosuch/x", "true")
+    assert done.returncode == 125 and "--sqlite /nosuch/x: No such file or directory" in done.stderr
+    full = Sqlite(str(tmp_path / "t.db"))
+    full._database.execute("PRAGMA max_page_count = 20")
+    for number in range(10_000):
+        full.put(Event("call", number, 1, 1, "x\udcff", 0, {
+            "call": "read", "args": {"fd": (1 << 64) - 1}, "shown": {"fd": "-1"}, "result": -9, "error": "EBADF",
+            "duration_ns": 1, "wait_ns": 0,
+        }))  # fmt: skip
+    full.close()
+    assert f"trapline: --sqlite {tmp_path}/t.db: not all was written: database or disk is full" in capfd.readouterr().err
+
+
 def test_timeline(tmp_path: Path) -> None:
     """A Chrome trace: every event on a named track, slices of a track one after the other or inside each other."""
     file = tmp_path / "t.json"
@@ -100,13 +184,12 @@ def test_timeline(tmp_path: Path) -> None:
     events = json.loads(file.read_text())
     named = {(each["pid"], each["tid"]) for each in events if each["name"] == "thread_name"}
     slices = [each for each in events if each["ph"] == "X"]
-    assert {each["cat"] for each in slices} == {"user", "cpu", "call"}
+    assert {each["cat"] for each in slices} == {"user", "cpu", "call", "fault"}
     assert {(each["pid"], each["tid"]) for each in events if each["ph"] != "M"} <= named
-    assert any(each["cat"] == "fault" for each in events if each["ph"] == "i")
     for track in named:
-        mine = sorted((each for each in slices if (each["pid"], each["tid"]) == track), key=lambda each: each["ts"])
-        for before, after in pairwise(mine):
-            assert before["ts"] + before["dur"] <= after["ts"] + 500, (before, after)
+        mine = [each for each in slices if (each["pid"], each["tid"]) == track]
+        assert_nested(sorted(mine, key=lambda each: (each["ts"], -each["dur"])))
+    assert {each["cat"] for each in events if each["ph"] == "i"} >= {"start", "exit", "switch", "interrupt"}
     names = {each["args"]["name"] for each in events if each["name"] == "process_name"}
     assert {"CPUs", "sh", "sleep"} <= names
 

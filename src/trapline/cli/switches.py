@@ -62,6 +62,7 @@ SWITCHES = (
     Switch("u", (), "NAME", "run as this user; the same as --user"),
     Switch("", ("json",), "", "write events as JSON lines instead of text"),
     Switch("", ("perfetto",), "FILE", "also write a timeline for ui.perfetto.dev to FILE"),
+    Switch("", ("sqlite",), "FILE", "also write an SQLite database of all events to FILE, anew"),
     Switch("", ("output-separately",), "", "into FILE.TID each, without -f"),
 )  # fmt: skip
 #: Long names of strace's that stand for a letter with or without a value, or for an -e expression.

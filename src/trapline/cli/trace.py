@@ -26,6 +26,7 @@ from trapline.scope.strace import Strace
 from trapline.scope.summary import Summary
 
 if TYPE_CHECKING:
+    from trapline.cli.sqlite import Sqlite
     from trapline.embed import Kernel
     from trapline.kernel.task.task import Task
 
@@ -77,6 +78,7 @@ class _Session:
         self._injector = Injector(wanted.rules)
         self._summary: Summary | None = None
         self._perfetto: Perfetto | None = None
+        self._sqlite: Sqlite | None = None
 
     def observe(self, kernel: Kernel, parsed: Parsed, outputs: Outputs) -> Callable[[], None]:
         """Subscribe what is wanted; what is returned writes what comes at the end."""
@@ -93,6 +95,11 @@ class _Session:
         if wanted.perfetto:
             self._perfetto = Perfetto(outputs.open("--perfetto", wanted.perfetto))
             listeners.append(self._recorder(self._perfetto))
+        if wanted.sqlite:
+            from trapline.cli.sqlite import Sqlite
+
+            self._sqlite = Sqlite(wanted.sqlite)
+            listeners.append(self._recorder(self._sqlite))
         for each in listeners:
             chosen = Chosen(each, wanted.calls, wanted.signals, paths)
             kernel.subscribe(chosen if wanted.follow else First(chosen))
@@ -106,6 +113,8 @@ class _Session:
             write(self._summary.table(self._wanted.columns, self._wanted.order))
         if self._perfetto is not None:
             self._perfetto.close()
+        if self._sqlite is not None:
+            self._sqlite.close()
 
     def _paths(self, kernel: Kernel, workdir: bytes) -> frozenset[bytes]:
         """The paths of -P, and what they lead to."""

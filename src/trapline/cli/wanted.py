@@ -30,7 +30,7 @@ class Wanted:
     def __init__(self) -> None:
         self.style: Style = PLAIN
         self.follow = self.separate = self.append = False
-        self.output = self.user = self.perfetto = ""
+        self.output = self.user = self.perfetto = self.sqlite = ""
         self.json = False
         self.calls: frozenset[str] | None = None  #: None: all
         self.signals: frozenset[int] | None = None
@@ -85,7 +85,7 @@ def _one(wanted: Wanted, key: str, value: str | None, times: int) -> None:
         wanted.restyle(**{_STYLES[key]: True})
     elif key in _COUNTED:
         _counted(wanted, key, times)
-    elif key in ("output", "o", "u", "perfetto"):
+    elif key in ("output", "o", "u", "perfetto", "sqlite"):
         setattr(wanted, {"o": "output", "u": "user"}.get(key, key), given)
     elif key == "e":
         _expression(wanted, given)

@@ -1,4 +1,4 @@
-"""Events: what happened in a kernel, as data: the one schema behind JSON lines and timelines.
+"""Events: what happened in a kernel, as data: the one schema behind JSON lines, timelines and databases.
 
 Every event has `event`, `time_ns` (CLOCK_REALTIME, when it began), `pid`, `tid`, `command` and `cpu`. Besides:
 
@@ -6,11 +6,18 @@ Every event has `event`, `time_ns` (CLOCK_REALTIME, when it began), `pid`, `tid`
             result), wait_ns (of that, asleep), injected (strace's words for it, if somebody interfered); a call that does
             not return has result null
     signal  signal, shown (strace's siginfo)
-    fault   address, access ("read", "write", "exec"), served (false: a signal follows)
-    run     duration_ns: a stay in user mode, on `cpu`; at its end the task came into the kernel
     start   a task ran for the first time
     stop    signal: the task stopped
     exit    status (exit(2)'s) or signal
+
+and, for sinks that want to know what CPUs do:
+
+    run     duration_ns: a stay in user mode, on `cpu`; at its end the task came into the kernel
+    fault   address, access ("read", "write", "exec"), kind and pages (`Listener.faulted`), duration_ns (of the repair), kernel
+            (it was the kernel that read or wrote), served (false: a signal follows, or EFAULT)
+    switch  `cpu` was another thread's before: from_tid, from_command, and why that left it
+    wake    a wait is over: by, the number of the thread whose call ended it (null: time, or the host)
+    interrupt  kind ("timer", "device", "kick", "spurious"); those of the kernel's own are of thread 0
 """
 
 from __future__ import annotations
@@ -18,7 +25,7 @@ from __future__ import annotations
 from typing import TYPE_CHECKING, Any, NamedTuple, Protocol
 
 from trapline.abi.errno import TEXTS
-from trapline.machine.contract import EXEC, WRITE
+from trapline.machine.contract import EXEC, FAULT, WRITE
 from trapline.scope import names
 from trapline.scope.choice import status_of
 from trapline.scope.listener import NEVER_RETURN, Args, Listener
@@ -33,6 +40,7 @@ if TYPE_CHECKING:
     from trapline.kernel.task.task import Task
     from trapline.scope.memory import Decoder
 
+_OF_CPUS = frozenset(("faulted", "switched", "woken", "interrupt"))
 ERRORS = {number: name for name, (number, _) in reversed(TEXTS.items())}
 
 
@@ -51,7 +59,7 @@ class Event(NamedTuple):
 class Sink(Protocol):
     """What takes events."""
 
-    cpus: bool  #: it wants `run` and `fault` too
+    cpus: bool  #: it wants to know what CPUs do
 
     def put(self, event: Event) -> None: ...
 
@@ -81,7 +89,11 @@ class Recorder(Listener):
         self._statuses = statuses
         self._mark = mark
         self._open: dict[Any, _Open] = {}
+        self._now: Callable[[], int] | None = None  #: the clock of the kernel that was first heard of
         self._running: dict[Any, tuple[int, int]] = {}  #: task -> since when it is in user mode: monotonic, wall-clock
+
+    def hears(self, callback: str) -> bool:
+        return super().hears(callback) and (self._sink.cpus or callback not in _OF_CPUS)
 
     def spawned(self, task: Task) -> None:
         self._put(task, "start", {})
@@ -112,10 +124,28 @@ class Recorder(Listener):
             lost = task.group.exiting or call.name in NEVER_RETURN
             self._ended(task, state, None if lost else result - (1 << 64) if result >> 63 == 1 else result)
 
-    def fault(self, task: Task, address: int, access: int, served: bool) -> None:
-        if self._sink.cpus:
-            kind = "exec" if access & EXEC else "write" if access & WRITE else "read"
-            self._put(task, "fault", {"address": address, "access": kind, "served": served})
+    def faulted(self, task: Task, address: int, access: int, kind: str, pages: int, since_ns: int) -> None:
+        clock = task.kernel.clock
+        rest = {
+            "address": address, "access": "exec" if access & EXEC else "write" if access & WRITE else "read", "kind": kind,
+            "pages": pages, "duration_ns": clock.monotonic_ns() - since_ns, "kernel": task.ctx.kind != FAULT,
+            "served": kind not in ("invalid", "memory"),
+        }  # fmt: skip
+        self._put(task, "fault", rest, clock.realtime_ns() - rest["duration_ns"])
+
+    def switched(self, task: Task, cpu: int, before: Task | None, why: str) -> None:
+        if before is not None:
+            from_command = before.comm.decode(errors="replace")
+            self._put(task, "switch", {"from_tid": before.tid, "from_command": from_command, "why": why})
+
+    def woken(self, task: Task, by: Task | None) -> None:
+        self._put(task, "wake", {"by": by.tid if by is not None else None})
+
+    def interrupt(self, kind: str, task: Task | None) -> None:
+        if task is not None:
+            self._put(task, "interrupt", {"kind": kind})
+        elif self._now is not None:
+            self._sink.put(Event("interrupt", self._now(), 0, 0, "kernel", 0, {"kind": kind}))
 
     def signal(self, task: Task, info: Any) -> None:
         self._put(task, "signal", {"signal": names.signal_name(info.signo), "shown": siginfo(info)})
@@ -167,6 +197,7 @@ class Recorder(Listener):
                     state.shown[keys[index]] = text
 
     def _put(self, task: Task, kind: str, rest: dict[str, Any], time_ns: int = 0) -> None:
-        time_ns = time_ns or task.kernel.clock.realtime_ns()
+        self._now = task.kernel.clock.realtime_ns
+        time_ns = time_ns or self._now()
         command = task.comm.decode(errors="replace")
         self._sink.put(Event(kind, time_ns, task.group.pid, task.tid, command, task.cpu, rest))

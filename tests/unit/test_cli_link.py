@@ -17,7 +17,7 @@ class End:
     def __init__(self, text: str) -> None:
         self.frames: list[bytes] = []
         self.changes: list[bool] = []
-        self.link = Link(text, self.frames.append, self.changes.append)
+        self.link = Link(text, lambda *frames: self.frames.extend(frames), self.changes.append)
 
 
 def test_frames_both_ways(tmp_path: Path) -> None:
@@ -31,6 +31,7 @@ def test_frames_both_ways(tmp_path: Path) -> None:
     one.link.send(b"first")
     one.link.send(b"")
     two.link.send(b"other" * 1000)
+    assert not one.link.flush() and not two.link.flush()
     two.link.ready()
     one.link.ready()
     assert two.frames == [b"first", b""] and one.frames == [b"other" * 1000]

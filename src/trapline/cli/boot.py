@@ -23,6 +23,8 @@ from trapline.cli.terminal import Ended
 if TYPE_CHECKING:
     from trapline.cli.gdb import Debugger
     from trapline.cli.link import Link
+    from trapline.cli.session import Wire
+    from trapline.cli.usernet import UserNet
     from trapline.machine.riscv.board import Board
     from trapline.machine.riscv.checkpoint import Checkpoint
     from trapline.machine.riscv.firmware import Files
@@ -36,7 +38,8 @@ OPTIONS = (
     Option("--dump-dtb", "FILE", "write the device tree to FILE and stop (dtc reads it)"),
     Option("--drive", "FILE[,ro][,overlay=FILE]", "a disk (virtio); with an overlay, FILE is not changed", many=True),
     Option("--flash", "FILE[,ro]", "32 MiB of flash at 0x20000000; without a program, harts start there", many=True),
-    Option("--net", "listen:PATH|connect:PATH", "a network card (virtio), wired to another machine", many=True),
+    Option("--net", "WHERE", "a network card (virtio): listen:PATH or connect:PATH, wired to another machine; or user[,...], "
+           "to the host's network, as allow=, restrict, dns=, hostfwd= say (docs/riscv.md)", many=True),
     Option("--share", "DIR:TAG[:ro]", "a host directory, which the guest mounts (9p, virtio) as TAG", many=True),
     Option("--rng", "", "a source of random numbers (virtio), which follow from --seed"),
     Option("--console", "serial|virtio", "what standard input reaches; both print (default: serial)"),
@@ -326,7 +329,7 @@ def _count(kept: Checkpoint) -> int:
     return len(harts)
 
 
-def _devices(board: Board, parsed: Parsed, send: Callable[[bytes], object], opened: ExitStack) -> tuple[Port, list[Link]]:
+def _devices(board: Board, parsed: Parsed, send: Callable[[bytes], object], opened: ExitStack) -> tuple[Port, list[Wire]]:
     """Put what the command line asks for into the board's slots; the port that standard input reaches, and the wires of network
     cards. Raises UsageError."""
     from trapline.cli.disks import drive, flash
@@ -365,16 +368,24 @@ def _devices(board: Board, parsed: Parsed, send: Callable[[bytes], object], open
     return port, links
 
 
-def _card(board: Board, text: str, number: int, opened: ExitStack) -> Link:
+def _card(board: Board, text: str, number: int, opened: ExitStack) -> Wire:
     """A network card and its wire. Its address follows from the seed and from `text`, which differs at the two ends."""
     import hashlib
 
-    from trapline.cli.link import Link
     from trapline.machine.riscv.devices.virtio.net import Net
 
     digest = hashlib.sha256(b"mac" + board.seed + text.encode() + bytes([number])).digest()
-    card = Net(b"\x02" + digest[:5])
-    link = Link(text, card.receive, card.link)
+    kind, _, rest = text.partition(",")
+    card = Net(b"\x02" + digest[:5], whole=kind == "user")
+    link: Link | UserNet
+    if kind == "user":
+        from trapline.cli.usernet import UserNet
+
+        link = UserNet(rest, card.receive)
+    else:
+        from trapline.cli.link import Link
+
+        link = Link(text, card.receive, card.link)
     card.send, card.sent = link.send, link.flush
     opened.callback(link.close)
     card.up = link.up

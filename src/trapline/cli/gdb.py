@@ -20,6 +20,7 @@ if TYPE_CHECKING:
     from trapline.scope.gdb.server import Server
 
 PORT = 1234
+PATIENCE_S = 20.0  #: with a peer that reads nothing: then it is left, and the machine goes on
 _CHUNK = 1 << 16
 
 
@@ -51,8 +52,12 @@ class Debugger:
     def fileno(self) -> int:
         return (self._peer or self._listener).fileno()
 
-    def flush(self) -> None:
+    def due(self) -> float | None:
+        return None
+
+    def flush(self) -> bool:
         """Nothing waits to be sent."""
+        return False
 
     def ready(self) -> None:
         """While the machine runs: somebody connects, or wants it to halt."""
@@ -125,7 +130,9 @@ class Debugger:
         if self._peer is None or not data:
             return
         try:
+            self._peer.settimeout(PATIENCE_S)
             self._peer.sendall(data)
+            self._peer.settimeout(None)
         except OSError:
             self._hang_up()
 

@@ -24,7 +24,7 @@ class Link:
     def __init__(self, text: str, receive: Callable[..., object], change: Callable[[bool], object]) -> None:
         how, _, self._path = text.partition(":")
         if how not in ("listen", "connect") or not self._path:
-            raise UsageError(f"--net {text}: write --net listen:PATH or --net connect:PATH")
+            raise UsageError(f"--net {text}: write --net listen:PATH, --net connect:PATH or --net user")
         self._receive, self._change = receive, change
         self._listener: socket.socket | None = None
         self._peer: socket.socket | None = None
@@ -94,16 +94,21 @@ class Link:
             return
         self._out += len(frame).to_bytes(4, "big") + frame
 
-    def flush(self) -> None:
-        """Send what waits, as much as goes without waiting."""
+    def due(self) -> float | None:
+        """Seconds until `flush` has something to do by itself: it never has."""
+        return None
+
+    def flush(self) -> bool:
+        """Send what waits, as much as goes without waiting; whether something has come for the guest: nothing does here."""
         if self._peer is None or not self._out:
-            return
+            return False
         try:
             del self._out[: self._peer.send(self._out)]
         except BlockingIOError:
-            return
+            return False
         except OSError:
             self._hang_up()
+        return False
 
     def _hang_up(self) -> None:
         if self._peer is not None:

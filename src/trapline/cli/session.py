@@ -17,7 +17,6 @@ from trapline.cli.terminal import HELP_TEXT, LIST, QUIT, RESET, SAVE, STATUS, Ke
 
 if TYPE_CHECKING:
     from trapline.cli.gdb import Debugger
-    from trapline.cli.link import Link
     from trapline.machine.riscv.board import Board
 
 TIMED_OUT = 124
@@ -33,6 +32,22 @@ class Port(Protocol):
     def room(self) -> int: ...
 
     def receive(self, data: bytes) -> None: ...
+
+
+class Wire(Protocol):
+    """What else the machine is connected to."""
+
+    def fileno(self) -> int:
+        """What to wait for; -1 if nothing can come."""
+
+    def ready(self) -> None:
+        """Something has come."""
+
+    def due(self) -> float | None:
+        """Seconds until `flush` must be called; None: there is no need."""
+
+    def flush(self) -> bool:
+        """Go on with what did not go at once; whether something has come of it for the guest."""
 
 
 class Output:
@@ -80,7 +95,7 @@ class Session:
 
     def __init__(
         self, board: Board, port: Port, output: Output, *, timeout_s: float | None, host_clock: bool, once: bool,
-        links: Sequence[Link | Debugger] = (), save: Callable[[], object] | None = None, debugger: Debugger | None = None,
+        links: Sequence[Wire] = (), save: Callable[[], object] | None = None, debugger: Debugger | None = None,
     ) -> None:  # fmt: skip
         """`host_clock`: waiting takes as long as it says. `once`: a reset by the guest ends it. `links`: of network cards.
         `debugger`: it may halt the machine, and keeps its history.
@@ -101,6 +116,7 @@ class Session:
         self._polls_feed = port is board.uart or debugger is not None
         self._links = links
         self._arrived = False  #: something has come over a link
+        self._early = False  #: the last look was cut short by what a link had to do
         if debugger is not None:
             debugger.timeline.hungry = self._polled
         else:
@@ -178,22 +194,26 @@ class Session:
         self._arrived = False
         self._look(units * UNIT_NS / 1e9)
         passed = (time.monotonic_ns() - before) // UNIT_NS
-        self._harts.let_pass(min(units, passed) if self._input or self._arrived else units)
+        self._harts.let_pass(min(units, passed) if self._input or self._arrived or self._early else units)
 
     def _look(self, timeout_s: float) -> None:
         """Take in what standard input has, waiting for it (less than 0: for ever), but not longer than the time-out."""
         if self._deadline is not None:
             left = max(0.0, self._deadline - time.monotonic())
             timeout_s = left if timeout_s < 0 else min(timeout_s, left)
-        wanted: list[int | Link | Debugger] = [each for each in self._links if each.fileno() >= 0]
+        due = min((each for each in (wire.due() for wire in self._links) if each is not None), default=None)
+        self._early = due is not None and (timeout_s < 0 or due < timeout_s)
+        if self._early and due is not None:
+            timeout_s = due
+        wanted: list[int | Wire] = [each for each in self._links if each.fileno() >= 0]
         if self._stdin >= 0 and len(self._input) <= 4096:
             wanted.append(self._stdin)
         ready, _, _ = select.select(wanted, [], [], None if timeout_s < 0 else timeout_s)
-        for each in self._links:
-            each.flush()
-            if each in ready:
+        for wire in self._links:
+            self._arrived |= wire.flush()
+            if wire in ready:
                 self._arrived = True
-                each.ready()
+                wire.ready()
         if self._stdin in ready:
             self._read()
 

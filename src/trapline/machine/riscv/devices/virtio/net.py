@@ -1,6 +1,7 @@
 """Net: an Ethernet card (Virtual I/O Device Specification, "Network Device"), and a hub between cards of one process.
 
-Every frame has a header of twelve bytes in the rings, which offers nothing here: no checksums are left out, no frames are cut.
+Every frame has a header of twelve bytes in the rings, which says what a driver leaves to the device: checksums, and cutting up
+what is too long for a frame. It is ignored: who may get such frames needs neither.
 """
 
 from __future__ import annotations
@@ -13,7 +14,7 @@ from trapline.machine.riscv.devices.saved import BadState, State, entry, flag, p
 from trapline.machine.riscv.devices.virtio.queue import Broken, Queue, scatter
 from trapline.machine.riscv.devices.virtio.transport import Transport
 
-F_MAC, F_STATUS = 1 << 5, 1 << 16
+F_CSUM, F_MAC, F_HOST_TSO4, F_STATUS = 1 << 0, 1 << 5, 1 << 11, 1 << 16
 LINK_UP = 1
 HEADER = 12
 MIN_FRAME, MAX_FRAME = 14, 65_550  #: bytes
@@ -25,14 +26,17 @@ GATHERING = 100  #: ticks, 10 us, in which frames gather before they are sent
 
 
 class Net:
-    """`mac`: six bytes. `send(frame)`, nothing at first, gets what the driver sends; `receive` brings a frame."""
+    """`mac`: six bytes. `whole`: who gets the frames needs no checksums, and takes TCP segments of any size.
+    `send(frame)`, nothing at first, gets what the driver sends; `receive` brings frames."""
 
     device_id = 1
     features = F_MAC | F_STATUS
     queues = 2
     delays = {_TRANSMIT: GATHERING}
 
-    def __init__(self, mac: bytes) -> None:
+    def __init__(self, mac: bytes, *, whole: bool = False) -> None:
+        if whole:
+            self.features |= F_CSUM | F_HOST_TSO4
         if len(mac) != 6:
             raise ValueError(f"an Ethernet address of {len(mac)} bytes")
         self._mac = mac

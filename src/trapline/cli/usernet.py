@@ -1,0 +1,280 @@
+"""`--net user`: a guest's network that leads to the host's sockets, as far as the command line allows.
+
+The network itself is `machine/riscv/devices/usernet`; here are the sockets. Nothing is opened before the guest asks, but the
+ports that `hostfwd` names. The guest cannot choose the address that it is seen with outside: it is the host's.
+"""
+
+from __future__ import annotations
+
+import os
+import select
+import socket
+import time
+from collections.abc import Callable
+from contextlib import suppress
+from functools import partial
+from trapline.typed import Protocol
+
+from trapline.cli.options import UsageError
+from trapline.cli.policy import Forward, Policy, address_of
+from trapline.machine.riscv.devices.usernet.stack import GATEWAY, GUEST, NAMES, Flow, Place, Stack
+from trapline.machine.riscv.devices.usernet.tcp import Connection, StreamError
+
+AT_ONCE = 64  #: frames, datagrams, events, new connections that are served together
+_LOOPBACK = 0x7F00_0001
+_RESOLVER = "/etc/resolv.conf"
+
+
+class Watched(Protocol):
+    def event(self, mask: int) -> None:
+        """Something that was waited for (epoll)."""
+
+
+class UserNet:
+    """`receive(*frames)` brings frames to the guest's card. Raises UsageError."""
+
+    up = True
+
+    def __init__(self, text: str, receive: Callable[..., object]) -> None:
+        self._policy = Policy(text)
+        self._receive = receive
+        self._frames: list[bytes] = []
+        self._epoll = select.epoll()
+        self._watched: dict[int, Watched] = {}
+        self._resolver: tuple[str, int] | None = None
+        self.stack = Stack(self, self._frames.append, time.monotonic, lambda: int.from_bytes(os.urandom(4), "big"))
+        self._listeners: list[_Listener] = []
+        try:
+            for each in self._policy.forwards:
+                self._listeners.append(_Listener(self, each))
+        except UsageError:
+            self.close()
+            raise
+
+    # ---- as a session sees a wire
+
+    def fileno(self) -> int:
+        return self._epoll.fileno()
+
+    def due(self) -> float | None:
+        return self.stack.due()
+
+    def ready(self) -> None:
+        """Sockets have something for the guest, or room for what it sends."""
+        for fd, mask in self._epoll.poll(0, AT_ONCE):
+            watched = self._watched.get(fd)
+            if watched is not None:
+                watched.event(mask)
+        self.flush()
+
+    def flush(self) -> bool:
+        self.stack.settle()
+        self.stack.expire()
+        frames = self._frames[:]
+        self._frames.clear()
+        for at in range(0, len(frames), AT_ONCE):
+            self._receive(*frames[at : at + AT_ONCE])
+        return bool(frames)
+
+    def send(self, frame: bytes) -> None:
+        """A frame of the guest's."""
+        self.stack.frame(frame)
+
+    def close(self) -> None:
+        """Idempotent."""
+        self.stack.close()
+        for each in self._listeners:
+            each.close()
+        self._listeners.clear()
+        self._epoll.close()
+
+    # ---- as the stack sees the world
+
+    def connect(self, to: Place, connection: Connection) -> _Stream | None:
+        place = self._outside(to)
+        return None if place is None else _Stream.to(self, place, connection)
+
+    def flow(self, to: Place, receive: Callable[[bytes], object]) -> Flow | None:
+        place = self._outside(to)
+        if place is None:
+            return None
+        try:
+            return _Flow(self, place, receive)
+        except OSError:
+            return None
+
+    def _outside(self, to: Place) -> tuple[str, int] | None:
+        """Where a place of the guest's network is outside; None if it may not go there."""
+        address, port = to
+        if address == NAMES:
+            return self._names() if port == 53 else None
+        if address[:3] == GUEST[:3] and address != GATEWAY:
+            return None
+        number = _LOOPBACK if address == GATEWAY else int.from_bytes(address, "big")
+        return (socket.inet_ntoa(number.to_bytes(4, "big")), port) if self._policy.permits(number, port) else None
+
+    def _names(self) -> tuple[str, int] | None:
+        """Who answers for 10.0.2.3."""
+        if not self._policy.asks_host:
+            return self._policy.names
+        if self._resolver is None:
+            with suppress(OSError), open(_RESOLVER, encoding="ascii", errors="replace") as file:
+                for word, *rest in filter(None, (line.split() for line in file)):
+                    with suppress(ValueError):
+                        if word == "nameserver" and rest and address_of(rest[0]):
+                            self._resolver = rest[0], 53
+                            break
+        return self._resolver
+
+    # ---- sockets
+
+    def watch(self, end: socket.socket, mask: int, before: int, whose: Watched) -> None:
+        """Wait for other events of a socket; 0: for none."""
+        if mask and not before:
+            self._epoll.register(end, mask)
+            self._watched[end.fileno()] = whose
+        elif mask:
+            self._epoll.modify(end, mask)
+        elif before:
+            self._epoll.unregister(end)
+            self._watched.pop(end.fileno(), None)
+
+
+class _Stream:
+    """A TCP connection of the host's."""
+
+    def __init__(self, net: UserNet, end: socket.socket, connection: Connection, *, connected: bool) -> None:
+        self._net, self._end, self._connection = net, end, connection
+        self._connected = connected
+        self._mask = 0
+        end.setblocking(False)
+        end.setsockopt(socket.IPPROTO_TCP, socket.TCP_NODELAY, 1)
+
+    @classmethod
+    def to(cls, net: UserNet, place: tuple[str, int], connection: Connection) -> _Stream | None:
+        """A connection that begins; None if that fails at once."""
+        end = None
+        try:
+            end = socket.socket(socket.AF_INET, socket.SOCK_STREAM)
+            made = cls(net, end, connection, connected=False)
+            with suppress(BlockingIOError):
+                end.connect(place)
+            made._wait(select.EPOLLOUT)
+        except OSError:
+            if end is not None:
+                end.close()
+            return None
+        return made
+
+    def _wait(self, mask: int) -> None:
+        if mask != self._mask:
+            before, self._mask = self._mask, mask
+            self._net.watch(self._end, mask, before, self)
+
+    def event(self, mask: int) -> None:
+        if not self._connected:
+            if self._end.getsockopt(socket.SOL_SOCKET, socket.SO_ERROR):
+                self._connection.outside_failed()
+                return
+            self._connected = True
+            self._connection.outside_connected()
+            return
+        over = bool(mask & (select.EPOLLHUP | select.EPOLLERR))
+        reads, writes = bool(self._mask & select.EPOLLIN), bool(self._mask & select.EPOLLOUT)
+        reads, writes = reads and (over or bool(mask & select.EPOLLIN)), writes and (over or bool(mask & select.EPOLLOUT))
+        self._connection.outside_ready(to_receive=reads, to_send=writes)
+
+    def send(self, data: memoryview) -> int:
+        try:
+            return self._end.send(data)
+        except BlockingIOError:
+            return 0
+        except OSError as error:
+            raise StreamError(str(error)) from None
+
+    def receive(self, most: int) -> bytes | None:
+        try:
+            return self._end.recv(most)
+        except BlockingIOError:
+            return None
+        except OSError as error:
+            raise StreamError(str(error)) from None
+
+    def end(self) -> None:
+        with suppress(OSError):
+            self._end.shutdown(socket.SHUT_WR)
+
+    def wait(self, *, to_receive: bool, to_send: bool) -> None:
+        self._wait((select.EPOLLIN if to_receive else 0) | (select.EPOLLOUT if to_send else 0))
+
+    def close(self, *, abort: bool) -> None:
+        self._wait(0)
+        if abort:
+            with suppress(OSError):
+                self._end.setsockopt(socket.SOL_SOCKET, socket.SO_LINGER, b"\1\0\0\0\0\0\0\0")
+        self._end.close()
+
+
+class _Flow:
+    """Datagrams to one place and back. Raises OSError."""
+
+    def __init__(self, net: UserNet, place: tuple[str, int], receive: Callable[[bytes], object]) -> None:
+        self._net, self._receive = net, receive
+        self._end = socket.socket(socket.AF_INET, socket.SOCK_DGRAM)
+        try:
+            self._end.setblocking(False)
+            self._end.connect(place)
+            net.watch(self._end, select.EPOLLIN, 0, self)
+        except OSError:
+            self._end.close()
+            raise
+
+    def send(self, data: bytes) -> None:
+        with suppress(OSError):
+            self._end.send(data)
+
+    def event(self, mask: int) -> None:
+        for _ in range(AT_ONCE):
+            try:
+                data = self._end.recv(65536)
+            except BlockingIOError:
+                return
+            except OSError:
+                continue  # what was sent before was refused
+            self._receive(data)
+
+    def close(self) -> None:
+        self._net.watch(self._end, 0, select.EPOLLIN, self)
+        self._end.close()
+
+
+class _Listener:
+    """A port of the host's that leads to the guest. Raises UsageError."""
+
+    def __init__(self, net: UserNet, forward: Forward) -> None:
+        self._net, self._port = net, forward.guest
+        self._end = socket.socket(socket.AF_INET, socket.SOCK_STREAM)
+        try:
+            self._end.setsockopt(socket.SOL_SOCKET, socket.SO_REUSEADDR, 1)
+            self._end.bind((forward.address, forward.port))
+            self._end.listen(AT_ONCE)
+        except OSError as error:
+            self._end.close()
+            raise UsageError(f"--net user: hostfwd: {forward.address}:{forward.port}: {error.strerror}") from None
+        self._end.setblocking(False)
+        net.watch(self._end, select.EPOLLIN, 0, self)
+
+    def event(self, mask: int) -> None:
+        for _ in range(AT_ONCE):
+            try:
+                end, _ = self._end.accept()
+            except OSError:
+                return
+            if not self._net.stack.invite(self._port, partial(self._stream, end)):
+                end.close()
+
+    def _stream(self, end: socket.socket, connection: Connection) -> _Stream:
+        return _Stream(self._net, end, connection, connected=True)
+
+    def close(self) -> None:
+        self._end.close()

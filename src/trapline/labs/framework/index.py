@@ -28,6 +28,7 @@ MODULES = {
     "Y8": "rtos",
     "V3": "nested",
     "V6": "onemode",
+    "C1": "filter",
     "C5": "rop",
 }
 

@@ -54,14 +54,13 @@ def access(hart: NativeHart, pc: int, what: Plain) -> bool:
     if where + size > device.size:
         return False
     hart.steps[name] += 1
+    hart.next = pc + length & _M64  # first: the device may reset the board
     try:
         if kind == READ:
             value = device.read(where, size) & (1 << 8 * size) - 1
             if register:
                 xs[register] = (value ^ sign) - sign & _M64
-            hart.next = pc + length & _M64
             return True
-        hart.next = pc + length & _M64
         lines = cpu[at.LINES]
         device.write(where, size, xs[register] & (1 << 8 * size) - 1)
     except BusError:

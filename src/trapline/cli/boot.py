@@ -44,7 +44,8 @@ OPTIONS = (
     Option("--rng", "", "a source of random numbers (virtio), which follow from --seed"),
     Option("--console", "serial|virtio", "what standard input reaches; both print (default: serial)"),
     Option("--memory", "SIZE", "RAM of the board, at 0x80000000 (default: 128M)"),
-    Option("--harts", "N", "hardware threads, which take turns (default: 1)"),
+    Option("--harts", "N", "hardware threads (default: 1)"),
+    Option("--harts-on", "turns|threads", "they take turns, the same in every run, or run at the same time (default: turns)"),
     Option("--clock", "virtual|host", "while all harts wait, time jumps or passes (default: host in terminals, with --net)"),
     Option("--seed", "N|random", "of the guest's random numbers (default: 0, the same in every run)"),
     Option("--save", "FILE", "keep a checkpoint when the machine is left before it has ended, or at Ctrl-A W"),
@@ -110,7 +111,7 @@ def main(words: list[str]) -> int:
         session = Session(
             board, port if debugger is None else debugger.timeline, output,
             timeout_s=timeout_s, host_clock=_host_clock(parsed), once=parsed.flag("--no-reboot"),
-            links=[*links, *([debugger] if debugger is not None else [])], debugger=debugger,
+            links=[*links, *([debugger] if debugger is not None else [])], debugger=debugger, threads=_threads(parsed),
             save=partial(_save, parsed.last("--save"), board) if parsed.flag("--save") else None,
         )  # fmt: skip
         start = partial(_start, board, parsed, files, path, kept, debugger, opened)
@@ -309,7 +310,10 @@ def _board(parsed: Parsed, send: Callable[[bytes], object], kept: Checkpoint | N
     if kept is not None:
         chosen = _seed(kept)
     try:
-        return Board(memory, harts, send=send, native=tier != "reference", tier=tier, now_ns=now_ns, seed=chosen)
+        return Board(
+            memory, harts, send=send, native=tier != "reference", tier=tier, now_ns=now_ns, seed=chosen,
+            threads=_threads(parsed, tier),
+        )  # fmt: skip
     except (OSError, OverflowError, MemoryError) as error:
         raise UsageError(f"the host has no room for the board: {error}: give less --memory") from None
 
@@ -402,8 +406,32 @@ def _window() -> tuple[int, int]:
     return size.columns, size.lines
 
 
+NOT_ON_THREADS = {
+    "--save-at": "instructions are not counted across harts", "--gdb": "a debugger steps one hart at a time, and goes back",
+    "--trace-instructions": "there is no one order of instructions",
+}  # fmt: skip
+
+
+def _threads(parsed: Parsed, tier: str = "") -> bool:
+    """Whether harts run on threads. Raises UsageError, also for what cannot be had then."""
+    on = parsed.last("--harts-on", "turns")
+    if on not in ("turns", "threads"):
+        raise UsageError(f"--harts-on {on}: write turns or threads")
+    if on == "turns":
+        return False
+    for name, why in NOT_ON_THREADS.items():
+        if parsed.flag(name):
+            raise UsageError(f"--harts-on threads and {name}: {why}: leave --harts-on out")
+    if parsed.last("--clock", "host") == "virtual":
+        raise UsageError("--harts-on threads and --clock virtual: on threads, time is the host's: leave one out")
+    if tier == "reference":
+        raise UsageError("--harts-on threads needs native code (llvmlite): the reference tier runs one hart at a time")
+    return True
+
+
 def _host_clock(parsed: Parsed) -> bool:
-    clock = parsed.last("--clock", "host" if os.isatty(0) or parsed.flag("--net") else "virtual")
+    outside = os.isatty(0) or parsed.flag("--net") or _threads(parsed)
+    clock = parsed.last("--clock", "host" if outside else "virtual")
     if clock not in ("virtual", "host"):
         raise UsageError(f"--clock {clock}: write virtual or host")
     return clock == "host"

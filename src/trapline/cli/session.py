@@ -22,6 +22,7 @@ if TYPE_CHECKING:
 TIMED_OUT = 124
 LINE = 4096  #: bytes that are printed at once
 CHUNK, SHORT = 2_000_000, 100_000  #: units of virtual time between two looks at standard input; at a terminal
+ON_THREADS = 20_000_000  #: the same, where harts run on threads: they stop for each
 POLLS = 64  #: polls by the guest for one look at a terminal
 UNIT_NS = 1  #: of virtual time
 
@@ -96,8 +97,10 @@ class Session:
     def __init__(
         self, board: Board, port: Port, output: Output, *, timeout_s: float | None, host_clock: bool, once: bool,
         links: Sequence[Wire] = (), save: Callable[[], object] | None = None, debugger: Debugger | None = None,
+        threads: bool = False,
     ) -> None:  # fmt: skip
-        """`host_clock`: waiting takes as long as it says. `once`: a reset by the guest ends it. `links`: of network cards.
+        """`threads`: harts run on threads of their own.
+        `host_clock`: waiting takes as long as it says. `once`: a reset by the guest ends it. `links`: of network cards.
         `debugger`: it may halt the machine, and keeps its history.
         `save`: keeps a checkpoint, when the machine is left before it has ended, at a key, or at the harts' alarm."""
         self._board, self._port, self._output = board, port, output
@@ -117,7 +120,10 @@ class Session:
         self._links = links
         self._arrived = False  #: something has come over a link
         self._early = False  #: the last look was cut short by what a link had to do
-        if debugger is not None:
+        self._span = ON_THREADS if threads else CHUNK if self._keys is None else SHORT
+        if threads:
+            board.uart.hungry = self._polled_by_thread
+        elif debugger is not None:
             debugger.timeline.hungry = self._polled
         else:
             board.uart.hungry = self._polled
@@ -135,7 +141,7 @@ class Session:
 
         harts = self._harts
         while True:
-            ended = harts.run(CHUNK if self._keys is None else SHORT, jump=not self._host_clock)
+            ended = harts.run(self._span, jump=not self._host_clock)
             self._output.flush()
             if ended == HALTED:
                 status = self._halted()
@@ -240,6 +246,13 @@ class Session:
             self._board.harts.pause = True
         if self._polls_feed:
             self._feed()
+
+    def _polled_by_thread(self) -> None:
+        """The same, on a hart's thread: the session's own will look, when all have stopped."""
+        self._polls += 1
+        if not self._input and self._polls % POLLS == 0:
+            self._board.harts.pause = True
+            self._board.harts.hurry()
 
     def _obey(self, command: str) -> None:
         if command == QUIT:

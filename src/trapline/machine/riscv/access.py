@@ -3,8 +3,9 @@
 Hot: a load that hits costs 0.5 µs. Misaligned loads and stores are done in parts (not atomically), each translated before
 any is written; misaligned atomics trap, and so do misaligned accesses to devices.
 
-Invariant: a reservation never survives the hart's run: whoever switches harts, or leaves to the kernel, drops it. So no
-other hart writes between lr and sc, and sc need only know that nothing of the kind has happened.
+Invariant: a reservation never survives the hart's run: whoever switches harts, or leaves to the kernel, drops it. So where
+harts take turns, no other one writes between lr and sc, and sc need only know that nothing of the kind has happened. Where
+they do not, `exchange` sees whether memory still has what was read.
 """
 
 from __future__ import annotations
@@ -139,7 +140,9 @@ class Access(Mmu):
         pa = self._atomic(address, size, READ)
         cpu = self.cpu
         cpu[at.RESERVED], cpu[at.RESERVATION], cpu[at.RESERVATION_SIZE] = 1, pa, size
-        return self.sx(self.bus.read(pa, size), 8 * size)
+        value = self.sx(self.bus.read(pa, size), 8 * size)
+        cpu[at.RESERVED_VALUE] = value & M64
+        return value
 
     def sc(self, address: int, size: int, value: int) -> int:
         address &= M64
@@ -147,17 +150,21 @@ class Access(Mmu):
         pa = self._atomic(address, size, WRITE)
         held = cpu[at.RESERVED] and cpu[at.RESERVATION] == pa and cpu[at.RESERVATION_SIZE] == size
         cpu[at.RESERVED] = 0
-        if not held:
-            return 1
-        self.bus.write(pa, size, value)
-        return 0
+        return 0 if held and self.exchange(pa, size, cpu[at.RESERVED_VALUE], value) else 1
+
+    def exchange(self, pa: int, size: int, old: int, new: int) -> bool:
+        """Store `new` in RAM if it holds `old`, which nobody else can have changed here."""
+        self.bus.write(pa, size, new)
+        return True
 
     def amo(self, name: str, address: int, size: int, value: int) -> int:
         address &= M64
         pa = self._atomic(address, size, READ | WRITE)
-        old = self.sx(self.bus.read(pa, size), 8 * size)
-        self.bus.write(pa, size, _AMO[name](old, self.sx(value, 8 * size)))
-        return old
+        value = self.sx(value, 8 * size)
+        while True:
+            old = self.sx(self.bus.read(pa, size), 8 * size)
+            if self.exchange(pa, size, old, _AMO[name](old, value)):
+                return old
 
     def fence(self, pred: int, succ: int, fm: int) -> None:
         """Every access is in order already."""

@@ -46,6 +46,7 @@ from trapline.machine.riscv.hart import Hart
 from trapline.machine.riscv.harts import Harts
 
 if TYPE_CHECKING:
+    from trapline.machine.riscv.jit.threaded import ThreadTiers
     from trapline.machine.riscv.jit.tiers import Tiers
 
 ROM_BYTES = 0xF000
@@ -65,17 +66,12 @@ class Board:
 
     def __init__(
         self, memory_bytes: int, harts: int = 1, *, send: Callable[[bytes], object], native: bool = True, tier: str = "native",
-        now_ns: int = EPOCH_NS, seed: bytes = b"",
+        now_ns: int = EPOCH_NS, seed: bytes = b"", threads: bool = False,
     ) -> None:  # fmt: skip
         self.ram = Ram(memory_bytes)
         self.bus = Bus(self.ram, RAM_BASE)
-        self.tiers: Tiers | None = None
-        make: Callable[..., Hart] = Hart
-        if native:
-            from trapline.machine.riscv.jit.native import native_harts
-
-            self.tiers, make = native_harts(self.ram, tier)
-        self.harts = Harts(self.bus, harts, make=make, quantum=QUANTUM if harts > 1 else ALONE)
+        self.tiers: Tiers | ThreadTiers | None = None
+        self.harts = self._on_threads(harts, tier) if threads else self._in_turns(harts, tier if native else "")
         self.plic = Plic(self.harts)
         self.uart = Uart(send, self.wire(UART_SOURCE))
         self.harts.flush.append(self.uart.flush)
@@ -92,6 +88,21 @@ class Board:
             (RTC, GoldfishRtc(self.harts, now_ns, self.wire(RTC_SOURCE))),
         ):  # fmt: skip
             self._attach(base, device)
+
+    def _in_turns(self, count: int, tier: str) -> Harts:
+        make: Callable[..., Hart] = Hart
+        if tier:
+            from trapline.machine.riscv.jit.native import native_harts
+
+            self.tiers, make = native_harts(self.ram, tier)
+        return Harts(self.bus, count, make=make, quantum=QUANTUM if count > 1 else ALONE)
+
+    def _on_threads(self, count: int, tier: str) -> Harts:
+        from trapline.machine.riscv.jit.threaded import thread_tiers
+        from trapline.machine.riscv.jit.threads import ThreadedHarts
+
+        self.tiers = tiers = thread_tiers(self.ram, count, tier)
+        return ThreadedHarts(self.bus, count, tiers)
 
     def _attach(self, base: int, device: Resettable) -> None:
         self.bus.attach(base, device)
@@ -187,6 +198,7 @@ class Board:
 
     def close(self) -> None:
         """Let memory and threads go. Idempotent."""
+        self.harts.close()
         if self.tiers is not None:
             self.tiers.close()
 

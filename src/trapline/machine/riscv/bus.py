@@ -15,6 +15,7 @@ fault to the hart.
 from __future__ import annotations
 
 from bisect import bisect_right
+from collections.abc import Callable
 from trapline.typed import Protocol
 
 from trapline.machine.ram import Ram
@@ -61,6 +62,8 @@ class Bus:
         self.ram = ram
         self.ram_base = ram_base
         self.ram_end = ram_base + ram.size
+        self._whole = {1: ram.mem, 2: ram.mem.cast("H"), 4: ram.words32, 8: ram.words}  #: by size: accesses in one piece
+        self.fence: Callable[[], object] = bool  #: orders what Python has stored before what it loads then, if others may look
         self._bases: list[int] = []
         self._devices: list[Device] = []
         self._pages: dict[int, tuple[int, Device] | None] = {}  # what `page` has found
@@ -100,6 +103,10 @@ class Bus:
         """Raises BusError. RAM takes any alignment, devices only the natural one."""
         if self.ram_base <= pa and pa + size <= self.ram_end:
             at = pa - self.ram_base
+            view = self._whole.get(size)
+            if view is not None and not at % size:
+                value: int = view[at // size]
+                return value
             return int.from_bytes(self.ram.mem[at : at + size], "little")
         base, device = self._find(pa, size)
         return device.read(pa - base, size) & ((1 << 8 * size) - 1)
@@ -109,7 +116,11 @@ class Bus:
         value &= (1 << 8 * size) - 1
         if self.ram_base <= pa and pa + size <= self.ram_end:
             at = pa - self.ram_base
-            self.ram.mem[at : at + size] = value.to_bytes(size, "little")
+            view = self._whole.get(size)
+            if view is not None and not at % size:
+                view[at // size] = value
+            else:
+                self.ram.mem[at : at + size] = value.to_bytes(size, "little")
             return False
         base, device = self._find(pa, size)
         device.write(pa - base, size, value)

@@ -233,6 +233,12 @@ class Harts:
             part = 0 if beyond else min(part, max(0, self.target[2] - self._spent))
         return part
 
+    def hurry(self) -> None:
+        """Something outside has changed that `run` should look at soon."""
+
+    def close(self) -> None:
+        """Nothing runs any more. Idempotent."""
+
     def reconsider(self) -> None:
         """Somebody has changed a hart: what is due when is worked out anew."""
         self._piece = 0

@@ -20,7 +20,7 @@ if TYPE_CHECKING:
 #: Fields that are this process's, what hart it is, or of no meaning between runs.
 OWN = frozenset(
     "ram_host ram_base ram_size hartid hosted sink native contexts tlb budget granted time_origin trap_cause trap_value "
-    "user_window machine_window".split()
+    "user_window machine_window reserved_value".split()
 )
 _FIELDS = tuple((name, words) for name, words in at.FIELDS if name not in OWN)
 _ARRAYS = (("read", at.READ), ("write", at.WRITE))

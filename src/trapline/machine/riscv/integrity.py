@@ -118,9 +118,10 @@ class Integrity(Privileged):
     def shadow_swap(self, address: int, size: int, value: int) -> int:
         self._require_shadow()
         pa = self._shadow_place(address & st.MASK, size, WRITE)
-        old = self.sx(self.bus.read(pa, size), 8 * size)
-        self.bus.write(pa, size, value & (1 << 8 * size) - 1)
-        return old
+        while True:
+            old = self.sx(self.bus.read(pa, size), 8 * size)
+            if self.exchange(pa, size, old, value):
+                return old
 
     def _require_shadow(self) -> None:
         """The enables of menvcfg; then senvcfg's for U-mode, henvcfg's for VS-mode, both for VU-mode."""

@@ -85,6 +85,7 @@ FIELDS: tuple[tuple[str, int], ...] = (
     ("vsstatus", 1), ("vstvec", 1), ("vsscratch", 1), ("vsepc", 1), ("vscause", 1), ("vstval", 1), ("vsatp", 1),
     ("elp", 1), ("landing", 1),  # 1: a landing pad must come next; indirect jumps need them in this mode (Zicfilp)
     ("ssp", 1), ("shadow", 1),  # the shadow stack pointer; 1: there is a shadow stack in this mode (Zicfiss)
+    ("reserved_value", 1),  # what lr has read, for harts that run at the same time
 )  # fmt: skip
 
 
@@ -105,7 +106,9 @@ SIZE = 8 * WORDS  #: bytes
 X, PC, F, FRM, FFLAGS, PRIV, BUDGET, INSTRET = (
     OFFSETS[n] for n in ("x", "pc", "f", "frm", "fflags", "priv", "budget", "instret")
 )
-RESERVED, RESERVATION, RESERVATION_SIZE = (OFFSETS[n] for n in ("reserved", "reservation", "reservation_size"))
+RESERVED, RESERVATION, RESERVATION_SIZE, RESERVED_VALUE = (
+    OFFSETS[n] for n in ("reserved", "reservation", "reservation_size", "reserved_value")
+)
 TRAP_CAUSE, TRAP_VALUE, HARTID = (OFFSETS[n] for n in ("trap_cause", "trap_value", "hartid"))
 RAM_HOST, RAM_BASE, RAM_SIZE = (OFFSETS[n] for n in ("ram_host", "ram_base", "ram_size"))
 MSTATUS, MEDELEG, MIDELEG, MIE, MIP, MTVEC, MSCRATCH, MEPC, MCAUSE, MTVAL = (

@@ -91,19 +91,20 @@ class Mmu(TwoStage):
 
     def _set_bits(self, va: int, access: int, satp: int, wanted: int, priv: int) -> Leaf:
         """Step 7: A or D must be set. Svadu does it, in the entry as it is now; without it that is a page fault."""
-        leaf = self._walk(va, access, satp)
-        failure = refusal(leaf.entry, access, priv, self.cpu[at.MSTATUS], shadow=self.shadow)
-        if failure != GRANTED:
-            raise Trap(CAUSES[access, failure], va)
-        if leaf.entry & wanted == wanted:
-            return leaf
-        if not self.cpu[at.MENVCFG] & st.ADUE:
-            raise Trap(CAUSES[access, PAGE], va)
-        if not self.pmp.allows(leaf.at, 8, WRITE, st.S):
-            raise Trap(CAUSES[access, ACCESS], va)
-        entry = leaf.entry | wanted
-        self.bus.ram.words[leaf.at - self.bus.ram_base >> 3] = entry
-        return leaf._replace(entry=entry)
+        while True:
+            leaf = self._walk(va, access, satp)
+            failure = refusal(leaf.entry, access, priv, self.cpu[at.MSTATUS], shadow=self.shadow)
+            if failure != GRANTED:
+                raise Trap(CAUSES[access, failure], va)
+            if leaf.entry & wanted == wanted:
+                return leaf
+            if not self.cpu[at.MENVCFG] & st.ADUE:
+                raise Trap(CAUSES[access, PAGE], va)
+            if not self.pmp.allows(leaf.at, 8, WRITE, st.S):
+                raise Trap(CAUSES[access, ACCESS], va)
+            entry = leaf.entry | wanted
+            if self.exchange(leaf.at, 8, leaf.entry, entry):
+                return leaf._replace(entry=entry)
 
     def find_device(self, va: int, access: int, size: int) -> int:
         """The physical address of an access that is probably a device's: as `translate` says, which it asks once for a page."""

@@ -77,6 +77,10 @@ def grants(entry: int, access: int, status: int, *, executable: bool = False) ->
     return bool(entry & _R or (status & st.MXR and entry & _X))
 
 
+class Changed(Exception):
+    """An entry is not any more what the walk has read: another hart has written it. Walk again."""
+
+
 class TwoStage(Contexts):
     """Part of the hart."""
 
@@ -112,8 +116,12 @@ class TwoStage(Contexts):
 
     def translate_guest(self, va: int, access: int, size: int) -> int:
         """The physical address of a guest's access that stays within a page. Raises Trap."""
-        view = self._view()
-        pair = self._pair(va, access, view)
+        view, pair = self._view(), None
+        while pair is None:
+            try:
+                pair = self._pair(va, access, view)
+            except Changed:
+                continue
         self.leaf_shift = pair.shift
         pa = pair.pa | va & ((1 << pair.shift) - 1)
         wanted = access | EXEC if view.executable else access
@@ -182,7 +190,7 @@ class TwoStage(Contexts):
             raise Trap(CAUSES[access, PAGE], va, _IN_GUEST)
         found = yield from self._second(leaf.at, WRITE, view, va, access, WRITE_PSEUDO)
         place = found.pa | leaf.at & ((1 << found.shift) - 1)
-        if not self._write_entry(place, leaf.entry | wanted):
+        if not self._write_entry(place, leaf.entry, leaf.entry | wanted):
             raise Trap(CAUSES[access, ACCESS], va, _IN_GUEST)
         return leaf._replace(entry=leaf.entry | wanted)
 
@@ -215,7 +223,7 @@ class TwoStage(Contexts):
         if found.entry & wanted != wanted:
             if not cpu[at.MENVCFG] & st.ADUE:
                 raise missing
-            if not self._write_entry(found.at, found.entry | wanted):
+            if not self._write_entry(found.at, found.entry, found.entry | wanted):
                 raise Trap(CAUSES[original, ACCESS], va, _IN_GUEST)
             found = found._replace(entry=found.entry | wanted)
         self.tlb.insert(gpa, name, found)
@@ -230,12 +238,17 @@ class TwoStage(Contexts):
             return None
         return bus.ram.words[pa - bus.ram_base >> 3] if bus.in_ram(pa, 8) else None
 
-    def _write_entry(self, pa: int, entry: int) -> bool:
-        """Write one: False where that faults."""
+    def _write_entry(self, pa: int, old: int, new: int) -> bool:
+        """Write one: False where that faults. Raises Changed."""
         if not self.pmp.allows(pa, 8, WRITE, st.S) or not self.bus.in_ram(pa, 8):
             return False
-        self.bus.ram.words[pa - self.bus.ram_base >> 3] = entry
+        if not self.exchange(pa, 8, old, new):
+            raise Changed
         return True
+
+    def exchange(self, pa: int, size: int, old: int, new: int) -> bool:
+        """Store `new` in RAM if it holds `old`; whether it did."""
+        raise NotImplementedError
 
     # ---- forgetting
 

@@ -20,8 +20,8 @@ DECLARATIONS = "declare i64 @llvm.usub.sat.i64(i64, i64)"
 class Windowed(FloatEmitter):
     """The part of a region that accesses memory."""
 
-    def __init__(self) -> None:
-        super().__init__()
+    def __init__(self, *, shared: bool = False) -> None:
+        super().__init__(shared=shared)
         self.access: Access | None = None  #: what the block's plan says of the present instruction
         self.sure = ""  #: or, in a chunk: the variable that holds what leads from its addresses to the host's
         self.windowed = False  #: whether the region uses any

@@ -10,6 +10,7 @@ from __future__ import annotations
 
 import os
 import struct
+import threading
 from collections.abc import Callable
 from contextlib import suppress
 
@@ -26,13 +27,15 @@ class OutOfCode(Exception):
 
 
 class Compiler:
-    """One memory for code. The code lives as long as it does."""
+    """One memory for code. The code lives as long as it does. `shared`: it is for harts that run at the same time."""
 
-    def __init__(self, cache: Cache | None = None) -> None:
+    def __init__(self, cache: Cache | None = None, *, shared: bool = False) -> None:
         self.memory = CodeMemory()
         self.cache = cache if cache is not None else Cache(default_directory())
-        self._identity = f"{available.identity()} {_sources()}"
+        self.shared = shared
+        self._identity = f"{available.identity()} {_sources()}{' shared' if shared else ''}"
         self.worker = Worker()
+        self.turn = threading.Lock()  #: of who makes regions: what one has made, another finds in the cache
 
     def key(self, *what: object) -> str:
         """The name in the cache of what depends on `what`, on our source, on the compiler and on the CPU."""
@@ -49,7 +52,7 @@ class Compiler:
                 return unpack(data)
         from trapline.machine.riscv.jit import interpreter
 
-        image = link(self.worker.ask(OBJECT, interpreter.module().encode()))
+        image = link(self.worker.ask(OBJECT, interpreter.module(shared=self.shared).encode()))
         self.cache.keep(key, image.pack())
         return image
 
@@ -86,7 +89,7 @@ class Compiler:
             """The object file of a module whose assembly text `edit` has gone over; external symbols may be constants."""
             return worker.ask(ASSEMBLE, edit(worker.ask(ASSEMBLY, text.encode()).decode()).encode())
 
-        data = build(assembled)
+        data = build(assembled, shared=self.shared)
         self.cache.keep(self.key("stencils"), data)
         return Table(data)
 

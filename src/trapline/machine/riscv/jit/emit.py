@@ -3,8 +3,11 @@
 In a nutshell: integer operations are one LLVM instruction each; a memory access looks the page up in the CPU struct's arrays
 and, where that fails, leaves to the reference tier. Floating point is in floats.py.
 
-Invariant: a *step* (leaving, so that the reference tier executes this one instruction) happens before the instruction has
-changed anything.
+Invariants:
+- a *step* (leaving, so that the reference tier executes this one instruction) happens before the instruction has changed
+  anything;
+- code that is *shared*, for harts that run at the same time, accesses guest memory once for each access of the program's, in
+  its order and as wide, atomics with the host's; other code knows that nobody else is running.
 """
 
 from __future__ import annotations
@@ -41,9 +44,10 @@ def context(code: Code) -> str:
 
 
 class Emitter:
-    """`m`, for one instruction after the other. A tier says where registers live and what leaving means."""
+    """`m`, for one instruction after the other. A tier says where registers live and what leaving means. `shared`: as above."""
 
-    def __init__(self) -> None:
+    def __init__(self, *, shared: bool = False) -> None:
+        self.shared = shared
         self.code = Code()
         self.target: Operand | None = None  #: where the instruction jumps, if it does
         self.taken: str = ""  #: the i1 of a branch; "" if the jump is unconditional
@@ -229,8 +233,11 @@ class Emitter:
         self.taken = self.code.bit(condition)
         self.target = target
 
-    def fence(self, pred: int, succ: int, fm: int) -> None:
-        """One thread runs all harts in turn: memory is in order."""
+    def fence(self, pred: Operand, succ: Operand, fm: Operand) -> None:
+        """The host keeps all orders but that of a store before a load (total store order). Where one thread runs all harts in
+        turn, memory is in order."""
+        if self.shared:
+            self.code.line("fence seq_cst")
 
     # ---- memory
 
@@ -253,13 +260,18 @@ class Emitter:
 
     def _load(self, pointer: str, size: int, how: str) -> Value:
         code = self.code
-        raw = code.let(f"load i{size * 8}, ptr {pointer}, align 1{GUEST}")
+        raw = code.let(f"load {self.once}i{size * 8}, ptr {pointer}, align 1{GUEST}")
         return Value(code, raw) if size == 8 else code.value(f"{how} i{size * 8} {raw} to i64")
 
     def _store(self, pointer: str, size: int, value: Operand) -> None:
         code = self.code
         narrow = text(value) if size == 8 else code.let(f"trunc i64 {text(value)} to i{size * 8}")
-        code.line(f"store i{size * 8} {narrow}, ptr {pointer}, align 1{GUEST}")
+        code.line(f"store {self.once}i{size * 8} {narrow}, ptr {pointer}, align 1{GUEST}")
+
+    @property
+    def once(self) -> str:
+        """What keeps the compiler from leaving out, repeating, joining or moving accesses that others can see."""
+        return "volatile " if self.shared else ""
 
     def load(self, address: Operand, size: int, *, signed: bool = False) -> Value:
         return self._load(self.host(address, size, write=False)[0], size, "sext" if signed else "zext")
@@ -284,6 +296,8 @@ class Emitter:
         self._set_word(at.RESERVED, 1)
         self._set_word(at.RESERVATION, offset + self._word(at.RAM_BASE))
         self._set_word(at.RESERVATION_SIZE, size)
+        if self.shared:
+            self._set_word(at.RESERVED_VALUE, value)
         return value
 
     def sc(self, address: Operand, size: int, value: Operand) -> Value:
@@ -293,6 +307,8 @@ class Emitter:
         wrong = wrong | (self._word(at.RESERVED) ^ 1) | (self._word(at.RESERVATION_SIZE) ^ size)
         held = code.let(f"icmp eq i64 {wrong.name}, 0")
         self._set_word(at.RESERVED, 0)
+        if self.shared:
+            return self._exchange_if(held, pointer, size, value)
         do, done = code.label(), code.label()
         code.line(f"br i1 {held}, label %{do}, label %{done}{LIKELY}")
         code.place(do)
@@ -301,9 +317,37 @@ class Emitter:
         code.place(done)
         return code.condition(code.let(f"xor i1 {held}, true"))
 
+    def _exchange_if(self, held: str, pointer: str, size: int, value: Operand) -> Value:
+        """sc among others: store if memory still has what lr read. Who stored something else, and then that, is not seen."""
+        code, kind = self.code, f"i{8 * size}"
+        expected, new = self._word(at.RESERVED_VALUE).name, text(value)
+        if size < 8:
+            expected, new = (code.let(f"trunc i64 {each} to {kind}") for each in (expected, new))
+        before, do, done = code.label(), code.label(), code.label()
+        code.line(f"br label %{before}")
+        code.place(before)
+        code.line(f"br i1 {held}, label %{do}, label %{done}{LIKELY}")
+        code.place(do)
+        pair = code.let(f"cmpxchg ptr {pointer}, {kind} {expected}, {kind} {new} seq_cst seq_cst, align {size}")
+        stored = code.let(f"extractvalue {{ {kind}, i1 }} {pair}, 1")
+        code.line(f"br label %{done}")
+        code.place(done)
+        success = code.let(f"phi i1 [ false, %{before} ], [ {stored}, %{do} ]")
+        return code.condition(code.let(f"xor i1 {success}, true"))
+
+    def _exchange(self, name: str, pointer: str, size: int, value: Operand) -> Value:
+        """An atomic operation among others."""
+        code, kind = self.code, f"i{8 * size}"
+        how = {"swap": "xchg", "minu": "umin", "maxu": "umax"}.get(name, name)
+        operand = text(value) if size == 8 else code.let(f"trunc i64 {text(value)} to {kind}")
+        old = code.let(f"atomicrmw {how} ptr {pointer}, {kind} {operand} seq_cst, align {size}")
+        return Value(code, old) if size == 8 else code.value(f"sext {kind} {old} to i64")
+
     def amo(self, name: str, address: Operand, size: int, value: Operand) -> Value:
         code = self.code
         pointer, _ = self.host(address, size, write=True)
+        if self.shared:
+            return self._exchange(name, pointer, size, value)
         old = self._load(pointer, size, "sext")
         new = self.sx(value, 32) if size == 4 else value
         if name.startswith("m"):

@@ -15,7 +15,7 @@ from trapline.machine.riscv import layout, transitions
 from trapline.machine.riscv import status as st
 from trapline.machine.riscv.isa.declare import OPS, Op
 from trapline.machine.riscv.jit import state as at
-from trapline.machine.riscv.jit import system
+from trapline.machine.riscv.jit import system, together
 from trapline.machine.riscv.jit.context import routines
 from trapline.machine.riscv.jit.decoder import decoder
 from trapline.machine.riscv.jit.fetching import handlers_of_fetching, pc_of, transfer
@@ -68,8 +68,8 @@ class Fields:
 class Interpreted(FloatEmitter, system.System):
     """Lowers one op to its handler."""
 
-    def __init__(self, op: Op) -> None:
-        super().__init__()
+    def __init__(self, op: Op, *, shared: bool = False) -> None:
+        super().__init__(shared=shared)
         self.op = op
         self._pc: Value | None = None
         self._written: Value | None = None  #: what came of writing a register: DONE, or what must be done before going on
@@ -278,10 +278,10 @@ class Interpreted(FloatEmitter, system.System):
         code.place(labels[system.DONE])
 
 
-def handler(op: Op) -> str:
+def handler(op: Op, *, shared: bool = False) -> str:
     """The function of one op."""
     name = f"@op_{OPS.index(op)}"
-    m = Interpreted(op)
+    m = Interpreted(op, shared=shared)
     try:
         op.body(m, Fields(m, op))  # type: ignore[arg-type]  # its operands are values
         m.finish()
@@ -347,8 +347,8 @@ def handler_names() -> list[str]:
     return [*names, "leave_step", "goto", "leave_budget", "leave_hot", "undecoded", "page_end", "plain", *HELPERS]
 
 
-def module() -> str:
-    """The whole interpreter."""
+def module(*, shared: bool = False) -> str:
+    """The whole interpreter. `shared`: for harts that run at the same time."""
     table = "\n".join(
         f"  %p{i} = getelementptr ptr, ptr %out, i64 {i}\n  store ptr @{name}, ptr %p{i}"
         for i, name in enumerate(handler_names())
@@ -362,9 +362,11 @@ def module() -> str:
         _leave("leave_budget_at", at.BUDGET, pc_given=True), _leave("leave_look_at", at.LOOK, pc_given=True),
         *handlers_of_fetching(), decoder(), routines(),
         window(write=False), window(write=True), reset(),
-        translate(), refill("refill_read", write=False), refill("refill_write", write=True),
-        refill("refill_atomic", write=True, atomic=True), system.registers(), system.due(), system.trap(),
-        stitcher(), handlers(),
+        translate(shared=shared), refill("refill_read", write=False), refill("refill_write", write=True),
+        refill("refill_atomic", write=True, atomic=True), system.registers(shared=shared), system.due(shared=shared),
+        system.trap(), stitcher(), handlers(),
     ]  # fmt: skip
-    parts += [handler(op) for op in OPS]
+    parts += [handler(op, shared=shared) for op in OPS]
+    if shared:
+        parts.append(together.routines())
     return join(parts)

@@ -120,7 +120,7 @@ class _Translate(Emitter):
         self._permitted(table)
         offset = table - self._word(at.RAM_BASE) + self.sll(index & 511, 3)
         pointer = code.let(f"getelementptr i8, ptr %ram, i64 {offset.name}")
-        entry = code.value(f"load i64, ptr {pointer}{GUEST}")
+        entry = code.value(f"load {self.once}i64, ptr {pointer}{GUEST}")
         self._set_word(at.WALKS, self._word(at.WALKS) + 1)
         alone = self.eq(entry & (_R | _W), _W)
         self._fault_if(self.eq(entry & _V, 0) | (alone & self.eq(self._word(8 * layout.MENVCFG) & st.SSE, 0)))
@@ -161,15 +161,20 @@ class _Translate(Emitter):
         self._give_up_if(self.ne(Value(code, "%access") & KEEP, 0))
         self._fault_if(self.eq(self._word(8 * layout.MENVCFG) & st.ADUE, 0))
         pointer = code.let(f"getelementptr i8, ptr %ram, i64 {at_.name}")
-        code.line(f"store i64 {(entry | wanted).name}, ptr {pointer}{GUEST}")
+        if self.shared:  # somebody may have changed it since: then the reference tier walks again
+            new = f"i64 {entry.name}, i64 {(entry | wanted).name}"
+            pair = code.let(f"cmpxchg ptr {pointer}, {new} seq_cst seq_cst, align 8")
+            self.step_if(code.let(f"xor i1 {code.let(f'extractvalue {{ i64, i1 }} {pair}, 1')}, true"))
+        else:
+            code.line(f"store i64 {(entry | wanted).name}, ptr {pointer}{GUEST}")
         code.line(f"br label %{done}")
         code.place(done)
         self._return(FOUND, pa - self._word(at.RAM_BASE), shift)
 
 
-def translate() -> str:
+def translate(*, shared: bool = False) -> str:
     """The function `translate`."""
-    return _Translate().function()
+    return _Translate(shared=shared).function()
 
 
 def ask(code: Code, va: Operand, access: int) -> tuple[Value, Value, Value]:

@@ -41,6 +41,7 @@ from trapline.machine.riscv.jit.text import (
     text,
 )
 
+_TSO = 8  #: fm of fence.tso
 MAX_TARGETS = 64  #: blocks that an indirect jump may lead to within the region
 _INDEX = {name: index for index, name in enumerate(handler_names())}
 _GOTO, _UNDECODED = _INDEX["goto"], _INDEX["undecoded"]
@@ -50,8 +51,8 @@ _OP_INDEX: dict[int, int] = {id(op): index for index, op in enumerate(OPS)}
 class Region(Windowed):
     """Lowers the blocks of one shape. `entries`: blocks that it is entered at."""
 
-    def __init__(self, shape: Shape, entries: Sequence[int]) -> None:
-        super().__init__()
+    def __init__(self, shape: Shape, entries: Sequence[int], *, shared: bool = False) -> None:
+        super().__init__(shared=shared)
         self._shape = shape
         self._entries = entries
         self._read: set[str] = set()
@@ -89,6 +90,12 @@ class Region(Windowed):
 
     def pc(self) -> Operand:
         return self._pc
+
+    def fence(self, pred: Operand, succ: Operand, fm: Operand) -> None:
+        """Only stores and output (W, O) before loads and input (R, I) need the host's; a fence.tso has none of those."""
+        assert isinstance(pred, int) and isinstance(succ, int)
+        if pred & 0b0101 and succ & 0b1010 and fm != _TSO:
+            super().fence(pred, succ, fm)
 
     def arrays(self) -> str:
         return "%arrays"  # the context cannot change within a region: what changes it leaves
@@ -376,8 +383,8 @@ class Region(Windowed):
         return self.code.let(f"load ptr, ptr {entry}{OWN}")
 
 
-def module(shape: Shape, entries: Sequence[int]) -> str:
+def module(shape: Shape, entries: Sequence[int], *, shared: bool = False) -> str:
     """A module with the one function `region`, and `bases`, where its loader puts the addresses of its code pages, in order."""
     unknown = ", ".join("i64 -1" for _ in shape.pages)
     bases = f"@bases = internal global [{len(shape.pages)} x i64] [{unknown}]\n"
-    return join([DECLARATIONS, access.DECLARATIONS, bases, Region(shape, entries).function()])
+    return join([DECLARATIONS, access.DECLARATIONS, bases, Region(shape, entries, shared=shared).function()])

@@ -38,6 +38,7 @@ _NATIVE = layout.NATIVE
 X, PC, F = 8 * layout.X, 8 * layout.PC, 8 * layout.F
 FRM, BUDGET_LEFT = 8 * layout.FRM, 8 * layout.BUDGET
 RESERVED, RESERVATION, RESERVATION_SIZE = 8 * layout.RESERVED, 8 * layout.RESERVATION, 8 * layout.RESERVATION_SIZE
+RESERVED_VALUE = 8 * layout.RESERVED_VALUE
 RAM_HOST, RAM_BASE = 8 * layout.RAM_HOST, 8 * layout.RAM_BASE
 TLB = 8 * layout.TLB  #: the byte offset of the context in force (see layout.py), and of its arrays in it:
 READ, WRITE, CODE = 8 * layout.READ, 8 * layout.WRITE, 8 * layout.CODE
@@ -54,6 +55,11 @@ WALKS, MISSES = 8 * WALKS_WORD, 8 * MISSES_WORD  #: entries that native walks ha
 STITCHER_WORD, WARM_WORD, HOT_WORD = _NATIVE + 40, _NATIVE + 41, _NATIVE + 42
 STITCHER = 8 * STITCHER_WORD  #: address of what the baseline tier works with; 0: there is none
 WARM_JUMPS, HOT_JUMPS = 8 * WARM_WORD, 8 * HOT_WORD  #: how many jumps make a place warm, and hot; 0: no number does
+# For code that is shared (emit.py): not 0: somebody wants the hart to look around; when it must look by itself, in ns of the
+# machine's time (0: never); what the host's clock showed when that was 0; the address of clock_gettime(2), and a timespec; of
+# sched_yield(2), or 0.
+KICK_WORD, ALARM_WORD, CLOCK_ORIGIN_WORD, CLOCK_WORD, YIELD_WORD, TIMESPEC_WORD = (_NATIVE + n for n in range(43, 49))
+KICK, ALARM, CLOCK_ORIGIN, CLOCK, YIELD, TIMESPEC = (8 * n for n in range(KICK_WORD, TIMESPEC_WORD + 1))
 FFLAGS, MSTATUS = 8 * layout.FFLAGS, 8 * layout.MSTATUS
 TRAP_CAUSE, TRAP_VALUE = 8 * layout.TRAP_CAUSE, 8 * layout.TRAP_VALUE
 SATP, PRIV, RAM_SIZE = 8 * layout.SATP, 8 * layout.PRIV, 8 * layout.RAM_SIZE

@@ -92,8 +92,11 @@ class Stencil(FloatEmitter):
     Registers are named by 8 * their number.
     """
 
-    def __init__(self, op: Op, *, leads: str = "near", rm: int | None = None, cached: frozenset[str] = frozenset()) -> None:
-        super().__init__()
+    def __init__(
+        self, op: Op, *, leads: str = "near", rm: int | None = None, cached: frozenset[str] = frozenset(),
+        shared: bool = False,
+    ) -> None:  # fmt: skip
+        super().__init__(shared=shared)
         self.op = op
         self.bails = False
         self.used: set[str] = set()  #: of rs1 and rs2, those that are read and may be cached
@@ -236,7 +239,7 @@ def frames() -> list[Kind]:
     return made
 
 
-def variants(op: Op) -> Iterator[Kind]:
+def variants(op: Op, *, shared: bool = False) -> Iterator[Kind]:
     """The stencils of one op, none if it is left to the interpreter.
 
     By LEADS, or for rm 7, 1 and any other; each for nothing cached, rs1, rs2, both, as far as it reads them.
@@ -247,12 +250,12 @@ def variants(op: Op) -> Iterator[Kind]:
     for variant in range(3 if direct or rounds else 1):
         rm = (DYN, RTZ, None)[variant] if rounds else None
         try:
-            plain = Stencil(op, leads=LEADS[variant], rm=rm)
+            plain = Stencil(op, leads=LEADS[variant], rm=rm, shared=shared)
         except Unsupported:
             return
         flags = _flags(op, plain) | (bl.DIRECT if direct else 0) | (bl.ROUNDS if rounds else 0)
         for n, cached in enumerate(_subsets([each for each in ("rs1", "rs2") if each in plain.used])):
-            stencil = Stencil(op, leads=LEADS[variant], rm=rm, cached=cached)
+            stencil = Stencil(op, leads=LEADS[variant], rm=rm, cached=cached, shared=shared)
             name = f"s{number}_{variant}_{n}"
             yield Kind(name, flags, stencil.code.function(f"{HANDLER} @{name}({_PARAMETERS}) {_ATTRIBUTES}"))
 

@@ -62,12 +62,15 @@ class _Builder:
         return bl.HOLE.pack(relocation.offset - start, value, _KINDS[relocation.kind], addend)
 
 
-def build(assemble: Assemble) -> bytes:
-    """Compile all stencils: the table, packed. Raises BadObject if the compiler did what nobody expects."""
+def build(assemble: Assemble, *, shared: bool = False) -> bytes:
+    """Compile all stencils, `shared` for harts that run at the same time: the table, packed.
+
+    Raises BadObject if the compiler did what nobody expects.
+    """
     kinds = stencil.frames()
     names = []
     for number, op in enumerate(OPS):
-        made = [] if op.system else list(stencil.variants(op))
+        made = [] if op.system else list(stencil.variants(op, shared=shared))
         if not made and op.length == 4:
             names.append(f"{number} {bl.PASSED}\n")
         elif made:

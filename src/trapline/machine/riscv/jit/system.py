@@ -11,6 +11,7 @@
 from __future__ import annotations
 
 from collections.abc import Callable
+from functools import partial
 from trapline.typed import Any
 
 from trapline.machine.riscv import csr, layout, transitions
@@ -59,6 +60,8 @@ class System(Emitter):
         return self.word(layout.INSTRET) + self.word(layout.GRANTED) - self.left - 1
 
     def now(self) -> Value:
+        if self.shared:  # it is the host's clock
+            return self.code.binary("udiv", self.code.value("call i64 @clock(ptr %cpu)"), PER_TICK)
         origin = self.word(layout.TIME_ORIGIN)
         self.step_if(self.code.bit(self.eq(origin, 0)))
         return self.code.binary("udiv", origin - self.left, PER_TICK)
@@ -144,8 +147,8 @@ class _Read(System):
 class _Write(System):
     """Lowers the writing of one register; what it refuses, it refuses before it changes anything."""
 
-    def __init__(self) -> None:
-        super().__init__()
+    def __init__(self, *, shared: bool) -> None:
+        super().__init__(shared=shared)
         self._result = DONE
 
     def step(self) -> None:
@@ -186,9 +189,10 @@ def _table(make: Callable[[], Any], refuse: str) -> Code:
     return code
 
 
-def registers() -> str:
+def registers(*, shared: bool = False) -> str:
     """The functions `csr_read` and `csr_write`."""
-    reads, writes = _table(_Read, f"{READ} zeroinitializer"), _table(_Write, f"i64 {REFUSED}")
+    reads = _table(partial(_Read, shared=shared), f"{READ} zeroinitializer")
+    writes = _table(partial(_Write, shared=shared), f"i64 {REFUSED}")
     header = "define internal {} @{}(ptr %cpu, i64 %number, {}i64 %left) nounwind noinline"
     return reads.function(header.format(READ, "csr_read", "")) + writes.function(
         header.format("i64", "csr_write", "i64 %value, ")
@@ -214,9 +218,9 @@ class _Due(System):
         return self.code.function("define internal i64 @due(ptr %cpu, i64 %left) nounwind noinline")
 
 
-def due() -> str:
+def due(*, shared: bool = False) -> str:
     """The function `due`."""
-    return _Due().lower()
+    return _Due(shared=shared).lower()
 
 
 # ---- traps

@@ -18,7 +18,7 @@ from trapline.machine.ram import Ram
 from trapline.machine.riscv import layout
 from trapline.machine.riscv.code import Place, place
 from trapline.machine.riscv.jit import state as at
-from trapline.machine.riscv.jit.baseline import Baseline
+from trapline.machine.riscv.jit.baseline import BASELINE_BYTES, Baseline
 from trapline.machine.riscv.jit.cache import Cache
 from trapline.machine.riscv.jit.compiler import Compiler, OutOfCode
 from trapline.machine.riscv.jit.pages import Arena, CodePage
@@ -52,21 +52,25 @@ class Spot(NamedTuple):
 class Tiers:
     """`background`: compile regions on a thread; else at once, as tests do. `hot`, `warm`: jumps that make a
     place worth a region, and baseline code; 0: no number does. `cache`: of compiled code; without one, regions that are
-    compiled at once are not kept."""
+    compiled at once are not kept. `compiler`: one that others use too, with room for `baseline_bytes` of baseline code."""
 
     def __init__(
-        self, ram: Ram, *, background: bool = True, hot: int = at.HOT, warm: int = at.WARM, cache: Cache | None = None
-    ) -> None:
+        self, ram: Ram, *, background: bool = True, hot: int = at.HOT, warm: int = at.WARM, cache: Cache | None = None,
+        compiler: Compiler | None = None, baseline_bytes: int = BASELINE_BYTES,
+    ) -> None:  # fmt: skip
         self._ram = ram
         self.hot, self.warm = hot, warm
-        self._recall = background or cache is not None
+        self._recall = background or cache is not None or compiler is not None
         self.harts: list[NativeHart] = []  #: all that execute from the arena
         self._anchor = ctypes.c_char.from_buffer(ram.mem)  # keeps the mapping, and tells where it is
         self.ram_address = ctypes.addressof(self._anchor)
-        self._compiler = Compiler(cache)
+        self._compiler = compiler or Compiler(cache)
         image, table = self._compiler.interpreter_and_stencils() if warm else (self._compiler.interpreter(), None)
-        names = "run", "handlers", "undecoded", "page_end", "leave_step"
-        run, fill, undecoded, page_end, leave_step = self._compiler.load(image, *names)
+        entry = "run_among" if self._compiler.shared else "run"
+        run, fill, undecoded, page_end, leave_step = self._compiler.load(
+            image, entry, "handlers", "undecoded", "page_end", "leave_step"
+        )
+        start = run - image.symbols[entry]
         self._handlers = (ctypes.c_uint64 * len(image.symbols))()  # of which it fills as many as handlers have numbers
         ctypes.CFUNCTYPE(None, ctypes.c_void_p)(fill)(ctypes.addressof(self._handlers))
         self.handlers_address = ctypes.addressof(self._handlers)
@@ -76,8 +80,7 @@ class Tiers:
         self._places: dict[int, Place] = {}
         self.baseline: Baseline | None = None
         if table is not None:
-            start = run - image.symbols["run"]
-            self.baseline = Baseline(table, self._compiler.memory, image, start)
+            self.baseline = Baseline(table, self._compiler.memory, image, start, baseline_bytes)
         self.compiled = 0  #: regions installed
         self.recalled = 0  #: of those, regions that an earlier run has compiled
         self.loaded = 0  #: regions compiled or recalled, installed or not
@@ -182,8 +185,9 @@ class Tiers:
         if spot.page.generation != spot.generation or spot.record in spot.page.entries or self.loaded >= MAX_REGIONS:
             return  # forgotten, or served with another
         pages = _Pages(self.arena, spot)
-        found = recall(self._compiler, spot.pc, pages.look) if self._recall else None
-        found, recalled = found or self._lower(spot, pages), found is not None
+        with self._compiler.turn:
+            found = recall(self._compiler, spot.pc, pages.look) if self._recall else None
+            found, recalled = found or self._lower(spot, pages), found is not None
         if found is None:
             return
         self.loaded += 1
@@ -213,7 +217,7 @@ class Tiers:
 
         entries = self._entries(spot, shape, pages)
         try:
-            image = self._compiler.region(region.module(shape, entries))
+            image = self._compiler.region(region.module(shape, entries, shared=self._compiler.shared))
         except CompilerDied:
             self._deaths += 1
             self.loaded = self.loaded if self._deaths < PATIENCE else MAX_REGIONS

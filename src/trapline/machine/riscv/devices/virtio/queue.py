@@ -50,7 +50,7 @@ class Queue:
     """Of at most MAX_SIZE descriptors, in the RAM of `bus`."""
 
     def __init__(self, bus: Bus) -> None:
-        self._base, self._ram = bus.ram_base, bus.ram
+        self._base, self._ram, self._fence = bus.ram_base, bus.ram, bus.fence
         self._halves = bus.ram.mem.cast("H")
         self.reset()
 
@@ -114,9 +114,11 @@ class Queue:
         """The next request, if there is one. Raises Broken."""
         avail, taken = self._avail, self._taken
         ahead = self._halves[avail + 2 >> 1] - taken & 0xFFFF
+        if not ahead and self.features & F_EVENT_IDX:
+            self._halves[self._used + 4 + 8 * self.size >> 1] = taken
+            self._fence()  # whoever adds a request behind this look will see that it must notify
+            ahead = self._halves[avail + 2 >> 1] - taken & 0xFFFF
         if not ahead:
-            if self.features & F_EVENT_IDX:
-                self._halves[self._used + 4 + 8 * self.size >> 1] = taken
             return None
         if ahead > self.size:
             raise Broken(f"{ahead} requests in a queue of {self.size}")
@@ -177,6 +179,7 @@ class Queue:
         if old == new:
             return False
         self._told = new
+        self._fence()
         if self.features & F_EVENT_IDX:
             event = self._halves[self._avail + 4 + 2 * self.size >> 1]
             return (new - event - 1 & 0xFFFF) < (new - old & 0xFFFF)

@@ -120,7 +120,7 @@ class Hart(Triggers, Floats):
         self.budget = self.granted = budget
         self.attention = self.stopping = False
         self._ticks = iter(range(budget))
-        while self.budget > 0:
+        while self.budget > 0 and not self.attention:
             if (not self.hosted or cpu[at.VIRT]) and self._interrupted():
                 continue
             if self.waiting:
@@ -128,7 +128,7 @@ class Hart(Triggers, Floats):
             try:
                 self._execute()
                 self._count(0)
-                if self.attention or self.stopping:
+                if self.stopping:
                     break
             except Attention:
                 self._count(0)

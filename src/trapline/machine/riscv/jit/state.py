@@ -56,8 +56,8 @@ STITCHER_WORD, WARM_WORD, HOT_WORD = _NATIVE + 40, _NATIVE + 41, _NATIVE + 42
 STITCHER = 8 * STITCHER_WORD  #: address of what the baseline tier works with; 0: there is none
 WARM_JUMPS, HOT_JUMPS = 8 * WARM_WORD, 8 * HOT_WORD  #: how many jumps make a place warm, and hot; 0: no number does
 # For code that is shared (emit.py): not 0: somebody wants the hart to look around; when it must look by itself, in ns of the
-# machine's time (0: never); what the host's clock showed when that was 0; the address of clock_gettime(2), and a timespec; of
-# sched_yield(2), or 0.
+# machine's time (0: never); what the host's clock showed when that was 0; the address of clock_gettime(2) and
+# sched_yield(2), and a timespec.
 KICK_WORD, ALARM_WORD, CLOCK_ORIGIN_WORD, CLOCK_WORD, YIELD_WORD, TIMESPEC_WORD = (_NATIVE + n for n in range(43, 49))
 KICK, ALARM, CLOCK_ORIGIN, CLOCK, YIELD, TIMESPEC = (8 * n for n in range(KICK_WORD, TIMESPEC_WORD + 1))
 FFLAGS, MSTATUS = 8 * layout.FFLAGS, 8 * layout.MSTATUS

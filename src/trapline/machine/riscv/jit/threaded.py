@@ -41,7 +41,6 @@ class Crew(Protocol):
     """All harts of a machine."""
 
     lock: TurnLock
-    roomy: bool  #: the host has a CPU for each
 
     def tell(self) -> None:
         """Interrupt lines may have risen: wake the harts that do not know."""
@@ -60,7 +59,7 @@ class ThreadedHart(NativeHart):
         self.bell = threading.Lock()  #: waited for by the sleeping hart
         self.bell.acquire()
         self.cpu[at.CLOCK_WORD] = _clock
-        self.cpu[at.YIELD_WORD] = 0 if crew.roomy else _yield
+        self.cpu[at.YIELD_WORD] = _yield
         self._native = self._beside = partial(_without, crew.lock, self._beside)
 
     # ---- what others do to it, with the lock held

@@ -12,7 +12,6 @@ Invariants:
 
 from __future__ import annotations
 
-import os
 import sys
 import threading
 from functools import partial
@@ -38,7 +37,6 @@ class ThreadedHarts(Harts):
 
     def __init__(self, bus: Bus, count: int, tiers: ThreadTiers) -> None:
         self.lock = TurnLock()
-        self.roomy = count <= len(os.sched_getaffinity(0))
         self._origin = monotonic_ns()
         self._event = threading.Event()  # something that `run` must look at
         self._go = [threading.Semaphore(0) for _ in range(count)]

@@ -1,8 +1,8 @@
 """What shared code (emit.py) has besides: harts that run at the same time, each on a thread of the host's.
 
     run_among(cpu)   as `run`, a slice of the budget at a time: between two, look whether somebody has kicked the hart, or its
-                     alarm has come. Then it leaves for LOOK, with budget left. Where harts are more than the host has CPUs,
-                     let others run: guests wait for one another in loops.
+                     alarm has come. Then it leaves for LOOK, with budget left. And let others have the host's CPU: guests wait
+                     for one another in loops, and who they wait for may not be running.
     clock(cpu)       ns since the machine's time began, by the host's monotonic clock
     swap_4, swap_8(where, old, new)   compare and exchange for Python: what was there
 
@@ -28,7 +28,7 @@ define void @run_among(ptr %cpu) nounwind strictfp {{
   %all = load i64, ptr %p.budget
   br label %next
 next:
-  %left = phi i64 [ %all, %0 ], [ %total, %loop ]
+  %left = phi i64 [ %all, %0 ], [ %total, %quiet ]
   %kicked = load atomic i64, ptr %p.kick acquire, align 8
   %calm = icmp eq i64 %kicked, 0
   br i1 %calm, label %on, label %look
@@ -60,12 +60,7 @@ ask:
 quiet:
   %p.yield = getelementptr i8, ptr %cpu, i64 {yield_}
   %yield = load ptr, ptr %p.yield
-  %alone = icmp eq ptr %yield, null
-  br i1 %alone, label %loop, label %let
-let:
   %yielded = call i32 %yield()
-  br label %loop
-loop:
   br label %next
 look:
   store i64 {look}, ptr %p.reason

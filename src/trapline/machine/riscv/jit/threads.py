@@ -70,6 +70,9 @@ class ThreadedHarts(Harts):
         for each in self.advance:
             each()
 
+    def ahead(self) -> int:
+        return max(0, super().ahead())  # time goes on while it is asked
+
     def load(self, state: State) -> None:
         """What was left of a turn is not gone on with."""
         super().load(state)
@@ -193,9 +196,11 @@ class ThreadedHarts(Harts):
 
     def _drive(self, hart: ThreadedHart) -> None:
         while not self._ending:
-            if hart.waiting and not hart.interrupts() & hart.cpu[at.MIE]:
-                self._sleep(hart)
-                continue
+            if hart.waiting:
+                alarm_ns = hart.alarm_ns()  # asked before: one that has fired since then is an interrupt
+                if not hart.interrupts() & hart.cpu[at.MIE]:
+                    self._sleep(hart, alarm_ns)
+                    continue
             hart.run(FAR)
             if hart.stopping:
                 self.wanted = True
@@ -205,13 +210,12 @@ class ThreadedHarts(Harts):
             self.lock.release()
             self.lock.acquire()
 
-    def _sleep(self, hart: ThreadedHart) -> None:
+    def _sleep(self, hart: ThreadedHart, alarm_ns: int) -> None:
         """In wfi: until somebody rings, or the hart's own timer fires."""
-        alarm = hart.alarm_ns()
         if self._idle():
             self._event.set()
         self.lock.release()
-        hart.bell.acquire(timeout=max(0, alarm - self.elapsed) / 1e9 if alarm else -1)
+        hart.bell.acquire(timeout=max(0, alarm_ns - self.elapsed) / 1e9 if alarm_ns else -1)
         self.lock.acquire()
 
     def _look_again(self) -> None:

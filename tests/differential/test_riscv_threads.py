@@ -142,7 +142,9 @@ def test_what_a_device_raises_ends_the_run_of_all(board: Callable[..., Board]) -
     made.bus.attach(0x400_0000, Broken())
     with pytest.raises(RuntimeError, match="out of order"):
         made.harts.run(10_000 * MS)
-    assert made.harts.each[0].cpu[at.INSTRET] > 0 and made.harts.each[0].cpu[at.PC] == BASE + 256
+    before = made.harts.each[0].cpu[at.INSTRET]
+    time.sleep(0.02)
+    assert made.harts.each[0].cpu[at.INSTRET] == before
 
 
 def test_interrupt_of_the_host_stops_all(board: Callable[..., Board]) -> None:

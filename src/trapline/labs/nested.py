@@ -6,6 +6,7 @@ from collections.abc import Sequence
 from trapline.typed import Any
 
 from trapline.labs.code import bare
+from trapline.labs.code.shadow import updates
 from trapline.labs.code.spaces import READ, USER, WRITE, Frames
 from trapline.labs.code.text import assemble
 from trapline.labs.framework.charts import Bars, Chart, Table
@@ -26,7 +27,7 @@ from trapline.machine.riscv.addresses import RAM_BASE
 from trapline.machine.riscv.board import Board
 from trapline.machine.riscv.status import MODE_SHIFT, SPVP
 from trapline.machine.riscv.tlb import Tlb
-from trapline.machine.riscv.trap import LOAD_GUEST_PAGE
+from trapline.machine.riscv.trap import ECALL_U, ECALL_VS, LOAD_GUEST_PAGE
 
 FORMATS: dict[str, tuple[Format, int]] = {"sv39": (SV39, 8), "sv48": (SV48, 9), "sv57": (SV57, 10)}
 GUEST = 0x10_0000_0000  #: guest virtual address of the pages that are read
@@ -35,6 +36,7 @@ RESULTS = RAM_BASE + 0x9000
 GUEST_RAM, BLOCK = RAM_BASE + (4 << 20), 2 << 20  #: where the guest's memory is, for itself and in truth
 MEMORY, MOST = 16 << 20, 100_000
 LARGE = "large"
+STAGES, SHADOW = "two stages", "a shadow table"
 SECRET, WORD = 0x5EC2E7, 0x600D
 
 EXPLAIN = """
@@ -51,8 +53,10 @@ tables are found without another walk. `--leaves=large` maps the second stage wi
 one remembered leaf serves all of the guest's tables, so that of the n+1 second walks only one is made.
 
 The alternative, before processors could do this, was a shadow table: from guest virtual to real addresses directly, n
-references, kept up to date by the hypervisor, which must trap each change that the guest makes to its tables. The
-traps column counts what the hypervisor had to do while the guest's memory was used: nothing.
+references, kept up to date by the hypervisor. The lab's second guest fills a table of its own, entry by entry, and
+reads what it has mapped: with two stages nothing of that is the hypervisor's business; with a shadow table each write
+is an exit, since the guest's table is mapped read-only. So both have their price: long walks at misses, or an exit
+for each change.
 
 And the second stage is a line: an address that the guest maps to physical memory that is not its own ends in a guest
 page fault (cause 21), which tells the hypervisor the guest physical address. `--without second` switches the second
@@ -105,6 +109,7 @@ trap:
     csrw mepc, t0
     mret
 """
+_HEADS = ("", "exits", "walks", "references")
 _FORGET = "hfence.gvma\nhfence.vvma"
 _REACH = "li s0, ESCAPE\nli a0, 0\nhlv.d a0, (s0)\nsd a0, 24(s11)"
 
@@ -121,7 +126,16 @@ def measure(knobs: Knobs, progress: Progress) -> Figures:
     return {
         "guest": guest, "host": host, "levels": [FORMATS[guest][0].levels, FORMATS[host][0].levels], "second": second,
         "pages": pages, "rows": rows, "reach": _reach(guest, host, second),
+        "updates": {name: _updates(knobs.number("updates"), shadow) for name, shadow in ((STAGES, False), (SHADOW, True))},
     }  # fmt: skip
+
+
+def _updates(count: int, shadow: bool) -> dict[str, int]:
+    """What a guest's changes of its own table take."""
+    found = updates(count, shadow=shadow)
+    end = ECALL_U if shadow else ECALL_VS
+    exits = sum(exits for cause, exits in found.exits.items() if cause != end)
+    return {"count": count, "right": found.right, "exits": exits, "walks": found.walks, "steps": found.steps}
 
 
 def _walks(guest: str, host: str, second: str, pages: int, cold: bool) -> dict[str, Any]:
@@ -191,9 +205,11 @@ def draw(figures: Figures) -> Sequence[Chart]:
     reach = figures["reach"]
     met = f"cause {reach['cause']} at guest physical {reach['address']:#x}" if reach["cause"] else f"read {reach['got']:#x}"
     title = f"{figures['guest']} in the guest, {figures['host']}x4 below: (n+1)(m+1)-1 = {(n + 1) * (m + 1) - 1} at most"
+    changes = [[name, row["exits"], row["walks"], row["steps"]] for name, row in figures["updates"].items()]
     return [
         Table(title, ("", "walks", "references", "most", "traps"), rows),
         Bars("References of a walk", [(str(row[0]), row[2] if isinstance(row[2], float) else 0) for row in rows]),
+        Table(f"The guest maps {next(iter(figures['updates'].values()))['count']} pages, and reads each", _HEADS, changes),
         Table("The guest maps an address to memory that is not its own", ("it reads there", "what happened"), [["", met]]),
     ]
 
@@ -207,8 +223,13 @@ def verdict(figures: Figures) -> Verdict:
     wanted = n + m - 1 if large else (n + 1) * (m + 1) - 1
     said = (
         f"a cold walk took {_most(cold)} references instead of {_most(single)}, a warm one {_mean(warm):.2g} on average, none "
-        f"of them trapped, and an address outside of the guest's memory ended in cause {reach['cause']}"
+        f"of them trapped, and an address outside of the guest's memory ended in cause {reach['cause']}; "
+        f"{figures['updates'][STAGES]['count']} changes of the guest's table took no exit, with a shadow table "
+        f"{figures['updates'][SHADOW]['exits']}"
     )
+    changes = figures["updates"]
+    if changes[STAGES]["exits"] or any(each["right"] != each["count"] for each in changes.values()):
+        return refuted(f"a guest that maps pages exits to the hypervisor, or reads others: {changes}")
     exact = _most(cold) == wanted and _most(single) == n and not any(row["traps"] for row in figures["rows"])
     return supported(said) if exact and all(row["right"] == figures["pages"] for row in figures["rows"]) else refuted(said)
 
@@ -226,6 +247,7 @@ LAB = Lab(
         choice("guest", "sv39", "format of the guest's tables", *FORMATS),
         choice("host", "sv39", "format of the second stage", *FORMATS),
         choice("leaves", "small", "the second stage maps pages of 4 KiB or of 2 MiB", "small", LARGE),
+        number("updates", 20, "pages that the second guest maps", 1, 400),
         number("pages", 32, "pages that are read, each once", 1, 256),
         switch("second", "off: guest physical addresses are the real ones"),
     ),

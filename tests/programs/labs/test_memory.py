@@ -4,7 +4,22 @@ from __future__ import annotations
 
 import pytest
 
-from trapline.labs import aslr, cow, layout, nested, nx, onemode, reach, rop, rtos, spaces, tlb, walk
+from trapline.labs import (
+    aslr,
+    cow,
+    filter,
+    guest,
+    layout,
+    nested,
+    nx,
+    onemode,
+    reach,
+    rop,
+    rtos,
+    spaces,
+    tlb,
+    walk,
+)
 from trapline.labs.framework.lab import REFUTED, SUPPORTED, LabError
 
 
@@ -128,3 +143,25 @@ def test_bare_metal_makes_no_trap() -> None:
     programs = onemode.LAB.run(onemode.LAB.settings(rounds=10)).figures["programs"]
     assert programs[onemode.BARE]["traps"] == 0 and programs[onemode.BEHIND]["traps"] == 21
     assert len(programs[onemode.BARE]["sent"]) == 10 and all(len(set(each["took"])) == 1 for each in programs.values())
+
+
+def test_a_shadow_table_costs_an_exit_for_each_change() -> None:
+    updates = nested.LAB.run(nested.LAB.settings(updates=33)).figures["updates"]
+    assert updates[nested.STAGES]["exits"] == 0 and updates[nested.SHADOW]["exits"] == 33
+    assert updates[nested.STAGES]["right"] == updates[nested.SHADOW]["right"] == 33
+    assert updates[nested.SHADOW]["steps"] == 3 * updates[nested.SHADOW]["walks"]
+
+
+def test_exits_of_trap_and_emulate_grow_with_the_guests_calls() -> None:
+    few, many = (guest.LAB.run(guest.LAB.settings(calls=calls)).figures["guests"] for calls in (10, 110))
+    assert few[guest.EXTENSION]["exits"] == many[guest.EXTENSION]["exits"] == {"7": 2, "10": 1}
+    grown = {cause: many[guest.EMULATED]["exits"][cause] - few[guest.EMULATED]["exits"][cause] for cause in ("2", "8")}
+    assert grown == {"2": 6 * 100, "8": 100}  # csrrw, scause, sepc twice, csrrw, sret; and the call
+
+
+@pytest.mark.parametrize("machine", ["host", "riscv"])
+def test_a_filter_holds_for_numbers_arguments_and_descendants(machine: str) -> None:
+    with_, without = (filter.LAB.run(filter.LAB.settings(machine, filter=on)).figures for on in (True, False))
+    assert [with_["results"][name] for name in ("getuid", "out", "err", "inherited", "loosened")] == [-1, 1, -9, -1, -1]
+    assert [without["results"][name] for name in ("getuid", "out", "err", "inherited", "loosened")] == [0, 1, 1, 0, 0]
+    assert with_["ends"] == {"calls": 0, "forks": 0, "loosens": 0, "socket": 31, "strict": 9}

@@ -44,6 +44,13 @@ __all__ = [
 ]
 
 
+def load_ipython_extension(shell: object) -> None:
+    """`%load_ext trapline`: the cell magic `%%trapline`."""
+    from trapline.cli.notebook import load
+
+    load(shell)
+
+
 def __getattr__(name: str) -> object:
     if name in __all__:
         from trapline import api

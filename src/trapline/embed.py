@@ -28,7 +28,9 @@ if TYPE_CHECKING:
     from trapline.machine.paging.walk import Run, Step
     from trapline.scope.listener import Listener
     from trapline.scope.observe import Observer
+    from trapline.scope.space import Space
     from trapline.scope.tamper import Interposer
+    from trapline.scope.walks import Walk
 
 Environment = Mapping[str, str] | Mapping[bytes, bytes]
 SIGKILL = 9
@@ -287,6 +289,24 @@ class Kernel:
         from trapline.scope.pagetables import walk_of
 
         return walk_of(self._space(pid), address)
+
+    def space(self, pid: int) -> Space:
+        """A process's address space as data: areas, tables by level, sizes; a notebook draws it. Raises KeyError."""
+        from trapline.scope.space import look
+
+        return look(self.system, pid)
+
+    def explain(self, pid: int, address: int) -> Walk:
+        """One page walk with the meaning of each bit, and what a touch would do. Raises KeyError, ValueError."""
+        from trapline.scope.walks import explain
+
+        return explain(self.system, pid, address)
+
+    def _repr_html_(self) -> str:
+        """What a notebook shows."""
+        from trapline.scope.htmlviews import kernel
+
+        return kernel(self.system, closed=self._closed)
 
     def _space(self, pid: int) -> Any:
         space = self.group(pid).leader.mm

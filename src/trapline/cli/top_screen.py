@@ -24,7 +24,7 @@ from textual.widgets.option_list import Option
 from trapline.cli.options import Parsed
 from trapline.scope.space import amount
 from trapline.scope.tasks import Done, Rates, Row, Sample, between, done_text, loaded
-from trapline.scope.taskstext import KEYS, NOTHING, order, seconds, summary
+from trapline.scope.taskstext import HEAD_CELLS, KEYS, NOTHING, cells, order, seconds, summary
 from trapline.scope.text import printable
 
 SIGNALS = {"TERM": 15, "INT": 2, "HUP": 1, "KILL": 9, "STOP": 19, "CONT": 18, "USR1": 10, "USR2": 12}
@@ -33,7 +33,6 @@ MOST_ROWS = 500
 MOST_LINE = 1 << 24  #: bytes of one sample
 OUTPUT_LINES = 2000
 ROOMY = 110  #: columns of a terminal that shows the calls too
-COLUMNS = ("PID", "S", "%USER", "%SYS", "WAIT", "RSS", "FAULT/s", "CALL/s", "IN", "COMMAND")
 _END = "the program still runs: end it?"
 
 
@@ -259,7 +258,7 @@ class Watcher(App[None]):
         yield Static(text("starting ..."), id="summary")
         yield Sparkline([], id="curve", summary_function=max)
         tasks: DataTable[Text] = DataTable(id="tasks", cursor_type="row", zebra_stripes=True)
-        tasks.add_columns(*COLUMNS)
+        tasks.add_columns(*HEAD_CELLS)
         calls: DataTable[Text] = DataTable(id="calls", cursor_type="none")
         for name, width in (("CALL", 15), ("/s", 6), ("ALL", 7), ("µs", 7)):
             calls.add_column(text(name, right=name != "CALL"), width=width)
@@ -323,8 +322,8 @@ class Watcher(App[None]):
         base.query_one("#summary", Static).update(text_lines(summary(sample, rates)))
         base.query_one("#curve", Sparkline).data = list(self._history)
         rows = order(sample, rates, self.key, reverse=self.reverse)[:MOST_ROWS]
-        cells = [self._cells(row, rates.rows.get(row.tid, NOTHING)) for row in rows]
-        fill(base.query_one("#tasks", DataTable), cells, [str(row.tid) for row in rows])
+        lines = [self._cells(row, rates.rows.get(row.tid, NOTHING)) for row in rows]
+        fill(base.query_one("#tasks", DataTable), lines, [str(row.tid) for row in rows])
         busiest = sorted(sample.calls, key=lambda each: (-rates.calls.get(each.name, 0), -each.times))[:60]
         fill(base.query_one("#calls", DataTable), [
             (text(each.name[:15]), text(f"{rates.calls.get(each.name, 0):.0f}", right=True), text(each.times, right=True),
@@ -334,12 +333,10 @@ class Watcher(App[None]):
 
     def _cells(self, row: Row, rate: tuple[float, float, float, float]) -> tuple[Text, ...]:
         style = {"R": "bold", "Z": "dim", "T": "italic"}.get(row.state, "")
-        user, system, faults, calls = rate
-        shares = f"{user * 100:.1f}", f"{system * 100:.1f}"
-        numbers = (*shares, seconds(row.wait_ns), amount(row.rss), f"{faults:.0f}", f"{calls:.0f}")
+        tid, state, *numbers, call, command = cells(row, rate)
         return (
-            text(row.tid, style, right=True), text(row.state, style), *(text(each, style, right=True) for each in numbers),
-            text(row.call[:12], "dim"), text(row.command, style),
+            text(tid, style, right=True), text(state, style), *(text(each, style, right=True) for each in numbers),
+            text(call[:12], "dim"), text(command, style),
         )  # fmt: skip
 
     def _state(self) -> None:

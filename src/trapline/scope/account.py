@@ -57,6 +57,12 @@ class Account:
         self.callbacks, self.callback_ns = ledger.callbacks, ledger.callback_ns
         return self
 
+    def _repr_html_(self) -> str:
+        """What a notebook shows."""
+        from trapline.scope.htmlviews import account
+
+        return account(self)
+
     def by(self, key: str) -> dict[str, Cost]:
         """The costs put together by a name of KEYS, the largest first."""
         together: dict[str, list[Cost]] = {}

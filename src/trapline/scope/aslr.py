@@ -46,6 +46,12 @@ class Randomness(NamedTuple):
     places: tuple[Entropy, ...]
     distances: tuple[Entropy, ...]  #: between places that do vary: what one of them says about another
 
+    def _repr_html_(self) -> str:
+        """What a notebook shows."""
+        from trapline.scope.htmlviews import randomness
+
+        return randomness(self)
+
 
 def places_of(space: Space) -> dict[str, int]:
     """Where one start of a program put what is placed by chance."""

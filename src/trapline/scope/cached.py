@@ -53,6 +53,12 @@ class Cached(NamedTuple):
     pid: int  #: the host's process, 0: none yet, or none in this machine
     harts: tuple[Hart, ...]
 
+    def _repr_html_(self) -> str:
+        """What a notebook shows."""
+        from trapline.scope.htmlviews import cached
+
+        return cached(self)
+
 
 def cached(kernel: Kernel, pid: int) -> Cached:
     """Of process `pid`. Raises KeyError."""

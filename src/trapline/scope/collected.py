@@ -62,6 +62,12 @@ class Trace:
         self.events: list[Event] = []
         self.lost = 0
 
+    def _repr_html_(self) -> str:
+        """What a notebook shows."""
+        from trapline.scope.htmlviews import trace
+
+        return trace(self)
+
     def put(self, event: Event) -> None:
         if len(self.events) < LIMIT:
             self.events.append(event)

@@ -55,6 +55,12 @@ class Event(NamedTuple):
     cpu: int
     rest: dict[str, Any]
 
+    def _repr_html_(self) -> str:
+        """What a notebook shows."""
+        from trapline.scope.htmlviews import event
+
+        return event(self)
+
 
 class Sink(Protocol):
     """What takes events."""

@@ -101,6 +101,12 @@ class Space(NamedTuple):
     entry: dict[str, int]  #: where exec(2) put things: code, data, heap, stack, mmap, vdso
     faults: tuple[int, int]  #: minor, major
 
+    def _repr_html_(self) -> str:
+        """What a notebook shows."""
+        from trapline.scope.htmlviews import space
+
+        return space(self)
+
     @property
     def table_bytes(self) -> int:
         return sum(each.bytes for each in self.levels)

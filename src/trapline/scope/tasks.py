@@ -90,6 +90,12 @@ class Sample(NamedTuple):
     memory_peak: int
     memory_total: int
 
+    def _repr_html_(self) -> str:
+        """What a notebook shows."""
+        from trapline.scope.htmlviews import sample
+
+        return sample(self)
+
 
 class Rates(NamedTuple):
     """What happened between two samples, for each second."""
@@ -116,6 +122,12 @@ class Detail(NamedTuple):
     files: tuple[tuple[int, str], ...]
     last: tuple[Done, ...]
     calls: tuple[Call, ...]
+
+    def _repr_html_(self) -> str:
+        """What a notebook shows."""
+        from trapline.scope.htmlviews import detail
+
+        return detail(self)
 
 
 class _Counts:
@@ -293,9 +305,10 @@ def done_text(done: Done) -> str:
     """A call on one line: small numbers decimal, others hexadecimal."""
     shown = ", ".join(str(each) if -4096 < each < 65536 else f"{each & (1 << 64) - 1:#x}" for each in done.args)
     failed = -4096 < done.result < 0
-    result = f"-1 {_ERRORS.get(-done.result, -done.result)}" if failed else _number(done.result)
+    result = f"-1 {_ERRORS.get(-done.result, -done.result)}" if failed else number_text(done.result)
     return f"{done.name}({shown}) = {result}"
 
 
-def _number(value: int) -> str:
+def number_text(value: int) -> str:
+    """A result: what may be an address in hexadecimal."""
     return str(value) if abs(value) < 1 << 31 else f"{value & (1 << 64) - 1:#x}"

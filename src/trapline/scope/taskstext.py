@@ -65,6 +65,9 @@ _STATES = ("running", "sleeping", "stopped", "zombie")
 HEAD = f"{'PID':>7} S {'%USER':>6} {'%SYS':>6} {'WAIT':>7} {'RSS':>6} {'FAULT/s':>7} {'CALL/s':>7} {'IN':<9} COMMAND"
 
 
+HEAD_CELLS = ("PID", "S", "%USER", "%SYS", "WAIT", "RSS", "FAULT/s", "CALL/s", "IN", "COMMAND")
+
+
 def fit_list(text: str, width: int = 80) -> str:
     """As many members of a list as fit."""
     while len(text) > width:
@@ -78,6 +81,13 @@ def seconds(ns: int) -> str:
     if value < 1000:
         return f"{value:.2f}"
     return f"{int(value) // 3600}:{int(value) // 60 % 60:02d}h" if value >= 36000 else f"{value:.0f}"
+
+
+def cells(row: Row, rate: tuple[float, float, float, float]) -> tuple[str, ...]:
+    """The same, one by one, for tables that know no columns of letters: see HEAD_CELLS."""
+    user, system, faults, calls = rate
+    numbers = f"{user * 100:.1f}", f"{system * 100:.1f}", seconds(row.wait_ns), amount(row.rss), f"{faults:.0f}", f"{calls:.0f}"
+    return (str(row.tid), row.state, *numbers, row.call, row.command)
 
 
 def line(row: Row, rate: tuple[float, float, float, float]) -> str:

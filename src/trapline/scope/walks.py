@@ -60,6 +60,12 @@ class Walk(NamedTuple):
     outcome: str  #: in one sentence
     touch: str  #: what happens when user mode touches it: read and write
 
+    def _repr_html_(self) -> str:
+        """What a notebook shows."""
+        from trapline.scope.htmlviews import walk
+
+        return walk(self)
+
 
 def explain(kernel: Kernel, pid: int, address: int) -> Walk:
     """The walk for an address of process `pid`. Raises KeyError, and ValueError for what is no 64-bit address."""

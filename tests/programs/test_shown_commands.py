@@ -52,6 +52,12 @@ RUN: dict[str, tuple[str, ...]] = {
     "trapline trace -e inject=read:retval=0:when=2 -e trace=read -- ./program": ("= 0 (INJECTED)",),
     "trapline trace -f -e inject=futex:delay_enter=10ms -- ./threads": ("futex(", "(DELAYED)"),
     "trapline trace -e inject=write:signal=TERM:when=1 -- ./program": ("SIGTERM",),
+    "trapline lab list": ("privileged", "sigreturn"),
+    "trapline trace --json -f -o out.jsonl -- make": ('out.jsonl:"event"',),
+    "trapline trace --sqlite out.db -o /dev/null -f -- make": ("out.db:SQLite format 3",),
+    "trapline top --batch -d 0.5 -- ./program": ("done",),
+    "trapline top --batch -n 3 --sort faults -- ./program": ("done",),
+    "trapline top --batch --json --output log -- ./program": ("log:done", "{"),
     "trapline maps ls": ("[stack]", "PML4"),
     "trapline maps --picture ls": ("[stack]",),
     "trapline maps --at write:2 --shared -- sh -c '(echo a); echo b'": ("a", "b", "libc.so"),
@@ -66,8 +72,10 @@ LINUX = "needs a kernel that tools/build-linux makes in minutes: tests/different
 NOT_RUN: dict[str, str] = {
     "trapline run --machine riscv -- ./hello": "needs a cross compiler: test_riscv.py runs what one makes",
     "trapline boot image.elf": "needs a cross compiler: test_docs.py boots what the page of the RISC-V machine shows",
+    "trapline explore": "serves a page until it is stopped: test_explore.py looks at it in a browser",
+    "trapline top make": "draws on a terminal: test_top.py has one",
     "trapline boot --trace-instructions": "needs that image: tests/differential/test_riscv_trace.py traces others",
-    "trapline boot --kernel": LINUX, "trapline boot --drive": LINUX, "trapline boot --gdb": LINUX, "trapline boot --save": LINUX,
+    "trapline boot --kernel": LINUX, "trapline boot --net": LINUX, "trapline boot --drive": LINUX, "trapline boot --gdb": LINUX, "trapline boot --save": LINUX,
     "trapline boot --restore": "needs what --save wrote: tests/differential/test_riscv_checkpoint.py restores others",
 }  # fmt: skip
 #: what ./program is; else it reads, writes and maps a little
@@ -167,6 +175,6 @@ def test_shown_command(command: str, place: Path) -> None:
     for each in RUN[command]:
         name, _, words = each.partition(":")
         if words and (place / name).is_file():
-            assert words in (place / name).read_text(), f"{each} after {command}"
+            assert words in (place / name).read_text(errors="replace"), f"{each} after {command}"
         else:
             assert each in text, f"{each} in the output of {command}:\n{text[-2000:]}"

@@ -158,6 +158,27 @@ def test_what_is_not_inherited_is_not_in_the_copy() -> None:
         assert mm.ram.frames.used_pages == used
 
 
+def test_what_is_shared_stays_shared_in_a_cast() -> None:
+    mm = parent()
+    mm.mmap(FILE + 4 * PAGE, 2 * PAGE, 3, MAP_SHARED | MAP_ANONYMOUS | MAP_FIXED)
+    shared = FILE + 4 * PAGE
+    store(mm, shared, 5)
+    used = mm.ram.frames.used_pages
+    for value in (6, 7):
+        child = mm.fork()
+        assert child.cast is not None and child.cast.holds(child.tables)
+        store(child, shared, value)
+        store(child, AREA, value)
+        assert [load(mm, shared), load(mm, AREA)] == [value, 1]
+        store(mm, shared + PAGE, value)
+        assert load(child, shared + PAGE) == value
+        soon: list[Callable[[], None]] = []
+        child.put(soon.append)
+        assert len(soon) == 1 and not reclaimer(mm.ram).ends, "what it has written may not wait"
+        soon[0]()
+        assert mm.ram.frames.used_pages - used in (0, 1), "the second shared page"
+
+
 def test_frames_of_a_small_space_wait_for_leisure_and_what_others_see_does_not() -> None:
     mm = parent()
     frames, ends, area = mm.ram.frames, reclaimer(mm.ram).ends, mm.map.find(FILE)

@@ -179,7 +179,7 @@ class AddressSpace(UserAccess):
         self.space.close()
         if later is None or self._end_is_counted():
             self._end()
-        elif self.shared_pages or self.rss_anon > SMALL_PAGES:
+        elif self.rss_anon > SMALL_PAGES or self._writes_for_others():
             later(self._end)
         else:
             later(self._let_go)
@@ -201,19 +201,21 @@ class AddressSpace(UserAccess):
     def _free(self) -> None:
         """Free the frames. The areas stay as they are."""
         self.forget()
-        if self.cast is not None and self.cast.holds(self.tables):
-            root = self.tables.root
-            self.tables.close([])
-            put_runs(self.ram.frames, [(root, 1), self.cast.run()])
-            return
-        areas = self.map.areas
-        runs: list[Run] = []
-        for start, end in spans(areas):
-            zap(self.tables, start, end, runs)
-        if self.shared_pages and any(each.flags & VM_SHARED and each.flags & VM_MAYWRITE for each in areas):
+        if self._writes_for_others():
             self.space.settle()  # others may rely on that being over
-        self.tables.close(runs)
+        runs: list[Run] = []
+        if self.cast is not None and self.cast.holds(self.tables):
+            runs += (self.tables.root, 1), self.cast.run()
+            self.tables.close([])
+        else:
+            for start, end in spans(self.map.areas):
+                zap(self.tables, start, end, runs)
+            self.tables.close(runs)
         put_runs(self.ram.frames, runs)
+
+    def _writes_for_others(self) -> bool:
+        """It may have written what others map too."""
+        return self.shared_pages > 0 and any(each.flags & VM_SHARED and each.flags & VM_MAYWRITE for each in self.map.areas)
 
     def _let_go(self) -> None:
         """Let go of what others know of: files."""

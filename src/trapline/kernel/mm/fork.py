@@ -32,7 +32,8 @@ from trapline.machine.ram import BLOCK_PAGES
 if TYPE_CHECKING:
     from trapline.kernel.mm.address_space import AddressSpace
 
-_SPECIAL = VM_DONTCOPY | VM_WIPEONFORK | VM_SHARED | VM_HUGETLB
+_UNLIKE = VM_DONTCOPY | VM_WIPEONFORK | VM_HUGETLB  #: the child does not get what the parent's leaves say
+_SPECIAL = _UNLIKE | VM_SHARED
 _NOT_INHERITED = VM_LOCKED | VM_LOCKONFAULT
 MOULDED_TABLES = 16  #: leaf tables of a process whose mould is kept: it takes twenty kilobytes for each
 AREAS_PER_FLUSH = 6  #: neighbours that one flush covers
@@ -67,7 +68,7 @@ def fork(mm: AddressSpace) -> AddressSpace:
 
 
 def _copy_areas(mm: AddressSpace, child: AddressSpace) -> bool:
-    """Give the child its areas; whether all of its parent's are private, and inherited."""
+    """Give the child its areas; whether each is like its parent's."""
     areas, starts = child.map.areas, child.map.starts
     seen = 0
     for area in mm.map.areas:
@@ -89,14 +90,14 @@ def _copy_areas(mm: AddressSpace, child: AddressSpace) -> bool:
         for area in areas:
             child.account(area, area.pages)
     child.hiwater_vm_pages = child.total_vm_pages
-    return not seen & _SPECIAL
+    return not seen & _UNLIKE
 
 
 def _duplicate_leaves(mm: AddressSpace, child: AddressSpace, plain: bool) -> bool:
     """Copy the private pages of a small process; False (and nothing was copied) if it is not small, or memory is.
 
     Tables and pages go to frames in a row: they are taken, and given back when the child ends, in one piece. `plain`: all that
-    is mapped is private, and inherited.
+    is mapped is inherited; what is shared has leaves of files only, as all private pages of files.
     """
     if mm.rss_anon > min(mm.policy.fork_copy_pages, BLOCK_PAGES - 1):
         return False

@@ -9,6 +9,9 @@ import { store } from "./store.js";
 
 const BEAT = 420;
 const STAY = 230; // of a beat, below the line
+const SETTLE = 300; // ms between two looks at who gets a lane
+const IDLE = 3000; // ms after which a lane may be another's
+const MOST = 60; // lanes that are remembered
 const PLACES = {
   x86_64: ["the program, on this computer’s CPU", "Trapline’s kernel, in Python"],
   riscv64: ["U-mode of an emulated RISC-V hart", "Trapline’s kernel, in Python"],
@@ -34,6 +37,14 @@ class Lane {
 
   place(at) {
     if (this.node.dataset.at !== at) this.node.dataset.at = at;
+  }
+
+  // A crossing that nobody sees.
+  pass(event) {
+    this.over = event.event === "exit";
+    if (!this.over) return;
+    this.place("ended");
+    fill(this.said, ...describe(event));
   }
 
   // One crossing: down with what is asked, and up with what came of it.
@@ -70,6 +81,8 @@ export class Line {
     this.node = node;
     this.lanes = new Map();
     this.live = true;
+    this.due = false; // there is a new lane
+    this.settled = 0;
     this.row = el("div", { class: "lanes" });
     this.empty = el("p", { class: "empty" }, "Nobody is here yet.");
     this.more = el("p", { class: "more" });
@@ -82,6 +95,7 @@ export class Line {
     setInterval(() => this.tick(), 60);
   }
 
+  // How many lanes there is room for.
   get room() {
     return Math.max(2, Math.min(9, Math.floor(this.node.clientWidth / 150)));
   }
@@ -90,29 +104,28 @@ export class Line {
     let lane = this.lanes.get(tid);
     if (!lane) {
       lane = new Lane(tid);
+      lane.node.hidden = true;
+      say(lane.number, String(tid));
       this.lanes.set(tid, lane);
       this.row.append(lane.node);
+      this.due = true;
     }
     lane.used = performance.now();
-    const task = store.task(tid);
-    say(lane.name, task?.command || "?");
-    say(lane.number, String(tid));
-    this.settle();
     return lane;
   }
 
-  // As many lanes as there is room for: those that were used last.
+  // Whoever has a lane keeps it while it does something; free lanes go to those that did something last.
   settle() {
-    const lanes = [...this.lanes.values()].sort((a, b) => a.over - b.over || b.used - a.used);
-    for (const each of lanes.slice(40)) {
+    const now = performance.now();
+    const claim = (lane) => (lane.over ? 0 : lane.node.hidden || now - lane.used > IDLE ? 1 : 2);
+    const lanes = [...this.lanes.values()].sort((a, b) => claim(b) - claim(a) || b.used - a.used);
+    for (const each of lanes.splice(MOST)) {
       each.node.remove();
       this.lanes.delete(each.tid);
     }
-    const shown = new Set(lanes.slice(0, this.room));
-    for (const each of lanes) each.node.hidden = !shown.has(each);
+    lanes.forEach((each, i) => (each.node.hidden = i >= this.room));
     this.empty.hidden = lanes.length > 0;
-    const hidden = lanes.length - shown.size;
-    say(this.more, hidden > 0 ? `${hidden} more` : "");
+    say(this.more, lanes.length > this.room ? `${lanes.length - this.room} more` : "");
   }
 
   // Where tasks are between crossings, as the kernel says.
@@ -151,10 +164,19 @@ export class Line {
 
   tick() {
     const now = performance.now();
+    if (this.due || now - this.settled > SETTLE) {
+      this.due = false;
+      this.settled = now;
+      this.settle();
+    }
     for (const lane of this.lanes.values()) {
-      if (lane.node.hidden || !lane.next || now < lane.busy) continue;
-      say(lane.total, `×${lane.crossings}`);
-      lane.beat(lane.next, now);
+      if (!lane.next || now < lane.busy) continue;
+      if (lane.node.hidden) lane.pass(lane.next);
+      else {
+        say(lane.name, store.task(lane.tid)?.command || "?");
+        say(lane.total, `×${lane.crossings}`);
+        lane.beat(lane.next, now);
+      }
       lane.next = null;
     }
   }
@@ -164,13 +186,14 @@ export class Line {
     this.live = false;
     for (const lane of this.lanes.values()) lane.node.remove();
     this.lanes.clear();
-    this.settle();
+    this.due = true;
   }
 
   show(event) {
     this.queue(event);
     const lane = this.lanes.get(event.tid);
     if (lane) lane.busy = 0;
+    this.due = true;
     this.tick();
   }
 }

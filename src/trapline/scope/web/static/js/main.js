@@ -108,11 +108,13 @@ function end(kind) {
   if (kind === "saved" || store.events.length < 4000) player.greet();
 }
 
-let last = { at: 0, calls: 0, rate: 0 };
+let last = { at: 0, total: 0, rate: 0 }; // when and how many there were at the last look
 function figures(tally) {
   const total = (tally.events.call ?? 0) + (tally.events.fault ?? 0);
   const now = performance.now();
-  if (now - last.at > 900) last = { at: now, total, rate: last.at && store.state.run.status === "running" ? ((total - last.total) * 1000) / (now - last.at) : 0 };
+  const { run } = store.state;
+  if (run.ended_ns) last = { at: now, total, rate: (total * 1e9) / (run.ended_ns - run.started_ns) };
+  else if (now - last.at > 900) last = { at: now, total, rate: last.at && run.status === "running" ? ((total - last.total) * 1000) / (now - last.at) : 0 };
   const list = [["calls", short(tally.events.call ?? 0)], ["faults", short(tally.events.fault ?? 0)], ["tasks", short(store.seen.size)], ["crossings/s", short(last.rate)]];
   const node = $("figures");
   if (node.childElementCount !== list.length) fill(node, ...list.map(([name]) => el("div", {}, el("dt", {}, name), el("dd", {}))));

@@ -38,11 +38,12 @@ export class Memory {
     if (this.node.hidden) return;
     const live = new Map(store.state.tasks.list.filter((each) => each.tid === each.pid).map((each) => [each.pid, `${each.pid} ${each.command}`]));
     for (const each of store.state.kept ?? []) if (!live.has(each.pid)) live.set(each.pid, `${each.pid} ${each.command}, ended`);
-    const wanted = [...live].map(([pid, text]) => `${pid}=${text}`).join("\n");
+    const sorted = [...live].sort((a, b) => a[0] - b[0]);
+    const wanted = sorted.map(([pid, text]) => `${pid}=${text}`).join("\n");
     if (wanted === this.known) return;
     this.known = wanted;
     const chosen = this.choice.value;
-    fill(this.choice, ...[...live].map(([pid, text]) => el("option", { value: String(pid) }, text)));
+    fill(this.choice, ...sorted.map(([pid, text]) => el("option", { value: String(pid) }, text)));
     if (live.has(Number(chosen))) this.choice.value = chosen;
     if (!live.size) say(this.said, store.state.run.status === "saved" ? "A saved trace holds calls, not memory." : "No process has memory yet.");
     else if (!this.space) this.look();

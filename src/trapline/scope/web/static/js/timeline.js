@@ -24,7 +24,8 @@ export class Timeline {
     this.follow = el("button", { type: "button", "aria-pressed": "true", onclick: () => this.fit() }, "Show all");
     this.zoomIn = el("button", { type: "button", "aria-label": "Zoom in", onclick: () => this.zoom(0.5) }, "+");
     this.zoomOut = el("button", { type: "button", "aria-label": "Zoom out", onclick: () => this.zoom(2) }, "−");
-    const legend = el("div", { class: "legend" }, ...["user", ...FAMILIES.map((each) => `c-${each}`), "fault", "signal"].map((name) => el("span", {}, el("i", { style: tone(name) }), name === "user" ? "user mode" : name.replace("c-", ""))));
+    const entries = [["user", "user mode"], ...FAMILIES.map((each) => [`c-${each}`, each]), ["fault", "page fault"], ["signal", "a signal arrives"]];
+    const legend = el("div", { class: "legend" }, ...entries.map(([name, text]) => el("span", {}, el("i", { style: tone(name) }), text)));
     node.classList.add("timeline");
     fill(node, el("div", { class: "bar2" }, this.zoomIn, this.zoomOut, this.follow, this.span), this.canvas, this.hover, el("div", { class: "bar2" }, legend));
     this.help = "Wheel or + and − zoom, drag or arrows pan, Shift and drag selects a range.";

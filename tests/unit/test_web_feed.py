@@ -74,14 +74,18 @@ def test_calls_are_counted_with_their_time_without_sleep() -> None:
     tally.add("call", {**CALL, "error": None, "duration_ns": 6000})
     tally.add("run", {"duration_ns": 7})
     tally.add("fault", {"access": "write"})
+    tally.add("fault", {"access": "write", "kind": "cow", "duration_ns": 9})
+    tally.add("switch", {"why": "blocked"})
+    tally.add("interrupt", {"kind": "timer"})
     tally.add("signal", {"signal": "SIGCHLD"})
     found = tally.as_json()
     read = found["calls"]["read"]
     assert (read["count"], read["errors"], read["ns"], read["wait_ns"]) == (2, 1, 7000, 2000)
     assert (read["min_ns"], read["max_ns"], read["which"]) == (2000, 5000, {"ENOENT": 1})
     assert sum(read["histogram"]) == 2 and read["histogram"][bucket(2000)] == 1
-    assert found["faults"] == {"write": 1} and found["signals"] == {"SIGCHLD": 1} and found["user_ns"] == 7
-    assert found["events"] == {"call": 2, "run": 1, "fault": 1, "signal": 1}
+    assert found["faults"] == {"write": [1, 0], "cow": [1, 9]} and found["signals"] == {"SIGCHLD": 1} and found["user_ns"] == 7
+    assert found["switches"] == {"blocked": 1} and found["interrupts"] == {"timer": 1}
+    assert found["events"] == {"call": 2, "run": 1, "fault": 2, "signal": 1, "switch": 1, "interrupt": 1}
 
 
 def test_the_histogram_takes_every_time() -> None:
@@ -124,7 +128,8 @@ def test_a_saved_trace_is_shown_in_the_order_in_which_things_began(tmp_path: Pat
 
 
 def test_what_is_no_event_is_counted_and_not_shown(tmp_path: Path) -> None:
-    bad = ["nonsense", "[]", "{}", '{"event":"call"}', json.dumps({**CALL, "error": 5}), json.dumps({**CALL, "x": float("nan")}), "[" * 9999]
+    bad = ["nonsense", "[]", "{}", '{"event":"call"}', json.dumps({**CALL, "error": 5}), json.dumps({**CALL, "cpu": True}), json.dumps({**CALL, "time_ns": 1 << 70}),
+        json.dumps({**CALL, "event": "fault", "access": "read", "address": 1, "duration_ns": "long"}), json.dumps({**CALL, "x": float("nan")}), "[" * 9999]
     hub = Hub()
     Saved(write(tmp_path, "\n".join([json.dumps(CALL), *bad]))).fill(hub)
     assert hub.events.end == 1
@@ -142,3 +147,52 @@ def test_a_file_without_events_is_refused_with_what_to_do(tmp_path: Path) -> Non
 def test_no_json_breaks_the_check_of_events(value: Any) -> None:
     assert is_event(value) in (True, False)
     assert b"\n" not in encode(value)
+
+
+def test_a_database_of_trace_is_shown_as_the_events_it_was_made_of(tmp_path: Path) -> None:
+    from trapline.cli.sqlite import Sqlite
+    from trapline.scope.events import Event
+
+    path = str(tmp_path / "trace.db")
+    database = Sqlite(path)
+    rest = {name: value for name, value in CALL.items() if name not in Event._fields}
+    database.put(Event("call", 5, 2, 2, "ls", 0, {**rest, "args": {"fd": (1 << 64) - 1, "buf": 7}, "shown": {"fd": "-1"}}))
+    database.put(Event("call", 9, 2, 2, "ls", 0, {**rest, "args": {}, "shown": {}}))
+    fault = {"address": (1 << 64) - 4096, "access": "read", "kind": "invalid", "pages": 0, "duration_ns": 3, "kernel": False, "served": False}
+    database.put(Event("fault", 7, 2, 2, "ls", 0, fault))
+    database.put(Event("exit", 8, 2, 2, "ls", 0, {"status": 0}))
+    database.close()
+    hub = Hub()
+    Saved(path).fill(hub)
+    found = [json.loads(each) for each in hub.events.since(0, 10)[0]]
+    assert [each["event"] for each in found] == ["call", "fault", "exit", "call"]
+    assert found[0]["args"] == {"fd": (1 << 64) - 1, "buf": 7} and found[0]["shown"] == {"fd": "-1"} and found[0]["error"] == "ENOENT"
+    assert found[1] == {"event": "fault", "time_ns": 7, "pid": 2, "tid": 2, "command": "ls", "cpu": 0, **fault}
+    assert found[2] == {"event": "exit", "time_ns": 8, "pid": 2, "tid": 2, "command": "ls", "cpu": 0, "status": 0}
+    assert hub.state["run"]["why"] == "4 events"
+
+
+def test_a_damaged_or_hostile_database_is_read_as_far_as_it_goes(tmp_path: Path) -> None:
+    import sqlite3
+
+    path = tmp_path / "trace.db"
+    with sqlite3.connect(path) as database:
+        database.execute("CREATE TABLE start (id, time_ns, pid, tid, command, cpu, more)")
+        database.execute("INSERT INTO start VALUES (1, 5, 2, 2, 'ls', 0, NULL), (2, 'x', 2, 2, 'ls', 0, 1), (3, 6, 2, 2, 'ls', 0, x'ff')")
+        database.execute("CREATE VIEW run AS SELECT * FROM start")
+        database.execute("CREATE TABLE argument (odd)")
+        database.execute("CREATE TABLE call (id)")
+    database.close()
+    with pytest.raises(NoTrace):  # its calls have no arguments that could be read
+        Saved(str(path))
+    with sqlite3.connect(path) as database:
+        database.execute("DROP TABLE argument")
+    database.close()
+    hub = Hub()
+    Saved(str(path)).fill(hub)
+    assert hub.events.end == 1 and hub.state["run"]["why"] == "1 events, 2 lines are no events"
+    data = bytearray(path.read_bytes())
+    data[2000:] = b"\xff" * (len(data) - 2000)
+    path.write_bytes(data)
+    with pytest.raises(NoTrace):
+        Saved(str(path))

@@ -30,8 +30,8 @@ if TYPE_CHECKING:
     from trapline.embed import Kernel
 
 OPTIONS = (
-    Option("--open", "FILE", "show a saved trace instead of running a program: JSON lines, from `trapline trace --json` "
-           "or the page's own download"),
+    Option("--open", "FILE", "show a saved trace instead of running a program: JSON lines (`trapline trace --json`, or the "
+           "page's own download) or SQLite (`trapline trace --sqlite`)"),
     Option("--port", "N", "listen on this port of 127.0.0.1 (default: any that is free)"),
     Option("--browser", "", "open a browser (default: if this is a terminal of a graphical session)"),
     Option("--no-browser", "", "only print the page's address"),

@@ -23,6 +23,7 @@ if TYPE_CHECKING:
 
 EVERY_NS = 50_000_000  #: how often news is sent
 TALLY_EVERY_NS = 400_000_000
+FEW = 16  #: tasks that are described each time; more are, more rarely
 MOST_PENDING = 500  #: events that are sent together
 POLLIN, POLLOUT = 1, 4
 
@@ -42,6 +43,7 @@ class Feed(Listener):
         self._answers = Answers(self, self._system)
         self._now: Callable[[], int] = self._system.clock.monotonic_ns
         self._sent_ns = self._counted_ns = 0
+        self._next_ns = 0  #: when tasks are described again: the later, the more there are
         self._timer: Any = None
         self._step = self._wanted = False  #: pause at the next call; pause as soon as questions are answered
         self.paused = False
@@ -83,9 +85,13 @@ class Feed(Listener):
         self._wire.flush()
 
     def _state(self, counts: bool) -> None:
-        state: dict[str, Any] = {"tasks": tasks(self._system, self._inside), "lost": self._wire.lost}
+        state: dict[str, Any] = {"lost": self._wire.lost}
+        now_ns = self._now()
+        if counts or now_ns >= self._next_ns:
+            self._next_ns = now_ns + EVERY_NS * (1 + len(self._system.tasks) // FEW)
+            state["tasks"] = tasks(self._system, self._inside)
         if counts:
-            self._counted_ns = self._now()
+            self._counted_ns = now_ns
             state["tally"] = self._tally.as_json()
         self._wire.send(b"S", state)
 

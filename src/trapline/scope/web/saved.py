@@ -1,4 +1,4 @@
-"""Saved traces: what `trapline trace --json` or `--sqlite` wrote, or a page downloaded, back as events.
+"""Saved traces: what `trapline trace --json` or `--sqlite` wrote, or the page gave to keep, back as events.
 
 A trace may come from anybody: what is no event is counted, not shown, and everything is written again before it is sent.
 """
@@ -30,6 +30,9 @@ _OF_KIND: dict[str, dict[str, Any]] = {
     "run": {"duration_ns": int},
     "fault": {"access": str, "address": int},
     "signal": {"signal": str},
+    "stop": {"signal": str},
+    "switch": {"from_tid": int, "why": str},
+    "interrupt": {"kind": str},
 }  # fmt: skip
 
 
@@ -73,7 +76,7 @@ class Saved:
             return
         try:
             line = encode(event)
-        except ValueError:  # NaN, which Python reads, and JSON has not
+        except (ValueError, TypeError):  # NaN, which Python reads and JSON has not; bytes in a database
             self._damaged += 1
             return
         self._total += 1
@@ -84,7 +87,9 @@ class Saved:
         with path.open("rb") as file:
             start = file.read(len(SQLITE))
         if start == SQLITE:
-            raise NoTrace("an SQLite file: choose JSON lines")
+            from trapline.scope.web.database import events
+
+            return events(path)
         return _json_lines(path)
 
 
@@ -101,8 +106,13 @@ def is_event(event: Any) -> bool:
     """It has what every event has, and what those of its kind have."""
     if not isinstance(event, dict) or not _has(event, _COMMON):
         return False
-    return _has(event, _OF_KIND.get(event["event"], {}))
+    return _is(event.get("duration_ns", 0), int) and _has(event, _OF_KIND.get(event["event"], {}))
 
 
 def _has(event: dict[str, Any], wanted: dict[str, Any]) -> bool:
-    return all(isinstance(event.get(name, _has), kind) for name, kind in wanted.items())
+    return all(_is(event.get(name, _has), kind) for name, kind in wanted.items())
+
+
+def _is(value: Any, kind: Any) -> bool:
+    """As isinstance, but a truth value is no number here, and numbers have 64 bits."""
+    return isinstance(value, kind) and not isinstance(value, bool) and (not isinstance(value, int) or abs(value) < 1 << 64)

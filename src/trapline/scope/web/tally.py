@@ -31,8 +31,10 @@ class Tally:
     def __init__(self) -> None:
         self._calls: dict[str, _Call] = {}
         self._events: Counter[str] = Counter()
-        self._faults: Counter[str] = Counter()
+        self._faults: dict[str, list[int]] = {}  #: kind -> [count, ns]
         self._signals: Counter[str] = Counter()
+        self._switches: Counter[str] = Counter()  #: by why the thread before left the CPU
+        self._interrupts: Counter[str] = Counter()
         self._user_ns = 0
 
     def add(self, event: str, members: dict[str, Any]) -> None:
@@ -42,9 +44,16 @@ class Tally:
         elif event == "run":
             self._user_ns += members["duration_ns"]
         elif event == "fault":
-            self._faults[members["access"]] += 1
+            kind = members.get("kind")
+            fault = self._faults.setdefault(kind if isinstance(kind, str) else members["access"], [0, 0])
+            fault[0] += 1
+            fault[1] += members.get("duration_ns", 0)
         elif event == "signal":
             self._signals[members["signal"]] += 1
+        elif event == "switch":
+            self._switches[members["why"]] += 1
+        elif event == "interrupt":
+            self._interrupts[members["kind"]] += 1
 
     def _call(self, members: dict[str, Any]) -> None:
         call = self._calls.get(members["call"])
@@ -64,8 +73,8 @@ class Tally:
     def as_json(self) -> dict[str, Any]:
         return {
             "calls": {name: call.as_json() for name, call in self._calls.items()},
-            "events": dict(self._events), "faults": dict(self._faults), "signals": dict(self._signals),
-            "user_ns": self._user_ns,
+            "events": dict(self._events), "faults": self._faults, "signals": dict(self._signals),
+            "switches": dict(self._switches), "interrupts": dict(self._interrupts), "user_ns": self._user_ns,
         }  # fmt: skip
 
 

@@ -1,9 +1,9 @@
 // Calls, faults and signals as lines, the newest ones that the filter lets through, and one of them in full.
 
 import { el, fill, say, throttle, tone } from "./dom.js";
-import { count, duration, hex, moment, result } from "./format.js";
+import { count, duration, faultName, hex, moment, result } from "./format.js";
 import { hue } from "./families.js";
-import { store } from "./store.js";
+import { loud, store } from "./store.js";
 
 const MOST = 300;
 
@@ -14,6 +14,7 @@ export class Calls {
     this.matches = matches;
     node.classList.add("calls");
     this.body = el("tbody");
+    this.told = false; // the list changes because the user wants it
     this.detail = el("div", { class: "detail", hidden: true });
     const heads = [["Time"], ["Task"], ["What it asked, and what came of it"], ["Took", "number"]];
     this.table = el("table", {}, el("thead", {}, el("tr", {}, ...heads.map(([text, kind]) => el("th", { class: kind, scope: "col" }, text)))), this.body);
@@ -22,6 +23,7 @@ export class Calls {
     fill(node, this.box, this.none, this.detail);
     this.paint = throttle(() => this.#paint(), 250);
     for (const name of ["events", "filter", "state"]) store.addEventListener(name, this.paint);
+    store.addEventListener("filter", () => (this.told = true));
   }
 
   #paint() {
@@ -31,14 +33,16 @@ export class Calls {
     let total = 0;
     for (let i = store.events.length - 1; i >= 0; i -= 1) {
       const each = store.events[i];
-      if (each.event === "run" || !store.wanted(each) || (range && (each.time_ns < range[0] || each.time_ns > range[1]))) continue;
+      if (!loud(each) || !store.wanted(each) || (range && (each.time_ns < range[0] || each.time_ns > range[1]))) continue;
       total += 1;
       if (found.length < MOST) found.push(each);
     }
     say(this.matches, total > MOST ? `${count(total)} lines, the last ${MOST} are listed` : `${count(total)} lines`);
-    if (this.node.hidden) return;
+    if (this.node.hidden || (this.body.contains(document.activeElement) && !this.told)) return; // somebody reads
+    this.told = false;
     const follow = this.box.scrollTop + this.box.clientHeight >= this.box.scrollHeight - 40;
-    fill(this.body, ...found.reverse().map((each) => this.#line(each)));
+    this.rows = found.reverse().map((each) => [this.#line(each), each]);
+    fill(this.body, ...this.rows.map(([row]) => row));
     this.none.hidden = found.length > 0;
     say(this.none, store.events.length ? "No line passes the filter." : "Nothing has crossed the line yet.");
     if (follow && store.state.run.status === "running") this.box.scrollTop = this.box.scrollHeight;
@@ -56,6 +60,7 @@ export class Calls {
   // Show one event in full.
   pick(event, tell = true) {
     this.picked = event;
+    for (const [row, each] of this.rows ?? []) row.setAttribute("aria-selected", String(each === event));
     const rows = [["when", moment(event.time_ns - store.start)], ["task", `${event.command} ${event.tid}, process ${event.pid}, CPU ${event.cpu}`]];
     if (event.event === "call") {
       for (const [name, text] of Object.entries(event.shown)) rows.push([name, text]);
@@ -80,8 +85,8 @@ function what(event) {
     const failed = Boolean(event.error);
     return [el("span", { class: "name" }, event.call), `(${Object.values(event.shown).join(", ")}) `, el("span", { class: failed ? "bad" : "faint" }, `= ${result(event)}`), event.injected ? el("span", { class: "bad" }, ` ${event.injected}`) : null];
   }
-  const name = el("span", { class: "name" }, { fault: `${event.access} fault`, signal: event.signal, stop: `stopped by ${event.signal}`, start: "starts", exit: "ends" }[event.event] ?? event.event);
-  if (event.event === "fault") return [name, ` at ${hex(event.address)}`, event.served ? null : el("span", { class: "bad" }, " not served")];
+  const name = el("span", { class: "name" }, { fault: faultName(event), signal: event.signal, stop: `stopped by ${event.signal}`, start: "starts", exit: "ends" }[event.event] ?? event.event);
+  if (event.event === "fault") return [name, ` at ${hex(event.address)}${event.pages ? `, ${event.pages} pages` : ""}`, event.served ? null : el("span", { class: "bad" }, " not served")];
   if (event.event === "exit") return [name, event.signal ? ` killed by ${event.signal}` : ` with status ${event.status}`];
   return [name, event.shown && typeof event.shown === "string" ? ` ${event.shown}` : ""];
 }

@@ -17,5 +17,5 @@ export const family = (call) => OF.get(call) ?? "other";
 // How an event is coloured: a name of a variable of the style sheet.
 export function hue(event) {
   if (event.event === "call") return `c-${family(event.call)}`;
-  return { run: "user", fault: "fault", signal: "signal", stop: "signal" }[event.event] ?? "faint";
+  return { run: "user", fault: "fault", interrupt: "fault", signal: "signal", stop: "signal" }[event.event] ?? "faint";
 }

@@ -33,3 +33,8 @@ export const result = (event) => {
   if (event.error) return `−1 ${event.error}`;
   return event.result > 0xffffff ? hex(event.result) : String(event.result);
 };
+
+// Of a page fault: what was tried, and what the kernel had to do.
+export const faultName = (event) => `${event.access} fault${event.kind ? `, ${KINDS[event.kind] ?? event.kind}` : ""}${event.kernel ? ", by the kernel" : ""}`;
+
+const KINDS = { major: "read from a file", cow: "copied", zero: "a new page", file: "from the page cache", write: "made writable", spurious: "nothing to do", invalid: "invalid", memory: "out of memory" };

@@ -22,14 +22,15 @@ export class Ledger {
     this.node = node;
     this.onCall = onCall;
     node.classList.add("ledger");
+    this.lines = new Map();
     this.key = "ns";
     this.down = true;
     this.split = el("div", { class: "split", role: "img" });
-    this.summary = el("p", { class: "summary" });
+    this.summary = el("dl", { class: "summary" });
     this.heads = COLUMNS.map(([key, title]) => el("th", { scope: "col", class: key === "call" ? "" : "number" }, el("button", { type: "button", onclick: () => this.sort(key) }, title)));
     this.body = el("tbody");
     const table = el("table", {}, el("thead", {}, el("tr", {}, ...this.heads, el("th", { scope: "col" }, "Distribution"))), this.body);
-    fill(node, this.split, this.summary, el("div", { class: "scroll", tabindex: "0", role: "region", "aria-label": "Ledger" }, table));
+    fill(node, this.split, this.summary, el("div", { class: "scroll", tabindex: "0", role: "region", "aria-label": "Ledger" }, table), el("p", { class: "note faint" }, "All times are this kernel’s, which is written in Python, with the watching in them."));
     this.paint = throttle(() => this.#paint(), 400);
     store.addEventListener("state", ({ detail }) => detail.includes("tally") && this.paint());
   }
@@ -51,10 +52,23 @@ export class Ledger {
     const work = rows.reduce((sum, each) => sum + each.ns, 0);
     const wait = rows.reduce((sum, each) => sum + each.wait_ns, 0);
     const most = Math.max(1, ...rows.map((each) => each.ns));
-    this.#split([["user", "in user mode", tally.user_ns], ["kernel", "work for calls", work]]);
-    const faults = Object.entries(tally.faults).map(([kind, n]) => `${count(n)} ${kind}`).join(", ");
-    say(this.summary, `${duration(tally.user_ns)} in user mode, ${duration(work)} of work for ${count(tally.events.call ?? 0)} calls, ${duration(wait)} asleep in them. Page faults: ${faults || "none"}. Signals: ${Object.entries(tally.signals).map(([name, n]) => `${name} ${n}`).join(", ") || "none"}. All times are this kernel’s, in Python, with the watching in them.`);
-    fill(this.body, ...rows.map((row) => this.#row(row, most)));
+    const repair = Object.values(tally.faults).reduce((sum, [, ns]) => sum + ns, 0);
+    this.#split([["user", "in user mode", tally.user_ns], ["kernel", "work for calls", work], ["fault", "for page faults", repair]]);
+    this.#summary([
+      ["User mode", duration(tally.user_ns)],
+      ["Work", `${duration(work)} for ${count(tally.events.call ?? 0)} calls${repair ? `, ${duration(repair)} for faults` : ""}`],
+      ["Asleep", duration(wait)],
+      ["Page faults", list(tally.faults, ([n, ns]) => `${count(n)}${ns ? `, ${duration(ns)}` : ""}`)],
+      ["Signals", list(tally.signals, count)],
+      ["Switches", list(tally.switches, count)],
+      ["Interrupts", list(tally.interrupts, count)],
+    ]);
+    const shown = rows.map((row) => this.#row(row, most));
+    if (shown.some((row, i) => this.body.children[i] !== row)) fill(this.body, ...shown);
+  }
+
+  #summary(rows) {
+    fill(this.summary, ...rows.filter(([, text]) => text).map(([name, text]) => el("div", {}, el("dt", {}, name), el("dd", {}, text))));
   }
 
   #split(parts) {
@@ -63,17 +77,29 @@ export class Ledger {
     fill(this.split, ...parts.map(([name, text, ns]) => el("i", { title: `${text}: ${duration(ns)}`, style: { ...tone(name), width: `${(100 * ns) / all}%` } })));
   }
 
+  // The line of one call, made once, so that it keeps the focus; and what is in it now.
   #row(row, most) {
-    const which = Object.entries(row.which).map(([name, n]) => `${name} ${n}`).join(", ");
-    return el("tr", {},
-      el("td", {}, el("button", { type: "button", class: "quiet mono", title: "Show these calls", onclick: () => this.onCall(row.name), style: { padding: "0", border: "0", "min-height": "0" } }, row.name), el("span", { class: "share", style: { ...tone(`c-${family(row.name)}`), width: `${(100 * row.ns) / most}%` } })),
-      el("td", { class: "number" }, count(row.count)),
-      el("td", { class: row.errors ? "number bad" : "number faint", title: which }, row.errors ? `${count(row.errors)}` : "0"),
-      ...[row.ns, row.ns / row.count, row.min_ns, row.max_ns].map((ns) => el("td", { class: "number" }, duration(ns))),
-      el("td", { class: row.wait_ns ? "number" : "number faint" }, row.wait_ns ? duration(row.wait_ns) : "–"),
-      el("td", {}, bars(row.histogram)));
+    let line = this.lines.get(row.name);
+    if (!line) {
+      const numbers = COLUMNS.slice(1).map(() => el("td", { class: "number" }));
+      const share = el("span", { class: "share", style: tone(`c-${family(row.name)}`) });
+      const name = el("button", { type: "button", class: "bare mono", title: "Show these calls", onclick: () => this.onCall(row.name) }, row.name);
+      const last = el("td");
+      line = { node: el("tr", {}, el("td", {}, name, share), ...numbers, last), numbers, share, last, known: "" };
+      this.lines.set(row.name, line);
+    }
+    line.share.style.width = `${(100 * row.ns) / most}%`;
+    if (line.known === `${row.count} ${row.wait_ns}`) return line.node;
+    line.known = `${row.count} ${row.wait_ns}`;
+    COLUMNS.slice(1).forEach(([key, , value], i) => say(line.numbers[i], key === "count" || key === "errors" ? count(value(row)) : value(row) ? duration(value(row)) : "–"));
+    line.numbers[1].className = row.errors ? "number bad" : "number faint";
+    line.numbers[1].title = Object.entries(row.which).map(([name, n]) => `${name} ${n}`).join(", ");
+    fill(line.last, bars(row.histogram));
+    return line.node;
   }
 }
+
+const list = (counts, show) => Object.entries(counts).map(([name, each]) => `${name} ${show(each)}`).join(" · ");
 
 // A histogram: each bar is twice the time of the one before it.
 function bars(histogram) {

@@ -3,9 +3,9 @@
 // Crossings come faster than anybody sees. Each lane shows one in BEAT ms, the newest, and says how many there were.
 
 import { el, fill, say, still } from "./dom.js";
-import { result } from "./format.js";
+import { faultName, hex, result } from "./format.js";
 import { hue } from "./families.js";
-import { store } from "./store.js";
+import { loud, store } from "./store.js";
 
 const BEAT = 420;
 const STAY = 230; // of a beat, below the line
@@ -71,7 +71,7 @@ export function describe(event) {
     const text = shown.length > 90 ? `${shown.slice(0, 90)}…` : shown;
     return [el("span", { class: "name" }, event.call), `(${text}) `, el("span", { class: event.error ? "failed" : "back" }, `= ${result(event)}`)];
   }
-  if (event.event === "fault") return [el("span", { class: "name" }, `${event.access} fault`), ` at 0x${event.address.toString(16)}`, event.served ? "" : el("span", { class: "failed" }, " not served")];
+  if (event.event === "fault") return [el("span", { class: "name" }, faultName(event)), ` at ${hex(event.address)}`, event.served ? "" : el("span", { class: "failed" }, " not served")];
   if (event.event === "exit") return [event.signal ? `killed by ${event.signal}` : `exit ${event.status}`];
   return [el("span", { class: "name" }, event.signal ?? event.event)];
 }
@@ -149,7 +149,7 @@ export class Line {
   }
 
   queue(event) {
-    if (event.event === "run") return;
+    if (!loud(event)) return;
     if (event.event === "start") {
       const lane = this.lane(event.tid);
       lane.over = false;

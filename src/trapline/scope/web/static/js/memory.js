@@ -103,7 +103,7 @@ export class Memory {
   #table(space) {
     const heads = [["Start"], ["Size", "number"], ["Rights"], ["Present", "number"], ["Dirty", "number"], ["Shared", "number"], ["Area"]];
     const rows = space.areas.map((area) => el("tr", { class: "pick", onclick: () => this.walk(hex(area.start)) },
-      el("td", {}, el("button", { type: "button", class: "quiet mono", style: { padding: "0", border: "0", "min-height": "0" }, data: { start: hex(area.start) } }, hex(area.start))),
+      el("td", {}, el("button", { type: "button", class: "bare mono", data: { start: hex(area.start) } }, hex(area.start))),
       el("td", { class: "number" }, bytes(area.end - area.start)), el("td", {}, area.rights),
       ...[area.rss, area.dirty, area.shared].map((size) => el("td", { class: size ? "number" : "number faint" }, size ? bytes(size) : "–")),
       el("td", {}, area.name || el("span", { class: "faint" }, area.kind))));

@@ -2,7 +2,7 @@
 
 import { el, fill, say, still } from "./dom.js";
 import { moment } from "./format.js";
-import { store } from "./store.js";
+import { loud, store } from "./store.js";
 
 const SPEEDS = [["2", "2 a second"], ["6", "6 a second"], ["20", "20 a second"], ["100", "100 a second"]];
 
@@ -26,7 +26,7 @@ export class Player {
   #crossings = null;
 
   #reload() {
-    this.#crossings = store.events.filter((each) => each.event !== "run" && store.wanted(each));
+    this.#crossings = store.events.filter((each) => loud(each) && store.wanted(each));
     this.slider.max = String(Math.max(0, this.#crossings.length - 1));
     this.at = Math.min(this.at, Math.max(0, this.#crossings.length - 1));
   }

@@ -3,14 +3,18 @@
 // Times are JavaScript numbers of ns since 1970, exact to 256 ns; durations are exact. Listeners hear "state" (with the changed
 // names), "events" (with the new ones) and "filter".
 
+import { family } from "./families.js";
+
 const MOST = 100_000;
 const DROP = 20_000;
 
+// Events of CPUs: too many and too small for a list of calls.
+const QUIET = new Set(["run", "switch", "wake", "interrupt"]);
+export const loud = (event) => !QUIET.has(event.event);
+
 class Track {
-  constructor() {
-    this.spans = []; // calls or runs, which do not overlap
-    this.marks = []; // faults and signals
-  }
+  spans = []; // calls or runs, which do not overlap
+  marks = []; // faults and signals; of a CPU: switches and interrupts
 
   trim(before) {
     this.spans = this.spans.filter((each) => each.time_ns >= before);
@@ -19,16 +23,16 @@ class Track {
 }
 
 class Store extends EventTarget {
-  state = { run: { status: "connecting", program: [] }, tasks: { list: [], more: 0 }, tally: { calls: {}, events: {}, faults: {}, signals: {}, user_ns: 0 }, kept: [], lost: 0, input: false };
+  state = { run: { status: "connecting", program: [] }, tasks: { list: [], more: 0 }, tally: { calls: {}, events: {}, faults: {}, signals: {}, switches: {}, interrupts: {}, user_ns: 0 }, kept: [], lost: 0, input: false };
   events = [];
   dropped = 0; // events that came and are forgotten
   missed = 0; // events that the server did not send
   seen = new Map(); // tid -> {tid, pid, ppid, command, ended, track, runs}
   cpus = new Map(); // number -> Track
+  wakes = []; // whose wait is over, and thanks to whom
   start = 0;
   end = 0;
   filter = { task: "", call: "", text: "", failed: false, range: null };
-  #version = 0;
 
   patch(changed) {
     Object.assign(this.state, changed);
@@ -48,7 +52,6 @@ class Store extends EventTarget {
 
   setFilter(changed) {
     Object.assign(this.filter, changed);
-    this.#version += 1;
     this.#test = null;
     this.#tell("filter", changed);
   }
@@ -81,6 +84,8 @@ class Store extends EventTarget {
     const end = event.time_ns + (event.duration_ns ?? 0);
     this.end = Math.max(this.end, end);
     this.events.push(event);
+    if (event.event === "switch" || event.event === "interrupt") this.#cpu(event.cpu).marks.push(event);
+    if (event.tid === 0) return; // an interrupt of the kernel's own
     const task = this.#task(event.tid, event.pid, event.command);
     if (event.event === "call") {
       task.track.spans.push(event);
@@ -90,8 +95,11 @@ class Store extends EventTarget {
       }
     } else if (event.event === "run") {
       task.runs.spans.push(event);
-      if (!this.cpus.has(event.cpu)) this.cpus.set(event.cpu, new Track());
-      this.cpus.get(event.cpu).spans.push(event);
+      this.#cpu(event.cpu).spans.push(event);
+    } else if (event.event === "switch" || event.event === "interrupt") {
+      return;
+    } else if (event.event === "wake") {
+      this.wakes.push(event);
     } else if (event.event === "exit") {
       task.ended = event.signal ? `killed by ${event.signal}` : `exit ${event.status}`;
       task.track.marks.push(event);
@@ -99,6 +107,11 @@ class Store extends EventTarget {
       if (event.event === "start") task.ended = "";
       task.track.marks.push(event);
     }
+  }
+
+  #cpu(number) {
+    if (!this.cpus.has(number)) this.cpus.set(number, new Track());
+    return this.cpus.get(number);
   }
 
   #forget() {
@@ -110,6 +123,7 @@ class Store extends EventTarget {
       task.runs.trim(before);
     }
     for (const track of this.cpus.values()) track.trim(before);
+    this.wakes = this.wakes.filter((each) => each.time_ns >= before);
     this.start = before;
   }
 
@@ -117,8 +131,6 @@ class Store extends EventTarget {
     this.dispatchEvent(new CustomEvent(name, { detail }));
   }
 }
-
-import { family } from "./families.js";
 
 function matcher({ task, call, text, failed }) {
   const names = call.trim().split(/[\s,]+/).filter(Boolean);
@@ -128,7 +140,7 @@ function matcher({ task, call, text, failed }) {
   const needle = text.toLowerCase();
   return (event) => {
     if (task && event.tid !== tid && event.pid !== tid) return false;
-    if (failed && !(event.event === "call" ? event.error : event.event === "fault" && !event.served)) return false;
+    if (failed && !(event.event === "call" ? event.error : event.event === "fault" && !event.served && !event.kernel)) return false;
     if (names.length && (event.event !== "call" || !(families.has(family(event.call)) || plain.some((each) => event.call.includes(each))))) return false;
     return !needle || words(event).includes(needle);
   };
@@ -136,7 +148,7 @@ function matcher({ task, call, text, failed }) {
 
 // Everything of an event that one may look for.
 function words(event) {
-  const parts = [event.command, event.call ?? event.event, event.error ?? "", event.signal ?? "", event.access ?? "", ...Object.values(event.shown && typeof event.shown === "object" ? event.shown : {})];
+  const parts = [event.command, event.call ?? event.event, event.error ?? "", event.signal ?? "", event.access ?? "", event.kind ?? "", ...Object.values(event.shown && typeof event.shown === "object" ? event.shown : {})];
   return parts.join(" ").toLowerCase();
 }
 

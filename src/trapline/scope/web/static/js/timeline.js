@@ -4,7 +4,7 @@
 // pixel is drawn once per pixel, so that a hundred thousand events cost what a screen of them costs.
 
 import { el, fill, say, throttle, tone } from "./dom.js";
-import { count, duration, moment, result } from "./format.js";
+import { count, duration, faultName, hex, moment, result } from "./format.js";
 import { FAMILIES, hue } from "./families.js";
 import { store } from "./store.js";
 
@@ -13,6 +13,7 @@ const AXIS = 26;
 const CPU = 20;
 const TASK = 34;
 const MOST_TASKS = 60;
+const MOST_WAKES = 150;
 
 export class Timeline {
   constructor(node, onPick) {
@@ -150,10 +151,10 @@ export class Timeline {
     const wanted = store.filter.task ? tasks.filter((each) => String(each.tid) === store.filter.task || String(each.pid) === store.filter.task) : tasks;
     const cpus = [...store.cpus.entries()].sort((a, b) => a[0] - b[0]);
     let top = AXIS;
-    const rows = cpus.map(([number, track]) => ({ label: `CPU ${number}`, cpu: true, runs: track.spans, spans: [], marks: [], top: (top += CPU) - CPU, height: CPU }));
+    const rows = cpus.map(([number, track]) => ({ label: `CPU ${number}`, cpu: true, runs: track.spans, spans: [], marks: track.marks, top: (top += CPU) - CPU, height: CPU }));
     top += 6;
     for (const task of wanted.slice(0, MOST_TASKS)) {
-      rows.push({ label: `${task.command || "?"} ${task.tid}`, runs: task.runs.spans, spans: task.track.spans, marks: task.track.marks, top, height: TASK });
+      rows.push({ tid: task.tid, label: `${task.command || "?"} ${task.tid}`, runs: task.runs.spans, spans: task.track.spans, marks: task.track.marks, top, height: TASK });
       top += TASK;
     }
     this.left = Math.max(0, wanted.length - MOST_TASKS);
@@ -183,6 +184,7 @@ export class Timeline {
     this.#axis(g, width, height);
     this.rows = rows;
     for (const row of rows) this.#row(g, row, width);
+    this.#wakes(g);
     this.#selection(g, height);
     const [from, to] = this.range;
     say(this.span, `${duration(to - from)} of ${duration(store.end - store.start)}${this.left ? ` · ${this.left} tasks more: choose one` : ""}${store.dropped ? ` · ${count(store.dropped)} older events forgotten` : ""}`);
@@ -221,8 +223,10 @@ export class Timeline {
     g.beginPath();
     g.rect(LABEL, row.top, width - LABEL, row.height);
     g.clip();
-    if (row.cpu) this.#spans(g, row.runs, row.top + 3, CPU - 6, () => "user");
-    else {
+    if (row.cpu) {
+      this.#spans(g, row.runs, row.top + 3, CPU - 6, () => "user");
+      this.#ticks(g, row);
+    } else {
       this.#spans(g, row.runs, row.top + 4, 8, () => "user");
       this.#spans(g, row.spans, row.top + 14, 14, hue);
       this.#marks(g, row);
@@ -255,6 +259,42 @@ export class Timeline {
         g.fillStyle = this.color("ground");
         g.fillText(each.call, Math.max(x, LABEL) + 4, top + height / 2 + 0.5, size - 6);
       }
+    }
+    g.globalAlpha = 1;
+  }
+
+  // Switches, as notches between stays, and interrupts below them, where there is room for both.
+  #ticks(g, row) {
+    const [from, to] = this.range;
+    let last = -9;
+    for (let i = first(row.marks, from); i < row.marks.length && row.marks[i].time_ns <= to; i += 1) {
+      const x = this.#x(row.marks[i].time_ns);
+      if (x - last < 3) continue;
+      last = x;
+      const forced = row.marks[i].event === "interrupt";
+      g.fillStyle = this.color(forced ? "fault" : "line-ink");
+      g.fillRect(x, row.top + (forced ? CPU - 4 : 0), 1.5, 4);
+    }
+  }
+
+  // From whoever ended a wait to the one who waited, where there are few enough to tell apart.
+  #wakes(g) {
+    const [from, to] = this.range;
+    const wakes = store.wakes.filter((each) => each.by && each.time_ns >= from && each.time_ns <= to);
+    if (!wakes.length || wakes.length > MOST_WAKES) return;
+    const rows = new Map(this.rows.filter((each) => each.tid).map((each) => [each.tid, each]));
+    g.strokeStyle = this.color("soft");
+    g.globalAlpha = 0.7;
+    g.lineWidth = 1;
+    for (const wake of wakes) {
+      const [waker, woken] = [rows.get(wake.by), rows.get(wake.tid)];
+      if (!waker || !woken || waker === woken) continue;
+      const x = this.#x(wake.time_ns);
+      const [start, end] = waker.top < woken.top ? [waker.top + 28, woken.top + 13] : [waker.top + 14, woken.top + 29];
+      g.beginPath();
+      g.moveTo(x, start);
+      g.quadraticCurveTo(x + 7, (start + end) / 2, x, end);
+      g.stroke();
     }
     g.globalAlpha = 1;
   }
@@ -302,7 +342,7 @@ export class Timeline {
     const time = this.#timeAt(x);
     const near = (this.range[1] - this.range[0]) / this.#width;
     const mark = row.marks.find((each) => Math.abs(each.time_ns - time) < 4 * near);
-    if (mark && (mark.event === "signal" || y > row.top + 27)) return mark;
+    if (mark && (mark.event === "signal" || y > row.top + 27 || (row.cpu && (y < row.top + 4 || y > row.top + CPU - 4)))) return mark;
     const spans = row.cpu || y < row.top + 13 ? row.runs : row.spans;
     for (let i = Math.max(0, first(spans, time) - 1); i < spans.length && spans[i].time_ns <= time + near; i += 1) {
       if (time <= spans[i].time_ns + spans[i].duration_ns + near) return spans[i];
@@ -322,7 +362,9 @@ export class Timeline {
     let what = event.signal ?? event.event;
     if (event.event === "call") what = `${event.call}(${Object.values(event.shown).join(", ")}) = ${result(event)}   ${duration(event.duration_ns)}${event.wait_ns ? `, of that asleep ${duration(event.wait_ns)}` : ""}`;
     if (event.event === "run") what = `user mode for ${duration(event.duration_ns)}`;
-    if (event.event === "fault") what = `${event.access} fault at 0x${event.address.toString(16)}${event.served ? "" : ", not served"}`;
+    if (event.event === "fault") what = `${faultName(event)} at ${hex(event.address)}${event.served ? "" : ", not served"}${event.duration_ns ? `   ${duration(event.duration_ns)}` : ""}`;
+    if (event.event === "switch") what = `CPU ${event.cpu} changes from ${event.from_command} ${event.from_tid}, which ${event.why === "blocked" ? "waits" : `has ${event.why}`}, to ${event.command} ${event.tid}`;
+    if (event.event === "interrupt") what = `interrupt: ${event.kind}`;
     fill(this.hover, el("div", {}, when), el("div", {}, what));
   }
 

@@ -81,14 +81,16 @@ X86 = tuple(
     )
 )  # fmt: skip
 CONTROLS = ("nop", "cpuid")
+UMIP = Probe("umip", _hex("b80700000031c90fa24889c8" + _KEEP))  #: whether the processor has it: leaf 7, ecx, bit 2
 
 
 def measure(knobs: Knobs, progress: Progress) -> Figures:
     figures: Figures = {"mode": knobs.text("mode")}
     if knobs.machine == "host":
         progress("the host's processor, in user mode")
-        found = ask(X86, "host")
+        *found, umip = ask((*X86, UMIP), "host")
         figures["x86"] = [_row(probe, answer, found[0].ticks) for probe, answer in zip(X86, found, strict=True)]
+        figures["umip"] = bool(umip.value[0] & 4)
     progress(f"every instruction and register of the RISC-V machine, in {knobs.text('mode')}-mode")
     every = classify(MODES[knobs.text("mode")], knobs.on("counters"))
     figures["riscv"] = dict(Counter(each.kind for each in every))
@@ -121,7 +123,8 @@ def draw(figures: Figures) -> list[Chart]:
     if "x86" in figures:
         rows = [tuple(each[key] for key in ("instruction", "kind", "ticks", "value", "tells")) for each in figures["x86"]]
         heads = ("instruction", "what it does", "cycles", "answer", "tells")
-        charts.append(Table("The host's processor, in user mode", heads, rows))
+        has = "has UMIP" if figures["umip"] else "has no UMIP"
+        charts.append(Table(f"The host's processor, in user mode; it {has}", heads, rows))
     kinds = (ALWAYS_TRAPS, PRIVILEGED, INNOCUOUS, LEAKS)
     charts.append(Bars(f"The RISC-V machine: instructions and registers, tried in {figures['mode']}-mode",
                        [(kind, figures["riscv"].get(kind, 0)) for kind in kinds]))  # fmt: skip

@@ -1,7 +1,7 @@
 /* What devices are for: init reads and writes a disk, prints, or talks TCP to another machine, and says when each job has ended.
  *
  * The kernel's command line says which: job=disk (/dev/vda, whose contents are lost), job=console (device=PATH: what to print
- * to), job=serve and job=talk (eth0 is 10.0.0.1 and 10.0.0.2).
+ * to), job=serve and job=talk (own=ADDRESS for eth0; peer=ADDRESS and port=N: who serves).
  */
 #define _GNU_SOURCE
 #include <arpa/inet.h>
@@ -144,11 +144,12 @@ static void transmit(int fd, size_t left)
 
 static void network(int talks)
 {
-	struct sockaddr_in address = { .sin_family = AF_INET, .sin_port = htons(7) };
+	const char *own = getenv("own"), *peer = getenv("peer"), *port = getenv("port");
+	struct sockaddr_in address = { .sin_family = AF_INET, .sin_port = htons((unsigned short)(port ? atoi(port) : 7)) };
 	int fd = socket(AF_INET, SOCK_STREAM, 0), one = 1;
 	up("lo", "127.0.0.1");
-	up("eth0", talks ? "10.0.0.2" : "10.0.0.1");
-	inet_aton("10.0.0.1", &address.sin_addr);
+	up("eth0", own ? own : "10.0.0.1");
+	inet_aton(peer ? peer : "10.0.0.1", &address.sin_addr);
 	if (talks) {
 		while (connect(fd, (struct sockaddr *)&address, sizeof address))
 			sleep(1);

@@ -1,12 +1,13 @@
 #!/usr/bin/env python3
 """Devices of the board under Linux, beside qemu-system-riscv64 on the same image: seconds a job.
 
-    python3 bench/riscv/devices.py [--cpu] [--rounds 3] [--kinds disk,serial,virtio,network] [--kernel Image]
+    python3 bench/riscv/devices.py [--cpu] [--rounds 3] [--kinds disk,serial,virtio,network,user] [--kernel Image]
 
     disk      write, read: 64 MB, 1 MB at a time, past the page cache      fill, scan: 64 MB through it, with fsync
               poke, pick: 2000 pieces of 4 KiB from everywhere, past it    (the image is a file in $TMPDIR)
     serial    text: 256 KiB to the serial port                virtio    the same to the virtio console
     network   two machines of a kind, wired: send, receive: 16 MB of TCP from one to the other; trips: 1000 bytes there and back
+    user      the same between a machine and a program of the host's, over user-mode networking
 
 The least of the rounds counts; --cpu: CPU time of all threads (of both machines), for a computer that others use too.
 `tools/build-linux` builds the kernel.
@@ -16,10 +17,13 @@ from __future__ import annotations
 
 import argparse
 import os
+import socket
 import subprocess
 import sys
 import tempfile
+import threading
 import time
+from contextlib import suppress
 from pathlib import Path
 
 from kernel import LINUX, archive
@@ -28,7 +32,8 @@ from run import CC, HERE, ROOT
 
 TTY = {"serial": "ttyS0", "virtio": "hvc0"}
 SKIPPED = ("boot", "forget", "listen")  #: jobs that are not the devices'
-KINDS = ("disk", "serial", "virtio", "network")
+KINDS = ("disk", "serial", "virtio", "network", "user")
+STREAM, TRIPS = 16 << 20, 1000  #: as devices.c has them
 QEMU = (
     "qemu-system-riscv64 -machine virt -m 128 -display none -nodefaults -global virtio-mmio.force-legacy=false "
     "-kernel {kernel} -initrd {initrd}"
@@ -85,10 +90,19 @@ class Bench:
             try:
                 while not wire.exists():
                     time.sleep(0.01)
-                return self.follow(self.start(system, "job=talk", extra[1].format(wire)), server.pid)
+                return self.follow(self.start(system, "job=talk own=10.0.0.2", extra[1].format(wire)), server.pid)
             finally:
                 server.kill()
 
+
+    def user(self, system: str) -> dict[str, float]:
+        with socket.create_server(("127.0.0.1", 0)) as server:
+            threading.Thread(target=serve, args=[server], daemon=True).start()
+            port = server.getsockname()[1]
+            extra = f"--net user,allow=127.0.0.1:{port}"
+            if system == "qemu":
+                extra = "-device virtio-net-device,netdev=net -netdev user,id=net"
+            return self.follow(self.start(system, f"job=talk own=10.0.2.15 peer=10.0.2.2 port={port}", extra))
 
     def follow(self, process: subprocess.Popen[bytes], *others: int) -> dict[str, float]:
         """Seconds for each job of one run, in which other processes may help."""
@@ -107,6 +121,19 @@ class Bench:
 
     def _now(self, *pids: int) -> float:
         return sum(map(used, pids)) if self._cpu else time.perf_counter()
+
+
+def serve(server: socket.socket) -> None:
+    """What job=serve does in a guest."""
+    peer, _ = server.accept()
+    with peer:
+        peer.setsockopt(socket.IPPROTO_TCP, socket.TCP_NODELAY, 1)
+        for received, sent in ((1, 1), (STREAM, 1), (1, STREAM), *[(1, 1)] * TRIPS):
+            while received:
+                received -= len(peer.recv(min(received, 1 << 20)))
+            peer.sendall(bytes(sent))
+        with suppress(ConnectionResetError):  # the machine is switched off
+            peer.recv(1)
 
 
 def used(pid: int) -> float:

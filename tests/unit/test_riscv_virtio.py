@@ -26,7 +26,7 @@ from trapline.machine.riscv.devices.virtio.block import (
 )
 from trapline.machine.riscv.devices.virtio.console import Console
 from trapline.machine.riscv.devices.virtio.entropy import Entropy, Stream
-from trapline.machine.riscv.devices.virtio.net import BACKLOG, GATHERING, HEADER, Hub, Net
+from trapline.machine.riscv.devices.virtio.net import BACKLOG, F_MRG_RXBUF, GATHERING, HEADER, Hub, Net
 from trapline.machine.riscv.devices.virtio.queue import F_EVENT_IDX, F_INDIRECT_DESC, INDIRECT, NEXT, WRITE
 
 DISK = 64 << 10
@@ -474,6 +474,31 @@ class TestNet:
         driver.chain(0, [], [20])
         card.receive(self.FRAME)
         assert driver.stopped
+
+    def test_long_frames_fill_several_buffers(self) -> None:
+        card = Net(b"\2abcde", whole=True)
+        driver = Driver(card)
+        frame = self.FRAME[:14] + bytes(range(250)) * 20
+        assert card.large and driver.device.accepted & F_MRG_RXBUF
+        card.receive(self.FRAME, frame)
+        places = []
+        for n in range(5):
+            places.append(DATA + 0x1000 * n)
+            driver.describe(0, n, places[-1], 1526, WRITE)
+            driver.offer(0, n)
+            assert len(driver.used(0)) == (1, 1, 1, 1, 5)[n]
+        assert driver.used(0) == [(0, HEADER + len(self.FRAME)), (1, 1526), (2, 1526), (3, 1526), (4, HEADER + len(frame) - 3 * 1526)]
+        got = b"".join(driver.look(each, 1526) for each in places[1:])
+        assert got[HEADER : HEADER + len(frame)] == frame
+        # needs a checksum, TCP over IPv4, 54 bytes of headers, 1460 of data each; the checksum's place; four buffers
+        assert got[:HEADER] == struct.pack("<BBHHHHH", 1, 1, 54, 1460, 34, 16, 4)
+        assert driver.look(places[0], HEADER) == bytes(10) + b"\1\0"
+
+    def test_long_frames_are_not_for_drivers_that_know_none(self) -> None:
+        card = Net(b"\2abcde", whole=True)
+        driver = Driver(card)
+        driver.start(card.features & ~F_MRG_RXBUF)
+        assert not card.large
 
     def test_hub(self) -> None:
         hub = Hub()

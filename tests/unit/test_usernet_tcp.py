@@ -42,6 +42,30 @@ def test_large_segments_of_a_card_that_leaves_cutting_to_us(world: World) -> Non
     assert stream.got == b"x" * 60_000
 
 
+def test_large_segments_for_a_card_that_cuts_them_up(world: World) -> None:
+    world.stack._large = lambda: True
+    peer = Peer(world)
+    stream = peer.opened()
+    stream.coming += bytes(range(200)) * 500
+    for _ in range(20):
+        stream.connection.outside_ready(to_receive=True, to_send=False)
+        for frame in world.frames:
+            packet = packets.read_ip(frame[14:])
+            assert packet is not None
+            segment = packets.read_tcp(packet.payload)
+            assert segment is not None
+            peer.got += segment.payload
+            peer.ack = segment.seq + len(segment.payload) & 0xFFFF_FFFF
+            if len(packet.payload) > 1480:  # the pseudo-header's sum, for the guest's card to complete
+                pseudo = packet.source + packet.to + bytes((0, packets.TCP)) + len(packet.payload).to_bytes(2, "big")
+                assert int.from_bytes(packet.payload[16:18], "big") == 0xFFFF - packets.checksum(pseudo)
+                assert len(segment.payload) % 1460 == 0 or len(peer.got) == 100_000
+        assert any(len(frame) > 2000 for frame in world.frames) or len(peer.got) == 100_000
+        world.frames.clear()
+        peer.send(ACK)
+    assert peer.got == bytes(range(200)) * 500
+
+
 @pytest.mark.parametrize("first", ["guest", "outside"])
 def test_both_ends_close(world: World, first: str) -> None:
     peer = Peer(world)

@@ -385,7 +385,7 @@ def _card(board: Board, text: str, number: int, opened: ExitStack) -> Wire:
     if kind == "user":
         from trapline.cli.usernet import UserNet
 
-        link = UserNet(rest, card.receive)
+        link = UserNet(rest, card.receive, lambda: card.large)
     else:
         from trapline.cli.link import Link
 

@@ -31,18 +31,18 @@ class Watched(Protocol):
 
 
 class UserNet:
-    """`receive(*frames)` brings frames to the guest's card. Raises UsageError."""
+    """`receive(*frames)` brings frames to the guest's card, `large()` as the stack's. Raises UsageError."""
 
     up = True
 
-    def __init__(self, text: str, receive: Callable[..., object]) -> None:
+    def __init__(self, text: str, receive: Callable[..., object], large: Callable[[], object] = bool) -> None:
         self._policy = Policy(text)
         self._receive = receive
         self._frames: list[bytes] = []
         self._epoll = select.epoll()
         self._watched: dict[int, Watched] = {}
         self._resolver: tuple[str, int] | None = None
-        self.stack = Stack(self, self._frames.append, time.monotonic, lambda: int.from_bytes(os.urandom(4), "big"))
+        self.stack = Stack(self, self._frames.append, time.monotonic, lambda: int.from_bytes(os.urandom(4), "big"), large)
         self._listeners: list[_Listener] = []
         try:
             for each in self._policy.forwards:

@@ -129,9 +129,9 @@ def arp_reply(mac: bytes, address: bytes, to_mac: bytes, to: bytes) -> bytes:
 
 
 def ip(source: bytes, to: bytes, protocol: int, payload: bytes, number: int = 0) -> list[bytes]:
-    """Packets of at most MTU bytes; `number` tells the pieces of one from those of others."""
+    """Packets of at most MTU bytes, but for TCP; `number` tells the pieces of one from those of others."""
     room = MTU - IP_HEADER
-    if len(payload) <= room:
+    if len(payload) <= room or protocol == TCP:
         return [_packet(source, to, protocol, payload, number, _DONT)]
     room -= room % 8
     pieces = range(0, len(payload), room)
@@ -160,7 +160,7 @@ def udp(source: bytes, to: bytes, from_port: int, to_port: int, payload: bytes) 
 
 
 def tcp(source: bytes, to: bytes, segment: Segment) -> bytes:
-    """A segment, without its IPv4 header."""
+    """A segment, without its IPv4 header. One that does not fit a packet has the checksum of its pseudo-header alone."""
     options = b""
     if segment.mss:
         options += struct.pack("!BBH", _MSS, 4, segment.mss)
@@ -170,7 +170,8 @@ def tcp(source: bytes, to: bytes, segment: Segment) -> bytes:
     fields = (segment.source, segment.to, segment.seq, segment.ack, words, segment.flags, segment.window)
     rest = options + segment.payload
     length = TCP_HEADER + len(rest)
-    found = checksum(_pseudo(source, to, TCP, length) + _TCP.pack(*fields, 0, 0) + rest)
+    pseudo = _pseudo(source, to, TCP, length)
+    found = checksum(pseudo + _TCP.pack(*fields, 0, 0) + rest) if length <= MTU - IP_HEADER else 0xFFFF - checksum(pseudo)
     return _TCP.pack(*fields, found, 0) + rest
 
 

@@ -50,11 +50,14 @@ class Outside(Protocol):
 
 
 class Stack:
-    """`deliver(frame)` brings a frame to the guest. `now()`: a clock in seconds. `draw()`: 32 random bits."""
+    """`deliver(frame)` brings a frame to the guest. `now()`: a clock in seconds. `draw()`: 32 random bits. `large()`: whether
+    the guest's card takes frames of TCP that are longer than a wire's (see Net.large)."""
 
     def __init__(
-        self, outside: Outside, deliver: Callable[[bytes], object], now: Callable[[], float], draw: Callable[[], int]
-    ) -> None:
+        self, outside: Outside, deliver: Callable[[bytes], object], now: Callable[[], float], draw: Callable[[], int],
+        large: Callable[[], object] = bool,
+    ) -> None:  # fmt: skip
+        self._large = large
         self._outside, self._deliver, self._now, self._draw = outside, deliver, now, draw
         self._guest_mac = b"\xff" * 6
         self._connections: dict[Pair, tcp.Connection] = {}
@@ -180,7 +183,7 @@ class Stack:
             made = Segment(other[1], guest[1], seq, ack, flags, window, *options, payload)
             self._send(other[0], guest[0], packets.TCP, packets.tcp(other[0], guest[0], made))
 
-        return tcp.Connection(transmit, self._now, self._draw())
+        return tcp.Connection(transmit, self._now, self._draw(), self._large)
 
     def _reset(self, pair: Pair, segment: Segment) -> None:
         """There is no such connection."""

@@ -22,6 +22,7 @@ from trapline.machine.riscv.devices.usernet.packets import ACK, FIN, PSH, RST, S
 CONNECTING, ASKED, ANSWERED, OPEN, LINGERS, CLOSED = range(6)  #: outside; SYN sent; SYN-ACK sent; data; time-wait; over
 BUFFER = 1 << 17  #: bytes under way, in each direction
 MSS, LEAST_MSS, DEFAULT_MSS = 1460, 88, 536
+MOST = 64_000  #: bytes of segments that are sent as one
 SHIFT = 2  #: of the window that we offer, if the guest scales
 FIRST_S, LONGEST_S, TRIES = 1.0, 30.0, 8  #: until something is sent again; how often
 LINGER_S = 2.0
@@ -58,12 +59,13 @@ def _since(now: int, then: int) -> int:
 
 class Connection:
     """`transmit(flags, seq, ack, window, payload, syn options)` sends a segment; `now()` is a clock in seconds. `first`: our
-    first sequence number."""
+    first sequence number. `large()`: whether many segments may be sent as one."""
 
     def __init__(
-        self, transmit: Callable[[int, int, int, int, bytes, tuple[int, int]], object], now: Callable[[], float], first: int
-    ) -> None:
-        self._transmit, self._now = transmit, now
+        self, transmit: Callable[[int, int, int, int, bytes, tuple[int, int]], object], now: Callable[[], float], first: int,
+        large: Callable[[], object] = bool,
+    ) -> None:  # fmt: skip
+        self._transmit, self._now, self._large = transmit, now, large
         self.stream: Stream | None = None
         self.state = CONNECTING
         self.deadline: float | None = now() + CONNECT_S  #: when `expire` is to be called
@@ -73,6 +75,7 @@ class Connection:
         self._window, self._shift, self._ours = 0, 0, 0  # what it has room for; scales
         self._mss = DEFAULT_MSS
         self._leaving, self._arriving = bytearray(), bytearray()
+        self._more = False  # the stream had more than there was room for
         self._ends = self._ended = False  # the stream outside has ended; and FIN was sent
         self._guest_ended = self._passed_on = False  # the guest has sent FIN; and `stream` was told
         self._owes = False  # an acknowledgement
@@ -135,9 +138,11 @@ class Connection:
 
     def _fetch(self) -> None:
         """Raises StreamError."""
+        self._more = True
         while self.stream is not None and not self._ends and (room := BUFFER - len(self._leaving)) > 0:
             data = self.stream.receive(room)
             if data is None:
+                self._more = False
                 break
             self._leaving += data
             self._ends = not data
@@ -294,6 +299,11 @@ class Connection:
 
     def output(self) -> None:
         """Send what may be sent, and what is owed."""
+        if self.state == OPEN and self._more and len(self._leaving) <= BUFFER // 2:
+            try:
+                self._fetch()
+            except StreamError:
+                self.abort()
         if self.state == OPEN:
             self._send_data()
             self._watch()
@@ -302,9 +312,10 @@ class Connection:
 
     def _send_data(self) -> None:
         limit = min(self._window, self._congestion)
+        size = MOST // self._mss * self._mss if self._large() else self._mss
         while True:
             sent = _since(self._next, self._una)
-            data = bytes(self._leaving[sent : min(sent + self._mss, max(limit, sent))])
+            data = bytes(self._leaving[sent : min(sent + size, max(limit, sent))])
             rest = len(self._leaving) - sent - len(data)
             if data and rest and len(data) < self._mss and sent:
                 return  # a whole segment, when the window opens

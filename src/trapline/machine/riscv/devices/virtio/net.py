@@ -1,7 +1,7 @@
 """Net: an Ethernet card (Virtual I/O Device Specification, "Network Device"), and a hub between cards of one process.
 
-Every frame has a header of twelve bytes in the rings, which says what a driver leaves to the device: checksums, and cutting up
-what is too long for a frame. It is ignored: who may get such frames needs neither.
+Every frame has a header of twelve bytes in the rings, which says what one side leaves to the other: checksums, and cutting up
+what is too long for a frame. The driver's is ignored: who may get such frames needs neither.
 """
 
 from __future__ import annotations
@@ -11,13 +11,17 @@ from collections import deque
 from collections.abc import Callable
 
 from trapline.machine.riscv.devices.saved import BadState, State, entry, flag, pack, text_of, unpack, whole
-from trapline.machine.riscv.devices.virtio.queue import Broken, Queue, scatter
+from trapline.machine.riscv.devices.virtio.queue import Broken, Chain, Queue, scatter
 from trapline.machine.riscv.devices.virtio.transport import Transport
 
-F_CSUM, F_MAC, F_HOST_TSO4, F_STATUS = 1 << 0, 1 << 5, 1 << 11, 1 << 16
+F_CSUM, F_GUEST_CSUM, F_MAC, F_GUEST_TSO4, F_HOST_TSO4, F_MRG_RXBUF, F_STATUS = (1 << n for n in (0, 1, 5, 7, 11, 15, 16))
 LINK_UP = 1
 HEADER = 12
-MIN_FRAME, MAX_FRAME = 14, 65_550  #: bytes
+MIN_FRAME, FRAME, MAX_FRAME = 14, 1514, 65_550  #: bytes: the shortest, the longest on a wire, the longest
+SEGMENT = 1460  #: bytes of data in the TCP segments that a longer frame stands for
+_PLAIN = bytes(10)
+#: needs a checksum from byte 34 on, at 16 behind that; is TCP over IPv4 (1), with 54 bytes of headers
+_LARGE = struct.pack("<BBHHHH", 1, 1, 54, SEGMENT, 34, 16)
 BACKLOG = 256  #: frames that wait for the driver's buffers; more are lost, as on a wire
 _RECEIVE, _TRANSMIT = 0, 1
 _SAVED = {"lost": whole(1 << 80), "up": flag}
@@ -26,8 +30,8 @@ GATHERING = 100  #: ticks, 10 us, in which frames gather before they are sent
 
 
 class Net:
-    """`mac`: six bytes. `whole`: who gets the frames needs no checksums, and takes TCP segments of any size.
-    `send(frame)`, nothing at first, gets what the driver sends; `receive` brings frames."""
+    """`mac`: six bytes. `whole`: who gets the frames needs no checksums, and takes TCP segments of any size; and sends such,
+    if `large`. `send(frame)`, nothing at first, gets what the driver sends; `receive` brings frames."""
 
     device_id = 1
     features = F_MAC | F_STATUS
@@ -36,7 +40,7 @@ class Net:
 
     def __init__(self, mac: bytes, *, whole: bool = False) -> None:
         if whole:
-            self.features |= F_CSUM | F_HOST_TSO4
+            self.features |= F_CSUM | F_HOST_TSO4 | F_GUEST_CSUM | F_GUEST_TSO4 | F_MRG_RXBUF
         if len(mac) != 6:
             raise ValueError(f"an Ethernet address of {len(mac)} bytes")
         self._mac = mac
@@ -44,7 +48,14 @@ class Net:
         self.sent: Callable[[], object] = bool  #: called when no more frames follow for now
         self.lost = 0  #: frames that came and found no room
         self.up = True
-        self._frames: deque[bytes] = deque()
+        self._frames: deque[bytes] = deque()  # with their headers, but for its last two bytes
+
+    @property
+    def large(self) -> bool:
+        """Whether the driver takes frames that are longer than a wire's: TCP over IPv4 without options, whose checksum is that
+        of the pseudo-header alone."""
+        wanted = F_GUEST_CSUM | F_GUEST_TSO4 | F_MRG_RXBUF
+        return self._transport.accepted & wanted == wanted
 
     def attach(self, transport: Transport) -> None:
         self._transport = transport
@@ -69,8 +80,8 @@ class Net:
         frames = entry(state, "frames")
         if type(frames) is not list or len(frames) > BACKLOG:
             raise BadState(f"frames: not a list of at most {BACKLOG}")
-        found = [text_of(each, MAX_FRAME) for each in frames]
-        if any(len(each) < MIN_FRAME for each in found):
+        found = [text_of(each, len(_PLAIN) + MAX_FRAME) for each in frames]
+        if any(len(each) < len(_PLAIN) + MIN_FRAME for each in found):
             raise BadState(f"frames: one of less than {MIN_FRAME} bytes")
         unpack(self, _SAVED, state)
         self._frames = deque(found)
@@ -102,21 +113,38 @@ class Net:
             if not self._transport.live or len(self._frames) >= BACKLOG or not MIN_FRAME <= len(frame) <= MAX_FRAME:
                 self.lost += 1
             else:
-                self._frames.append(frame)
+                self._frames.append((_LARGE if len(frame) > FRAME and self.large else _PLAIN) + frame)
         self._transport.serve(_RECEIVE)
 
     def _deliver(self) -> None:
         """Put frames that wait into buffers. Raises Broken."""
         queue = self._transport.queues[_RECEIVE]
         while self._frames:
+            frame = self._frames[0]
+            chains = self._room(queue, len(frame) + 2)
+            if not chains:
+                return
+            self._frames.popleft()
+            data, at = frame[: len(_PLAIN)] + len(chains).to_bytes(2, "little") + frame[len(_PLAIN) :], 0
+            for chain in chains:
+                done = scatter(chain.writable, data[at:] if at else data)
+                queue.put(chain, done)
+                at += done
+
+    def _room(self, queue: Queue, size: int) -> list[Chain]:
+        """Buffers for so many bytes; none if there are not enough yet. Raises Broken."""
+        chains: list[Chain] = []
+        while size > 0:
             chain = queue.take()
             if chain is None:
-                return
-            data = bytes(HEADER - 2) + b"\1\0" + self._frames.popleft()
-            if sum(map(len, chain.writable)) < len(data):
+                queue.give_back(len(chains))
+                return []
+            chains.append(chain)
+            size -= sum(map(len, chain.writable))
+            if size > 0 and not self._transport.accepted & F_MRG_RXBUF:
                 queue.put(chain, 0)
                 raise Broken("a buffer that is too small for the frame")
-            queue.put(chain, scatter(chain.writable, data))
+        return chains
 
 
 class Hub:

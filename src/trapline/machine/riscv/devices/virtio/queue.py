@@ -127,6 +127,10 @@ class Queue:
         self._taken = taken + 1 & 0xFFFF
         return chain
 
+    def give_back(self, count: int) -> None:
+        """The last `count` requests have not been taken."""
+        self._taken = self._taken - count & 0xFFFF
+
     def _chain(self, head: int) -> Chain:
         chain = Chain(head)
         mem, table, count = self._ram.mem, self._desc, self.size

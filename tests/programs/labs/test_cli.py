@@ -18,6 +18,12 @@ def lab(*words: str, cwd: Path | None = None) -> support.Result:
     return support.native([support.python_for(os.getuid()), "-m", "trapline", "lab", *words], cwd=cwd, env=support.host_environment())
 
 
+def needs_matplotlib() -> None:
+    python = support.python_for(os.getuid())
+    if support.native([python, "-c", "import matplotlib"], env=support.host_environment()).status:
+        pytest.skip(f"not installed for {python}: matplotlib")
+
+
 def test_list_names_every_lab() -> None:
     text = lab("list").text
     rows = json.loads(lab("list", "--json").text)
@@ -55,7 +61,7 @@ def test_json_has_the_figures_of_the_run() -> None:
     got = lab("M9", "--json", "--repeat", "2", "--nx=off")
     rows = [json.loads(line) for line in got.text.splitlines()]
     assert [row["verdict"] for row in rows] == ["not supported"] * 2
-    assert rows[0]["knobs"] == {"nx": False} and rows[0]["figures"]["returned"] == 42
+    assert rows[0]["knobs"] == {"nx": False} and rows[0]["figures"]["rows"][0]["returned"] == 42
 
 
 def test_page_is_80_columns_wide_and_runs_nothing() -> None:
@@ -70,7 +76,7 @@ def test_a_pipe_gets_neither_colour_nor_progress() -> None:
 
 
 def test_drawings(tmp_path: Path) -> None:
-    pytest.importorskip("matplotlib")
+    needs_matplotlib()
     for kind, begin in (("png", b"\x89PNG"), ("svg", b"<?xml"), ("html", b"<!doctype html>")):
         got = lab("M9", "--plot", f"out.{kind}", cwd=tmp_path)
         assert got.status == 0, got.tail()
@@ -80,7 +86,7 @@ def test_drawings(tmp_path: Path) -> None:
 
 
 def test_a_drawing_that_cannot_be_written_says_so(tmp_path: Path) -> None:
-    pytest.importorskip("matplotlib")
+    needs_matplotlib()
     got = lab("M9", "--plot", str(tmp_path / "none" / "x.html"))
     assert got.status == 125 and b"No such file or directory" in got.stderr, got.tail()
 

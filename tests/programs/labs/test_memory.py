@@ -105,10 +105,12 @@ def test_areas_that_move_together_are_found() -> None:
 
 @pytest.mark.parametrize("machine", ["host", "riscv"])
 def test_injected_code_faults_on_its_first_fetch(machine: str) -> None:
-    figures = nx.LAB.run(nx.LAB.settings(machine)).figures
-    (fault,) = figures["faults"]
-    assert fault["access"] == "fetch" and fault["address"] == figures["page"] == figures["si_addr"]
-    assert figures["si_code"] == 2 and figures["written"]
+    rows = {row["place"]: row for row in nx.LAB.run(nx.LAB.settings(machine)).figures["rows"]}
+    assert rows.pop("changed")["returned"] == nx.ANSWER
+    assert rows.keys() == {"mapping", "heap", "stack"}
+    for row in rows.values():
+        assert row["fault"]["access"] == "fetch" and row["fault"]["address"] == row["at"] == row["si_addr"]
+        assert row["si_code"] == 2 and row["written"] and row["status"] == nx.CAUGHT
 
 
 @pytest.mark.parametrize(("guest", "host"), [("sv39", "sv39"), ("sv48", "sv39"), ("sv39", "sv57"), ("sv57", "sv57")])

@@ -130,6 +130,21 @@ def test_names_cannot_steer_a_terminal(tmp_path: Path) -> None:
     assert done.returncode == 0 and "\x1b" not in done.stderr and "\\x1b[2J\\x0a" in done.stderr
 
 
+@pytest.mark.skipif(support.have("gcc") is not None, reason="not installed: gcc")
+def test_a_process_whose_first_thread_has_ended(tmp_path: Path) -> None:
+    source = tmp_path / "leaderless.c"
+    source.write_text("""
+        #include <pthread.h>
+        #include <unistd.h>
+        static void *work(void *unused) { usleep(200000); getppid(); return unused; }
+        int main(void) { pthread_t t; pthread_create(&t, 0, work, 0); pthread_exit(0); }
+    """)
+    program = support.compile_c(source, ["-pthread"])
+    found = seen(tmp_path, "--at", "getppid", "--at-exit", "--shared", "--tlb", "--bind", f"{program}:/prog", "/prog")
+    assert [each["when"] for each in found] == ["call 1 of getppid", "its end"]
+    assert all(each["space"]["pid"] == 2 and each["space"]["areas"] for each in found)
+
+
 @pytest.fixture(scope="module")
 def riscv_program() -> Path:
     """It touches one word of each of 64 pages, four times."""

@@ -3,10 +3,17 @@
 from __future__ import annotations
 
 import asyncio
+import contextlib
+import fcntl
 import json
 import os
+import pty
+import signal
+import struct
 import subprocess
 import sys
+import termios
+import time
 from pathlib import Path
 
 import pytest
@@ -80,6 +87,45 @@ def test_what_makes_no_sense_is_refused_with_advice(words: str) -> None:
     err = done.stderr.decode()
     assert done.returncode == 125 and done.stdout == b""
     assert err.startswith("trapline: ") and err.count("\n") == 1 and REFUSED[words] in err, err
+
+
+def test_a_program_that_is_not_there_has_no_table() -> None:
+    done = top("--batch", "nosuchprogram")
+    assert done.returncode == 127 and done.stdout == b"" and b"not found in the guest" in done.stderr
+
+
+def on_a_terminal(program: list[str], send: bytes | int, when: bytes) -> tuple[int, bytes]:
+    """The exit status, and all that was drawn, of a screen that gets keys or a signal once it has drawn `when`."""
+    pid, terminal = pty.fork()
+    if pid == 0:
+        os.environ.update(support.host_environment(), TERM="xterm-256color")
+        os.execv(sys.executable, [sys.executable, "-m", "trapline", "top", "-d", "0.1", "--", *program])
+    fcntl.ioctl(terminal, termios.TIOCSWINSZ, struct.pack("4H", 40, 130, 0, 0))
+    drawn, sent, deadline = b"", False, time.monotonic() + 40
+    with contextlib.suppress(OSError):  # EIO: the other side is closed
+        while time.monotonic() < deadline and (data := os.read(terminal, 1 << 16)):
+            drawn += data
+            if not sent and when and when in drawn:
+                sent = True
+                os.kill(pid, send) if isinstance(send, int) else os.write(terminal, send)
+            elif sent and b"end it?" in data:
+                os.write(terminal, b"\r")
+    os.close(terminal)
+    _, status = os.waitpid(pid, 0)
+    return os.waitstatus_to_exitcode(status), drawn
+
+
+@pytest.mark.parametrize(("send", "code"), [(b"q", -signal.SIGKILL), (b"\x03", -signal.SIGKILL), (int(signal.SIGTERM), -signal.SIGTERM)])
+def test_a_real_terminal_is_left_as_it_was(send: bytes | int, code: int) -> None:
+    pytest.importorskip("textual", reason="not installed: textual (pip install 'trapline[top]')")
+    status, drawn = on_a_terminal(["sleep", "100"], send, b"clock_nanos")
+    assert status == code and b"\x1b[?1049h" in drawn and drawn.rfind(b"\x1b[?1049l") > drawn.rfind(b"\x1b[?1049h")
+
+
+def test_a_program_that_is_not_there_leaves_the_terminal_at_once() -> None:
+    pytest.importorskip("textual", reason="not installed: textual (pip install 'trapline[top]')")
+    status, drawn = on_a_terminal(["nosuchprogram"], b"", b"")
+    assert status == 127 and b"trapline: nosuchprogram: not found in the guest" in drawn[drawn.rfind(b"\x1b[?1049l") :]
 
 
 def test_help_fits_a_terminal() -> None:

@@ -163,6 +163,21 @@ def test_processes_that_are_not_there(kernel: Any) -> None:
         explain(kernel, kernel.first.pid, 1 << 64)
 
 
+@pytest.mark.parametrize(("fmt", "tables"), [(SV48, 4), (SV57, 5)], ids=lambda value: getattr(value, "name", ""))
+def test_walks_in_other_formats(fmt: Format, tables: int) -> None:
+    machine = ScriptedMachine(Ram(64 << 20))
+    machine.arch = machine.arch._replace(paging=fmt)
+    system = boot(Config(machine, stdio=(-1, -1, -1), environment={b"PATH": b"/bin:/usr/bin"}))
+    system.spawn([b"/bin/true"])
+    mm = system.first.leader.mm
+    walk = explain(system, system.first.pid, mm.start_stack)
+    assert [each.table for each in walk.steps] == [f"level {n}" for n in range(tables)][::-1] and walk.paging == fmt.name
+    assert walk.rights == "rw-" and bytes(mm.ram.mem[walk.physical : walk.physical + 8]) == bytes(mm.read(mm.start_stack, 8))
+    beyond = explain(system, system.first.pid, 1 << (11 + 9 * tables))
+    assert "not canonical" in beyond.outcome and len(look(system, system.first.pid).levels) == tables
+    system.close()
+
+
 @pytest.mark.parametrize("fmt", [X86_64, SV39, SV48, SV57], ids=lambda fmt: fmt.name)
 @pytest.mark.parametrize("large", [False, True])
 def test_the_fields_of_an_entry_are_all_of_it(fmt: Format, large: bool) -> None:

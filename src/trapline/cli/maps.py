@@ -15,7 +15,7 @@ from trapline.scope import aslr, spacetext
 from trapline.scope.cached import cached
 from trapline.scope.listener import Args, Listener
 from trapline.scope.sharing import sharing
-from trapline.scope.space import Space, look, mappings, plain
+from trapline.scope.space import Space, look, mappings, memory_in, plain
 from trapline.scope.text import printable
 from trapline.scope.walks import explain
 
@@ -147,7 +147,7 @@ class _Session(Listener):
     def _due(self) -> None:
         assert self._kernel is not None
         first = self._kernel.system.first
-        if first is not None and not first.zombie and first.leader.mm is not None:
+        if first is not None and memory_in(first) is not None:
             self._look(first.leader, f"the time {self._parsed.last('--after')}")
 
     # ---- what

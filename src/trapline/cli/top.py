@@ -183,8 +183,8 @@ class Batch:
             self._left = 0
 
     def finish(self) -> None:
-        """The program has ended: a last table, unless there were enough."""
-        if self._left and self._before is not None:
+        """The program has ended, if it ever ran: a last table, unless there were enough."""
+        if self._left and self.kernel.system.first is not None:
             self.look()
         os.close(self._fd)
 

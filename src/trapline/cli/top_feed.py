@@ -78,7 +78,8 @@ class Feed(Batch):
     def finish(self) -> None:
         """The end: what is left to send may take as long as it takes."""
         os.set_blocking(self._fd, True)
-        self.look()
+        if self.kernel.system.first is not None:
+            self.look()
         os.close(self._fd)
         os.close(self._orders)
 

@@ -11,6 +11,8 @@ import json
 import os
 import sys
 from collections import deque
+from contextlib import suppress
+from signal import SIGHUP, SIGTERM
 from typing import Any, ClassVar, Protocol
 
 from rich.text import Text
@@ -233,7 +235,8 @@ class Watcher(App[None]):
     """
     BINDINGS: ClassVar[list[Any]] = [
         ("enter", "open", "Open"), ("k", "kill", "Signal"), ("s", "sort", "Sort"), ("r", "reverse", "Reverse"),
-        ("t", "threads", "Threads"), ("p,space", "pause", "Pause"), ("o", "output", "Output"), ("q", "leave", "Quit"),
+        ("t", "threads", "Threads"), ("p,space", "pause", "Pause"), ("o", "output", "Output"),
+        ("q,ctrl+c,ctrl+q", "leave", "Quit"),
     ]  # fmt: skip
 
     def __init__(self, words: list[str], parsed: Parsed, source: Source | None = None) -> None:
@@ -268,6 +271,9 @@ class Watcher(App[None]):
         yield Footer()
 
     def on_mount(self) -> None:
+        with suppress(RuntimeError):  # not the main thread
+            for signo in (SIGHUP, SIGTERM):
+                asyncio.get_running_loop().add_signal_handler(signo, self._told, signo)
         self.query_one("#tasks").focus()
         self.query_one("#output").display = self._shows_output
         self._state()
@@ -288,6 +294,12 @@ class Watcher(App[None]):
         how = f"by signal {-self.code}" if self.code < 0 else f"with status {self.code}"
         self._said = f"the program ended {how}; q leaves"
         self._state()
+
+    def _told(self, signo: int) -> None:
+        """A polite kill: everything ends, and the terminal is as it was."""
+        self.code = -signo
+        self._source.order(do="end")
+        self.exit()
 
     # ---- what comes in
 

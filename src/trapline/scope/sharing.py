@@ -10,7 +10,7 @@ from typing import TYPE_CHECKING, Any, NamedTuple
 
 from trapline.machine.paging.entry import PAGE_SHIFT
 from trapline.machine.paging.walk import leaves
-from trapline.scope.space import kind_of, memory_of
+from trapline.scope.space import kind_of, memory_in, memory_of
 
 if TYPE_CHECKING:
     from collections.abc import Iterator
@@ -87,8 +87,9 @@ def _spaces(kernel: Kernel) -> list[AddressSpace]:
     """Each address space once."""
     found: dict[int, AddressSpace] = {}
     for group in kernel.groups.values():
-        if group.leader is not None and group.leader.mm is not None:
-            found.setdefault(id(group.leader.mm), group.leader.mm)
+        mm = memory_in(group)
+        if mm is not None:
+            found.setdefault(id(mm), mm)
     return list(found.values())
 
 
@@ -96,8 +97,9 @@ def _owners(kernel: Kernel) -> dict[int, list[Any]]:
     """The processes of each space, by its identity: several after vfork(2)."""
     found: dict[int, list[Any]] = {}
     for group in kernel.groups.values():
-        if group.leader is not None and group.leader.mm is not None:
-            found.setdefault(id(group.leader.mm), []).append(group)
+        mm = memory_in(group)
+        if mm is not None:
+            found.setdefault(id(mm), []).append(group)
     return found
 
 

@@ -22,6 +22,7 @@ if TYPE_CHECKING:
     from trapline.kernel.core import Kernel
     from trapline.kernel.mm.address_space import AddressSpace
     from trapline.kernel.mm.area import Area as Vma
+    from trapline.kernel.task.task import ThreadGroup
 
 #: What an area is for, from its name and place.
 PROGRAM, HEAP, STACK, LIBRARY, VDSO = "program", "heap", "stack", "library", "vdso"
@@ -132,9 +133,15 @@ def memory_of(kernel: Kernel, pid: int) -> AddressSpace:
     group = kernel.groups.get(pid)
     if group is None:
         raise KeyError(f"no process has the number {pid}")
-    if group.leader is None or group.leader.mm is None:
+    mm = memory_in(group)
+    if mm is None:
         raise KeyError(f"process {pid} has no memory")
-    return group.leader.mm
+    return mm
+
+
+def memory_in(group: ThreadGroup) -> AddressSpace | None:
+    """A process's memory; its first thread may have ended before the others."""
+    return next((task.mm for task in group.tasks if task.mm is not None), None)
 
 
 def _places(mm: AddressSpace) -> dict[str, int]:

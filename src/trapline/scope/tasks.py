@@ -17,7 +17,7 @@ from trapline.machine.contract import ENTRY_INT80
 from trapline.machine.paging.entry import PAGE_SHIFT
 from trapline.scope import files
 from trapline.scope.listener import Args, Listener
-from trapline.scope.space import Space, look
+from trapline.scope.space import Space, look, memory_in
 
 if TYPE_CHECKING:
     from trapline.kernel.core import Kernel
@@ -226,7 +226,8 @@ def sample(kernel: Kernel, tally: Tally, *, by_thread: bool = False) -> Sample:
 
 
 def _row(task: Task, tally: Tally, now_ns: int, *, whole: bool) -> Row:
-    group, mm = task.group, task.mm
+    group = task.group
+    mm = memory_in(group)
     _, system, minor, major = totals(task, whole)
     user = group_user_ns(group) if whole else user_ns(task)
     counts = tally.of(group) if not group.zombie else _Counts()
@@ -285,7 +286,8 @@ def detail(kernel: Kernel, tally: Tally, pid: int) -> Detail:
     group = kernel.groups.get(pid)
     if group is None or group.leader is None:
         raise KeyError(f"no process has the number {pid}")
-    task, now_ns = group.leader, kernel.clock.monotonic_ns()
+    task = next((each for each in group.tasks if each.mm is not None), group.leader)
+    now_ns = kernel.clock.monotonic_ns()
     counts = tally.of(group) if not group.zombie else _Counts()
     open_files = task.files.fds() if task.files is not None else []
     names = [(fd, (files.name_of(task, fd) or b"").decode(errors="replace")) for fd in open_files]
@@ -293,7 +295,7 @@ def detail(kernel: Kernel, tally: Tally, pid: int) -> Detail:
     return Detail(
         pid, task.comm.decode(errors="replace"), tuple(arguments),
         tuple(_row(each, tally, now_ns, whole=False) for each in group.tasks),
-        look(kernel, pid) if task.mm is not None else None, tuple(names),
+        look(kernel, pid) if memory_in(group) is not None else None, tuple(names),
         tuple(Done(*each) for each in counts.last), _calls(counts.by_call),
     )  # fmt: skip
 

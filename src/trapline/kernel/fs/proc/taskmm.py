@@ -5,6 +5,7 @@ What `smaps` and `pagemap` say is read from the page tables, not from counters.
 
 from __future__ import annotations
 
+from collections import Counter
 from struct import pack
 from trapline.typed import TYPE_CHECKING, Any
 
@@ -103,6 +104,7 @@ def count(mm: Any, area: Any) -> dict[str, int]:
     fmt, counts = mm.tables.fmt, mm.ram.frames.counts
     found = dict.fromkeys(COUNTED, 0)
     pss = pss_dirty = 0.0
+    others = _others(area)
     for va, step in leaves(mm.ram.words, mm.tables.root, area.start, area.end, fmt):
         size = 1 << (PAGE_SHIFT + fmt.index_bits * step.level)
         kb = (min(va + size, area.end) - max(va, area.start)) >> 10
@@ -111,7 +113,7 @@ def count(mm: Any, area: Any) -> dict[str, int]:
             found[_kind_of_huge(area, va, fmt.pfn(step.entry))] += kb
             continue
         found["AnonHugePages"] += kb if step.level else 0
-        users = _mappings(area, va) if cached else counts[fmt.pfn(step.entry)]
+        users = 1 + others[va - area.start + area.offset] if cached else counts[fmt.pfn(step.entry)]
         dirty = bool(step.entry & fmt.dirty) or not cached
         found["Rss"] += kb
         found[("Private" if users == 1 else "Shared") + ("_Dirty" if dirty else "_Clean")] += kb
@@ -123,10 +125,18 @@ def count(mm: Any, area: Any) -> dict[str, int]:
     return found
 
 
-def _mappings(area: Any, va: int) -> int:
-    """How many leaves map the page of a file at `va`. (They hold no references to its frame: see mm.tables.)"""
-    cache = area.cache
-    return max(1, cache.mapcount((va - area.start + area.offset) >> PAGE_SHIFT)) if len(cache.mappers) > 1 else 1
+def _others(area: Any) -> Counter[int]:
+    """How many leaves outside of the area map each page of its file, by offset. (Leaves hold no references: see mm.tables.)"""
+    found: Counter[int] = Counter()
+    low, high = area.offset, area.offset + area.end - area.start
+    for each in area.cache.mappers if area.cache is not None else ():
+        shift = each.offset - each.start
+        start, end = max(each.start, low - shift), min(each.end, high - shift)
+        if each is not area and start < end:
+            tables = each.mm.tables
+            leaf = leaves(tables.words, tables.root, start, end, tables.fmt)
+            found.update(va + shift for va, step in leaf if step.entry & tables.fmt.soft_file)
+    return found
 
 
 def _kind_of_huge(area: Any, va: int, pfn: int) -> str:
@@ -183,6 +193,12 @@ def environ(task: Any) -> bytes:
 
 def auxv(task: Any) -> bytes:
     return bytes(task.mm.saved_auxv) if task.mm is not None else b""
+
+
+def _mapcount(mm: Any, va: int) -> int:
+    """How many leaves map the page of a file at `va`."""
+    area = mm.map.find(va)
+    return int(area.cache.mapcount((va - area.start + area.offset) >> PAGE_SHIFT))
 
 
 class _MemoryInode(TaskFile):
@@ -287,7 +303,7 @@ class PagemapFile(MemFile):
             first = fmt.pfn(step.entry)
             for page in range(max(va, start), min(va + size, end), PAGE_SIZE):
                 pfn = first + ((page - va) >> PAGE_SHIFT)
-                alone = (_mappings(mm.map.find(page), page) if cached else counts[pfn]) <= 1
+                alone = (_mapcount(mm, page) if cached else counts[pfn]) <= 1
                 bits = _PRESENT | (_FILE if cached else 0) | (_EXCLUSIVE if alone else 0)
                 words[(page - start) >> PAGE_SHIFT] = bits | (pfn if self.shows_frames else 0)
         return pack(f"<{len(words)}Q", *words)

@@ -6,6 +6,7 @@ from collections import Counter
 from collections.abc import Callable, Sequence
 from typing import TYPE_CHECKING, Any
 
+from trapline.abi import signal as sig
 from trapline.labs.code import guest, hostrun, symbols, ways
 from trapline.labs.framework.charts import Bars, Chart, Table
 from trapline.labs.framework.lab import (
@@ -30,9 +31,9 @@ EXPLAIN = """
 User code enters the kernel where the processor lets it, and nowhere else. x86-64 has several such doors, by age: int 0x80, a
 trap through the vector table, which loads segments and a stack from memory; the vsyscall page, at a fixed address, once code
 that answered three calls, today a trap that the kernel emulates; syscall, made for the purpose, which takes the new program
-counter from a register. (sysenter is Intel's for 32-bit code.) RISC-V has one: ecall. The vDSO is no door: it is a shared
-object of the kernel's, mapped into every program, whose clock_gettime reads a page that the kernel keeps up to date and the
-processor's counter, and answers without crossing.
+counter from a register. sysenter is Intel's for 32-bit code: on AMD's processors it does not exist in 64-bit code, and traps.
+RISC-V has one: ecall. The vDSO is no door: it is a shared object of the kernel's, mapped into every program, whose
+clock_gettime reads a page that the kernel keeps up to date and the processor's counter, and answers without crossing.
 
 The program is machine code put together by this lab; it goes each way many times and keeps the fastest of many rounds. The
 same file runs under this kernel and, if --native=on, directly on the host's, so what differs is the kernel. How often each
@@ -58,8 +59,11 @@ def measure(knobs: Knobs, progress: Progress) -> Figures:
     progress("this kernel, on the host's processor")
     program = ways.x86_program(offset, calls, ROUNDS)
     ours, native = [], []
+    closed: list[dict[str, str]] = []
     for _ in range(RUNS):  # in turn, so that both see the same neighbours
-        ours.append(_x86_prices(guest.run(program, take=ways.TAKE, prepare=hide).data, calls))
+        data = guest.run(program, take=ways.TAKE, prepare=hide).data
+        closed = _closed(data)
+        ours.append(_x86_prices(data, calls))
         native += _native(calls) if knobs.on("native") else []
     tables = [_table("this kernel, host machine", ways.X86_WAYS, ours)]
     if native:
@@ -72,7 +76,7 @@ def measure(knobs: Knobs, progress: Progress) -> Figures:
         prices = [100 / calls * each.units for each in ways.prices(found, ways.RISCV_WAYS)]
         tables.append(_table("this kernel, RISC-V machine", ways.RISCV_WAYS, [prices]))
     progress("how often each way enters the kernel")
-    return {"tables": tables, "crossings": _crossings(offset, knobs.on("vdso"))}
+    return {"tables": tables, "crossings": _crossings(offset, knobs.on("vdso")), "closed": closed}
 
 
 def _offset(image: bytes, whose: str) -> int:
@@ -86,6 +90,15 @@ def _x86_prices(data: bytes, calls: int) -> list[float | None]:
     """Nanoseconds for one call, by way; None: it cannot be gone."""
     scale = ways.ns_per_tick(data) / calls
     return [each.units * scale if each.gone else None for each in ways.prices(data, ways.X86_WAYS)]
+
+
+def _closed(data: bytes) -> list[dict[str, str]]:
+    """The doors that are none, and what came of trying."""
+    return [
+        {"way": way.name, "signal": sig.NAMES[price.signo] if price.signo else "not tried on this processor"}
+        for way, price in zip(ways.X86_WAYS, ways.prices(data, ways.X86_WAYS), strict=True)
+        if not price.gone
+    ]
 
 
 def _native(calls: int) -> list[list[float | None]]:
@@ -131,19 +144,23 @@ def _crossings(offset: int, vdso: bool) -> list[dict[str, Any]]:
     made = calls * rounds
     clocks = count.found["clock_gettime", 0] - made - 2  # the two of the program's own that note the time
     each = (0, count.found["getppid", 0], count.found["getppid", 1], count.found["time", 2], made, clocks)
+    open_ways = [way for way in ways.X86_WAYS if way.name != "sysenter"]
     return [
         {"way": way.name, "expected": way.crosses, "crossings": round(entered / made, 3)}
-        for way, entered in zip(ways.X86_WAYS, each, strict=True)
+        for way, entered in zip(open_ways, each, strict=True)
     ]
 
 
 def draw(figures: Figures) -> list[Chart]:
     charts: list[Chart] = [
-        Bars(f"One call: {table['where']}", [(row["way"], row["ns"] or 0) for row in table["rows"]], "ns", log=True)
+        Bars(f"One call: {table['where']}", [(row["way"], row["ns"]) for row in table["rows"] if row["ns"]], "ns", log=True)
         for table in figures["tables"]
     ]
     rows = [(each["way"], each["crossings"]) for each in figures["crossings"]]
     charts.append(Table("How often one call enters this kernel", ("way", "times"), rows))
+    if figures["closed"]:
+        closed = [(each["way"], each["signal"]) for each in figures["closed"]]
+        charts.append(Table("Doors that are none, in 64-bit code on this processor", ("way", "what comes of it"), closed))
     return charts
 
 

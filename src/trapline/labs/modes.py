@@ -210,7 +210,7 @@ def _traps(memory: bytes, places: dict[int, str]) -> list[dict[str, Any]]:
 def draw(figures: Figures) -> list[Chart]:
     lanes = ("U program", "S kernel", "M firmware")
     what = dict(TRIES) | {"leave": "asks to end", "ask": "calls firmware"}
-    steps = [(2, "firmware sets up and goes down (mret)", ""), (1, "the kernel sets up and goes down (sret)", "")]
+    steps = [(2, "sets up, goes down: mret", ""), (1, "sets up, goes down: sret", "")]
     rows = []
     for each in figures["traps"]:
         done = what.get(each["place"], "is interrupted")

@@ -37,8 +37,8 @@ are the packets that the application got done, how many instructions passed from
 of the processor: everything that is neither the application nor other work.
 
 Look at: the driver's share on the left, where interrupts are cheaper, and where it crosses; the delivered packets on the
-right. The hybrid should be like interrupts at low rates and like polling at high ones. Nothing here is random: each run gives
-the same.
+right. The hybrid should be like interrupts at low rates and like polling at high ones; in between it still pays for
+interrupts that polling saves. Nothing here is random: each run gives the same.
 
 Try: --every=4000 makes polling cheap and late. --budget=1 lets the hybrid stop after each packet. --without masking: the
 hybrid's handler leaves the card's interrupts on, as the plain interrupt driver does.
@@ -122,7 +122,7 @@ def verdict(figures: Figures) -> Verdict:
 LAB = Lab(
     id="I4", name="napi", title="Polling, interrupts, and NAPI",
     question="Should a driver wait to be interrupted, or look for itself?",
-    claim="Interrupts are better at low rates and polling at high ones; NAPI's hybrid is as good as the better of the two.",
+    claim="Interrupts are better at low rates, polling at high ones; NAPI's hybrid is quick and cheap at both ends.",
     machines=("board",), seconds=3, off="--without masking", explain=EXPLAIN, measure=measure, draw=draw, verdict=verdict,
     knobs=(
         number("work", 200, "instructions of the application for each packet", 10, 10_000),

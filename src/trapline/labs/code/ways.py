@@ -1,8 +1,8 @@
 """A program that goes into the kernel by every way there is, over and over, and notes what each takes.
 
     DATA + 0        time-stamp counter, seconds and nanoseconds of CLOCK_MONOTONIC: at the beginning, then at the end
-    DATA + 0x100    for each way 16 bytes: units of its fastest round of calls (time-stamp counter; riscv64: `time`), and 1 if
-                    it could be gone
+    DATA + 0x100    for each way 24 bytes: units of its fastest round of calls (time-stamp counter; riscv64: `time`), 1 if it
+                    could be gone, and the signal if it could not
 """
 
 from __future__ import annotations
@@ -16,7 +16,7 @@ from trapline.labs.code.elf import DATA, TEXT, static
 from trapline.labs.code.probes import SIGNALS, x86_handler
 from trapline.labs.code.text import assemble
 
-RESULTS, RESULT, TAKE = 0x100, 16, 0x100 + 16 * 8
+RESULTS, RESULT, TAKE = 0x100, 24, 0x100 + 24 * 8
 _TIMESPEC, _FUNCTION, _ASIDE = DATA + 0x800, DATA + 0x900, DATA + 0x1000
 _VSYSCALL_TIME = 0xFFFF_FFFF_FF60_0400
 _AT_SYSINFO_EHDR = 33
@@ -33,7 +33,7 @@ class Way(NamedTuple):
 X86_WAYS = (
     Way("a call of a function", "", 0), Way("syscall: getppid", "getppid", 1), Way("int 0x80: getppid", "getppid", 1),
     Way("vsyscall page: time", "time", 1), Way("syscall: clock_gettime", "clock_gettime", 1),
-    Way("vDSO: clock_gettime", "clock_gettime", 0),
+    Way("vDSO: clock_gettime", "clock_gettime", 0), Way("sysenter", "", 0),
 )  # fmt: skip
 RISCV_WAYS = (
     Way("a call of a function", "", 0), Way("ecall: getppid", "getppid", 1), Way("ecall: clock_gettime", "clock_gettime", 1),
@@ -44,6 +44,7 @@ RISCV_WAYS = (
 class Price(NamedTuple):
     units: int  #: of a round, at best
     gone: bool
+    signo: int
 
 
 def x86_program(vdso_offset: int, calls: int, rounds: int) -> bytes:
@@ -106,8 +107,14 @@ def _find_vdso(code: x86.X86, offset: int) -> None:
 
 
 def _x86_way(code: x86.X86, n: int, calls: int, rounds: int) -> None:
-    """rbx counts rounds, rbp calls; r12 is the least, r13 the beginning, r15 where to go on after a signal."""
+    """rbx counts rounds, rbp calls; r12 is the least, r13 the beginning, r15 where to go on after a signal.
+
+    sysenter is only tried where it is known to trap: on Intel's processors it enters the kernel, which returns to where a
+    32-bit vDSO would have sent it from.
+    """
     code.mov(x86.R15, f"after {n}")
+    if X86_WAYS[n].name == "sysenter":
+        _unless_amd(code, f"over {n}")
     code.mov(x86.RBX, rounds)
     code.mov(x86.R12, 1 << 40)
     code.label(f"round {n}")
@@ -130,6 +137,21 @@ def _x86_way(code: x86.X86, n: int, calls: int, rounds: int) -> None:
     code.mov(x86.RAX, 1)
     code.store(x86.RDI, 8, x86.RAX)
     code.label(f"after {n}")
+    code.load(x86.RAX, x86.R14)
+    code.mov(x86.RDI, DATA + RESULTS + RESULT * n)
+    code.store(x86.RDI, 16, x86.RAX)
+    code.zero(x86.RAX)
+    code.store(x86.R14, 0, x86.RAX)
+    code.label(f"over {n}")
+
+
+def _unless_amd(code: x86.X86, label: str) -> None:
+    """Go to `label` if the processor's maker (CPUID, leaf 0) is not AuthenticAMD."""
+    code.zero(x86.RAX)
+    code.raw(b"\x0f\xa2")  # cpuid
+    code.mov(x86.RAX, int.from_bytes(b"Auth", "little"))
+    code.compare(x86.RAX, x86.RBX)
+    code.jump_if("nz", label)
 
 
 def _x86_call(code: x86.X86, n: int) -> None:
@@ -146,6 +168,8 @@ def _x86_call(code: x86.X86, n: int) -> None:
         code.call_register(x86.RAX)
     elif n == 4:
         code.syscall(228, 1, _TIMESPEC)
+    elif n == 6:
+        code.raw(b"\x0f\x34")  # sysenter
     else:
         code.mov(x86.RDI, 1)
         code.mov(x86.RSI, _TIMESPEC)
@@ -212,8 +236,8 @@ def riscv_program(vdso_offset: int, calls: int, rounds: int) -> bytes:
 
 def prices(data: bytes, ways: Sequence[Way]) -> list[Price]:
     """What a program left at DATA."""
-    found = [struct.unpack_from("<2Q", data, RESULTS + RESULT * n) for n in range(len(ways))]
-    return [Price(units, bool(gone)) for units, gone in found]
+    found = [struct.unpack_from("<3Q", data, RESULTS + RESULT * n) for n in range(len(ways))]
+    return [Price(units, bool(gone), signo) for units, gone, signo in found]
 
 
 def ns_per_tick(data: bytes) -> float:

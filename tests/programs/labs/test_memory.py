@@ -9,6 +9,7 @@ from trapline.labs import (
     cow,
     filter,
     guest,
+    hypercall,
     layout,
     nested,
     nx,
@@ -167,3 +168,15 @@ def test_a_filter_holds_for_numbers_arguments_and_descendants(machine: str) -> N
     assert [with_["results"][name] for name in ("getuid", "out", "err", "inherited", "loosened")] == [-1, 1, -9, -1, -1]
     assert [without["results"][name] for name in ("getuid", "out", "err", "inherited", "loosened")] == [0, 1, 1, 0, 0]
     assert with_["ends"] == {"calls": 0, "forks": 0, "loosens": 0, "socket": 31, "strict": 9}
+
+
+@pytest.mark.parametrize(("batch", "calls"), [(1, 40), (7, 6), (200, 1)])
+def test_a_queue_divides_hypercalls(batch: int, calls: int) -> None:
+    figures = hypercall.LAB.run(hypercall.LAB.settings(batch=batch)).figures
+    assert figures["systems"][hypercall.CALLS] | {"instructions": 0} == {"exits": calls, "right": 40, "instructions": 0}
+    assert figures["asked"]["refused"] == 1 and figures["asked"]["fault"] == 13
+
+
+def test_a_hypervisor_that_does_not_check_gives_itself_away() -> None:
+    asked = hypercall.LAB.run(hypercall.LAB.settings(check=False)).figures["asked"]
+    assert asked["outside"] == hypercall.SECRET and not asked["fault"]

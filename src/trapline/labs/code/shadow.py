@@ -139,7 +139,7 @@ def updates(count: int, *, shadow: bool) -> Updates:
     code = own.alloc()
     own.map(root, CODE, code, READ | EXECUTE)
     own.map(root, PAGES, root, READ)  # makes the table that the guest will fill
-    table = _table_of(own, root, PAGES)
+    table = table_of(own, root, PAGES)
     own.set_entry(table, 0, 0)
     own.map(root, TABLE, table, READ | WRITE)
     first = own.alloc(WORD.to_bytes(8, "little"))
@@ -163,7 +163,7 @@ def updates(count: int, *, shadow: bool) -> Updates:
         "RESULT": RESULT,
         "HGATP": SV39_MODE << MODE_SHIFT | second >> PAGE_SHIFT if second else 0, "INSTRUCTION": code, "USER": USER,
         "STATUS": U << MPP_SHIFT if shadow else S << MPP_SHIFT | MPV, "STORE_PAGE": STORE_PAGE, "GUEST_TABLE": table,
-        "SHADOW_TABLE": _table_of(frames, real, PAGES) if shadow else 0,
+        "SHADOW_TABLE": table_of(frames, real, PAGES) if shadow else 0,
     }  # fmt: skip
     guest = assemble(_GUEST, CODE, names).link()
     pieces = [*frames.pieces(), *((at, guest if at == code else page) for at, page in own.pieces())]
@@ -181,7 +181,7 @@ def updates(count: int, *, shadow: bool) -> Updates:
     return Updates(right, exits, tlb.misses if shadow else sum(tlb.nested.values()), tlb.walk_steps, instructions)
 
 
-def _table_of(frames: Frames, root: int, va: int) -> int:
+def table_of(frames: Frames, root: int, va: int) -> int:
     """The table of the lowest level for an address."""
     table = root
     for level in (2, 1):

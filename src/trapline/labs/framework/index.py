@@ -26,6 +26,7 @@ MODULES = {
     "I3": "sigreturn",
     "I4": "napi",
     "Y8": "rtos",
+    "V1": "hypercall",
     "V2": "guest",
     "V3": "nested",
     "V6": "onemode",

@@ -23,6 +23,7 @@ PROGRAM = shutil.which("chromium") or shutil.which("chromium-browser") or shutil
 FLAGS = (
     "--headless=new", "--remote-debugging-pipe", "--no-first-run", "--disable-gpu", "--disable-dev-shm-usage", "--mute-audio",
     "--disable-extensions", "--disable-background-networking", "--disable-component-update", "--disable-sync",
+    "--no-sandbox",  # root and containers have none, and only our own page is opened
 )  # fmt: skip
 
 #: Puts the pipes where the browser looks for them, and becomes the browser.
@@ -46,11 +47,10 @@ class Browser:
         self._profile = tempfile.mkdtemp(prefix="trapline-chromium-")
         to_read, self._out = os.pipe()
         self._in, to_write = os.pipe()
-        sandbox = ["--no-sandbox"] if os.geteuid() == 0 else []
 
         place = [sys.executable, "-Sc", _PLACE, str(to_read), str(to_write)]
         self._process = subprocess.Popen(
-            [*place, PROGRAM, *FLAGS, *sandbox, f"--user-data-dir={self._profile}", "about:blank"],
+            [*place, PROGRAM, *FLAGS, f"--user-data-dir={self._profile}", "about:blank"],
             pass_fds=(to_read, to_write), env={**os.environ, "HOME": self._profile},
             stdin=subprocess.DEVNULL, stdout=subprocess.DEVNULL, stderr=subprocess.DEVNULL, start_new_session=True,
         )  # fmt: skip

@@ -494,6 +494,33 @@ def test_a_saved_trace_is_replayed(explore_in: Callable[..., Explorer], page: Br
     assert "holds calls, not memory" in page.text("#memory")
 
 
+def test_the_address_is_in_no_command_line(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    """Every user can read command lines: the browser is given a file that is ours alone."""
+    from trapline.cli.browser import open_browser
+
+    monkeypatch.setenv("XDG_RUNTIME_DIR", str(tmp_path))
+    given: list[str] = []
+    monkeypatch.setattr("webbrowser.open", lambda url: given.append(url) or True)
+    file = Path(open_browser("http://127.0.0.1:1/?token=secret&x"))
+    assert given == [f"file://{file}"] and file.parent == tmp_path
+    assert file.stat().st_mode & 0o777 == 0o600
+    assert "url=http://127.0.0.1:1/?token=secret&amp;x" in file.read_text()
+
+
+@browser_only
+def test_a_browser_that_was_started_gets_in(explore_in: Callable[..., Explorer], page: Browser, tmp_path: Path) -> None:
+    """Through the file that leads to the page, which a browser takes for another site."""
+    from trapline.cli.browser import PAGE
+
+    explorer = explore_in("--", "true")
+    file = tmp_path / "open.html"
+    file.write_text(PAGE.format(url=explorer.url))
+    page.open(file.as_uri())
+    page.wait("document.querySelector('#status')?.textContent === 'ended, exit 0'")
+    page.run("location.reload()")
+    page.wait("document.querySelector('#status')?.textContent === 'ended, exit 0'")
+
+
 @browser_only
 def test_a_lost_server_is_said(explore_in: Callable[..., Explorer], page: Browser) -> None:
     explorer = explore_in("--", "true")

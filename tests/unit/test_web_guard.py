@@ -49,6 +49,8 @@ def test_another_site_stays_out_even_with_the_token() -> None:
     assert "another site" in guard.refusal(request(origin=f"http://localhost:{PORT}"))
     assert "another site" in guard.refusal(request(sec_fetch_site="cross-site"))
     assert "another site" in guard.refusal(request(sec_fetch_site="same-site"))
+    assert guard.refusal(request(cookie="", query={"token": TOKEN}, sec_fetch_site="cross-site")) == ""  # it is in no other's hands
+    assert "no token" in guard.refusal(request("POST", cookie="", query={"token": TOKEN}, origin=f"http://{HOST}"))
 
 
 def test_questions_must_say_where_they_come_from() -> None:

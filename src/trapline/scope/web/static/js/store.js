@@ -146,8 +146,15 @@ function matcher({ task, call, text, failed }) {
   };
 }
 
-// Everything of an event that one may look for.
+// Everything of an event that one may look for, put together once.
+const known = new WeakMap();
 function words(event) {
+  let text = known.get(event);
+  if (text === undefined) known.set(event, (text = together(event)));
+  return text;
+}
+
+function together(event) {
   const parts = [event.command, event.call ?? event.event, event.error ?? "", event.signal ?? "", event.access ?? "", event.kind ?? "", ...Object.values(event.shown && typeof event.shown === "object" ? event.shown : {})];
   return parts.join(" ").toLowerCase();
 }

@@ -15,7 +15,9 @@ export class Tasks {
     this.button = el("button", { type: "button", onclick: () => this.send() }, "Send");
     this.said = el("p", { role: "status" });
     this.form = el("div", { class: "send", hidden: true }, this.said, el("div", { class: "row" }, this.which, this.button));
-    fill(node, this.list, this.form);
+    this.hide = el("input", { type: "checkbox", onchange: () => this.paint() });
+    this.gone = el("label", { class: "tick gone", hidden: true }, this.hide, "hide those that ended");
+    fill(node, this.gone, this.list, this.form);
     this.nodes = new Map();
     this.paint = throttle(() => this.#paint(), 200);
     for (const name of ["state", "events", "filter"]) store.addEventListener(name, this.paint);
@@ -43,6 +45,9 @@ export class Tasks {
       const place = parent && parent !== row ? parent.children : this.list;
       if (row.item.parentNode !== place) place.append(row.item);
     }
+    this.gone.hidden = this.#over || tasks.length < 8;
+    const hidden = this.hide.checked && !this.gone.hidden;
+    for (const row of this.nodes.values()) row.item.hidden = hidden && !row.item.querySelector('.dot:not([data-at="ended"])');
     const chosen = now.get(Number(store.filter.task));
     this.form.hidden = !chosen || this.#over;
     if (chosen && this.said.dataset.tid !== String(chosen.tid)) {

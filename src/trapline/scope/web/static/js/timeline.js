@@ -14,6 +14,7 @@ const CPU = 20;
 const TASK = 34;
 const MOST_TASKS = 60;
 const MOST_WAKES = 150;
+const FOLLOWED = 2e9; // ns in view, at most, when the view follows the newest events
 
 export class Timeline {
   constructor(node, onPick) {
@@ -22,16 +23,18 @@ export class Timeline {
     this.canvas = el("canvas", { tabindex: "0", role: "img", "aria-label": "Timeline. Arrow keys pan, plus and minus zoom, Home shows all, Escape ends a selection." });
     this.hover = el("div", { class: "hover" });
     this.span = el("span");
-    this.follow = el("button", { type: "button", "aria-pressed": "true", onclick: () => this.fit() }, "Show all");
+    this.all = el("button", { type: "button", onclick: () => this.fit() }, "Show all");
+    this.follow = el("button", { type: "button", "aria-pressed": "false", title: "Keep the newest events in view", onclick: () => this.#follow() }, "Follow");
     this.zoomIn = el("button", { type: "button", "aria-label": "Zoom in", onclick: () => this.zoom(0.5) }, "+");
     this.zoomOut = el("button", { type: "button", "aria-label": "Zoom out", onclick: () => this.zoom(2) }, "−");
     const entries = [["user", "user mode"], ...FAMILIES.map((each) => [`c-${each}`, each]), ["fault", "page fault"], ["signal", "a signal arrives"]];
     const legend = el("div", { class: "legend" }, ...entries.map(([name, text]) => el("span", {}, el("i", { style: tone(name) }), text)));
     node.classList.add("timeline");
-    fill(node, el("div", { class: "bar2" }, this.zoomIn, this.zoomOut, this.follow, this.span), this.canvas, this.hover, el("div", { class: "bar2" }, legend));
+    fill(node, el("div", { class: "bar2" }, this.zoomIn, this.zoomOut, this.all, this.follow, this.span), this.canvas, this.hover, el("div", { class: "bar2" }, legend));
     this.help = "Wheel or + and − zoom, drag or arrows pan, Shift and drag selects a range.";
     say(this.hover, this.help);
     this.view = null; // null: everything
+    this.following = 0; // ns: that much before the end is in view; 0: what the user chose
     this.paint = throttle(() => this.#paint(), 120);
     this.#listen();
   }
@@ -53,6 +56,7 @@ export class Timeline {
   }
 
   get range() {
+    if (this.following) return [store.end - this.following, store.end];
     return this.view ?? [store.start, Math.max(store.end, store.start + 1000)];
   }
 
@@ -65,13 +69,30 @@ export class Timeline {
     return from + ((x - LABEL) / this.#width) * (to - from);
   }
 
+  #follow() {
+    const [from, to] = this.range;
+    this.#free();
+    this.following = Math.min(to - from, FOLLOWED);
+    this.follow.setAttribute("aria-pressed", "true");
+    this.paint();
+  }
+
+  // The view is the user's again, where it is.
+  #free() {
+    if (this.following) this.view = this.range;
+    this.following = 0;
+    this.follow.setAttribute("aria-pressed", "false");
+  }
+
   fit() {
+    this.#free();
     this.view = null;
     store.setFilter({ range: null });
     this.paint();
   }
 
   zoom(factor, around) {
+    this.#free();
     const [from, to] = this.range;
     const middle = around ?? (from + to) / 2;
     const whole = store.end - store.start;
@@ -85,6 +106,7 @@ export class Timeline {
   }
 
   pan(part) {
+    this.#free();
     const [from, to] = this.range;
     const by = Math.max(store.start - from, Math.min(store.end - to, part * (to - from)));
     if (this.view) this.view = [from + by, to + by];
@@ -93,6 +115,7 @@ export class Timeline {
 
   // Bring an event into view, and mark it.
   show(event) {
+    this.#free();
     this.picked = event;
     const [from, to] = this.range;
     if (event.time_ns < from || event.time_ns > to) {
@@ -112,6 +135,7 @@ export class Timeline {
 
   #press(event) {
     this.canvas.setPointerCapture(event.pointerId);
+    this.#free();
     this.drag = { x: event.offsetX, range: this.range, select: event.shiftKey, moved: false };
   }
 
@@ -147,7 +171,9 @@ export class Timeline {
   }
 
   #rows() {
-    const tasks = [...store.seen.values()].filter((each) => each.track.spans.length || each.track.marks.length || each.runs.spans.length);
+    const [from, to] = this.range;
+    const inside = (list) => list[first(list, from)]?.time_ns <= to;
+    const tasks = [...store.seen.values()].filter((each) => inside(each.track.spans) || inside(each.track.marks) || inside(each.runs.spans));
     const wanted = store.filter.task ? tasks.filter((each) => String(each.tid) === store.filter.task || String(each.pid) === store.filter.task) : tasks;
     const cpus = [...store.cpus.entries()].sort((a, b) => a[0] - b[0]);
     let top = AXIS;

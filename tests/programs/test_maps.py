@@ -82,6 +82,34 @@ def test_the_hosts_mappings_are_within_the_tables(tmp_path: Path) -> None:
     assert held["machine"] == "host" and 0 < held["bytes"] <= held["tables_bytes"] == sum(each["rss"] for each in found["space"]["areas"])
 
 
+def test_the_directory_of_the_hosts_mappings_hides_none(no_process_left: None) -> None:
+    """Whatever the host's process has mapped of guest memory, `--tlb` lists, with at least these rights."""
+    import trapline
+    from trapline.machine.host.layout import STUB
+    from trapline.scope.cached import cached
+    from trapline.scope.listener import Listener
+
+    found: list[tuple[int, int, str]] = []
+    listed: list[tuple[int, int, str]] = []
+
+    class AtExit(Listener):
+        def exiting(self, task: Any) -> None:
+            held = cached(task.kernel, task.group.pid)
+            listed.extend((each.start, each.end, each.rights) for each in held.entries)
+            for line in Path(f"/proc/{held.pid}/maps").read_text().splitlines():
+                span, rights = line.split()[:2]
+                start, end = (int(each, 16) for each in span.split("-"))
+                if end <= STUB:  # what lies above is the machine's own
+                    found.append((start, end, rights[:3]))
+
+    with trapline.Kernel(stdio=(-1, -1, -1)) as kernel:
+        kernel.subscribe(AtExit())
+        assert kernel.run(["ls", "/usr"]) == 0
+    assert len(found) > 5
+    for start, end, rights in found:
+        assert any(low <= start and end <= high and rights == has for low, high, has in listed), (hex(start), hex(end), rights)
+
+
 def test_entropy_of_many_starts(tmp_path: Path) -> None:
     (found,) = seen(tmp_path, "--aslr", "60", "cat")
     places = {each["name"]: each for each in found["places"]}

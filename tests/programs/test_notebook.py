@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+import signal
 import sys
 from collections.abc import Callable, Iterator
 from pathlib import Path
@@ -78,6 +79,18 @@ def test_time_outs_signals_and_mistakes(cell: Any) -> None:
         result, out, err = cell(f"%%trapline {line}\ntrue")
         assert result is None and out == "" and err.startswith("trapline: ") and phrase in err, (line, err)
     assert "usage" not in cell("%%trapline --help\n")[2] and "--ledger" in cell("%trapline")[1]
+
+
+def test_the_stop_button_ends_it(cell: Any) -> None:
+    signal.signal(signal.SIGALRM, lambda *_: signal.raise_signal(signal.SIGINT))
+    signal.setitimer(signal.ITIMER_REAL, 1.0)
+    try:
+        result, out, err = cell("%%trapline\necho started; sleep 100")
+    finally:
+        signal.setitimer(signal.ITIMER_REAL, 0)
+        signal.signal(signal.SIGALRM, signal.SIG_DFL)
+    assert result is None and "started" in out and "KeyboardInterrupt" in out + err
+    assert cell("%%trapline\nexit 4")[0].returncode == 4
 
 
 def test_much_output_is_cut_and_ends(cell: Any, monkeypatch: pytest.MonkeyPatch) -> None:

@@ -21,7 +21,7 @@ from trapline.labs import (
     tlb,
     walk,
 )
-from trapline.labs.framework.lab import REFUTED, SUPPORTED, LabError
+from trapline.labs.framework.lab import REFUTED, SUPPORTED, UNDECIDED, LabError
 
 
 @pytest.mark.parametrize("split", spaces.SPLITS)
@@ -131,10 +131,20 @@ def test_the_second_stage_keeps_the_guest_in() -> None:
 
 @pytest.mark.parametrize("gadgets", [1, 2, 40])
 def test_a_chain_of_gadgets_runs_without_a_shadow_stack_only(gadgets: int) -> None:
-    with_, without = (rop.LAB.run(rop.LAB.settings(gadgets=gadgets, shadow=on)).figures for on in (True, False))
-    assert rop.DOOR in [each["a0"] for each in without["hostile"]]
-    assert rop.DOOR not in [each["a0"] for each in with_["hostile"]]
-    assert with_["hostile"][-1]["cause"] == 18 and with_["hostile"][-1]["value"] == 3
+    runs = {protect: rop.LAB.run(rop.LAB.settings(gadgets=gadgets, protect=protect)) for protect in (rop.HARDWARE, rop.SOFTWARE, rop.NONE)}
+    reported = {protect: [each["a0"] for each in run.figures["hostile"]] for protect, run in runs.items()}
+    assert [rop.DOOR in each for each in reported.values()] == [False, False, True]
+    last = runs[rop.HARDWARE].figures["hostile"][-1]
+    assert (last["cause"], last["value"]) == (18, 3)
+    assert [run.verdict.outcome for run in runs.values()] == [SUPPORTED, UNDECIDED, REFUTED]
+
+
+@pytest.mark.parametrize(("protect", "stopped"), [(rop.HARDWARE, True), (rop.SOFTWARE, False), (rop.NONE, False)])
+def test_only_landing_pads_stop_an_overwritten_pointer(protect: str, stopped: bool) -> None:
+    figures = rop.LAB.run(rop.LAB.settings(attack=rop.POINTER, protect=protect)).figures
+    last = figures["hostile"][-1]
+    assert ((last["cause"], last["value"]) == (18, 2)) == stopped
+    assert (rop.DOOR in [each["a0"] for each in figures["hostile"]]) != stopped
 
 
 def test_tasks_are_released_after_the_same_number_of_instructions() -> None:

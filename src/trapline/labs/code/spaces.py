@@ -15,7 +15,7 @@ from trapline.labs.code import bare
 from trapline.labs.code.text import assemble
 from trapline.machine.paging.entry import PAGE_SHIFT, PAGE_SIZE, SV39, Format
 from trapline.machine.riscv.addresses import FINISHER, RAM_BASE
-from trapline.machine.riscv.status import MODE_SHIFT, SSE, SUM, SV39_MODE
+from trapline.machine.riscv.status import LPE, MODE_SHIFT, SSE, SUM, SV39_MODE
 from trapline.machine.riscv.trap import (
     ECALL_U,
     FETCH_PAGE,
@@ -138,12 +138,10 @@ trap:                           # the kernel could not take its trap
     li t1, PASS
     sw t1, 0(t0)
 """
-_SHADOW_STACK = """
-    li t0, {}                   # the shadow stack of user mode is on
+_INTEGRITY = """
+    li t0, {}                   # shadow stack, landing pads: for user mode
     csrs menvcfg, t0
     csrs senvcfg, t0
-    li t0, {}
-    csrw ssp, t0
 """
 _KERNEL = """
 trap:
@@ -235,10 +233,13 @@ class World:
         """A program of these accesses. `secret`: in the kernel's page."""
         return self.execute(program(probes), {}, secret=secret)
 
-    def execute(self, source: str, numbers: Mapping[str, int], *, shadow_stack: int = 0, secret: int = 0) -> Ran:
+    def execute(
+        self, source: str, numbers: Mapping[str, int], *, shadow_stack: int = 0, pads: bool = False, secret: int = 0
+    ) -> Ran:
         """The program is mapped into both spaces, and run in one after the other.
 
-        numbers: what it may name. shadow_stack: user mode has one, and this is its pointer.
+        numbers: what it may name. shadow_stack: user mode has one, and this is its pointer. pads: its indirect jumps must
+        lead to landing pads.
         """
         frames = self.frames
         text = frames.alloc(assemble(source, CODE, numbers).link())
@@ -254,7 +255,8 @@ class World:
         data = struct.pack("<QQ", 0, secret)
         content = {self.text: kernel, self._data: data}
         pieces = [(at, content.get(at, page)) for at, page in frames.pieces()]
-        before = _SHADOW_STACK.format(SSE, shadow_stack) if shadow_stack else ""
+        on = (SSE if shadow_stack else 0) | (LPE if pads else 0)
+        before = _INTEGRITY.format(on) + (f"li t0, {shadow_stack}\ncsrw ssp, t0\n" if shadow_stack else "") if on else ""
         memory, count = bare.run(assemble(before + _FIRMWARE, RAM_BASE, names), most=MOST, pieces=pieces)
         return self._ran(memory, count)
 

@@ -122,6 +122,11 @@ def test_a_real_terminal_is_left_as_it_was(send: bytes | int, code: int) -> None
     assert status == code and b"\x1b[?1049h" in drawn and drawn.rfind(b"\x1b[?1049l") > drawn.rfind(b"\x1b[?1049h")
 
 
+def test_a_flood_of_output_does_not_drown_the_keys() -> None:
+    pytest.importorskip("textual", reason="not installed: textual (pip install 'trapline[top]')")
+    assert on_a_terminal(["yes"], b"q", b"lines are not shown")[0] == -signal.SIGKILL
+
+
 def test_a_program_that_is_not_there_leaves_the_terminal_at_once() -> None:
     pytest.importorskip("textual", reason="not installed: textual (pip install 'trapline[top]')")
     status, drawn = on_a_terminal(["nosuchprogram"], b"", b"")

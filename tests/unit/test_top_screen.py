@@ -159,11 +159,21 @@ def test_output_of_the_program_stays_in_its_pane() -> None:
     async def play(app: Watcher, pilot: Any, fake: Fake) -> None:
         fake.queue.put_nowait("one\n[b]two\x1b]0;title\x07")
         fake.queue.put_nowait(" more\tx\n")
-        await pilot.pause()
+        await pilot.pause(0.3)
         lines = ["".join(segment.text for segment in strip).rstrip() for strip in app.query_one("#output", RichLog).lines]
         assert lines[0] == "one" and lines[1].startswith("[b]two\\x1b]0;title\\x07 more") and len(lines) == 2
         await pilot.press("o")
         assert not app.query_one("#output").display
+
+    drive(play)
+
+
+def test_very_much_output_is_cut_and_that_is_said() -> None:
+    async def play(app: Watcher, pilot: Any, fake: Fake) -> None:
+        fake.queue.put_nowait("".join(f"{n}\n" for n in range(100_000)))
+        await pilot.pause(0.3)
+        lines = ["".join(segment.text for segment in strip).rstrip() for strip in app.query_one("#output", RichLog).lines]
+        assert lines[0] == "... 99900 lines are not shown" and lines[1] == "99900" and lines[-1] == "99999" and len(lines) == 101
 
     drive(play)
 

@@ -34,6 +34,7 @@ HISTORY = 120  #: samples in the curve
 MOST_ROWS = 500
 MOST_LINE = 1 << 24  #: bytes of one sample
 OUTPUT_LINES = 2000
+OUTPUT_S, BURST, LONGEST = 0.1, 100, 10_000  #: output is drawn so often, so many lines at once, so long ones
 ROOMY = 110  #: columns of a terminal that shows the calls too
 _END = "the program still runs: end it?"
 
@@ -85,8 +86,9 @@ class Child:
         pipe = self._process.stdout or self._process.stderr
 
         async def read_output() -> None:
-            while pipe is not None and (data := await pipe.read(4096)):
+            while pipe is not None and (data := await pipe.read(1 << 16)):
                 printed(data.decode(errors="replace"))
+                await asyncio.sleep(0)  # a read that finds something does not let others go on
 
         reading = asyncio.create_task(read_output())
         while line := await reader.readline():
@@ -255,6 +257,8 @@ class Watcher(App[None]):
         self._history: deque[float] = deque(maxlen=HISTORY)
         self._tail: deque[str] = deque(maxlen=20)
         self._partial = ""
+        self._lines: deque[str] = deque(maxlen=BURST)  #: of output, still to be drawn
+        self._unshown = 0
         self._said = ""
 
     def compose(self) -> ComposeResult:
@@ -276,6 +280,7 @@ class Watcher(App[None]):
                 asyncio.get_running_loop().add_signal_handler(signo, self._told, signo)
         self.query_one("#tasks").focus()
         self.query_one("#output").display = self._shows_output
+        self.set_interval(OUTPUT_S, self._draw_output)
         self._state()
         self.run_worker(self._follow(), exit_on_error=True)
 
@@ -291,6 +296,7 @@ class Watcher(App[None]):
             self.complaint = "".join(self._tail).strip().removeprefix("trapline: ")
             self.exit()
             return
+        self._draw_output()
         how = f"by signal {-self.code}" if self.code < 0 else f"with status {self.code}"
         self._said = f"the program ended {how}; q leaves"
         self._state()
@@ -321,10 +327,18 @@ class Watcher(App[None]):
     def _printed(self, data: str) -> None:
         self._tail.append(data[-2000:])
         *lines, self._partial = (self._partial + data).split("\n")
-        self._partial = self._partial[-10_000:]
+        self._partial = self._partial[-LONGEST:]
+        self._unshown += max(0, len(self._lines) + len(lines) - BURST)
+        self._lines.extend(lines[-BURST:])
+
+    def _draw_output(self) -> None:
+        """What has been printed since the last time; of very much, the end."""
         log = self.screen_stack[0].query_one("#output", RichLog)
-        for line in lines:
-            log.write(text(line.rstrip("\r").expandtabs()))
+        if self._unshown:
+            log.write(text(f"... {self._unshown} lines are not shown", "dim"))
+            self._unshown = 0
+        while self._lines:
+            log.write(text(self._lines.popleft()[-LONGEST:].rstrip("\r").expandtabs()))
 
     def _draw(self) -> None:
         if self._last is None:

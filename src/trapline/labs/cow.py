@@ -9,6 +9,7 @@ from trapline.abi.mman import MAP_ANONYMOUS, MAP_POPULATE, MAP_PRIVATE, PROT_REA
 from trapline.kernel.mm.policy import Policy
 from trapline.labs.code.kernel import lab_kernel
 from trapline.labs.code.program import Cell, Program, run
+from trapline.labs.code.sharing import share
 from trapline.labs.framework.charts import Bars, Chart, Table
 from trapline.labs.framework.lab import (
     Figures,
@@ -27,6 +28,7 @@ if TYPE_CHECKING:
 
 PAGE = 4096
 PARENTS, CHILDS = 0x11, 0x22  #: what each writes
+_SAME = {None: "", 0: "no", 1: "yes"}
 STAGES = ("started", "mapped", "touched", "forked", "child reads", "child writes")
 
 EXPLAIN = """
@@ -46,6 +48,11 @@ permission out of both. Frames in use grow by the tables only. Reading costs not
 sees that the frame has two users, copies it, and both have a page of their own from there on. `--without cow` has the
 kernel copy every page at the fork, as Unix did before: frames in use grow by the whole size at once, and no later
 write faults.
+
+Sharing, on purpose: a second program maps a page of a file twice. The first touch is a major fault, for the page must
+come from the file; it stays in the page cache, so the second mapping takes a minor fault and leads to the same frame.
+And it shares a page with its child (MAP_SHARED): the child writes, the frame stays the same in both, and the parent
+reads what the child wrote. (The one page that is copied there is the child's own variables.)
 
 Try `--pages=400 --written=400`, a child that writes everything: then copy-on-write has saved nothing and has cost a
 fault for each page. That is why this kernel, left to itself, copies a small process at once.
@@ -73,7 +80,7 @@ def measure(knobs: Knobs, progress: Progress) -> Figures:
         child, parent = run(kernel, program, marks=mark, policy=policy)
     return {
         "pages": pages, "written": written, "stages": rows, "child_sum": child[cells["childs"]],
-        "parent_sum": parent[cells["parents"]],
+        "parent_sum": parent[cells["parents"]], "shared": share(knobs.machine, policy),
     }  # fmt: skip
 
 
@@ -135,9 +142,13 @@ def draw(figures: Figures) -> Sequence[Chart]:
     steps = _steps(figures)
     heads = ("", "minor faults", "pages copied", "new frames")
     rows = [[str(each["stage"]), each["faults"], each["copied"], each["frames"]] for each in steps]
+    shared = [
+        [str(row["stage"]), row["minor"], row["major"], row["copied"], _SAME[row.get("same")]] for row in figures["shared"]
+    ]
     title = f"{figures['pages']} pages; the child writes {figures['written']} of them"
     return [
         Table(title, heads, rows),
+        Table("A file's page, and a page of shared memory", ("", "minor", "major", "copied", "the same frame"), shared),
         Bars("Frames of physical memory that each step took", [(str(s["stage"]), max(0, int(s["frames"]))) for s in steps]),
     ]
 
@@ -153,11 +164,15 @@ def verdict(figures: Figures) -> Verdict:
         return refuted(f"mmap took {mapped['frames']} frames before a touch, and touching made {touched['faults']} faults")
     if int(forked["frames"]) >= pages:
         return refuted(f"fork took {forked['frames']} frames, one for each page, and writes copied {writes['copied']}")
+    read, again, child = figures["shared"]
+    if not (again["same"] and child["same"]) or again["major"]:
+        return refuted(f"what should be shared is not: {figures['shared']}")
     exact = touched["faults"] == pages and writes["copied"] == written and reads["copied"] == 0
     said = (
         f"{pages} pages took no frame until they were touched ({touched['faults']} minor faults); fork took "
-        f"{forked['frames']} frames (page tables), {written} writes copied {writes['copied']} pages, and neither process "
-        "sees the other's"
+        f"{forked['frames']} frames, most of them tables, {written} writes copied {writes['copied']} pages, and neither "
+        f"process sees the other's; a file's page came from the file once ({read['major']} major fault), and shared "
+        "memory was one frame"
     )
     return supported(said) if exact else refuted(said)
 

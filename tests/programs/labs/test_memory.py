@@ -190,3 +190,10 @@ def test_a_queue_divides_hypercalls(batch: int, calls: int) -> None:
 def test_a_hypervisor_that_does_not_check_gives_itself_away() -> None:
     asked = hypercall.LAB.run(hypercall.LAB.settings(check=False)).figures["asked"]
     assert asked["outside"] == hypercall.SECRET and not asked["fault"]
+
+
+@pytest.mark.parametrize("machine", ["host", "riscv"])
+def test_a_files_page_is_read_once_and_shared(machine: str) -> None:
+    read, again, child = cow.LAB.run(cow.LAB.settings(machine, pages=32)).figures["shared"]
+    assert (read["major"], read["minor"], again["major"], again["minor"]) == (1, 0, 0, 1)
+    assert again["same"] == child["same"] == 1

@@ -5,7 +5,7 @@ from __future__ import annotations
 import pytest
 
 from trapline.labs import anatomy, entry, modes, popek, privileged, sigreturn
-from trapline.labs.code import interrupts, packets, symbols
+from trapline.labs.code import bypass, interrupts, packets, symbols
 from trapline.labs.framework.lab import REFUTED, SUPPORTED
 from trapline.user.vdso.vdso import load_image
 
@@ -97,3 +97,23 @@ def test_a_call_copies_what_it_must(call: str, copied: tuple[int, int]) -> None:
 def test_without_a_filter_nobody_is_asked() -> None:
     figures = anatomy.LAB.run(anatomy.LAB.settings(filter=False, times=10)).figures
     assert "policy" not in [each["where"] for each in figures["steps"]] and figures["parts"]["policy"] == 0
+
+
+@pytest.mark.parametrize(
+    ("count", "address"),
+    [(1, "STACK - 64"), (1, "BUFFER - 8"), (1, "RING_MEMORY - 128"), (1, "PLIC"), (65, "BUFFER"), (1 << 56, "BUFFER"), (-1, "BUFFER")],
+)
+def test_the_kernel_copies_packets_to_the_program_only(count: int, address: str, monkeypatch: pytest.MonkeyPatch) -> None:
+    """Both are the program's word; what is outside of its buffer is refused, and the packet stays in the card."""
+    asks = f"li a0, {count}\n li a1, {address}\n ecall\n addi s1, a0, 5\nforever: j forever\n"
+    monkeypatch.setitem(bypass._PROGRAMS, bypass.KERNEL, asks)
+    got = bypass.run(bypass.KERNEL, 50, 20_000)
+    assert got.done == 4 and got.latency == [] and got.crossings == 1
+
+
+def test_packets_reach_the_program_whole_by_every_path() -> None:
+    for path, batch in ((bypass.KERNEL, 1), (bypass.KERNEL, 7), (bypass.BYPASS, 1)):
+        got = bypass.run(path, 30, 30_000, batch=batch)
+        assert got == bypass.run(path, 30, 30_000, batch=batch)
+        assert got.whole and got.offered - 3 <= got.done <= got.offered
+    assert not bypass._whole(1, 0, [], 0)

@@ -30,6 +30,17 @@ def span(code: Riscv, units: int, prepare: Callable[[Board], object], *, memory:
         return list(board.harts.each[0].xs)
 
 
+def elapse(code: Riscv, units: int, prepare: Callable[[Board], object], *, memory: int = 8 << 20) -> tuple[list[int], int]:
+    """As `span`, but time in which it waits for an interrupt counts too: (registers, instructions executed)."""
+    with closing(Board(memory, send=lambda data: None, native=False)) as board:
+        prepare(board)
+        data = code.link()
+        board.load(Program(code.base, [(code.base, data, len(data))]))
+        board.harts.alarm = units
+        board.harts.run(units)
+        return list(board.harts.each[0].xs), board.harts.each[0].cpu[at.INSTRET]
+
+
 class Stuck(LabError):
     """The program did not end."""
 

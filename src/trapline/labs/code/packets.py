@@ -71,9 +71,13 @@ class Card:
             self._arrived.append(self._board.harts.each[0].cpu[at.INSTRET])
             if len(self._ring) < RING:
                 self._ring.append(len(self._arrived))
+                self._store(len(self._arrived))
             self._seed = self._seed * 1103515245 + 12345 & 0x7FFF_FFFF
             self._next += self._gap * (0.5 + self._seed / 0x8000_0000)
         self._drive()
+
+    def _store(self, packet: int) -> None:
+        """A packet is taken in: its content is of no interest here."""
 
     def _drive(self) -> None:
         self._wire(self._may and bool(self._ring))

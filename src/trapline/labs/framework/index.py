@@ -29,6 +29,7 @@ MODULES = {
     "V1": "hypercall",
     "V2": "guest",
     "V3": "nested",
+    "V5": "bypass",
     "V6": "onemode",
     "C1": "filter",
     "C5": "rop",

@@ -92,6 +92,26 @@ CAT = ["cat", "fruit.txt"]
 CHILDREN = ["sh", "-c", "(exit 3); /bin/true; exit 0"]
 OPENS = ["-e", "trace=openat,read,close"]
 PYTHON = ["/usr/bin/python3", "-S", "-c"]
+CONSTANTS = [*PYTHON, """
+import os, socket, fcntl, signal, select, resource, time, mmap
+a, b = socket.socketpair(socket.AF_UNIX, socket.SOCK_STREAM)
+s = socket.socket(socket.AF_UNIX, socket.SOCK_DGRAM); s.setsockopt(1, 8, 4096); s.getsockopt(1, 3)
+try: s.connect("/nosuch")
+except OSError: pass
+a.shutdown(1); b.send(b"hi", 0x4040); fcntl.fcntl(3, 2, 1); fcntl.fcntl(3, 1); fcntl.fcntl(3, 4, 2048); fcntl.fcntl(3, 10, 10)
+p = select.poll(); p.register(b, 17); p.poll(0); e = select.epoll(); e.register(b, 0x80000001)
+signal.signal(10, 1); signal.pthread_sigmask(0, {10, 12}); resource.getrusage(0); resource.setrlimit(7, (512, 1024))
+os.lseek(os.open("fruit.txt", 0o400000), 5, 0); os.access("/etc", 5); os.access("/etc", 0); os.getpriority(0, 0)
+os.mkfifo("ff"); time.clock_gettime(2); m = mmap.mmap(-1, 8192); m.madvise(4); os.memfd_create("x", 1); os.eventfd(0, 0x80800)
+fcntl.flock(3, 6); f = open("lk", "w"); fcntl.lockf(f, 2); os.stat("/dev/null")
+"""]  # fmt: skip
+OF_CONSTANTS = ["-e", "trace=%network,fcntl,poll,epoll_ctl,rt_sigaction,rt_sigprocmask,getrusage,prlimit64,openat,lseek,access,"
+                "mmap,mprotect,madvise,memfd_create,eventfd2,flock,mknodat,newfstatat,clock_gettime,getpriority,ioctl"]
+MOVES = [*PYTHON, """
+import os, socket; fd = os.open("fruit.txt", 0); x, y = bytearray(5), bytearray(50); os.readv(fd, [x, y]); os.pread(fd, 9, 1)
+os.writev(1, [b"ab\\n", b"0123456789abcdefXYZ\\n"]); os.write(1, b""); a, b = socket.socketpair(); a.send(b"hello"); b.recv(10)
+a.sendmsg([b"x", b"yy"]); b.recvmsg(10); a.send(bytes(range(40))); b.recv_into(bytearray(64)); os.preadv(fd, [x], 2)
+"""]
 CASES: dict[str, tuple[list[str], list[str]]] = {
     "without key": (["-e", "openat"], CAT),
     "class": (["-e", "trace=%file"], CAT),
@@ -126,6 +146,17 @@ f = os.open("fruit.txt", 0); os.unlink("fruit.txt"); os.read(f, 3)
     "precision": (["--absolute-timestamps=unix,ns", "--syscall-times=ns", *OPENS], CAT),
     "numbers": (["-e", "raw=openat,read", "-e", "trace=openat,read,close"], CAT),
     "whole": (["-v", "-e", "trace=newfstatat,getdents64,uname"], ["sh", "-c", "cd /etc/apt; exec ls -d ."]),
+    "whole by call": (["-e", "abbrev=!newfstatat", "-e", "trace=newfstatat,getdents64"], ["sh", "-c", "cd /etc/apt; exec ls -d ."]),
+    "whole but some": (["-v", "-e", "abbrev=execve", "-e", "trace=execve,newfstatat"], ["sh", "-c", "cd /etc/apt; exec ls -d ."]),
+    "pointers": (["-e", "verbose=none", "-e", "trace=!kill,getpid,getppid,set_tid_address"], ["sh", "-c", "trap : USR1; kill -USR1 $$; exit 0"]),
+    "pointers of some": (["-e", "verbose=!rt_sigaction,execve", "-e", "trace=rt_sigaction,execve,prlimit64"], ["sh", "-c", ":"]),
+    "constants as numbers": (["-X", "raw", *OF_CONSTANTS], CONSTANTS),
+    "constants as both": (["--const-print-style=verbose", *OF_CONSTANTS], CONSTANTS),
+    "constants of children": (["-X", "verbose", "-f", "-e", "trace=execve,exit_group,access"], CHILDREN),
+    "numbers of children": (["-X", "raw", "-e", "trace=clone,wait4,pipe2,fcntl", "-e", "signal=none"], ["sh", "-c", "(exit 3); exit 0"]),
+    "dumps of reads": (["-e", "read=all", "-e", "write=none", "-e", "trace=readv,pread64,recvmsg,recvfrom,preadv"], MOVES),
+    "dumps of writes": (["-e", "write=!9", "-e", "trace=write,writev,sendto,sendmsg"], MOVES),
+    "dumps of some": (["-e", "read=3", "-e", "write=1,2", "-e", "trace=read,write"], CAT),
     "quiet": (["-qq", "-f", "-e", "trace=execve"], CHILDREN),
     "follow": (["-f", "-e", "trace=execve,exit_group"], CHILDREN),
     "command names": (["-f", "-Y", "-e", "trace=exit_group"], CHILDREN),

@@ -35,9 +35,9 @@ def trace(*words: str) -> subprocess.CompletedProcess[str]:
 
 REFUSED = {
     "-p 1": "nothing runs before PROGRAM", "--attach=1": "nothing runs before PROGRAM", "-k true": "unwinder", "-fk true": "unwinder",
-    "-V": "trapline --version", "-e trace=nosuch true": "invalid system call 'nosuch'", "-e signal=FOO true": "invalid signal 'FOO'",
+    "-e trace=nosuch true": "invalid system call 'nosuch'", "-e signal=FOO true": "invalid signal 'FOO'",
     "-e trace=/( true": "regular expression", "-e trace=read@16 true": "invalid system call", "-e status=odd true": "invalid status 'odd'",
-    "-e quiet=odd true": "invalid quiet", "-e read=3 true": "not dumped", "-S odd true": "invalid sortby", "-U odd true": "column",
+    "-e quiet=odd true": "invalid quiet", "-e read=x true": "invalid descriptor 'x'", "-X odd true": "-X odd", "-S odd true": "invalid sortby", "-U odd true": "column",
     "-U name,name true": "more than once", "-s x true": "-s x", "-s -1 true": "-s -1", "-o": "-o needs a value", "--output": "needs a value",
     "-ff -o |cat true": "-f once", "-cC true": "exclude", "-c --json true": "--json", "--json=x true": "takes no value", "-@ true": "unknown",
     "--nosuch true": "unknown option", "--memory x true": "not a size", "": "no program", "-f": "no program",
@@ -48,7 +48,7 @@ REFUSED = {
     "-e inject=read:poke_exit=@arg1=0 true": "poke_exit", "-e inject=read:retval=0:syscall=open true": "syscall=open",
     "-e fault=read:retval=1 true": "only error= and what says when", "-e fault=read:delay_exit=1 true": "invalid fault",
     "--strings-in-hex=odd true": "--strings-in-hex odd", "-o /nosuch/x true": "No such file", "--syscall-times=h true": "--syscall-times h",
-    "-O x true": "-O x", "-e abbrev=stat true": "abbreviated",
+    "-O x true": "-O x", "-e abbrev=nosuch true": "invalid system call", "-e verbose=nosuch true": "invalid system call",
 }  # fmt: skip
 
 

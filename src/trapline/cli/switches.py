@@ -35,7 +35,8 @@ SWITCHES = (
     Switch("o", ("output",), "FILE", "write to FILE instead of stderr; '|COMMAND' or '!COMMAND': into a command"),
     Switch("A", ("output-append-mode",), "", "append to the file of -o"),
     Switch("e", (), "EXPR", "trace=SET, signal=SET, status=SET, inject=SET:..., fault=SET:..., raw=SET, quiet=SET, "
-           "decode-fds=SET, decode-pids=comm, abbrev=none; SET is [!]NAME,%CLASS,/REGEX,...; alone, EXPR is trace=EXPR"),
+           "decode-fds=SET, decode-pids=comm, abbrev=SET, verbose=SET, read=FDS, write=FDS; SET is [!]NAME,%CLASS,/REGEX,...; "
+           "alone, EXPR is trace=EXPR"),
     Switch("P", ("trace-path",), "PATH", "only calls that access PATH"),
     Switch("z", ("successful-only",), "", "only calls that succeed"),
     Switch("Z", ("failed-only",), "", "only calls that fail"),
@@ -48,6 +49,7 @@ SWITCHES = (
     Switch("n", ("syscall-number",), "", "show the number of each call"),
     Switch("s", ("string-limit",), "N", "show at most N bytes of strings (default: 32)"),
     Switch("x", (), "", "binary strings in hexadecimal; -xx: all strings"),
+    Switch("X", ("const-print-style",), "STYLE", "constants by name (abbrev), as numbers (raw), or as both (verbose)"),
     Switch("v", ("no-abbrev",), "", "show whole structures and the environment"),
     Switch("a", ("columns",), "COLUMN", "where results start (default: 40)"),
     Switch("q", (), "", "do not tell of new threads; -qq: nor of their ends"),
@@ -60,6 +62,7 @@ SWITCHES = (
     Switch("O", ("summary-syscall-overhead",), "TIME", "take TIME (in us, or with a unit) off each call"),
     Switch("E", (), "VAR[=VAL]", "set a variable, or remove it"),
     Switch("u", (), "NAME", "run as this user; the same as --user"),
+    Switch("V", ("version",), "", "say the version, and run nothing"),
     Switch("", ("json",), "", "write events as JSON lines instead of text"),
     Switch("", ("perfetto",), "FILE", "also write a timeline for ui.perfetto.dev to FILE"),
     Switch("", ("sqlite",), "FILE", "also write an SQLite database of all events to FILE, anew"),
@@ -74,6 +77,7 @@ LONG = (
     Switch("", ("syscall-times",), "PRECISION", optional=True),
     Switch("", ("quiet", "silent", "silence"), "SET", optional=True),
     *(Switch("", (name,), "SET") for name in ("trace", "signal", "status", "inject", "fault", "raw", "abbrev", "decode-pids")),
+    *(Switch("", (name,), "SET") for name in ("verbose", "read", "write")),
 )
 NOTHING_RUNS = "nothing runs before PROGRAM: start it with `trapline trace PROGRAM`"
 NO_TRACER = "the tracer is the kernel, and cannot be a grandchild"
@@ -88,10 +92,7 @@ REFUSED = {
     "I": "no signal of the program's reaches the tracer", "interruptible": "no signal of the program's reaches the tracer",
     "d": NO_DEBUG, "debug": NO_DEBUG,
     "seccomp-bpf": "no filter is needed: calls that are not traced are not stopped",
-    "kvm": "no virtual CPU of KVM's runs", "X": "constants have names here: -e raw=SET shows numbers",
-    "const-print-style": "constants have names here: -e raw=SET shows numbers", "tips": "see `trapline help trace`",
-    "V": "`trapline --version` tells it", "verbose": "structures are always read: -e raw=SET shows addresses",
-    "read": "data is not dumped: -s N -e trace=read shows it", "write": "data is not dumped: -s N -e trace=write shows it",
+    "kvm": "no virtual CPU of KVM's runs", "tips": "see `trapline help trace`",
 }  # fmt: skip
 _BY_LETTER = {each.letter: each for each in SWITCHES if each.letter}
 _BY_NAME = {name: each for each in (*SWITCHES, *LONG) for name in each.long}

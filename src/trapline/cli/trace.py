@@ -9,6 +9,7 @@ import os
 from collections.abc import Callable
 from typing import TYPE_CHECKING
 
+from trapline import __version__
 from trapline.abi.errno import Errno
 from trapline.cli import switches
 from trapline.cli.main import FAILED, complain, say
@@ -54,6 +55,8 @@ def main(words: list[str]) -> int:
     line = switches.parse(words)
     if line.kernel.flag("--help"):
         return say(usage())
+    if ("V", None) in line.switches:
+        return say(f"trapline {__version__}\n")
     if not line.kernel.rest:
         raise UsageError("no program: write `trapline trace PROGRAM`")
     wanted = read(line.switches)

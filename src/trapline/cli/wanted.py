@@ -5,7 +5,7 @@ from __future__ import annotations
 from typing import Any
 
 from trapline.cli.options import UsageError
-from trapline.scope import choice, rules, summary
+from trapline.scope import choice, constants, rules, summary
 from trapline.scope.choice import STATUSES, SetError
 from trapline.scope.style import MICRO, MILLI, NANO, PLAIN, SECONDS, Style
 from trapline.scope.text import ALL_HEX, ESCAPED, HEX_CHARS, HEX_STRINGS
@@ -20,7 +20,9 @@ KEYS = {
     "t": "trace", "s": "signal", "signals": "signal", "a": "abbrev", "v": "verbose", "x": "raw", "r": "read", "reads": "read",
     "w": "write", "writes": "write", "q": "quiet", "silent": "quiet", "silence": "quiet",
 }  # fmt: skip
-EXPRESSIONS = ("trace", "signal", "status", "inject", "fault", "raw", "quiet", "decode-fds", "decode-pids", "abbrev")
+EXPRESSIONS = frozenset(
+    "trace signal status inject fault raw quiet decode-fds decode-pids abbrev verbose read write".split()
+)
 MAX_LIMIT = 1 << 24
 
 
@@ -83,6 +85,8 @@ def _one(wanted: Wanted, key: str, value: str | None, times: int) -> None:
         setattr(wanted, _FLAGS[key], True)
     elif key in _STYLES:
         wanted.restyle(**{_STYLES[key]: True})
+    elif key == "v":
+        wanted.restyle(whole=True, abbreviated=None)
     elif key in _COUNTED:
         _counted(wanted, key, times)
     elif key in ("output", "o", "u", "perfetto", "sqlite"):
@@ -97,6 +101,10 @@ def _one(wanted: Wanted, key: str, value: str | None, times: int) -> None:
         (wanted.variables if "=" in given else wanted.unset).append(given)
     elif key in ("s", "a"):
         wanted.restyle(**{"limit" if key == "s" else "column": _number(given)})
+    elif key == "X":
+        if given not in constants.STYLES:
+            raise ValueError
+        wanted.restyle(constants=given)
     elif key in ("S", "U", "O"):
         _table(wanted, key, given)
     else:
@@ -106,7 +114,7 @@ def _one(wanted: Wanted, key: str, value: str | None, times: int) -> None:
 _FLAGS = {
     "A": "append", "c": "summary_only", "C": "summary", "w": "wall", "json": "json", "output-separately": "separate",
 }  # fmt: skip
-_STYLES = {"v": "whole", "i": "counter", "n": "number", "Y": "commands"}
+_STYLES = {"i": "counter", "n": "number", "Y": "commands"}
 _COUNTED = frozenset("fyxqtrTzZ")
 
 
@@ -178,7 +186,7 @@ def _expression(wanted: Wanted, text: str) -> None:
     """-e [KEY=]VALUE."""
     key, equals, value = text.partition("=")
     key = KEYS.get(key, key)
-    if equals and key in ("verbose", "read", "write", "kvm"):
+    if equals and key == "kvm":
         from trapline.cli.switches import REFUSED
 
         raise SetError(f"cannot be: {REFUSED[key]}")
@@ -205,8 +213,10 @@ def _qualify(wanted: Wanted, key: str, value: str) -> None:
     elif key == "decode-pids":
         wanted.restyle(commands=bool(choice.members(value, ("comm",), "decode-pids")))
     elif key == "abbrev":
-        if value not in ("all", "none"):
-            raise SetError("structures are abbreviated for all calls or for none")
-        wanted.restyle(whole=value == "none")
+        wanted.restyle(abbreviated=choice.calls(value).__contains__)
+    elif key == "verbose":
+        wanted.restyle(followed=choice.calls(value).__contains__)
+    elif key in ("read", "write"):
+        wanted.restyle(**{f"{key}s": choice.descriptors(value)})
     else:
         wanted.rules.append(rules.rule(value, fault=key == "fault"))

@@ -10,6 +10,7 @@ from collections.abc import Callable
 from typing import NamedTuple
 
 from trapline.scope import names
+from trapline.scope.constants import constant
 from trapline.scope.memory import MAX_STRINGS, PATH_LIMIT, Decoder
 from trapline.scope.structs import SHAPES, open_flags
 from trapline.scope.text import permissions, pointer
@@ -64,7 +65,7 @@ def address(d: Decoder, value: int) -> str:
 
 
 def dirfd(d: Decoder, value: int) -> str:
-    return f"AT_FDCWD{d.here()}" if value == AT_FDCWD else d.descriptor(value)
+    return f"{constant('-100', lambda: 'AT_FDCWD')}{d.here()}" if value == AT_FDCWD else d.descriptor(value)
 
 
 def descriptor(d: Decoder, value: int) -> str:
@@ -76,7 +77,7 @@ def mode(d: Decoder, value: int) -> str:
 
 
 def signal(d: Decoder, value: int) -> str:
-    return names.signal_name(value)
+    return names.signal(value)
 
 
 def flags(table: str) -> Render:
@@ -97,6 +98,10 @@ def enumeration(table: str) -> Render:
 
 
 def mmap_flags(d: Decoder, value: int) -> str:
+    return constant(hexadecimal(d, value), lambda: _mmap_flags(value))
+
+
+def _mmap_flags(value: int) -> str:
     kind = names.ENUMS["map_type"].get(value & 0xF, hex(value & 0xF))
     huge_shift, rest = value >> 26 & 0x3F, value & ~(0x3F << 26 | 0xF)
     parts = [kind, *([names.flags("mmap", rest)] if rest else []), *([f"{huge_shift}<<MAP_HUGE_SHIFT"] if huge_shift else [])]
@@ -104,24 +109,28 @@ def mmap_flags(d: Decoder, value: int) -> str:
 
 
 def access_mode(d: Decoder, value: int) -> str:
-    return names.flags("access", value) if value else "F_OK"
+    return names.flags("access", value) if value else constant("0", lambda: "F_OK")
 
 
 def futex_op(d: Decoder, value: int) -> str:
+    return constant(hexadecimal(d, value), lambda: _futex_op(value))
+
+
+def _futex_op(value: int) -> str:
     name = names.ENUMS["futex"].get(value & 0x7F, hex(value & 0x7F))
     clock = "|FUTEX_CLOCK_REALTIME" if value & 0x100 else ""
     return name + ("_PRIVATE" if value & 0x80 else "") + clock
 
 
 def socket_type(d: Decoder, value: int) -> str:
-    kind = names.ENUMS["socktype"].get(value & 0xF, hex(value & 0xF))
+    kind = names.known("socktype", value & 0xF)
     return f"{kind}|{names.flags('socket_type', value & ~0xF)}" if value & ~0xF else kind
 
 
 def clone_flags(d: Decoder, value: int) -> str:
     signo = value & 0xFF
     parts = [names.flags("clone", value & ~0xFF)] if value & ~0xFF else []
-    parts += [names.signal_name(signo)] if signo else []
+    parts += [names.signal(signo)] if signo else []
     return "|".join(parts) or "0"
 
 

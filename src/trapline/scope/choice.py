@@ -91,6 +91,21 @@ def signal(word: str) -> int:
     return number
 
 
+def descriptors(text: str) -> Callable[[int], bool]:
+    """Whether a descriptor is in a set of numbers. Raises SetError."""
+    inverted, text = text[:1] == "!", text.removeprefix("!")
+    found: set[int] = set()
+    every = False
+    for word in text.split(","):
+        if word == "all":
+            every = True
+        elif word.isdecimal() and word.isascii() and int(word) < 1 << 31:
+            found.add(int(word))
+        elif word != "none":
+            raise SetError(f"invalid descriptor '{word}'")
+    return lambda fd: (every or fd in found) is not inverted
+
+
 def members(text: str, known: Iterable[str], what: str) -> frozenset[str]:
     """The words of a set that are in `known`. Raises SetError."""
     inverted, text = text[:1] == "!", text.removeprefix("!")

@@ -9,6 +9,7 @@ from struct import Struct
 from typing import TYPE_CHECKING
 
 from trapline.scope import names
+from trapline.scope.constants import constant
 from trapline.scope.structs import SHAPES, Shape
 from trapline.scope.text import pointer
 
@@ -40,6 +41,10 @@ _FAST = (
 
 
 def request(d: Decoder, value: int) -> str:
+    return constant(f"{value:#x}" if value else "0", lambda: _request(value))
+
+
+def _request(value: int) -> str:
     known = names.ENUMS["ioctl"].get(value)
     if known:
         return known

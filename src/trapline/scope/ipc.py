@@ -6,6 +6,7 @@ from trapline.abi import ipc, seccomp
 from trapline.scope import arguments as a
 from trapline.scope import names
 from trapline.scope.arguments import Piece, Render
+from trapline.scope.constants import constant
 from trapline.scope.memory import MAX_STRINGS, Decoder
 from trapline.scope.text import pointer
 
@@ -14,7 +15,7 @@ O_CREAT = 0o100
 
 
 def _key(d: Decoder, value: int) -> str:
-    return f"{value & 0xFFFF_FFFF:#x}" if value else "IPC_PRIVATE"
+    return f"{value & 0xFFFF_FFFF:#x}" if value else constant("0", lambda: "IPC_PRIVATE")
 
 
 def _creation(table: str) -> Render:

@@ -57,6 +57,8 @@ class Decoder:
 
     def read(self, address: int, count: int) -> bytes | None:
         """`count` bytes of user memory, or None where it cannot be read."""
+        if self.style.pointers:
+            return None
         if count <= 0:
             return b""
         try:

@@ -7,6 +7,7 @@ name print in hexadecimal, with the table's name behind it.
 from __future__ import annotations
 
 from trapline.abi import errno
+from trapline.scope.constants import constant, hexadecimal
 
 Table = dict[int, str]
 
@@ -374,6 +375,7 @@ RESTARTS = {
 }
 
 
+ENUMS["signal"] = SIGNALS
 #: Other words for the same tables.
 for _alias, _name in {
     "AT_FLAGS": "at", "epoll_create": "epoll", "rwf": "rw", "timer_flags": "timer", "WAIT_OPTIONS": "wait", "GRND": "getrandom",
@@ -392,6 +394,10 @@ def flags(table: str, value: int) -> str:
 
 
 def render_flags(names: Table, value: int) -> str:
+    return constant(hexadecimal(value), lambda: _render_flags(names, value))
+
+
+def _render_flags(names: Table, value: int) -> str:
     if not value:
         return names.get(0, "0")
     found: list[str] = []
@@ -407,12 +413,23 @@ def render_flags(names: Table, value: int) -> str:
 
 def enum(table: str, value: int) -> str:
     """The name of `value`."""
-    return ENUMS[table].get(value) or f"{value:#x} /* {table.upper()}_??? */"
+    return constant(hexadecimal(value), lambda: ENUMS[table].get(value) or f"{value:#x} /* {table.upper()}_??? */")
+
+
+def known(table: str, value: int, number: str = "") -> str:
+    """The name of `value`, or `number` (default: hexadecimal) where it has none."""
+    number = number or hexadecimal(value)
+    return constant(number, lambda: ENUMS[table].get(value, number))
 
 
 def signal_name(signo: int) -> str:
     name = SIGNALS.get(signo)
     return f"SIG{name}" if name else str(signo)
+
+
+def signal(signo: int) -> str:
+    """An argument or a member that is a signal."""
+    return constant(str(signo), lambda: signal_name(signo))
 
 
 def signal_set(mask: int) -> str:
@@ -421,7 +438,7 @@ def signal_set(mask: int) -> str:
     inverted = mask.bit_count() >= 42
     if inverted:
         mask ^= (1 << 64) - 1
-    inside = " ".join(SIGNALS.get(n, str(n)) for n in range(1, 65) if mask >> (n - 1) & 1)
+    inside = " ".join(known("signal", n, str(n)) for n in range(1, 65) if mask >> (n - 1) & 1)
     return f"{'~' if inverted else ''}[{inside}]"
 
 

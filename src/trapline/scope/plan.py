@@ -6,6 +6,7 @@ from typing import TYPE_CHECKING, Any
 
 from trapline.kernel.syscalls.declare import SystemCall, parameters
 from trapline.scope.arguments import Piece, Render, hexadecimal, piece
+from trapline.scope.constants import printed
 from trapline.scope.listener import Args
 from trapline.scope.memory import Decoder
 from trapline.scope.special import ORDER, OVERRIDES
@@ -32,6 +33,7 @@ class Plans:
     def __init__(self, style: Style) -> None:
         self._style = style
         self._known: dict[str, Plan] = {}
+        self._styles: dict[str, Style] = {}  #: of calls, where they differ
 
     def of(self, call: SystemCall) -> Plan:
         plan = self._known.get(call.name)
@@ -47,13 +49,28 @@ class Plans:
             return [(i, Piece(_raw(each.width))) for i, each in enumerate(params)]
         special: dict[int, Piece] = OVERRIDES.get(call.name, {})
         pieces = [special.get(i) or piece(each.show) for i, each in enumerate(params)]
+        how = self._style.constants
+        pieces = [each._replace(render=printed(how, each.render)) for each in pieces]
         order: Any = ORDER.get(call.name) or range(len(pieces))
         return [(i, pieces[i]) for i in order if i < len(pieces)]
+
+    def style_of(self, name: str) -> Style:
+        """The style of one call."""
+        style = self._style
+        if style.abbreviated is None and style.followed is None:
+            return style
+        known = self._styles.get(name)
+        return known or self._styles.setdefault(name, self._own(name))
+
+    def _own(self, name: str) -> Style:
+        style = self._style
+        whole = style.whole if style.abbreviated is None else not style.abbreviated(name)
+        return style._replace(whole=whole, pointers=style.followed is not None and not style.followed(name))
 
     def decoder(self, task: Task, call: SystemCall, args: Args) -> Decoder:
         """For a call that has come in; what lies where it will write is remembered."""
         keys = NAMES if call.family == UNDECLARED else [each.name for each in parameters(call)]
-        decoder = Decoder(task, dict(zip(keys, args, strict=False)), self._style)
+        decoder = Decoder(task, dict(zip(keys, args, strict=False)), self.style_of(call.name))
         for index, each in self.of(call):
             if each.before:
                 decoder.before[decoder.args[index]] = decoder.read(decoder.args[index], each.before)

@@ -10,6 +10,7 @@ from typing import TYPE_CHECKING
 
 from trapline.scope import arguments as a
 from trapline.scope import names
+from trapline.scope.constants import constant
 from trapline.scope.structs import SHAPES, Shape
 
 if TYPE_CHECKING:
@@ -25,8 +26,9 @@ def capability(d: Decoder, value: int) -> str:
 
 def cap_header(data: bytes) -> str:
     version, pid = Struct("<Ii").unpack(data[:8])
-    known = names.ENUMS["capability_version"].get(version)
-    shown = known or f"{f'{version:#x}' if version else '0'} /* _LINUX_CAPABILITY_VERSION_??? */"
+    number = f"{version:#x}" if version else "0"
+    table = names.ENUMS["capability_version"]
+    shown = constant(number, lambda: table.get(version) or f"{number} /* _LINUX_CAPABILITY_VERSION_??? */")
     return f"{{version={shown}, pid={pid}}}"
 
 
@@ -36,7 +38,8 @@ def cap_data(data: bytes) -> str:
 
 
 def _cap_set(value: int) -> str:
-    return "|".join(f"1<<{names.enum('cap', n)}" for n in range(64) if value >> n & 1) or "0"
+    number = f"{value:#x}" if value else "0"
+    return constant(number, lambda: "|".join(f"1<<{names.enum('cap', n)}" for n in range(64) if value >> n & 1) or "0")
 
 
 # ---- prctl

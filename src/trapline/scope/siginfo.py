@@ -5,6 +5,7 @@ from __future__ import annotations
 from typing import Any
 
 from trapline.scope import names
+from trapline.scope.constants import constant
 from trapline.scope.text import pointer, ticks
 
 _FAULTS = frozenset((4, 5, 7, 8, 11))
@@ -22,11 +23,12 @@ def code_name(signo: int, code: int) -> str:
 def render(info: Any) -> str:
     """The fields of a SigInfo that its kind has."""
     signo, code = info.signo, info.code
-    parts = [f"si_signo={names.signal_name(signo)}", f"si_code={code_name(signo, code)}"]
+    known = constant(f"{code:#x}" if code > 0 else str(code), lambda: code_name(signo, code))
+    parts = [f"si_signo={names.signal(signo)}", f"si_code={known}"]
     if 0 < code < 0x80 and signo in _FAULTS:
         parts.append(f"si_addr={pointer(info.addr)}")
     elif 0 < code < 0x80 and signo == SIGCHLD:
-        status = info.status if code == 1 else names.signal_name(info.status)
+        status = info.status if code == 1 else names.signal(info.status)
         parts += [f"si_pid={info.pid}", f"si_uid={info.uid}", f"si_status={status}"]
         parts += [f"si_utime={ticks(info.utime)}", f"si_stime={ticks(info.stime)}"]
     elif 0 < code < 0x80 and signo == SIGIO:

@@ -98,9 +98,9 @@ def _control(d: Decoder, at: int, length: int) -> str:
         size, level, kind = Struct("<Qii").unpack(data[:16])
         if not 16 <= size <= len(data):
             break
-        known = names.ENUMS["scm"].get(kind) if level == SOL_SOCKET else None
+        type_ = names.known("scm", kind) if level == SOL_SOCKET else hex(kind)
         shown.append(
-            f"{{cmsg_len={size}, cmsg_level={names.enum('sol', level)}, cmsg_type={known or hex(kind)}, "
+            f"{{cmsg_len={size}, cmsg_level={names.enum('sol', level)}, cmsg_type={type_}, "
             f"cmsg_data={_ancillary(d, level, kind, data[16:size])}}}"
         )
         data = data[size + 7 & ~7 :]

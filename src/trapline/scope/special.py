@@ -13,6 +13,7 @@ from trapline.kernel.task.signals.arch import half
 from trapline.scope import arguments as a
 from trapline.scope import ioctls, ipc, names, privileges, sockets
 from trapline.scope.arguments import Piece, Render
+from trapline.scope.constants import ABBREV, RAW, constant, printed, wanted
 from trapline.scope.memory import MAX_STRINGS, Decoder
 from trapline.scope.structs import SHAPES, cpu_set, open_flags
 from trapline.scope.text import device, mode, pointer, quote_hex
@@ -64,7 +65,7 @@ def _cwd(d: Decoder, value: int) -> str:
 def _random(d: Decoder, value: int) -> str:
     if d.failed or d.result is None:
         return pointer(value)
-    data = d.read(value, min(d.result, d.style.limit + 1))
+    data = d.read_some(value, min(d.result, d.style.limit + 1))
     return pointer(value) if data is None else quote_hex(data, d.style.limit)
 
 
@@ -83,13 +84,13 @@ def _number(d: Decoder, value: int) -> str:
 
 _FCNTL_BARE = frozenset((1, 3, 9, 11, 1025, 1032, 1034))
 _FCNTL: dict[int, Render] = {
-    2: lambda d, value: "FD_CLOEXEC" if value == 1 else a.hexadecimal(d, value),
+    2: lambda d, value: constant(a.hexadecimal(d, value), lambda: "FD_CLOEXEC" if value == 1 else a.hexadecimal(d, value)),
     4: lambda d, value: open_flags(value),
     5: lambda d, value: a.always("flock" if d.failed else "flock_got")(d, value),
     6: a.always("flock"),
     7: a.always("flock"),
     8: lambda d, value: str((value & 0xFFFF_FFFF ^ 1 << 31) - (1 << 31)),
-    10: lambda d, value: names.signal_name(value),
+    10: lambda d, value: names.signal(value),
     15: _owner,
     16: lambda d, value: pointer(value) if d.failed else _owner(d, value),
     37: a.always("flock"),
@@ -106,14 +107,17 @@ def _fcntl(d: Decoder, value: int) -> str | None:
     return None if cmd in _FCNTL_BARE else _FCNTL.get(cmd, _number)(d, value)
 
 
+_open_flags = printed(ABBREV, open_flags)
+
+
 def _fcntl_result(d: Decoder) -> str:
     result, cmd = d.result or 0, d.args[1]
     if result < 0:
         return ""
     if cmd == 1:
-        return f" (flags {'FD_CLOEXEC' if result & 1 else '0'})" if result else ""
+        return f" (flags {constant('0x1', lambda: 'FD_CLOEXEC') if result & 1 else '0'})" if result else ""
     if cmd == 3:
-        return f" (flags {open_flags(result)})"
+        return f" (flags {_open_flags(result)})"
     if cmd == 11:
         return f" ({names.signal_name(result)})" if result else ""
     return f" ({names.enum('flock_type', result)})" if cmd == 1025 else ""
@@ -123,12 +127,14 @@ def _fcntl_result(d: Decoder) -> str:
 
 
 def _protection(d: Decoder, value: int) -> str:
-    return names.flags("prot", value) if value else "PROT_NONE"
+    return names.flags("prot", value) if value else constant("0", lambda: "PROT_NONE")
 
 
 def _statx_flags(d: Decoder, value: int) -> str:
     """statx(2): how to synchronise comes first, and is a choice of its own."""
     sync = names.enum("statx_sync", value & STATX_SYNC)
+    if wanted() == RAW and not value & STATX_SYNC:
+        sync = ""  # as strace has it
     rest = value & ~STATX_SYNC
     return f"{sync}|{names.flags('statx', rest)}" if rest else sync
 
@@ -192,7 +198,7 @@ def _futex(index: int) -> Render:
         if index == 4:
             return pointer(value) if op in _FUTEX_SECOND else None
         if op in (9, 10):
-            return "FUTEX_BITSET_MATCH_ANY" if value == 0xFFFFFFFF else f"{value:#x}"
+            return constant(f"{value:#x}", lambda: "FUTEX_BITSET_MATCH_ANY" if value == 0xFFFFFFFF else f"{value:#x}")
         return (f"{value:#x}" if op == 5 else str(value)) if op in (4, 5, 12) else None
 
     return render
@@ -201,6 +207,8 @@ def _futex(index: int) -> Render:
 def _sigreturn(d: Decoder) -> str:
     """rt_sigreturn(2) has no argument: what it restores lies on the stack (struct rt_sigframe)."""
     sp = d.task.ctx.regs[d.task.kernel.machine.arch.sp]
+    if d.style.pointers:
+        return f"{{mask={pointer(sp + half(d.task).sigmask)}}}"
     data = d.read(sp + half(d.task).sigmask, 8)
     return "" if data is None else f"{{mask={names.signal_set(int.from_bytes(data, 'little'))}}}"
 

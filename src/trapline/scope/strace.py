@@ -15,6 +15,8 @@ from typing import TYPE_CHECKING, Any
 from trapline.kernel.syscalls.declare import SystemCall
 from trapline.scope import names
 from trapline.scope.choice import status_of
+from trapline.scope.constants import printed
+from trapline.scope.dumps import dump
 from trapline.scope.listener import NEVER_RETURN, Args, Listener
 from trapline.scope.memory import MAX_STRINGS, PATH_LIMIT, Decoder
 from trapline.scope.plan import Plan, Plans
@@ -28,6 +30,10 @@ if TYPE_CHECKING:
     from trapline.kernel.task.task import Task
 
 DUPLICATES = (0, 1030)  #: F_DUPFD, F_DUPFD_CLOEXEC
+
+
+def _nothing(fd: int) -> bool:
+    return False
 
 
 def _unmarked(task: Any, result: int | None) -> str:
@@ -94,14 +100,17 @@ class Strace(Listener):
         argv = mm.read(mm.arg_start, mm.arg_end - mm.arg_start).split(b"\0")[:-1]
         count = mm.read(mm.env_start, mm.env_end - mm.env_start).count(b"\0")
         path = mm.read_partial(mm.env_end, PATH_LIMIT).split(b"\0")[0]  # AT_EXECFN: as it was found, links not followed
-        style = self._style
+        style = self._plans.style_of("execve")
         show = Decoder(task, {}, style).quote
         words = ", ".join(show(each) for each in argv[:MAX_STRINGS]) + (", ..." if len(argv) > MAX_STRINGS else "")
         environment = f"{mm.env_start:#x} /* {count} var{'s' * (count != 1)} */"
         if style.whole:
             variables = mm.read(mm.env_start, mm.env_end - mm.env_start).split(b"\0")[:-1]
             environment = "[" + ", ".join(map(show, variables)) + "]"
-        text = f"{self._begin(task)}execve({show(path, PATH_LIMIT)}, [{words}], {environment}"
+        words = f"[{words}]"
+        if style.pointers:
+            words, environment = f"{mm.arg_start:#x}", f"{mm.env_start:#x}"
+        text = f"{self._begin(task)}execve({show(path, PATH_LIMIT)}, {words}, {environment}"
         if style.raw("execve"):
             text = f"{self._begin(task)}execve({mm.env_end:#x}, {mm.arg_start:#x}, {mm.env_start:#x}"
         end = "0x0" if style.raw("execve") else "0"
@@ -115,7 +124,7 @@ class Strace(Listener):
         begin = self._stamps.stamp(task) if held else self._begin(task)
         text = f"{begin}{call.name}({self._pieces(state, late=False)}"
         if call.name in EXTRA:
-            text += EXTRA[call.name](decoder)
+            text += self._styled(EXTRA[call.name])(decoder)
         state.since_ns = task.kernel.clock.monotonic_ns() if self._stamps.timed else 0
         if call.name in NEVER_RETURN:
             if not held or self._matches(None):
@@ -144,11 +153,12 @@ class Strace(Listener):
         text += self._pieces(state, late=True)
         if self._matches(result):
             tail = self._result(state, task, result) + self._mark(task, result) + self._stamps.duration(taken_ns)
-            self._write(f"{self._closed(text, ')', column)}{tail}\n")
+            self._write(f"{self._closed(text, ')', column)}{tail}\n{self._dump(state)}")
         self._last = None
 
     def signal(self, task: Task, info: Any) -> None:
-        self._line(task, f"--- {names.signal_name(info.signo)} {siginfo(info)} ---")
+        shown = self._styled(siginfo)(info)
+        self._line(task, f"--- {names.signal_name(info.signo)} {shown} ---")
 
     def stopped(self, task: Task, signo: int) -> None:
         self._line(task, f"--- stopped by {names.signal_name(signo)} ---")
@@ -226,13 +236,23 @@ class Strace(Listener):
             out.append("")
         return ", ".join(out)
 
+    def _styled(self, render: Callable[..., str]) -> Callable[..., str]:
+        return printed(self._style.constants, render)
+
+    def _dump(self, state: _Open) -> str:
+        style = self._style
+        if style.reads is None and style.writes is None:
+            return ""
+        return dump(state.call.name, state.decoder, style.reads or _nothing, style.writes or _nothing)
+
     def _result(self, state: _Open, task: Task, result: int) -> str:
         call = state.call
+        after = self._styled(AFTER[call.name])(state.decoder) if call.name in AFTER else ""
         result -= (result >> 63 & 1) << 64 if result > 0 else 0
         if task.restart in names.RESTARTS and result == -4:
             return f"= ? {names.RESTARTS[task.restart]}"
         if -4096 < result < 0:
-            return f"= -1 {names.error_text(-result)}{AFTER[call.name](state.decoder) if call.name in AFTER else ''}"
+            return f"= -1 {names.error_text(-result)}{after}"
         kind = RESULTS.get(call.name, call.returns)
         if self._style.raw(call.name):
             return f"= {result & (1 << 64) - 1:#x}" if result else "= 0"
@@ -245,4 +265,4 @@ class Strace(Listener):
         index, values = HEX_RESULTS.get(call.name, (0, ()))
         if result and state.decoder.args[index : index + 1] and state.decoder.args[index] in values:
             text = f"{result:#x}"
-        return f"= {text}{AFTER[call.name](state.decoder) if call.name in AFTER else ''}"
+        return f"= {text}{after}"

@@ -13,6 +13,7 @@ from typing import NamedTuple
 
 from trapline.kernel.task.signals.siginfo import from_user
 from trapline.scope import names
+from trapline.scope.constants import constant
 from trapline.scope.siginfo import render as render_siginfo
 from trapline.scope.text import ESCAPED, device, mode, octal, pointer, quote, signed, ticks, wait_status
 
@@ -105,7 +106,7 @@ def statx(data: bytes) -> str:
 def statfs(data: bytes) -> str:
     kind, bsize, blocks, bfree, bavail, files, ffree, id0, id1, namelen, frsize, flags = Struct("<7qII3q").unpack(data[:88])
     return (
-        f"{{f_type={names.ENUMS['magic'].get(kind) or hex(kind)}, f_bsize={bsize}, f_blocks={blocks}, f_bfree={bfree}, "
+        f"{{f_type={names.known('magic', kind)}, f_bsize={bsize}, f_blocks={blocks}, f_bfree={bfree}, "
         f"f_bavail={bavail}, f_files={files}, f_ffree={ffree}, f_fsid={{val=[{_hex(id0)}, {_hex(id1)}]}}, f_namelen={namelen}, "
         f"f_frsize={frsize}, f_flags={names.flags('statfs', flags)}}}"
     )
@@ -117,8 +118,8 @@ def _hex(value: int) -> str:
 
 def _limit(value: int) -> str:
     if value == INFINITY:
-        return "RLIM64_INFINITY"
-    return f"{value >> 10}*1024" if value > 1024 and not value & 1023 else str(value)
+        return constant(str(value), lambda: "RLIM64_INFINITY")
+    return constant(str(value), lambda: f"{value >> 10}*1024" if value > 1024 and not value & 1023 else str(value))
 
 
 def rlimit(data: bytes) -> str:
@@ -140,7 +141,7 @@ def _sigaction_generic(data: bytes) -> str:
 
 
 def _sigaction(handler: int, flags: int, restorer: int, mask: int) -> str:
-    name = {0: "SIG_DFL", 1: "SIG_IGN"}.get(handler) or hex(handler)
+    name = constant(_hex(handler), lambda: {0: "SIG_DFL", 1: "SIG_IGN"}.get(handler) or hex(handler))
     tail = f", sa_restorer={pointer(restorer)}" if flags & 0x04000000 else ""
     return f"{{sa_handler={name}, sa_mask={names.signal_set(mask)}, sa_flags={names.flags('sigaction', flags)}{tail}}}"
 
@@ -178,11 +179,11 @@ def tms(data: bytes) -> str:
 
 def flock(data: bytes, tail: str = "") -> str:
     kind, whence, start, length = Struct("<hh4xqq").unpack(data[:24])
-    names_ = names.ENUMS
-    return (
-        f"{{l_type={names_['flock_type'].get(kind, kind)}, l_whence={names_['whence'].get(whence, whence)}, l_start={start}, "
-        f"l_len={length}{tail}}}"
+    type_, origin = (
+        names.known(table, value) if value in names.ENUMS[table] else str(value)
+        for table, value in (("flock_type", kind), ("whence", whence))
     )
+    return f"{{l_type={type_}, l_whence={origin}, l_start={start}, l_len={length}{tail}}}"
 
 
 def flock_got(data: bytes) -> str:
@@ -233,14 +234,14 @@ def sockaddr(data: bytes, escape: int = ESCAPED) -> str:
     if len(data) < 2:
         return quote(data, escape=escape)
     family = int.from_bytes(data[:2], "little")
-    name = names.ENUMS["family"].get(family, hex(family))
+    name = names.known("family", family)
     rest = data[2:]
     if family == 1 and rest:
         path = rest[1:] if rest[0] == 0 else rest.split(b"\0")[0]
-        return f"{{sa_family=AF_UNIX, sun_path={'' if rest[0] else '@'}{quote(path, 108, escape=escape)}}}"
+        return f"{{sa_family={name}, sun_path={'' if rest[0] else '@'}{quote(path, 108, escape=escape)}}}"
     if family == 2 and len(rest) >= 6:
         port = int.from_bytes(rest[:2], "big")
-        return f'{{sa_family=AF_INET, sin_port=htons({port}), sin_addr=inet_addr("{".".join(str(b) for b in rest[2:6])}")}}'
+        return f'{{sa_family={name}, sin_port=htons({port}), sin_addr=inet_addr("{".".join(str(b) for b in rest[2:6])}")}}'
     tail = f", sa_data={quote(rest, escape=escape)}" if rest else ""
     return f"{{sa_family={name}{tail}}}"
 
@@ -253,7 +254,7 @@ def clone_args(data: bytes) -> str:
     parts += [f"pidfd={pointer(pidfd)}"] if flags & 0x1000 else []
     parts += [f"child_tid={pointer(child_tid)}"] if flags & 0x1200000 else []
     parts += [f"parent_tid={pointer(parent_tid)}"] if flags & 0x100000 else []
-    parts += [f"exit_signal={names.signal_name(exit_signal) if exit_signal else 0}", f"stack={pointer(stack_)}"]
+    parts += [f"exit_signal={names.signal(exit_signal) if exit_signal else 0}", f"stack={pointer(stack_)}"]
     parts += [f"stack_size={size:#x}" if size else "stack_size=0"]
     parts += [f"tls={pointer(tls)}"] if flags & 0x80000 else []
     return "{" + ", ".join(parts) + "}"
@@ -267,6 +268,10 @@ def open_how(data: bytes) -> str:
 
 def open_flags(value: int) -> str:
     """O_RDONLY|O_CLOEXEC: the access mode is always there."""
+    return constant(_hex(value), lambda: _open_flags(value))
+
+
+def _open_flags(value: int) -> str:
     access = names.ENUMS["accmode"][value & 3]
     return f"{access}|{names.flags('open', value & ~3)}" if value & ~3 else access
 
@@ -292,9 +297,9 @@ def futex_waitv(data: bytes) -> str:
 
 def sigevent(data: bytes) -> str:
     value, signo, notify = Struct("<Qii").unpack(data[:16])
-    kind = names.ENUMS["sigev"].get(notify, str(notify))
+    kind = names.known("sigev", notify, str(notify) if notify not in names.ENUMS["sigev"] else "")
     shown = f"sigev_value={{sival_int={signed(value, 32)}, sival_ptr={pointer(value)}}}, " if value else ""
-    return f"{{{shown}sigev_signo={names.signal_name(signo)}, sigev_notify={kind}}}"
+    return f"{{{shown}sigev_signo={names.signal(signo)}, sigev_notify={kind}}}"
 
 
 SHAPES: dict[str, Shape] = {

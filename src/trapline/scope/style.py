@@ -5,6 +5,7 @@ from __future__ import annotations
 from collections.abc import Callable
 from typing import NamedTuple
 
+from trapline.scope.constants import ABBREV
 from trapline.scope.text import ESCAPED, LIMIT
 
 SECONDS, MILLI, MICRO, NANO = 0, 3, 6, 9  #: digits behind the point
@@ -24,6 +25,10 @@ class Style(NamedTuple):
     devices: bool = False  #: numbers of device files, and who is connected to a socket
     commands: bool = False  #: names of the processes behind numbers at the start of a line
     whole: bool = False  #: structures with every member
+    abbreviated: Callable[[str], bool] | None = None  #: calls whose structures are abbreviated, if that depends on the call
+    followed: Callable[[str], bool] | None = None  #: calls whose pointers to structures are followed; None: all
+    pointers: bool = False  #: structures are just pointers: of the call at hand
+    constants: str = ABBREV  #: one of constants.STYLES
     raw: Callable[[str], bool] = _none  #: calls whose arguments are just numbers
     clock: str = ""
     clock_digits: int = SECONDS
@@ -31,6 +36,8 @@ class Style(NamedTuple):
     duration: int = -1
     counter: bool = False  #: the instruction pointer
     number: bool = False  #: the call's number
+    reads: Callable[[int], bool] | None = None  #: descriptors; what is read from them is dumped
+    writes: Callable[[int], bool] | None = None  #: the same of what is written
     quiet: frozenset[str] = frozenset()  #: "attach", "exit", "path-resolution"
 
 

@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+from trapline.scope.constants import constant, hexadecimal
+
 LIMIT = 32  #: how much of a string is shown
 # How bytes that are no printable ASCII are written: strace's default, -x, -xx, and --strings-in-hex=non-ascii-chars.
 ESCAPED, HEX_STRINGS, ALL_HEX, HEX_CHARS = range(4)
@@ -80,12 +82,20 @@ _SPECIAL = ((0o4000, "S_ISUID"), (0o2000, "S_ISGID"), (0o1000, "S_ISVTX"))
 
 def mode(value: int) -> str:
     """A file's mode: S_IFREG|0644."""
+    return constant(f"0{value:o}", lambda: _mode(value))
+
+
+def _mode(value: int) -> str:
     parts = [_TYPES[value & 0o170000]] if value & 0o170000 in _TYPES else []
     parts += [name for bit, name in _SPECIAL if value & bit]
     return "|".join([*parts, permissions(value & 0o777)])
 
 
 def device(rdev: int) -> str:
+    return constant(hexadecimal(rdev), lambda: _device(rdev))
+
+
+def _device(rdev: int) -> str:
     major = rdev >> 8 & 0xFFF | rdev >> 32 & 0xFFFFF000
     minor = rdev & 0xFF | rdev >> 12 & 0xFFFFFF00
     return f"makedev({major:#x}, {minor:#x})"

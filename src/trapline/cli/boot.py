@@ -21,7 +21,7 @@ from trapline.cli.session import Output, Port, Session, statistics
 from trapline.cli.terminal import Ended
 
 if TYPE_CHECKING:
-    from trapline.cli.gdb import Debugger
+    from trapline.cli.gdb import BoardDebugger
     from trapline.cli.link import Link
     from trapline.cli.session import Wire
     from trapline.cli.usernet import UserNet
@@ -51,7 +51,8 @@ OPTIONS = (
     Option("--save", "FILE", "keep a checkpoint when the machine is left before it has ended, or at Ctrl-A W"),
     Option("--save-at", "N", "keep it after N instructions of every hart, and stop with status 0"),
     Option("--restore", "FILE", "go on from a checkpoint; give the same devices as it was saved with"),
-    Option("--gdb", "PORT|PATH", "let GDB connect to 127.0.0.1:PORT (1234) or a UNIX socket, and wait for it", optional=True),
+    Option("--gdb", "[HOST:]PORT|PATH", "let GDB connect to this port (of 127.0.0.1; 1234) or UNIX socket, and wait for it",
+           optional=True),
     Option("--gdb-nowait", "", "do not wait: GDB may connect at any time"),
     Option("--trace-instructions", "FILE", "write each instruction executed, to stderr or FILE (JSON if .json)", optional=True),
     Option("--trace-filter", "WHICH", "of them only from=ADDRESS,to=ADDRESS,hart=N,modes=USM,limit=N"),
@@ -119,7 +120,7 @@ def main(words: list[str]) -> int:
 
 
 def _start(
-    board: Board, parsed: Parsed, files: Files, path: str, kept: Checkpoint | None, debugger: Debugger | None,
+    board: Board, parsed: Parsed, files: Files, path: str, kept: Checkpoint | None, debugger: BoardDebugger | None,
     opened: ExitStack,
 ) -> None:  # fmt: skip
     """Give the board what it is to execute. Raises UsageError."""
@@ -173,9 +174,9 @@ def _tree(board: Board, files: Files) -> bytes:
         raise UsageError(str(error)) from None
 
 
-def _debugger(board: Board, parsed: Parsed, port: Port, output: Output, opened: ExitStack) -> Debugger:
+def _debugger(board: Board, parsed: Parsed, port: Port, output: Output, opened: ExitStack) -> BoardDebugger:
     """What --gdb asks for. Raises UsageError."""
-    from trapline.cli.gdb import PORT, Debugger
+    from trapline.cli.gdb import PORT, BoardDebugger
     from trapline.machine.riscv.timeline import Timeline
     from trapline.scope.gdb.server import Server
 
@@ -184,7 +185,7 @@ def _debugger(board: Board, parsed: Parsed, port: Port, output: Output, opened: 
     outside = [*parsed.all("--net"), *parsed.all("--share"), *(each for each in parsed.all("--drive") if ",ro" not in each)]
     outside += [each for each in parsed.all("--flash") if ",ro" not in each]
     server = Server(Timeline(board, port, output.mute), reversible=not outside)
-    debugger = Debugger(parsed.last("--gdb") or str(PORT), server)
+    debugger = BoardDebugger(parsed.last("--gdb") or str(PORT), server)
     opened.callback(debugger.close)
     return debugger
 

@@ -1,4 +1,4 @@
-"""`trapline boot --gdb`: the connection to GDB, over a loopback TCP port or a UNIX socket, and when it is listened to.
+"""The connection to GDB (--gdb of `boot` and `run`), over a TCP port or a UNIX socket, and when it is listened to.
 
 While the machine runs, the session looks at it as at a network card's wire: a first byte is an interrupt or a new peer. While
 the machine is halted, nothing else is looked at. Anybody who can connect controls the machine, not the host: guest memory and
@@ -8,6 +8,7 @@ registers are all that a packet reaches.
 from __future__ import annotations
 
 import os
+import select
 import socket
 from contextlib import suppress
 from trapline.typed import TYPE_CHECKING
@@ -17,7 +18,9 @@ from trapline.cli.options import UsageError
 from trapline.scope.gdb.packets import INTERRUPT, Framer, pack
 
 if TYPE_CHECKING:
+    from trapline.embed import Kernel
     from trapline.scope.gdb.server import Server
+    from trapline.scope.gdb.target import Target
 
 PORT = 1234
 PATIENCE_S = 20.0  #: with a peer that reads nothing: then it is left, and the machine goes on
@@ -25,27 +28,27 @@ _CHUNK = 1 << 16
 
 
 class Debugger:
-    """`where`: a port number, or the path of a UNIX socket. Raises UsageError."""
+    """`where`: [HOST:]PORT (of 127.0.0.1), or the path of a UNIX socket. Raises UsageError."""
 
-    def __init__(self, where: str, server: Server) -> None:
+    def __init__(self, where: str, server: Target) -> None:
         self.server = server
-        self.timeline = server.timeline
         self._peer: socket.socket | None = None
         self._framer = Framer()
         self._sent = b""  # the last packet, in case it came badly
-        self._path = "" if where.isdigit() else where
+        host, _, port = where.rpartition(":")
+        self._path = "" if port.isdigit() and "/" not in host else where
         self._listener = socket.socket(socket.AF_UNIX if self._path else socket.AF_INET, socket.SOCK_STREAM)
         try:
             if self._path:
                 self._listener.bind(self._path)
             else:
                 self._listener.setsockopt(socket.SOL_SOCKET, socket.SO_REUSEADDR, 1)
-                self._listener.bind(("127.0.0.1", int(where)))
+                self._listener.bind((host or "127.0.0.1", int(port)))
             self._listener.listen(1)
         except (OSError, OverflowError) as error:
             self._listener.close()
             raise UsageError(f"--gdb={where}: {getattr(error, 'strerror', None) or 'no such port'}") from None
-        self.name = self._path or f"127.0.0.1:{self._listener.getsockname()[1]}"
+        self.name = self._path or f"{host or '127.0.0.1'}:{self._listener.getsockname()[1]}"
 
     # ---- as a session sees a wire
 
@@ -160,3 +163,62 @@ class Debugger:
                 if self.server.killed or self.server.detached:
                     self._hang_up()
                     return
+
+
+class BoardDebugger(Debugger):
+    """Of a board, with its history."""
+
+    def __init__(self, where: str, server: Server) -> None:
+        super().__init__(where, server)
+        self.timeline = server.timeline
+
+
+class ProcessDebugger(Debugger):
+    """Of the first program that `kernel` runs, on the RISC-V machine. `waits`: for GDB, before its first instruction."""
+
+    def __init__(self, where: str, kernel: Kernel, *, waits: bool) -> None:
+        from trapline.scope.gdb.process import ProcessServer
+
+        self._kernel, self._waits = kernel, waits
+        self._process = ProcessServer(kernel.system, self.halted, self._look_around)
+        super().__init__(where, self._process)
+        self._watch(self._listener)
+
+    def _watch(self, end: socket.socket) -> None:
+        self._kernel.system.machine.watch(end.fileno(), select.EPOLLIN)
+
+    def _look_around(self) -> bool:
+        """The kernel is about to run somebody, or to sleep; whether something has been done."""
+        if self._waits:
+            self._waits = False
+            complain(f"waiting for gdb: target remote {self.name}")
+        elif not select.select([self], [], [], 0)[0]:
+            return False
+        self.ready()
+        return True
+
+    def ready(self) -> None:
+        if self._peer is None:
+            self._accept()
+            assert self._peer is not None
+            self._watch(self._peer)
+            self._process.stop(self._begin)
+        elif self._receive():
+            self._process.stop(lambda: self._serve(pack(self.server.halted(interrupted=True))))
+
+    def _begin(self) -> None:
+        self.server.halted()
+        self._serve(b"")
+
+    def _serve(self, first: bytes) -> None:
+        super()._serve(first)
+        if self.server.killed:
+            self._kernel.kill_all()
+
+    def finish(self) -> None:
+        """The program has ended, or never began."""
+        first = self._kernel.system.first
+        if first is not None and first.zombie:
+            status = first.exit_status
+            self._send(pack(b"X%02x" % (status & 0x7F) if status & 0x7F else b"W%02x" % (status >> 8 & 0xFF)))
+        self.close()

@@ -48,6 +48,9 @@ OPTIONS = (
     Option("--log", "FILE", "write the kernel's log to FILE (default: stderr)", optional=True),
     Option("--dump-pagetables", "FILE", "write the page tables of each process when it ends to FILE (default: stderr)",
            optional=True),
+    Option("--gdb", "[HOST:]PORT|PATH", "with --machine riscv: let GDB connect to this port (of 127.0.0.1; 1234) or UNIX "
+           "socket and debug the program, and wait for it", optional=True),
+    Option("--gdb-nowait", "", "do not wait: GDB may connect at any time"),
     Option("--report-fd", "FD", "write one line to descriptor FD if the program cannot be started; closed when it runs"),
     Option("--help", "", "this text"),
 )  # fmt: skip
@@ -177,6 +180,8 @@ def _machine(parsed: Parsed) -> str:
     name, tier = parsed.last("--machine", "host"), parsed.last("--tier")
     if tier and name != "riscv":
         raise UsageError("--tier is for the RISC-V machine: add `--machine riscv`")
+    if parsed.flag("--gdb") and name != "riscv":
+        raise UsageError("--gdb is for the RISC-V machine: add `--machine riscv`, and a program for it")
     if parsed.flag("--no-cache"):
         from trapline.machine.riscv.jit.cache import switch_off
 
@@ -184,8 +189,8 @@ def _machine(parsed: Parsed) -> str:
     return f"{name}:{tier}" if tier else name
 
 
-def observe(kernel: Kernel, parsed: Parsed, outputs: Outputs) -> None:
-    """Subscribe the listeners that were asked for."""
+def observe(kernel: Kernel, parsed: Parsed, outputs: Outputs) -> Callable[[], None] | None:
+    """Subscribe the listeners that were asked for; what is to be called at the end."""
     if parsed.flag("--trace"):
         from trapline.scope.strace import Strace
 
@@ -195,6 +200,11 @@ def observe(kernel: Kernel, parsed: Parsed, outputs: Outputs) -> None:
         from trapline.cli.pagetables import PageTableDump
 
         kernel.subscribe(PageTableDump(outputs.open("--dump-pagetables", parsed.last("--dump-pagetables"))))
+    if not parsed.flag("--gdb"):
+        return None
+    from trapline.cli.gdb import PORT, ProcessDebugger
+
+    return ProcessDebugger(parsed.last("--gdb") or str(PORT), kernel, waits=not parsed.flag("--gdb-nowait")).finish
 
 
 def start(kernel: Kernel, args: list[str], env: dict[bytes, bytes], workdir: str) -> tuple[int, str, int] | None:

@@ -16,7 +16,7 @@ from trapline.cli.main import FAILED, complain
 from trapline.cli.terminal import HELP_TEXT, LIST, QUIT, RESET, SAVE, STATUS, Keys, Raw
 
 if TYPE_CHECKING:
-    from trapline.cli.gdb import Debugger
+    from trapline.cli.gdb import BoardDebugger
     from trapline.machine.riscv.board import Board
 
 TIMED_OUT = 124
@@ -96,7 +96,7 @@ class Session:
 
     def __init__(
         self, board: Board, port: Port, output: Output, *, timeout_s: float | None, host_clock: bool, once: bool,
-        links: Sequence[Wire] = (), save: Callable[[], object] | None = None, debugger: Debugger | None = None,
+        links: Sequence[Wire] = (), save: Callable[[], object] | None = None, debugger: BoardDebugger | None = None,
         threads: bool = False,
     ) -> None:  # fmt: skip
         """`threads`: harts run on threads of their own.

@@ -57,21 +57,23 @@ def write(hart: Hart, n: int, value: int) -> bool:
     return True
 
 
-def description() -> str:
-    """The target description."""
+def description(*, user: bool = False) -> str:
+    """The target description. user: what user code has."""
     x = "".join(f'<reg name="{name}" bitsize="64" type="{_kind(name)}" regnum="{n}"/>' for n, name in enumerate(X_NAMES))
     f = "".join(f'<reg name="{name}" bitsize="64" type="ieee_double" regnum="{F + n}"/>' for n, name in enumerate(F_NAMES))
     flags: list[str] = []
     rest: list[str] = []
     for number, csr in sorted(TABLE.items()):
         (flags if number < 4 else rest).append(f'<reg name="{csr.name}" bitsize="64" regnum="{CSR + number}"/>')
+    privileged = (
+        f'<feature name="org.gnu.gdb.riscv.csr">{"".join(rest)}</feature>'
+        f'<feature name="org.gnu.gdb.riscv.virtual"><reg name="priv" bitsize="64" regnum="{PRIV}"/></feature>'
+    )
     return (
         '<?xml version="1.0"?><!DOCTYPE target SYSTEM "gdb-target.dtd"><target version="1.0">'
         f'<architecture>riscv:rv64</architecture><feature name="org.gnu.gdb.riscv.cpu">{x}'
         f'<reg name="pc" bitsize="64" type="code_ptr" regnum="{PC}"/></feature>'
-        f'<feature name="org.gnu.gdb.riscv.fpu">{f}{"".join(flags)}</feature>'
-        f'<feature name="org.gnu.gdb.riscv.csr">{"".join(rest)}</feature>'
-        f'<feature name="org.gnu.gdb.riscv.virtual"><reg name="priv" bitsize="64" regnum="{PRIV}"/></feature></target>'
+        f'<feature name="org.gnu.gdb.riscv.fpu">{f}{"".join(flags)}</feature>{"" if user else privileged}</target>'
     )
 
 

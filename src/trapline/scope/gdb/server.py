@@ -1,53 +1,38 @@
-"""What each packet of GDB's remote protocol does to a halted board (GDB manual, "Packets", "General Query Packets").
+"""What each packet of GDB's remote protocol does to a halted board.
 
-`answer` takes a packet and gives the reply, or None when the machine is to go on; when it has halted again `halted` gives the
-reply. An access is announced before it is made, as GDB expects of this architecture; in reverse, behind it. Threads are harts,
+An access is announced before it is made, as GDB expects of this architecture; in reverse, behind it. Threads are harts,
 numbered from 1. All harts halt together, and all go on together, in their turns.
-
-Invariant: no packet raises; what cannot be understood gets an empty reply or an error.
 """
 
 from __future__ import annotations
 
-from collections.abc import Callable
 from trapline.typed import TYPE_CHECKING
 
-from trapline.machine.contract import READ, WRITE
 from trapline.machine.riscv import layout as at
-from trapline.machine.riscv.debug import Debug, Watch
+from trapline.machine.riscv.debug import Debug
 from trapline.scope.gdb import lens, registers
 from trapline.scope.gdb.monitor import monitor
 from trapline.scope.gdb.packets import MOST
+from trapline.scope.gdb.target import BAD, OK, WATCH_NAMES, Target
 
 if TYPE_CHECKING:
     from trapline.machine.riscv.hart import Hart
     from trapline.machine.riscv.harts import Position
     from trapline.machine.riscv.timeline import Timeline
 
-_WATCHES = {2: (WRITE, "watch"), 3: (READ, "rwatch"), 4: (READ | WRITE, "awatch")}
-_NAMES = dict(_WATCHES.values())
-MOST_WATCHED = 1 << 16  #: bytes of a watchpoint
-OK, BAD, FAULT = b"OK", b"E01", b"E0e"
 
-
-class Server:
+class Server(Target):
     """`reversible`: history can be gone back in."""
 
     def __init__(self, timeline: Timeline, *, reversible: bool = True) -> None:
+        super().__init__()
         self.timeline = timeline
         self.reversible = reversible
         self.direct = False  #: addresses are physical
-        self.killed = self.detached = False
         self._thread = 0
-        self._breaks: set[int] = set()
-        self._watches: set[Watch] = set()
         self._debug: Debug | None = None
-        self._last = b"T05thread:1;"
-        self._table: dict[bytes, Callable[[bytes], bytes | None]] = {
-            b"?": lambda _: self._last, b"g": self._all, b"G": self._set_all, b"p": self._one, b"P": self._set_one,
-            b"m": self._read, b"M": self._write, b"X": self._write_binary, b"Z": self._insert, b"z": self._remove,
-            b"H": self._choose, b"T": self._alive, b"q": self._query, b"Q": self._set, b"v": self._verbose,
-            b"D": self._detach, b"k": self._kill, b"b": self._back, b"c": lambda _: self._go(-1), b"C": lambda _: self._go(-1),
+        self._table |= {
+            b"b": self._back, b"c": lambda _: self._go(-1), b"C": lambda _: self._go(-1),
             b"s": lambda _: self._go(self._thread), b"S": lambda _: self._go(self._thread),
         }  # fmt: skip
 
@@ -55,92 +40,26 @@ class Server:
     def hart(self) -> Hart:
         return self.timeline.harts.each[self._thread]
 
-    def answer(self, packet: bytes) -> bytes | None:
-        """The reply to a packet; None: the machine goes on."""
-        act = self._table.get(packet[:1])
-        try:
-            return act(packet[1:]) if act is not None else b""
-        except (ValueError, IndexError):
-            return BAD
+    def register(self, n: int) -> int | None:
+        return registers.read(self.hart, n)
 
-    # ---- registers and memory
+    def set_register(self, n: int, value: int) -> bool:
+        return registers.write(self.hart, n, value)
 
-    def _all(self, rest: bytes) -> bytes:
-        values = [registers.read(self.hart, n) or 0 for n in range(registers.GENERAL)]
-        return b"".join(value.to_bytes(8, "little") for value in values).hex().encode()
-
-    def _set_all(self, rest: bytes) -> bytes:
-        data = bytes.fromhex(rest.decode("ascii"))
-        if len(data) < 8 * registers.GENERAL:
-            return BAD
-        for n in range(registers.GENERAL):
-            registers.write(self.hart, n, int.from_bytes(data[8 * n : 8 * n + 8], "little"))
+    def changed(self) -> None:
         self.timeline.change()
-        return OK
 
-    def _one(self, rest: bytes) -> bytes:
-        value = registers.read(self.hart, int(rest, 16))
-        return BAD if value is None else value.to_bytes(8, "little").hex().encode()
+    def look(self, address: int, length: int) -> bytes:
+        return lens.look(self.hart, address, length, direct=self.direct)
 
-    def _set_one(self, rest: bytes) -> bytes:
-        number, _, text = rest.partition(b"=")
-        value = int.from_bytes(bytes.fromhex(text.decode("ascii"))[:8], "little")
-        if not registers.write(self.hart, int(number, 16), value):
-            return BAD
-        self.timeline.change()
-        return OK
-
-    @staticmethod
-    def _range(text: bytes) -> tuple[int, int]:
-        address, _, length = text.partition(b",")
-        return int(address, 16) & (1 << 64) - 1, int(length, 16)
-
-    def _read(self, rest: bytes) -> bytes:
-        address, length = self._range(rest)
-        found = lens.look(self.hart, address, min(max(length, 0), MOST // 2), direct=self.direct)
-        return found.hex().encode() if found or not length else FAULT
-
-    def _write(self, rest: bytes) -> bytes:
-        where, _, text = rest.partition(b":")
-        return self._put(where, bytes.fromhex(text.decode("ascii")))
-
-    def _write_binary(self, rest: bytes) -> bytes:
-        where, _, data = rest.partition(b":")
-        return self._put(where, data)
-
-    def _put(self, where: bytes, data: bytes) -> bytes:
-        address, length = self._range(where)
-        if length != len(data):
-            return BAD
-        if not data:
-            return OK
+    def put(self, address: int, data: bytes) -> bool:
         if not lens.put(self.hart, address, data, direct=self.direct):
-            return FAULT
+            return False
         for hart in self.timeline.harts.each:
             hart.forget_pages()  # it may be code
-        self.timeline.change()
-        return OK
+        return True
 
     # ---- where to stop
-
-    def _insert(self, rest: bytes) -> bytes:
-        return self._point(rest, self._breaks.add, self._watches.add)
-
-    def _remove(self, rest: bytes) -> bytes:
-        return self._point(rest, self._breaks.discard, self._watches.discard)
-
-    def _point(self, rest: bytes, at_pc: Callable[[int], None], at_data: Callable[[Watch], None]) -> bytes:
-        kind, where, length, *_ = rest.split(b";")[0].split(b",")
-        address, size = int(where, 16) & (1 << 64) - 1, int(length, 16)
-        if kind in (b"0", b"1"):
-            at_pc(address)
-            return OK
-        if int(kind) not in _WATCHES:
-            return b""
-        if not 0 < size <= MOST_WATCHED or len(self._watches) > 64:
-            return BAD
-        at_data(Watch(address, address + size, _WATCHES[int(kind)][0]))
-        return OK
 
     def _arm(self, *, stepping: bool) -> None:
         """Let the harts look for what is wanted; nothing wanted costs nothing."""
@@ -193,7 +112,7 @@ class Server:
         if debug is None:
             return b""
         if debug.hit is not None:
-            return b"%b:%x;" % (_NAMES[debug.hit.watch.access].encode(), debug.hit.address)
+            return b"%b:%x;" % (WATCH_NAMES[debug.hit.watch.access].encode(), debug.hit.address)
         return b"hwbreak:;" if self.hart.cpu[at.PC] in debug.breaks else b""
 
     def _back(self, rest: bytes) -> bytes | None:
@@ -236,11 +155,6 @@ class Server:
         self._thread = max(turn, 0)
         return self._why()
 
-    def _detach(self, rest: bytes) -> bytes:
-        self.release()
-        self.detached = True
-        return OK
-
     def release(self) -> None:
         """Nobody debugs any more: the machine goes on from the present."""
         self._breaks.clear()
@@ -248,10 +162,6 @@ class Server:
         self._arm(stepping=False)
         self.timeline.harts.stepping = -1
         self.timeline.forward()
-
-    def _kill(self, rest: bytes) -> bytes:
-        self.killed = True
-        return OK
 
     # ---- threads, queries
 
@@ -310,22 +220,16 @@ class Server:
         return fixed.get(name, b"")
 
     def _set(self, rest: bytes) -> bytes:
-        if rest == b"StartNoAckMode":
-            return OK
         name, _, value = rest.partition(b":")
         if name == b"qemu.PhyMemMode":
             self.direct = value == b"1"
             return OK
-        return b""
+        return super()._set(rest)
 
-    def _transfer(self, rest: bytes) -> bytes:
-        kind, how, name, where = rest.split(b":")
-        if how != b"read" or (kind, name) not in ((b"features", b"target.xml"), (b"memory-map", b"")):
-            return b"E00"
-        text = registers.description().encode() if kind == b"features" else self._map()
-        offset, length = self._range(where)
-        piece = text[offset : offset + min(max(length, 0), MOST - 8)]
-        return (b"m" if offset + len(piece) < len(text) else b"l") + piece
+    def document(self, kind: bytes, name: bytes) -> bytes | None:
+        if (kind, name) == (b"features", b"target.xml"):
+            return registers.description().encode()
+        return self._map() if (kind, name) == (b"memory-map", b"") else None
 
     @staticmethod
     def _map() -> bytes:

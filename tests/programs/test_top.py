@@ -184,7 +184,8 @@ def test_the_screen_over_a_real_kernel(monkeypatch: pytest.MonkeyPatch) -> None:
         async with app.run_test(size=(120, 36)) as pilot:
             tasks = app.query_one("#tasks", DataTable)
             await until(lambda: tasks.row_count == 1 and str(tasks.get_row_at(0)[9]) == "sleep", pilot)
-            assert "hello" in "".join(segment.text for strip in app.query_one("#output", RichLog).lines for segment in strip)
+            output = app.query_one("#output", RichLog)
+            await until(lambda: "hello" in "".join(segment.text for strip in output.lines for segment in strip), pilot)
             await pilot.press("enter")
             await until(lambda: isinstance(app.screen, Details) and app.screen.query_one("#memory-table", DataTable).row_count > 5, pilot)
             assert "execve" in {str(app.screen.query_one("#ledger-table", DataTable).get_row_at(n)[0]) for n in range(app.screen.query_one("#ledger-table", DataTable).row_count)}

@@ -17,6 +17,7 @@ from typing import Any, ClassVar, Protocol
 
 from rich.text import Text
 from textual.app import App, ComposeResult
+from textual.binding import Binding
 from textual.containers import Horizontal, Vertical
 from textual.events import Resize
 from textual.screen import ModalScreen, Screen
@@ -131,7 +132,7 @@ class Question(ModalScreen[str]):
 class Details(Screen[None]):
     """One process: its memory, files, last calls, and what each call cost."""
 
-    BINDINGS: ClassVar[list[Any]] = [("escape", "close", "Close"), ("k", "app.kill", "Signal"), ("q", "app.leave", "Quit")]
+    BINDINGS: ClassVar[list[Any]] = [("escape", "close", "Close"), ("k", "app.kill", "Signal")]
     DEFAULT_CSS = """
     Details > #who { height: auto; max-height: 3; padding: 0 1; background: $panel; }
     Details TabbedContent, Details ContentSwitcher, Details TabPane, Details DataTable { height: 1fr; }
@@ -144,6 +145,9 @@ class Details(Screen[None]):
         "ledger": ("call", "count", "errors", "total ms", "mean µs"),
         "threads": ("tid", "S", "user", "system", "wait", "cpu", "in", "name"),
     }
+    NUMBERS: ClassVar[frozenset[str]] = frozenset(
+        "size rss pss dirty fd thread count errors total_ms mean_µs tid user system wait cpu".split()
+    )
 
     def __init__(self, pid: int) -> None:
         super().__init__()
@@ -165,7 +169,7 @@ class Details(Screen[None]):
             for name, columns in self.TABS.items():
                 with TabPane(name, id=name):
                     table: DataTable[Text] = DataTable(id=f"{name}-table", cursor_type="row", zebra_stripes=True)
-                    table.add_columns(*columns)
+                    table.add_columns(*(text(each, right=each.replace(" ", "_") in self.NUMBERS) for each in columns))
                     yield table
         yield Footer()
 
@@ -204,7 +208,9 @@ class Details(Screen[None]):
         ])  # fmt: skip
 
     def _fill(self, name: str, rows: list[tuple[Any, ...]]) -> None:
-        fill(self.query_one(f"#{name}-table", DataTable), [tuple(text(each) for each in row) for row in rows])
+        right = [each.replace(" ", "_") in self.NUMBERS for each in self.TABS[name]]
+        cells = [tuple(text(each, right=side) for each, side in zip(row, right, strict=True)) for row in rows]
+        fill(self.query_one(f"#{name}-table", DataTable), cells)
 
 
 def fill(table: Any, rows: list[tuple[Text, ...]], keys: list[str] | None = None) -> None:
@@ -232,13 +238,13 @@ class Watcher(App[None]):
     #tables { height: 1fr; }
     #tasks { width: 1fr; }
     #calls { width: 47; border-left: solid $panel; overflow-x: hidden; }
-    #output { height: 8; border-top: solid $panel; }
+    #output { height: 22%; min-height: 4; max-height: 12; border-top: solid $panel; }
     #state { height: 1; padding: 0 1; background: $panel; }
     """
     BINDINGS: ClassVar[list[Any]] = [
         ("enter", "open", "Open"), ("k", "kill", "Signal"), ("s", "sort", "Sort"), ("r", "reverse", "Reverse"),
         ("t", "threads", "Threads"), ("p,space", "pause", "Pause"), ("o", "output", "Output"),
-        ("q,ctrl+c,ctrl+q", "leave", "Quit"),
+        Binding("q,ctrl+c", "leave", "Quit", key_display="q"), Binding("ctrl+q", "leave", show=False),
     ]  # fmt: skip
 
     def __init__(self, words: list[str], parsed: Parsed, source: Source | None = None) -> None:

@@ -52,6 +52,11 @@ def test_python_page_refuses_a_call_and_shortens_another() -> None:
     assert run(around) == "16\n"
 
 
+def test_python_page_runs_a_lab() -> None:
+    block = next(each for each in blocks("docs/python.md") if "labs" in each)
+    assert run(block) == "not supported 64\n"
+
+
 def test_tracing_page_refuses_deletions() -> None:
     (block,) = blocks("docs/tracing.md")
     assert run(block).splitlines()[-1] == "1"

@@ -24,6 +24,7 @@ from trapline.labs.framework.lab import (
     refuted,
     supported,
     switch,
+    undecided,
 )
 from trapline.scope.space import amount
 
@@ -98,7 +99,7 @@ def _program(ranges: list[int], accesses: int) -> bytes:
     flags = MAP_FIXED | MAP_PRIVATE | MAP_ANONYMOUS
     text = f"""
         li a0, {MEMORY}
-        li a1, {ranges[-1]}
+        li a1, {max(ranges[-1], BLOCK)}
         li a2, {PROT_READ | PROT_WRITE}
         li a3, {flags}
         li a4, -1
@@ -168,6 +169,8 @@ def verdict(figures: Figures) -> Verdict:
     last = len(figures["ranges"]) - 1
     misses, steps = _fall(figures, "misses", last), _fall(figures, "steps", last)
     small, large = figures["small"][last], figures["large"][last]
+    if not small["misses"]:
+        return undecided(f"the TLB reaches all of {amount(figures['ranges'][last])} with 4 KiB pages: take --most higher")
     left = large["misses"]
     each = f"each of the {left} that are left has {large['steps'] / left:.2g}" if left else "none is left"
     said = (

@@ -36,7 +36,7 @@ def shown(result: Result) -> str:
     lines = [line for chart in result.lab.draw(again) for line in draw(chart, Style())]
     assert all(len(line) <= 80 and line.isprintable() for line in lines), lines
     assert result.lab.verdict(again) == result.verdict
-    assert escape(result.lab.title) in html(result, result.charts(), "")
+    assert escape(result.lab.title) in html(result, result.charts(), "") and escape(result.verdict.outcome) in result._repr_html_()
     return "\n".join(lines)
 
 

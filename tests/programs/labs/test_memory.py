@@ -88,6 +88,7 @@ def test_walk_steps_are_misses_times_levels() -> None:
     for small, large in zip(figures["small"], figures["large"], strict=True):
         assert small["steps"] == 3 * small["misses"] and large["steps"] == 2 * large["misses"]
     assert figures["large"][-1]["misses"] > 100, "the range is within reach of two entries"
+    assert tlb.LAB.run(tlb.LAB.settings(sets=1024, most=1, accesses=100)).verdict.outcome == UNDECIDED
     with pytest.raises(LabError, match="power of two"):
         tlb.LAB.run(tlb.LAB.settings(sets=3))
 
@@ -150,6 +151,10 @@ def test_only_landing_pads_stop_an_overwritten_pointer(protect: str, stopped: bo
 def test_tasks_are_released_after_the_same_number_of_instructions() -> None:
     for system in rtos.LAB.run(rtos.LAB.settings(rounds=60)).figures["systems"].values():
         assert len(set(system["release"][1:])) == 1 and system["done"] == 60
+
+
+def test_a_bug_that_never_comes_says_nothing() -> None:
+    assert rtos.LAB.run(rtos.LAB.settings(rounds=10, when=100_000)).verdict.outcome == UNDECIDED
 
 
 def test_bare_metal_makes_no_trap() -> None:

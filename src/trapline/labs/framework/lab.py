@@ -163,6 +163,12 @@ class Result(NamedTuple):
     def charts(self) -> Sequence[Chart]:
         return self.lab.draw(self.figures)
 
+    def _repr_html_(self) -> str:
+        """For notebooks."""
+        from trapline.labs.framework.page import section
+
+        return section(self)
+
     def as_data(self) -> dict[str, Any]:
         """For JSON."""
         return {

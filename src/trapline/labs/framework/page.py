@@ -9,7 +9,7 @@ from html import escape
 
 from trapline.labs.framework.charts import Chart, Steps, Table, clean, short
 from trapline.labs.framework.lab import Lab, Result
-from trapline.labs.framework.terminal import Style, wrap
+from trapline.labs.framework.terminal import Style, draw, wrap
 
 _CSS = """\
 body { font: 16px/1.5 system-ui, sans-serif; max-width: 52rem; margin: 2rem auto; padding: 0 1rem; color: #1a1a1a }
@@ -64,17 +64,33 @@ def _escaped(text: str) -> str:
 
 def html(result: Result, charts: Sequence[Chart], svg: str) -> str:
     """A page that needs nothing else. `svg` is a drawing of ours; everything else is escaped."""
-    lab, verdict = result.lab, result.verdict
-    kind = {"supported": "supported", "not supported": "refuted"}.get(verdict.outcome, "undecided")
-    parts = [f"<h1>{_text(lab.id)} {_text(lab.title)}</h1><p><em>{_text(lab.question)}</em></p>"]
-    parts.append(f"<blockquote>{_text(lab.claim)}</blockquote>")
-    parts.append(f'<p class="{kind}"><strong>{_text(verdict.outcome)}</strong>: {_text(verdict.why)}</p>')
-    parts += [svg, *(_html_table(each) for each in charts if isinstance(each, Table | Steps))]
+    lab = result.lab
+    parts = [_head(result), svg, *(_html_table(each) for each in charts if isinstance(each, Table | Steps))]
     parts += [f"<p>{_marked(each)}</p>" for each in paragraphs(lab)]
     data = json.dumps(result.as_data(), indent=2)
     parts.append(f"<details><summary>Figures of this run</summary><pre>{escape(data)}</pre></details>")
     head = f'<!doctype html><html lang="en"><meta charset="utf-8"><title>{_text(lab.id)} {_text(lab.title)}</title>'
     return f"{head}{_POLICY}<style>{_CSS}</style><body>{''.join(parts)}</body></html>\n"
+
+
+def section(result: Result) -> str:
+    """The same within somebody else's page: its head and its tables; charts as a terminal has them."""
+    parts = [_head(result)]
+    for chart in result.charts():
+        if isinstance(chart, Table | Steps):
+            parts.append(_html_table(chart))
+        else:
+            parts.append(f"<pre>{escape(chr(10).join(draw(chart, Style())))}</pre>")
+    return "".join(parts)
+
+
+def _head(result: Result) -> str:
+    lab, verdict = result.lab, result.verdict
+    kind = {"supported": "supported", "not supported": "refuted"}.get(verdict.outcome, "undecided")
+    parts = [f"<h1>{_text(lab.id)} {_text(lab.title)}</h1><p><em>{_text(lab.question)}</em></p>"]
+    parts.append(f"<blockquote>{_text(lab.claim)}</blockquote>")
+    parts.append(f'<p class="{kind}"><strong>{_text(verdict.outcome)}</strong>: {_text(verdict.why)}</p>')
+    return "".join(parts)
 
 
 def _text(text: str) -> str:

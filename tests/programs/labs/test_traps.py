@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import pytest
 
-from trapline.labs import anatomy, entry, modes, popek, privileged, sigreturn
+from trapline.labs import anatomy, entry, modes, popek, privileged, service, sigreturn
 from trapline.labs.code import bypass, interrupts, packets, symbols
 from trapline.labs.framework.lab import REFUTED, SUPPORTED
 from trapline.user.vdso.vdso import load_image
@@ -117,3 +117,9 @@ def test_packets_reach_the_program_whole_by_every_path() -> None:
         assert got == bypass.run(path, 30, 30_000, batch=batch)
         assert got.whole and got.offered - 3 <= got.done <= got.offered
     assert not bypass._whole(1, 0, [], 0)
+
+
+def test_a_service_without_a_bug_never_dies() -> None:
+    result = service.LAB.run(service.LAB.settings(crash=1000, requests=20))
+    assert result.verdict.outcome == SUPPORTED
+    assert [(each["answered"], each["deaths"], each["kernel died"]) for each in result.figures["services"]] == [(20, 0, False)] * 2

@@ -26,6 +26,7 @@ MODULES = {
     "I3": "sigreturn",
     "I4": "napi",
     "Y8": "rtos",
+    "Y9": "service",
     "V1": "hypercall",
     "V2": "guest",
     "V3": "nested",

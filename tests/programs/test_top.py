@@ -167,7 +167,8 @@ def test_the_screen_over_a_real_kernel(monkeypatch: pytest.MonkeyPatch) -> None:
 
     from trapline.cli.options import parse
     from trapline.cli.top import FEED, KERNEL, OPTIONS
-    from trapline.cli.top_screen import Details, Watcher
+    from trapline.cli.top_screen import Watcher
+    from trapline.cli.top_widgets import Details
 
     monkeypatch.setenv("PYTHONPATH", str(support.SRC))
     words = ["-d", "0.1", "--", "sh", "-c", "echo hello; exec sleep 100"]

@@ -14,7 +14,8 @@ from textual.widgets import DataTable, RichLog, Static
 
 from trapline.cli.options import parse
 from trapline.cli.top import FEED, KERNEL, OPTIONS
-from trapline.cli.top_screen import Details, Question, Watcher
+from trapline.cli.top_screen import Watcher
+from trapline.cli.top_widgets import Details, Question
 from trapline.scope.space import plain
 from trapline.scope.tasks import Call, Row, Sample
 

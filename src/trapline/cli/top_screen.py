@@ -1,230 +1,37 @@
 """The screen of `trapline top`, drawn with textual: samples come from a kernel in a process of its own (top_feed.py).
 
-In a nutshell: `Watcher` starts that process, reads its samples and the program's output, and keeps the widgets up to date;
-`Details` shows one process, `Question` asks. Every text that a program controls is escaped and put in as text, never as markup.
+In a nutshell: `Watcher` follows that process (top_child.py), its samples and the program's output, and keeps the widgets
+(top_widgets.py) up to date. Orders go the other way: look at a process, send a signal, end.
 """
 
 from __future__ import annotations
 
 import asyncio
-import json
-import os
-import sys
 from collections import deque
 from contextlib import suppress
 from signal import SIGHUP, SIGTERM
-from typing import Any, ClassVar, Protocol
+from typing import Any, ClassVar
 
 from rich.text import Text
 from textual.app import App, ComposeResult
 from textual.binding import Binding
-from textual.containers import Horizontal, Vertical
+from textual.containers import Horizontal
 from textual.events import Resize
-from textual.screen import ModalScreen, Screen
-from textual.widgets import DataTable, Footer, OptionList, RichLog, Sparkline, Static, TabbedContent, TabPane
-from textual.widgets.option_list import Option
+from textual.widgets import DataTable, Footer, RichLog, Sparkline, Static
 
 from trapline.cli.options import Parsed
-from trapline.scope.space import amount
-from trapline.scope.tasks import Done, Rates, Row, Sample, between, done_text, loaded
-from trapline.scope.taskstext import HEAD_CELLS, KEYS, NOTHING, cells, order, seconds, summary
-from trapline.scope.text import printable
+from trapline.cli.top_child import Child, Source
+from trapline.cli.top_widgets import Details, Question, fill, text, text_lines
+from trapline.scope.tasks import Rates, Row, Sample, between, loaded
+from trapline.scope.taskstext import HEAD_CELLS, KEYS, NOTHING, cells, order, summary
 
 SIGNALS = {"TERM": 15, "INT": 2, "HUP": 1, "KILL": 9, "STOP": 19, "CONT": 18, "USR1": 10, "USR2": 12}
 HISTORY = 120  #: samples in the curve
 MOST_ROWS = 500
-MOST_LINE = 1 << 24  #: bytes of one sample
 OUTPUT_LINES = 2000
 OUTPUT_S, BURST, LONGEST = 0.1, 100, 10_000  #: output is drawn so often, so many lines at once, so long ones
 ROOMY = 110  #: columns of a terminal that shows the calls too
 _END = "the program still runs: end it?"
-
-
-def text(value: object, style: str = "", *, right: bool = False) -> Text:
-    """Anything as text that can neither steer the terminal nor be taken for markup."""
-    return Text(printable(str(value)), style, justify="right" if right else "left", no_wrap=True)
-
-
-class Source(Protocol):
-    """Where samples come from."""
-
-    async def start(self) -> None: ...
-
-    async def messages(self, heard: Any, printed: Any) -> int:
-        """Call `heard(message)` and `printed(line)` until the end; the exit status (negative: a signal's number)."""
-
-    def order(self, **order: object) -> None:
-        """Ask something of the kernel."""
-
-
-class Child:
-    """A kernel in a process of its own."""
-
-    def __init__(self, words: list[str], *, output: bool) -> None:
-        self._words = words
-        self._output = output  #: what the program prints is for the screen
-        self._process: asyncio.subprocess.Process
-        self._samples, self._orders = -1, -1
-
-    async def start(self) -> None:
-        self._samples, samples = os.pipe()
-        orders, self._orders = os.pipe()
-        command = [sys.executable, "-P", "-m", "trapline", "top", "--feed", f"{samples},{orders}", *self._words]
-        pipe, null = asyncio.subprocess.PIPE, asyncio.subprocess.DEVNULL
-        stdout, stderr = (pipe, asyncio.subprocess.STDOUT) if self._output else (null, pipe)
-        try:
-            self._process = await asyncio.create_subprocess_exec(
-                *command, stdin=null, stdout=stdout, stderr=stderr, pass_fds=(samples, orders), start_new_session=True
-            )
-        finally:
-            os.close(samples)
-            os.close(orders)
-
-    async def messages(self, heard: Any, printed: Any) -> int:
-        loop = asyncio.get_running_loop()
-        reader = asyncio.StreamReader(MOST_LINE)
-        await loop.connect_read_pipe(lambda: asyncio.StreamReaderProtocol(reader), os.fdopen(self._samples, "rb", 0))
-        pipe = self._process.stdout or self._process.stderr
-
-        async def read_output() -> None:
-            while pipe is not None and (data := await pipe.read(1 << 16)):
-                printed(data.decode(errors="replace"))
-                await asyncio.sleep(0)  # a read that finds something does not let others go on
-
-        reading = asyncio.create_task(read_output())
-        while line := await reader.readline():
-            heard(json.loads(line))
-        await reading
-        return await self._process.wait()
-
-    def order(self, **order: object) -> None:
-        try:
-            os.write(self._orders, json.dumps(order).encode() + b"\n")
-        except OSError:
-            return  # it has ended
-
-
-class Question(ModalScreen[str]):
-    """Choose one answer, or Escape: ""."""
-
-    DEFAULT_CSS = """
-    Question { align: center middle; }
-    Question > Vertical { width: 46; height: auto; max-height: 80%; border: round $accent; background: $surface; padding: 1 2; }
-    Question OptionList, Question OptionList:focus { height: auto; max-height: 12; border: none; margin-top: 1; }
-    """
-    BINDINGS: ClassVar[list[Any]] = [("escape", "dismiss('')", "No")]
-
-    def __init__(self, question: str, answers: dict[str, str]) -> None:
-        super().__init__()
-        self._question, self._answers = question, answers
-
-    def compose(self) -> ComposeResult:
-        options = [Option(text(words), id=key) for key, words in self._answers.items()]
-        yield Vertical(Static(text(self._question, "bold")), OptionList(*options))
-
-    def on_mount(self) -> None:
-        self.query_one(OptionList).focus()
-
-    def on_option_list_option_selected(self, event: OptionList.OptionSelected) -> None:
-        self.dismiss(event.option.id or "")
-
-
-class Details(Screen[None]):
-    """One process: its memory, files, last calls, and what each call cost."""
-
-    BINDINGS: ClassVar[list[Any]] = [("escape", "close", "Close"), ("k", "app.kill", "Signal")]
-    DEFAULT_CSS = """
-    Details > #who { height: auto; max-height: 3; padding: 0 1; background: $panel; }
-    Details TabbedContent, Details ContentSwitcher, Details TabPane, Details DataTable { height: 1fr; }
-    Details TabPane { padding: 0; }
-    """
-    TABS: ClassVar[dict[str, tuple[str, ...]]] = {
-        "memory": ("start", "rights", "size", "rss", "pss", "dirty", "what"),
-        "files": ("fd", "file"),
-        "calls": ("thread", "last calls, the latest first"),
-        "ledger": ("call", "count", "errors", "total ms", "mean µs"),
-        "threads": ("tid", "S", "user", "system", "wait", "cpu", "in", "name"),
-    }
-    NUMBERS: ClassVar[frozenset[str]] = frozenset(
-        "size rss pss dirty fd thread count errors total_ms mean_µs tid user system wait cpu".split()
-    )
-
-    def __init__(self, pid: int) -> None:
-        super().__init__()
-        self.pid = pid
-        self._ready = False  #: all widgets are there
-        self._found: dict[str, Any] | None = None
-
-    def on_mount(self) -> None:
-        self.call_after_refresh(self._start)
-
-    def _start(self) -> None:
-        self._ready = True
-        if self._found is not None:
-            self.show(self._found)
-
-    def compose(self) -> ComposeResult:
-        yield Static(id="who")
-        with TabbedContent():
-            for name, columns in self.TABS.items():
-                with TabPane(name, id=name):
-                    table: DataTable[Text] = DataTable(id=f"{name}-table", cursor_type="row", zebra_stripes=True)
-                    table.add_columns(*(text(each, right=each.replace(" ", "_") in self.NUMBERS) for each in columns))
-                    yield table
-        yield Footer()
-
-    def action_close(self) -> None:
-        """Back to the list."""
-        self.dismiss(None)
-
-    def show(self, found: dict[str, Any] | None) -> None:
-        """What the kernel says of the process now; None: it is gone."""
-        self._found = found
-        if not self._ready:
-            return
-        who = self.query_one("#who", Static)
-        if found is None:
-            who.update(text(f"process {self.pid} is gone", "bold"))
-            return
-        who.update(text(f"{found['command']}[{self.pid}]  {' '.join(found['arguments'])}", "bold"))
-        areas = found["space"]["areas"] if found["space"] else []
-        self._fill("memory", [
-            (f"{area['start']:012x}", area["rights"], *(amount(area["end"] - area["start"] if key == "size" else area[key])
-             for key in ("size", "rss", "pss", "dirty")), area["name"] or f"({area['kind']})")
-            for area in areas
-        ])  # fmt: skip
-        self._fill("files", [(fd, name) for fd, name in found["files"]])
-        last = [Done(each["tid"], each["name"], tuple(each["args"]), each["result"]) for each in found["last"]]
-        self._fill("calls", [(each.tid, done_text(each)) for each in reversed(last)])
-        calls = sorted(found["calls"], key=lambda each: -each["ns"])
-        self._fill("ledger", [
-            (each["name"], each["times"], each["errors"], f"{each['ns'] / 1e6:.2f}", f"{each['ns'] / 1e3 / each['times']:.1f}")
-            for each in calls
-        ])  # fmt: skip
-        times = "user_ns", "system_ns", "wait_ns"
-        self._fill("threads", [
-            (row["tid"], row["state"], *(seconds(row[each]) for each in times), row["cpu"], row["call"], row["command"])
-            for row in found["threads"]
-        ])  # fmt: skip
-
-    def _fill(self, name: str, rows: list[tuple[Any, ...]]) -> None:
-        right = [each.replace(" ", "_") in self.NUMBERS for each in self.TABS[name]]
-        cells = [tuple(text(each, right=side) for each, side in zip(row, right, strict=True)) for row in rows]
-        fill(self.query_one(f"#{name}-table", DataTable), cells)
-
-
-def fill(table: Any, rows: list[tuple[Text, ...]], keys: list[str] | None = None) -> None:
-    """New content in a table; the cursor stays where it was: on the row of the same key, if there are keys."""
-    at, top = table.cursor_row, table.scroll_y
-    chosen = table.coordinate_to_cell_key(table.cursor_coordinate).row_key.value if keys and table.row_count else None
-    table.clear()
-    for number, row in enumerate(rows):
-        table.add_row(*row, key=keys[number] if keys else None)
-    if keys and chosen in keys:
-        at = keys.index(chosen)
-    if rows:
-        table.move_cursor(row=min(at, len(rows) - 1), animate=False, scroll=False)
-        table.scroll_to(y=top, animate=False)
 
 
 class Watcher(App[None]):
@@ -467,8 +274,3 @@ class Watcher(App[None]):
             self.exit()
         else:
             self.set_timer(0.05, self._leave_at_the_end)
-
-
-def text_lines(lines: list[str]) -> Text:
-    """The first line in bold."""
-    return Text("\n").join([text(lines[0], "bold"), *(text(each) for each in lines[1:])])

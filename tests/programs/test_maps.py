@@ -48,6 +48,11 @@ def test_the_moment_can_be_a_call_of_a_child(tmp_path: Path) -> None:
     assert 2 in [each["pid"] for each in program["sharers"]]
 
 
+def test_a_child_of_vfork_is_in_its_parents_space() -> None:
+    done = maps("--at", "execve", "--shared", "sh", "-c", "/bin/true; :")
+    assert done.returncode == 0 and "2 tasks in this space, x86-64" in done.stderr, done.stderr
+
+
 def test_all_processes_at_their_ends(tmp_path: Path) -> None:
     found = seen(tmp_path, "--all", "sh", "-c", "/bin/true; (exit 1); exit 0")
     assert sorted(each["space"]["command"] for each in found) == ["sh", "sh", "true"] and found[-1]["space"]["pid"] == 2

@@ -14,6 +14,7 @@ from math import log2
 from typing import TYPE_CHECKING, NamedTuple
 
 from trapline.scope.space import LIBRARY
+from trapline.scope.text import printable
 
 if TYPE_CHECKING:
     from collections.abc import Sequence
@@ -108,7 +109,7 @@ def _histogram(values: Sequence[int], low: int, high: int) -> tuple[int, ...]:
 
 def render(found: Randomness) -> str:
     """A table of 80 columns: bits by place, and how the values lie between the lowest and the highest."""
-    lines = [f"where {found.program} is put, over {found.runs} starts", ""]
+    lines = [f"where {printable(found.program)} is put, over {found.runs} starts", ""]
     lines.append(f"{'place':<15}{'bits':>6} {'changing':>9} {'distinct':>9} {'lowest':>14} {'highest':>14} spread")
     lines += [_row(each, f"{each.lowest:x}", f"{each.highest:x}") for each in found.places]
     if found.distances:

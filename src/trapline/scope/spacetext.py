@@ -29,6 +29,7 @@ def fit(text: str, width: int) -> str:
 def head(space: Space) -> str:
     """Two lines: what its page tables are, and how much memory it has."""
     threads = f"{space.threads} threads, " if space.threads > 1 else ""
+    threads += f"{space.users} tasks in this space, " if space.users > space.threads else ""
     size, rss, pss = (amount(space.total(field)) for field in ("size", "rss", "pss"))
     minor, major = space.faults
     return (

@@ -122,13 +122,14 @@ class HostStream(Stream):
             raise errno_of(error) from None
 
     def write(self, data: bytes | memoryview) -> int | None:
+        whole = len(data)
         if self._waits and self._own < 0:
             if not self._host_poll() & (POLLOUT | POLLHUP | POLLERR):
                 self._need(POLLOUT)
                 return None
             data = data[: self._careful]
         try:
-            return os.write(self._io_fd, data)
+            done = os.write(self._io_fd, data)
         except BlockingIOError:
             self._need(POLLOUT)
             return None
@@ -136,6 +137,10 @@ class HostStream(Stream):
             raise EPIPE from None
         except OSError as error:
             raise errno_of(error) from None
+        if self._waits and done < whole:  # whoever waits for the rest hears of it, even if there is room now
+            self._watched |= POLLOUT
+            self._io.watch(self._io_fd, self._watched, self)
+        return done
 
     def pread(self, count: int, offset: int) -> bytes:
         if self._waits:

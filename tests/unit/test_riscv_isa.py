@@ -14,6 +14,7 @@ from trapline.machine.riscv import status as st
 from trapline.machine.riscv.isa.declare import parse
 from trapline.machine.riscv.isa.decode import BY_NAME, OPS, decode, encode
 from trapline.machine.riscv.isa.zfa import LITERALS
+from trapline.machine.riscv.trap import STORE_PAGE
 
 DATA = BASE + 0x10000
 
@@ -121,6 +122,33 @@ def test_sc_elsewhere_fails() -> None:
     put(hart, ("lr.w", {"rd": 5, "rs1": 10}), ("sc.w", {"rd": 6, "rs1": 11, "rs2": 10}))
     run(hart, 2)
     assert hart.xs[6] == 1
+
+
+def test_cbo_zero_misses_the_pages_that_it_may_not_write() -> None:
+    """It is native, and so are its misses: what a page's protection says must hold for them."""
+    hart = new_hart()
+    hart.cpu[at.PMPCFG], hart.cpu[at.PMPADDR] = 0x1F, (1 << 54) - 1
+    hart.pmp.update()
+    table = DATA + 0x4000
+    for where in (table, table + 0x1000):
+        hart.bus.write(where + 8 * (DATA >> 30 & 511 if where == table else DATA >> 21 & 511), 8, (where + 0x1000 >> 12) << 10 | 1)
+    leaves = table + 0x2000 + 8 * (DATA >> 12 & 511)
+    code = table + 0x2000 + 8 * (BASE >> 12 & 511)
+    hart.bus.write(code, 8, (BASE >> 12) << 10 | 0xCB)
+    put(hart, ("cbo.zero", {"rs1": 10}), ("cbo.zero", {"rs1": 10}))
+    hart.cpu[at.MENVCFG] |= st.CBZE
+    hart.cpu[at.MTVEC] = BASE + 0x100
+    hart.xs[10] = DATA + 17
+    for flags, cause in ((0xC7, 0), (0xC3, STORE_PAGE), (0, STORE_PAGE)):
+        hart.bus.write(leaves, 8, (DATA >> 12) << 10 | flags)
+        hart.bus.ram.mem[DATA - BASE : DATA - BASE + 64] = b"\xff" * 64
+        hart.cpu[at.MCAUSE] = hart.cpu[at.MTVAL] = 0
+        hart.change_space(8 << 60 | table >> 12)
+        hart.shoot_down(None, None)
+        hart.enter(1)
+        run(hart, 2 if not cause else 1, BASE)
+        assert (hart.cpu[at.MCAUSE], hart.cpu[at.MTVAL]) == (cause, DATA + 17 if cause else 0)
+        assert bytes(hart.bus.ram.mem[DATA - BASE : DATA - BASE + 64]) == (b"\xff" * 64 if cause else bytes(64))
 
 
 def test_cbo_zero_clears_the_whole_block() -> None:

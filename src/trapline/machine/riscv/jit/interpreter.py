@@ -39,6 +39,7 @@ from trapline.machine.riscv.jit.text import (
     text,
 )
 from trapline.machine.riscv.jit.window import reset, window
+from trapline.machine.riscv.privileged import BLOCK
 from trapline.machine.riscv.trap import BREAKPOINT, ECALL_U
 
 HELPERS = ["window_read", "window_write", "windows_reset"]  #: functions that regions call
@@ -213,6 +214,19 @@ class Interpreted(FloatEmitter, system.System):
         self.step_if(self.code.bit(self._word(8 * layout.VIRT)))
         self.step_if(self.code.bit(self.eq(self.interrupts() & self.word(layout.MIE), 0)))
         self._written = self.code.value("call i64 @due(ptr %cpu, i64 %left)") + system.DONE
+
+    def cbo(self, name: str, address: Value) -> None:
+        """Zeroing, where it is allowed and no guest's; kernels clear every page with it."""
+        if name != "zero":
+            raise Unsupported
+        priv = self._word(at.PRIV)
+        below = self.select(self.eq(priv, st.U), self._word(8 * layout.SENVCFG), -1)
+        allowed = self.eq(priv, st.M) | self.ne(self._word(8 * layout.MENVCFG) & below & st.CBZE, 0)
+        self.step_if(self.code.bit(self.eq(allowed, 0) | self._word(8 * layout.VIRT)))
+        _, offset = self.host(address, 1, write=True)
+        start = offset & -BLOCK
+        for each in range(0, BLOCK, 8):
+            self._store(self.code.let(f"getelementptr i8, ptr %ram, i64 {(start + each).name}"), 8, 0)
 
     def fence_i(self) -> None:
         self.code.line("call void @forget_all(ptr %cpu)")

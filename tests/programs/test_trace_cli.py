@@ -34,7 +34,7 @@ def trace(*words: str) -> subprocess.CompletedProcess[str]:
 
 
 REFUSED = {
-    "-p 1": "nothing runs before PROGRAM", "--attach=1": "nothing runs before PROGRAM", "-k true": "unwinder", "-fk true": "unwinder",
+    "-p 1": "nothing runs before PROGRAM", "--attach=1": "nothing runs before PROGRAM", "-d true": "--log", "-fd true": "--log",
     "-e trace=nosuch true": "invalid system call 'nosuch'", "-e signal=FOO true": "invalid signal 'FOO'",
     "-e trace=/( true": "regular expression", "-e trace=read@16 true": "invalid system call", "-e status=odd true": "invalid status 'odd'",
     "-e quiet=odd true": "invalid quiet", "-e read=x true": "invalid descriptor 'x'", "-X odd true": "-X odd", "-S odd true": "invalid sortby", "-U odd true": "column",

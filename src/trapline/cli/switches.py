@@ -46,6 +46,7 @@ SWITCHES = (
     Switch("r", (), "", "time since the line before"),
     Switch("T", (), "", "time spent in each call"),
     Switch("i", ("instruction-pointer",), "", "show the instruction pointer"),
+    Switch("k", ("stack-traces",), "", "show the stack behind each call and signal"),
     Switch("n", ("syscall-number",), "", "show the number of each call"),
     Switch("s", ("string-limit",), "N", "show at most N bytes of strings (default: 32)"),
     Switch("x", (), "", "binary strings in hexadecimal; -xx: all strings"),
@@ -81,12 +82,10 @@ LONG = (
 )
 NOTHING_RUNS = "nothing runs before PROGRAM: start it with `trapline trace PROGRAM`"
 NO_TRACER = "the tracer is the kernel, and cannot be a grandchild"
-NO_STACKS = "no unwinder reads the program's stack"
 NO_DEBUG = "there is no tracer to debug: --log shows the kernel's log"
 #: What strace has and this cannot have, and why.
 REFUSED = {
     "p": NOTHING_RUNS, "attach": NOTHING_RUNS,
-    "k": NO_STACKS, "stack-traces": NO_STACKS,
     "D": NO_TRACER, "daemonize": NO_TRACER,
     "b": "the trace ends with the program", "detach-on": "the trace ends with the program",
     "I": "no signal of the program's reaches the tracer", "interruptible": "no signal of the program's reaches the tracer",

@@ -114,7 +114,7 @@ def _one(wanted: Wanted, key: str, value: str | None, times: int) -> None:
 _FLAGS = {
     "A": "append", "c": "summary_only", "C": "summary", "w": "wall", "json": "json", "output-separately": "separate",
 }  # fmt: skip
-_STYLES = {"i": "counter", "n": "number", "Y": "commands"}
+_STYLES = {"i": "counter", "k": "stacks", "n": "number", "Y": "commands"}
 _COUNTED = frozenset("fyxqtrTzZ")
 
 

@@ -28,6 +28,7 @@ from trapline.scope.text import angled, permissions
 
 if TYPE_CHECKING:
     from trapline.kernel.task.task import Task
+    from trapline.scope.unwind.stack import Stacks
 
 DUPLICATES = (0, 1030)  #: F_DUPFD, F_DUPFD_CLOEXEC
 
@@ -82,6 +83,12 @@ class Strace(Listener):
         self._open: dict[Any, _Open] = {}
         self._last: Any = None  #: the task whose line is not finished
         self._plans = Plans(style)
+        self._stacks: Stacks | None = None
+        if style.stacks:
+            from trapline.scope.unwind.stack import Stacks
+
+            self._stacks = Stacks()
+        self._ends: dict[Any, str] = {}  #: the stacks of tasks that are about to end
         self._tasks: set[Any] = set()
 
     # ---- what we hear
@@ -114,7 +121,7 @@ class Strace(Listener):
         if style.raw("execve"):
             text = f"{self._begin(task)}execve({mm.env_end:#x}, {mm.arg_start:#x}, {mm.env_start:#x}"
         end = "0x0" if style.raw("execve") else "0"
-        self._write(f"{self._closed(text, ')')}= {end}{self._stamps.duration(0)}\n")
+        self._write(f"{self._closed(text, ')')}= {end}{self._stamps.duration(0)}\n{self._stack(task)}")
 
     def enter(self, task: Task, call: SystemCall, args: Args) -> None:
         self._tasks.add(task)
@@ -131,6 +138,8 @@ class Strace(Listener):
                 text = self._who(task) + text if held else text
                 self._write(f"{self._closed(text, ')')}= ?\n")
             self._last = None
+            if self._stacks is not None:
+                self._ends[task] = self._stacks.text(task, nameless="+0x0")
             return
         self._open[task] = state
         state.column = len(text)
@@ -153,12 +162,13 @@ class Strace(Listener):
         text += self._pieces(state, late=True)
         if self._matches(result):
             tail = self._result(state, task, result) + self._mark(task, result) + self._stamps.duration(taken_ns)
-            self._write(f"{self._closed(text, ')', column)}{tail}\n{self._dump(state)}")
+            self._write(f"{self._closed(text, ')', column)}{tail}\n{self._dump(state)}{self._stack(task)}")
         self._last = None
 
     def signal(self, task: Task, info: Any) -> None:
         shown = self._styled(siginfo)(info)
         self._line(task, f"--- {names.signal_name(info.signo)} {shown} ---")
+        self._write(self._stack(task))
 
     def stopped(self, task: Task, signo: int) -> None:
         self._line(task, f"--- stopped by {names.signal_name(signo)} ---")
@@ -175,6 +185,8 @@ class Strace(Listener):
             self._line(task, f"+++ killed by {names.signal_name(status & 0x7F)}{core} +++")
         else:
             self._line(task, f"+++ exited with {status >> 8 & 0xFF} +++")
+            self._write(self._ends.pop(task, ""))
+        self._ends.pop(task, None)
         self._tasks.discard(task)
 
     # ---- how it is written
@@ -238,6 +250,9 @@ class Strace(Listener):
 
     def _styled(self, render: Callable[..., str]) -> Callable[..., str]:
         return printed(self._style.constants, render)
+
+    def _stack(self, task: Task) -> str:
+        return self._stacks.text(task) if self._stacks is not None else ""
 
     def _dump(self, state: _Open) -> str:
         style = self._style

@@ -34,6 +34,7 @@ class Style(NamedTuple):
     clock_digits: int = SECONDS
     relative: int = -1
     duration: int = -1
+    stacks: bool = False  #: of each call and signal
     counter: bool = False  #: the instruction pointer
     number: bool = False  #: the call's number
     reads: Callable[[int], bool] | None = None  #: descriptors; what is read from them is dumped

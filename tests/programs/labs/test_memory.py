@@ -11,6 +11,7 @@ from trapline.labs import (
     guest,
     hypercall,
     layout,
+    meltdown,
     nested,
     nx,
     onemode,
@@ -202,3 +203,20 @@ def test_a_files_page_is_read_once_and_shared(machine: str) -> None:
     read, again, child = cow.LAB.run(cow.LAB.settings(machine, pages=32)).figures["shared"]
     assert (read["major"], read["minor"], again["major"], again["minor"]) == (1, 0, 0, 1)
     assert again["same"] == child["same"] == 1
+
+
+def test_a_speculative_core_leaks_every_byte_and_a_careful_one_none() -> None:
+    runs = meltdown.LAB.run(meltdown.LAB.settings(calls=5)).figures["runs"]
+    assert bytes(runs[meltdown.TOGETHER]["found"]) == meltdown.TEXT
+    assert set(runs[meltdown.APART]["found"]) == {0}
+    assert [run["faults"] for run in runs.values()] == [len(meltdown.TEXT)] * 2
+    careful = meltdown.LAB.run(meltdown.LAB.settings(core=meltdown.CAREFUL, calls=5))
+    assert set(careful.figures["runs"][meltdown.TOGETHER]["found"]) == {0} and careful.verdict.outcome == UNDECIDED
+
+
+def test_isolation_costs_more_where_the_tlb_is_flushed() -> None:
+    costs = [
+        {name: run["cycles"] for name, run in meltdown.LAB.run(meltdown.LAB.settings(asid=asid)).figures["runs"].items()}
+        for asid in (True, False)
+    ]
+    assert costs[0][meltdown.TOGETHER] == costs[1][meltdown.TOGETHER] < costs[0][meltdown.APART] < costs[1][meltdown.APART]

@@ -48,13 +48,15 @@ class Stuck(LabError):
 def run(
     code: Riscv, *, most: int, memory: int = 8 << 20, prepare: Callable[[Board], object] | None = None,
     pieces: Sequence[tuple[int, bytes]] = (), send: Callable[[bytes], object] = lambda data: None,
+    make: Callable[..., Board] = Board,
 ) -> tuple[bytes, int]:  # fmt: skip
     """Run it from its beginning until it writes to the finisher: (its memory, instructions executed). `prepare` is given the
-    board; `pieces` are what memory holds besides, (address, bytes); `send` gets what the serial port transmits.
+    board; `pieces` are what memory holds besides, (address, bytes); `send` gets what the serial port transmits;
+    `make` makes the board.
 
     Raises Stuck after `most` instructions.
     """
-    with closing(Board(memory, send=send, native=False)) as board:
+    with closing(make(memory, send=send, native=False)) as board:
         if prepare is not None:
             prepare(board)
         data = code.link()

@@ -34,6 +34,7 @@ MODULES = {
     "V6": "onemode",
     "C1": "filter",
     "C5": "rop",
+    "C7": "meltdown",
 }
 
 

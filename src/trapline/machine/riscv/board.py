@@ -8,7 +8,7 @@ from __future__ import annotations
 import hashlib
 from collections.abc import Callable, Iterator
 from itertools import pairwise
-from trapline.typed import TYPE_CHECKING, Protocol
+from trapline.typed import TYPE_CHECKING, Any, Protocol
 
 from trapline.machine.ram import Ram
 from trapline.machine.riscv import devicetree, tree
@@ -90,12 +90,16 @@ class Board:
             self._attach(base, device)
 
     def _in_turns(self, count: int, tier: str) -> Harts:
-        make: Callable[..., Hart] = Hart
+        make: Callable[..., Hart] = self.reference_hart
         if tier:
             from trapline.machine.riscv.jit.native import native_harts
 
             self.tiers, make = native_harts(self.ram, tier)
         return Harts(self.bus, count, make=make, quantum=QUANTUM if count > 1 else ALONE)
+
+    def reference_hart(self, *arguments: Any, **options: Any) -> Hart:
+        """A hart where no native tier is wanted; boards of other harts make their own."""
+        return Hart(*arguments, **options)
 
     def _on_threads(self, count: int, tier: str) -> Harts:
         from trapline.machine.riscv.jit.threaded import thread_tiers

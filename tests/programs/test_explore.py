@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import http.client
 import json
+import os
 import re
 import select
 import signal
@@ -228,6 +229,24 @@ def test_what_the_page_must_not_ask_is_refused(explore: Callable[..., Explorer])
     assert "value" in explorer.ask(**bad[-1])
     explorer.ask(do="signal", tid=2, signal=9)
     assert explorer.process.wait(30) == -signal.SIGKILL
+
+
+def test_a_server_that_stands_still_does_not_stop_the_program(explore: Callable[..., Explorer], tmp_path: Path) -> None:
+    script = "read x; ls -l /usr/bin > /dev/null; touch done; sleep 60"  # more events than the socket holds
+    explorer = explore("--no-wait", "--rw", str(tmp_path), "--workdir", str(tmp_path), "--", "sh", "-c", script, stdin=subprocess.PIPE)
+    explorer.until(lambda: "value" in explorer.ask(do="space", pid=2))
+    server = int(Path(f"/proc/{explorer.process.pid}/task/{explorer.process.pid}/children").read_text().split()[0])
+    os.kill(server, signal.SIGSTOP)
+    assert explorer.process.stdin is not None
+    explorer.process.stdin.write("go\n")
+    explorer.process.stdin.flush()
+    try:
+        explorer.until((tmp_path / "done").exists, 60)
+    finally:
+        os.kill(server, signal.SIGCONT)
+    explorer.until(lambda: explorer.request("/events.jsonl").count(b"\n") > 3000)  # and what was held back arrives
+    explorer.ask(do="signal", tid=2, signal=9)
+    explorer.until(ended(explorer))
 
 
 def test_another_user_s_guess_sees_nothing(explore: Callable[..., Explorer]) -> None:

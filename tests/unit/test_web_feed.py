@@ -8,7 +8,7 @@ from pathlib import Path
 from typing import Any
 
 import pytest
-from hypothesis import given
+from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from trapline.scope.web import wire as module
@@ -143,6 +143,7 @@ def test_a_file_without_events_is_refused_with_what_to_do(tmp_path: Path) -> Non
         Saved(str(tmp_path / "none"))
 
 
+@settings(max_examples=40)
 @given(st.recursive(st.none() | st.booleans() | st.integers() | st.text(), lambda each: st.lists(each) | st.dictionaries(st.text(), each)))
 def test_no_json_breaks_the_check_of_events(value: Any) -> None:
     assert is_event(value) in (True, False)
@@ -196,3 +197,78 @@ def test_a_damaged_or_hostile_database_is_read_as_far_as_it_goes(tmp_path: Path)
     path.write_bytes(data)
     with pytest.raises(NoTrace):
         Saved(str(path))
+
+
+class Idle:
+    """As much of a kernel as a feed needs: a clock that stands until it is moved, timers, no tasks."""
+
+    def __init__(self) -> None:
+        from trapline.kernel.sync.timers import Timers
+
+        self.ns = 10**12
+        self.clock = self
+        self.timers = Timers()
+        self.hooks = self.loop = self.machine = self
+        self.tasks: dict[int, Any] = {}
+        self.first = None
+
+    def monotonic_ns(self) -> int:
+        return self.ns
+
+    def host_ready(self) -> None:
+        pass
+
+    def watch(self, fd: int, mask: int) -> None:
+        pass
+
+    def pass_time(self, ms: int) -> int:
+        """Let timers run; how many did."""
+        ran = 0
+        for _ in range(ms):
+            self.ns += 1_000_000
+            before = self.timers.next_deadline_ns()
+            if before is not None and before <= self.ns:
+                self.timers.run_due(self.ns)
+                ran += 1
+        return ran
+
+
+def test_an_idle_kernel_is_left_alone_once_everything_was_told() -> None:
+    from trapline.scope.events import Event
+    from trapline.scope.web.feed import Feed
+
+    kernel, (ours, theirs) = Idle(), socket.socketpair()
+    feed = Feed(kernel, Wire(ours))  # type: ignore[arg-type]
+    rest = {name: value for name, value in CALL.items() if name not in Event._fields}
+    for _ in range(10):
+        feed.put(Event("call", 5, 2, 2, "ls", 0, rest))
+        kernel.pass_time(20)
+    assert kernel.pass_time(1000) <= 10
+    assert kernel.timers.next_deadline_ns() is None
+    told = theirs.recv(1 << 20).decode().splitlines()
+    assert sum(line.startswith("E") for line in told) == 10
+    assert json.loads([line for line in told if '"tally"' in line][-1][1:])["tally"]["calls"]["read"]["count"] == 10
+
+
+def test_a_server_that_stands_still_costs_one_timer_not_ever_more() -> None:
+    from trapline.scope.events import Event
+    from trapline.scope.web.feed import Feed
+
+    kernel, (ours, theirs) = Idle(), socket.socketpair()
+    feed = Feed(kernel, Wire(ours))  # type: ignore[arg-type]
+    rest = {name: value for name, value in CALL.items() if name not in Event._fields} | {"shown": {"buf": "x" * 500}}
+    for _ in range(20_000):
+        feed.put(Event("call", 5, 2, 2, "ls", 0, rest))
+    assert kernel.pass_time(2000) <= 45
+    theirs.setblocking(False)
+    total = 0
+    for _ in range(400):  # it goes on: everything that was not dropped comes
+        kernel.pass_time(51)
+        while True:
+            try:
+                total += theirs.recv(1 << 20).count(b'\nE{"event"')
+            except BlockingIOError:
+                break
+    assert kernel.timers.next_deadline_ns() is None
+    assert 3000 < total < 20_000
+    theirs.close()

@@ -85,7 +85,8 @@ class Answers:
         space: dict[str, Any] = plain(look(self._system, pid))
         found = cached(self._system, pid)
         harts = tuple(each._replace(entries=each.entries[:MOST_TLB]) for each in found.harts)
-        space["tlb"] = {**plain(found._replace(entries=(), harts=harts)), "mappings": len(found.entries)}
+        shown = found._replace(entries=found.entries[:MOST_TLB], harts=harts)
+        space["tlb"] = {**plain(shown), "mappings": len(found.entries)}
         return space
 
     def _space(self, question: dict[str, Any]) -> Any:

@@ -23,6 +23,7 @@ if TYPE_CHECKING:
 
 EVERY_NS = 50_000_000  #: how often news is sent
 TALLY_EVERY_NS = 400_000_000
+SLOW_NS = 1_000_000_000  #: how often the state is sent to a server that does not keep up
 FEW = 16  #: tasks that are described each time; more are, more rarely
 MOST_PENDING = 500  #: events that are sent together
 POLLIN, POLLOUT = 1, 4
@@ -42,7 +43,7 @@ class Feed(Listener):
         self._inside: dict[Any, Inside] = {}
         self._answers = Answers(self, self._system)
         self._now: Callable[[], int] = self._system.clock.monotonic_ns
-        self._sent_ns = self._counted_ns = 0
+        self._sent_ns = self._told_ns = self._counted_ns = 0  #: when events, tasks, and counts were sent last
         self._next_ns = 0  #: when tasks are described again: the later, the more there are
         self._timer: Any = None
         self._step = self._wanted = False  #: pause at the next call; pause as soon as questions are answered
@@ -63,28 +64,33 @@ class Feed(Listener):
         if len(self._pending) >= MOST_PENDING or self._now() - self._sent_ns > EVERY_NS:
             self._send()
         elif self._timer is None:
-            self._timer = self._system.timers.add(self._sent_ns + EVERY_NS, self._due)
+            self._arm()
+
+    def _arm(self) -> None:
+        """What is left is sent soon, even if nothing more happens."""
+        self._timer = self._system.timers.add(self._now() + EVERY_NS, self._due)
 
     def _due(self) -> None:
         self._timer = None
         self._send()
-        if self._wire.waiting:
-            self._timer = self._system.timers.add(self._now() + EVERY_NS, self._due)
 
     def _send(self) -> None:
-        """Events, and the state if it is time."""
-        now_ns = self._now()
-        lines, self._pending = self._pending, []
-        if lines:
-            self._wire.events(lines)
-        if now_ns - self._sent_ns > EVERY_NS and not self._wire.waiting:
-            self._sent_ns = now_ns
-            self._state(now_ns - self._counted_ns > TALLY_EVERY_NS)
-        elif self._timer is None:
-            self._timer = self._system.timers.add(now_ns + EVERY_NS, self._due)
-        self._wire.flush()
+        """Events, and the state if the server keeps up."""
+        now_ns = self._sent_ns = self._now()
+        if self._pending:
+            self._wire.events(self._pending)
+            self._pending = []
+            self._wire.flush()
+        complete = False
+        if now_ns - self._told_ns >= (SLOW_NS if self._wire.waiting else EVERY_NS) and self._wire.has_room:
+            self._told_ns = now_ns
+            complete = self._state(now_ns - self._counted_ns > TALLY_EVERY_NS)
+            self._wire.flush()
+        if self._timer is None and (not complete or self._wire.waiting):
+            self._arm()
 
-    def _state(self, counts: bool) -> None:
+    def _state(self, counts: bool) -> bool:
+        """Send what changes; whether that was all of it."""
         state: dict[str, Any] = {"lost": self._wire.lost}
         now_ns = self._now()
         if counts or now_ns >= self._next_ns:
@@ -94,6 +100,7 @@ class Feed(Listener):
             self._counted_ns = now_ns
             state["tally"] = self._tally.as_json()
         self._wire.send(b"S", state)
+        return counts
 
     def tell(self, **state: Any) -> None:
         """Something of the state that nobody else knows."""

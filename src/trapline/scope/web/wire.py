@@ -14,6 +14,7 @@ from typing import Any
 
 MOST_BYTES = 4 << 20  #: what may wait for a server that does not read
 MOST_LINE = 1 << 20
+PIECE = 64 << 10  #: bytes offered to the socket at once
 
 
 def encode(value: Any) -> bytes:
@@ -40,6 +41,11 @@ class Wire:
         """Something is still to be sent."""
         return bool(self._out) and not self.closed
 
+    @property
+    def has_room(self) -> bool:
+        """What is sent now has not to wait behind too much."""
+        return not self.closed and len(self._out) < MOST_BYTES
+
     def events(self, lines: list[bytes]) -> None:
         """Send events, all or none."""
         if not lines:
@@ -58,7 +64,9 @@ class Wire:
         """As much as the socket takes."""
         while self._out and not self.closed:
             try:
-                del self._out[: self._socket.send(self._out[: 256 << 10])]
+                with memoryview(self._out) as view:
+                    sent = self._socket.send(view[:PIECE])
+                del self._out[:sent]
             except BlockingIOError:
                 return
             except OSError:

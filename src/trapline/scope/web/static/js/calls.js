@@ -45,7 +45,7 @@ export class Calls {
     fill(this.body, ...this.rows.map(([row]) => row));
     this.none.hidden = found.length > 0;
     say(this.none, store.events.length ? "No line passes the filter." : "Nothing has crossed the line yet.");
-    if (follow && store.state.run.status === "running") this.box.scrollTop = this.box.scrollHeight;
+    if (follow && ["running", "paused"].includes(store.state.run.status)) this.box.scrollTop = this.box.scrollHeight;
   }
 
   #line(event) {

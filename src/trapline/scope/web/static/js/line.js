@@ -29,6 +29,8 @@ class Lane {
     this.crossings = 0;
     this.next = null;
     this.rest = "user"; // where it is between two beats
+    this.call = ""; // in which call
+    this.news = false; // that is not shown yet
     this.busy = 0; // until when a beat lasts
     this.way = 0; // the timer of its way back
     this.over = false; // its task has ended
@@ -37,6 +39,17 @@ class Lane {
 
   place(at) {
     if (this.node.dataset.at !== at) this.node.dataset.at = at;
+  }
+
+  // Between two beats: where it is, and in which call.
+  stay() {
+    if (!this.news || this.over) return;
+    this.news = false;
+    this.place(this.rest);
+    if (!this.call) return;
+    const [name, ...rest] = this.call.split("(");
+    this.said.style.setProperty("--tone", `var(--${hue({ event: "call", call: name })})`);
+    fill(this.said, el("span", { class: "name" }, name), `(${rest.join("(")} …`);
   }
 
   // A crossing that nobody sees.
@@ -133,18 +146,12 @@ export class Line {
     const places = PLACES[store.state.run.arch] ?? ["", ""];
     say(this.above, places[0]);
     say(this.below, places[1]);
-    const now = performance.now();
     for (const task of store.state.tasks.list) {
       const lane = this.lanes.get(task.tid) ?? this.lane(task.tid);
       say(lane.name, task.command || "?");
       lane.rest = where(task);
-      if (lane.over || now < lane.busy || lane.next) continue;
-      lane.place(lane.rest);
-      if (task.call) {
-        const [name, ...rest] = task.call.split("(");
-        lane.said.style.setProperty("--tone", `var(--${hue({ event: "call", call: name })})`);
-        fill(lane.said, el("span", { class: "name" }, name), `(${rest.join("(")} …`);
-      }
+      lane.call = task.call;
+      lane.news = true;
     }
   }
 
@@ -170,8 +177,9 @@ export class Line {
       this.settle();
     }
     for (const lane of this.lanes.values()) {
-      if (!lane.next || now < lane.busy) continue;
-      if (lane.node.hidden) lane.pass(lane.next);
+      if (now < lane.busy) continue;
+      if (!lane.next) lane.stay();
+      else if (lane.node.hidden) lane.pass(lane.next);
       else {
         say(lane.name, store.task(lane.tid)?.command || "?");
         say(lane.total, `×${lane.crossings}`);

@@ -113,7 +113,7 @@ export class Memory {
   #cards(space) {
     const sum = (name) => space.areas.reduce((total, area) => total + area[name], 0);
     const size = space.areas.reduce((total, area) => total + area.end - area.start, 0);
-    const levels = space.levels.map((level) => el("p", {}, `${level.name}: ${count(level.tables)} tables, ${count(level.used)} of ${count(level.entries)} entries used${level.leaves ? `, ${count(level.leaves)} map memory` : ""}`));
+    const levels = space.levels.map((level) => el("p", {}, `${level.name}: ${count(level.tables)} ${level.tables === 1 ? "table" : "tables"}, ${count(level.used)} of ${count(level.entries)} entries used${level.leaves ? `, ${count(level.leaves)} map memory` : ""}`));
     return el("div", { class: "cards" },
       el("div", { class: "card" }, el("h3", {}, `${space.pid} ${space.command}${space.ended ? ", as it ended" : ""}`), el("p", {}, `${bytes(size)} of addresses, ${bytes(sum("rss"))} present, ${bytes(sum("dirty"))} dirty, ${bytes(sum("copy_on_write"))} copied when written`), el("p", { class: "faint" }, `faults: ${count(space.faults[0])} minor, ${count(space.faults[1])} major`)),
       el("div", { class: "card" }, el("h3", {}, `Page tables (${space.paging})`), ...levels),
@@ -124,6 +124,14 @@ export class Memory {
 const label = (area) => area.name.split("/").pop() || area.kind;
 
 function tlb(found) {
-  if (found.machine === "host") return [el("p", {}, `${count(found.mappings)} mappings of the host’s process, ${bytes(found.bytes)}, serve as the TLB; the tables map ${bytes(found.tables_bytes)}`)];
-  return found.harts.map((hart) => el("p", {}, `hart ${hart.hart}: ${count(hart.size)} entries; ${count(hart.hits)} hits, ${count(hart.misses)} misses, ${count(hart.walk_steps)} entries read in walks`));
+  if (found.machine === "host") {
+    const text = `${count(found.mappings)} mappings of the host’s process, ${bytes(found.bytes)}, serve as the TLB; the tables map ${bytes(found.tables_bytes)}`;
+    return [el("p", {}, text), entries(found.entries)];
+  }
+  return found.harts.flatMap((hart) => [
+    el("p", {}, `hart ${hart.hart}: ${count(hart.size)} entries; ${count(hart.hits)} hits, ${count(hart.misses)} misses, ${count(hart.walk_steps)} entries read in walks`),
+    entries(hart.entries),
+  ]);
 }
+
+const entries = (list) => el("details", {}, el("summary", { class: "bare" }, list.length ? "Show them" : "None of this process"), el("ul", { class: "entries mono" }, ...list.map((each) => el("li", {}, `${hex(each.start)} +${bytes(each.end - each.start)} ${each.rights} → ${hex(each.physical)}`))));

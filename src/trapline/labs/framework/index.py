@@ -13,6 +13,7 @@ MODULES = {
     "M3": "reach",
     "M4": "cow",
     "M5": "layout",
+    "M6": "segments",
     "M7": "tlb",
     "M8": "aslr",
     "M9": "nx",

@@ -48,13 +48,19 @@ def test_python_page_counts_faults() -> None:
 
 def test_python_page_refuses_a_call_and_shortens_another() -> None:
     guest = "import os\ntry: os.unlink('/tmp')\nexcept PermissionError: print(len(os.getrandom(64)))"
-    around = f"import trapline\nkernel = trapline.Kernel()\n{blocks('docs/python.md')[2]}\nkernel.run(['python3', '-c', {guest!r}])\nkernel.close()"
+    around = f"import trapline\nkernel = trapline.Kernel()\n{blocks('docs/python.md')[3]}\nkernel.run(['python3', '-c', {guest!r}])\nkernel.close()"
     assert run(around) == "16\n"
 
 
 def test_python_page_runs_a_lab() -> None:
     block = next(each for each in blocks("docs/python.md") if "labs" in each)
     assert run(block) == "not supported 64\n"
+
+
+def test_python_page_changes_refuses_and_fakes_calls() -> None:
+    guest = "import os\ntry: os.unlink('/tmp')\nexcept PermissionError: print(len(os.getrandom(64)), os.getppid())"
+    around = f"import trapline\nkernel = trapline.Kernel()\n{blocks('docs/python.md')[2]}\nkernel.run(['python3', '-c', {guest!r}])\nkernel.close()"
+    assert run(around) == "8 7\n"
 
 
 def test_tracing_page_refuses_deletions() -> None:

@@ -125,9 +125,12 @@ class Observer:
         """Serve a call with which somebody interferes."""
         if tamper.signal:
             tampering.notify(task, tamper.signal)
-        make = self._make
+        make, name = self._make, self._open[task][0].name
+        if tamper.args is not None:
+            args = tamper.args
+            make = partial(self._make_instead, name, args)
         if tamper.short and task.ctx.entry != ENTRY_INT80:  # 32-bit vectors would be of another form
-            instead = shortened(task, self._open[task][0].name, args, tamper.short)
+            instead = shortened(task, name, args, tamper.short)
             make = make if instead is None else partial(self._make_instead, *instead)
         task.coro = tampering.serve(task, tamper, make, args)
         return self._dispatcher.step(task)
@@ -144,8 +147,9 @@ class Observer:
 
     def _make_instead(self, name: str, args: Args, task: Task) -> Any:
         """Another call than the one in the registers, which stay as they are."""
-        number, regs = self._dispatcher.table.registers(task.ctx.regs, name, args)
-        return self._dispatcher.table.thunks[number](task, regs)
+        table = self._table(task)
+        number, regs = table.registers(task.ctx.regs, name, args)
+        return table.thunks[number](task, regs)
 
     def _table(self, task: Task) -> Any:
         return self._dispatcher.compat if task.ctx.entry == ENTRY_INT80 else self._dispatcher.table

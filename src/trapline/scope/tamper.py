@@ -27,6 +27,7 @@ SIGBUS = 7
 class Tamper(NamedTuple):
     """`result`: what the call returns without being made: a value, or minus an errno; None: it is made.
 
+    `args`: what it is made with instead of what it came with, which the program's registers keep; None: that itself.
     `before` and `after`: bytes to write where an argument (0 to 5) points to, when the call comes in and when it succeeded.
     """
 
@@ -37,6 +38,7 @@ class Tamper(NamedTuple):
     short: int = 0  #: bytes that a transfer moves at most; 0: as many as it would
     before: tuple[tuple[int, bytes], ...] = ()
     after: tuple[tuple[int, bytes], ...] = ()
+    args: tuple[int, ...] | None = None
 
 
 class Interposer(Protocol):

@@ -14,6 +14,7 @@ import subprocess
 import sys
 import termios
 import time
+from collections.abc import Callable
 from pathlib import Path
 
 import pytest
@@ -171,27 +172,30 @@ def test_the_screen_over_a_real_kernel(monkeypatch: pytest.MonkeyPatch) -> None:
     from trapline.cli.top_widgets import Details
 
     monkeypatch.setenv("PYTHONPATH", str(support.SRC))
-    words = ["-d", "0.1", "--", "sh", "-c", "echo hello; exec sleep 100"]
+    words = ["-d", "0.3", "--sort", "pid", "--", "sh", "-c", "echo hello; while :; do sleep 0.2; done"]
     app = Watcher(words, parse(words, (*OPTIONS, FEED, *KERNEL)))
 
-    async def until(condition: object, pilot: object) -> None:
+    async def until(condition: Callable[[], object]) -> None:
         for _ in range(200):
-            await pilot.pause(0.05)  # type: ignore[attr-defined]
-            if condition():  # type: ignore[operator]
+            await asyncio.sleep(0.1)
+            if condition():
                 return
         raise AssertionError("it never happened")
 
     async def run() -> None:
         async with app.run_test(size=(120, 36)) as pilot:
             tasks = app.query_one("#tasks", DataTable)
-            await until(lambda: tasks.row_count == 1 and str(tasks.get_row_at(0)[9]) == "sleep", pilot)
+            await until(lambda: tasks.row_count and str(tasks.get_row_at(0)[9]) == "sh")
             output = app.query_one("#output", RichLog)
-            await until(lambda: "hello" in "".join(segment.text for strip in output.lines for segment in strip), pilot)
-            await pilot.press("enter")
-            await until(lambda: isinstance(app.screen, Details) and app.screen.query_one("#memory-table", DataTable).row_count > 5, pilot)
-            assert "execve" in {str(app.screen.query_one("#ledger-table", DataTable).get_row_at(n)[0]) for n in range(app.screen.query_one("#ledger-table", DataTable).row_count)}
+            await until(lambda: "hello" in "".join(segment.text for strip in output.lines for segment in strip))
+            await pilot.press("enter")  # the shell is the first
+            await until(lambda: isinstance(app.screen, Details) and app.screen.query_one("#memory-table", DataTable).row_count > 5)
+            ledger = app.screen.query_one("#ledger-table", DataTable)
+            assert "mmap" in [str(ledger.get_row_at(n)[0]) for n in range(ledger.row_count)]
+            calls = app.screen.query_one("#calls-table", DataTable)
+            await until(lambda: any("si_signo=SIGCHLD" in str(calls.get_row_at(n)[1]) for n in range(calls.row_count)))
             await pilot.press("k", "enter")  # SIGTERM
-            await until(lambda: app.ended, pilot)
+            await until(lambda: app.ended)
 
     asyncio.run(run())
     assert app.code == -15

@@ -29,7 +29,7 @@ def row(tid: int, command: str, user_ns: int, *, state: str = "S", rss: int = 1 
 def sample(n: int, *rows: Row) -> dict[str, Any]:
     calls = (Call("read", 100 * n, 0, 5_000_000 * n), Call("write", 10, 1, 1000))
     taken = Sample(n * 10**9, n * 10**9, n * 10**9, 2, rows, calls, 200 * n, 3 * n, n, 7 * n, 0, 0, 1 << 20, 2 << 20, 1 << 30)
-    return {"sample": plain(taken), "detail": None, "said": "", "dropped": 0}
+    return {"sample": plain(taken), "detail": None, "lines": [], "said": "", "dropped": 0}
 
 
 DETAIL = {
@@ -146,6 +146,9 @@ def test_drilling_down_shows_memory_files_calls_and_ledger() -> None:
         assert column(app, 0, "#memory-table") == ["000000001000"] and column(app, 6, "#memory-table") == ["[red]e\\x1b[2Jvil"]
         assert column(app, 1, "#files-table") == ["/dev/null", "[red]e\\x1b[2Jvil"]
         assert column(app, 1, "#calls-table") == ["read(0, 0x7fff00000000, 64) = -1 EBADF"]
+        fake.queue.put_nowait(sample(4, row(5, EVIL, 0)) | {"detail": DETAIL, "lines": [[5, "older"], [5, f'write(1, "{EVIL}") = 1']]})
+        await pilot.pause()
+        assert column(app, 1, "#calls-table") == ['write(1, "[red]e\\x1b[2Jvil") = 1', "older"]
         assert [column(app, n, "#ledger-table")[0] for n in range(5)] == ["read", "4", "1", "8.00", "2000.0"]
         fake.queue.put_nowait(sample(4))
         await pilot.pause()

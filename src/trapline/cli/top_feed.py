@@ -8,23 +8,51 @@ from __future__ import annotations
 
 import json
 import os
-from typing import Any
+from collections import deque
+from typing import TYPE_CHECKING, Any
 
 from trapline.abi.errno import Errno
 from trapline.cli import values
 from trapline.cli.options import Parsed
 from trapline.cli.top import Batch, redirect
 from trapline.kernel.task.signals.send import SigInfo, send_to_group
+from trapline.scope.events import Recorder
+from trapline.scope.forward import Forward
 from trapline.scope.space import plain
-from trapline.scope.tasks import detail, sample
+from trapline.scope.tasks import detail, event_text, sample
 
+if TYPE_CHECKING:
+    from trapline.kernel.task.task import Task
+    from trapline.scope.events import Event
+    from trapline.scope.listener import Listener
+
+LINES = 200  #: of what an open process does
+KINDS = ("call", "signal", "stop", "start", "exit")  #: of events
 PATIENCE_NS = 50_000_000  #: how often orders are looked for
 SI_KERNEL = 0x80
 MOST_ORDERS = 1 << 16  #: bytes of an order that is not complete
 
 
+class Followed(Forward):
+    """What one process does from now on, as strace has it."""
+
+    cpus = False
+
+    def __init__(self, pid: int) -> None:
+        self._pid = pid
+        self._recorder = Recorder(self)
+        self.lines: deque[tuple[int, str]] = deque(maxlen=LINES)
+
+    def target(self, task: Task) -> Listener | None:
+        return self._recorder if task.group.pid == self._pid else None
+
+    def put(self, event: Event) -> None:
+        if event.event in KINDS:
+            self.lines.append((event.tid, event_text(event)))
+
+
 class Feed(Batch):
-    """Messages out: {sample, detail, said, dropped}. Orders in: {do: detail | kill | threads | look | end, ...}."""
+    """Messages out: {sample, detail, lines, said, dropped}. Orders in: {do: detail | kill | threads | end, ...}."""
 
     def __init__(self, parsed: Parsed) -> None:
         samples, _, orders = parsed.last("--feed").partition(",")
@@ -38,6 +66,7 @@ class Feed(Batch):
         self._unsent = b""
         self._unread = b""
         self._pid = 0  #: whose details are wanted
+        self._followed: Followed | None = None
         self._said = ""
         self._dropped = 0
 
@@ -70,7 +99,8 @@ class Feed(Batch):
         except KeyError:
             more, self._pid = None, 0
         now = plain(sample(system, self.tally, by_thread=self.by_thread))
-        message = {"sample": now, "detail": more, "said": self._said, "dropped": self._dropped}
+        lines = list(self._followed.lines) if self._followed is not None else []
+        message = {"sample": now, "detail": more, "lines": lines, "said": self._said, "dropped": self._dropped}
         self._said = ""
         self._unsent = json.dumps(message).encode() + b"\n"
         self._flush()
@@ -110,7 +140,7 @@ class Feed(Batch):
     def _do(self, order: dict[str, Any]) -> None:
         what = order["do"]
         if what == "detail":
-            self._pid = int(order["pid"])
+            self._follow(int(order["pid"]))
         elif what == "kill":
             self._said = self._kill(int(order["pid"]), int(order["signal"]))
         elif what == "threads":
@@ -118,6 +148,15 @@ class Feed(Batch):
         elif what == "end":
             self.kernel.kill_all()
         self._next_ns = 0  # an answer at once
+
+    def _follow(self, pid: int) -> None:
+        """Whose details are wanted from now on; 0: nobody's."""
+        self._pid = pid
+        if self._followed is not None:
+            self.kernel.unsubscribe(self._followed)
+        self._followed = Followed(pid) if pid else None
+        if self._followed is not None:
+            self.kernel.subscribe(self._followed)
 
     def _kill(self, pid: int, signo: int) -> str:
         """What became of it, for people."""

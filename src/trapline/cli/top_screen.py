@@ -97,6 +97,11 @@ class Watcher(App[None]):
         self._state()
         self.run_worker(self._follow(), exit_on_error=True)
 
+    def on_unmount(self) -> None:
+        """However it comes to that, nothing is left running."""
+        if not self.ended:
+            self._source.order(do="end")
+
     def on_resize(self, event: Resize) -> None:
         """Beside the tasks, calls need room."""
         self.screen_stack[0].query_one("#calls").display = event.size.width >= ROOMY
@@ -132,7 +137,7 @@ class Watcher(App[None]):
         self._history.append(rates.crossings)
         self._said = message["said"] or (f"{message['dropped']} samples were left out" if message["dropped"] else self._said)
         if isinstance(self.screen, Details):
-            self.screen.show(message["detail"])
+            self.screen.show(message["detail"], message["lines"])
         if not self.paused:
             self._draw()
         self._state()

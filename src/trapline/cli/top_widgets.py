@@ -5,6 +5,7 @@ Every text that a program controls is escaped and put in as text, never as marku
 
 from __future__ import annotations
 
+from collections.abc import Sequence
 from typing import Any, ClassVar
 
 from rich.text import Text
@@ -94,6 +95,7 @@ class Details(Screen[None]):
         self.pid = pid
         self._ready = False  #: all widgets are there
         self._found: dict[str, Any] | None = None
+        self._lines: list[list[Any]] = []
 
     def on_mount(self) -> None:
         self.call_after_refresh(self._start)
@@ -101,7 +103,7 @@ class Details(Screen[None]):
     def _start(self) -> None:
         self._ready = True
         if self._found is not None:
-            self.show(self._found)
+            self.show(self._found, self._lines)
 
     def compose(self) -> ComposeResult:
         yield Static(id="who")
@@ -117,10 +119,10 @@ class Details(Screen[None]):
         """Back to the list."""
         self.dismiss(None)
 
-    def show(self, found: dict[str, Any] | None) -> None:
-        """What the kernel says of the process now; None: it is gone."""
-        self._found = found
-        if not self._ready:
+    def show(self, found: dict[str, Any] | None, lines: list[list[Any]]) -> None:
+        """What the kernel says of the process now (None: it is gone); what it did since it was opened, as strace has it."""
+        self._found, self._lines = found, lines
+        if not self._ready or not self.query("#who"):  # it is not there yet, or closing
             return
         who = self.query_one("#who", Static)
         if found is None:
@@ -135,7 +137,7 @@ class Details(Screen[None]):
         ])  # fmt: skip
         self._fill("files", [(fd, name) for fd, name in found["files"]])
         last = [Done(each["tid"], each["name"], tuple(each["args"]), each["result"]) for each in found["last"]]
-        self._fill("calls", [(each.tid, done_text(each)) for each in reversed(last)])
+        self._fill("calls", lines[::-1] or [[each.tid, done_text(each)] for each in reversed(last)])
         calls = sorted(found["calls"], key=lambda each: -each["ns"])
         self._fill("ledger", [
             (each["name"], each["times"], each["errors"], f"{each['ns'] / 1e6:.2f}", f"{each['ns'] / 1e3 / each['times']:.1f}")
@@ -147,7 +149,7 @@ class Details(Screen[None]):
             for row in found["threads"]
         ])  # fmt: skip
 
-    def _fill(self, name: str, rows: list[tuple[Any, ...]]) -> None:
+    def _fill(self, name: str, rows: Sequence[Sequence[Any]]) -> None:
         right = [each.replace(" ", "_") in self.NUMBERS for each in self.TABS[name]]
         cells = [tuple(text(each, right=side) for each, side in zip(row, right, strict=True)) for row in rows]
         fill(self.query_one(f"#{name}-table", DataTable), cells)

@@ -6,7 +6,7 @@ from typing import TYPE_CHECKING, Any
 
 from trapline.scope.html import Html, address_map, folded, join, page, table, tag
 from trapline.scope.space import amount
-from trapline.scope.tasks import Tally, between, done_text, number_text
+from trapline.scope.tasks import Tally, between, done_text, event_text
 from trapline.scope.tasks import detail as detail_of
 from trapline.scope.tasks import sample as sample_of
 from trapline.scope.taskstext import HEAD_CELLS, NOTHING, cells, order, summary
@@ -145,15 +145,6 @@ def detail(found: Detail) -> Html:
 def event(found: Event) -> Html:
     """One event on one line."""
     return page(tag("code", event_text(found)))
-
-
-def event_text(found: Event) -> str:
-    """What happened, without when."""
-    rest = found.rest
-    if found.event != "call":
-        return f"{found.event} {' '.join(f'{key}={value}' for key, value in rest.items())}"
-    result = "?" if rest["result"] is None else f"-1 {rest['error']}" if rest["error"] else number_text(rest["result"])
-    return f"{rest['call']}({', '.join(rest['shown'].values())}) = {result}"
 
 
 def events(found: Sequence[Event], title: str = "") -> Html:

@@ -24,6 +24,7 @@ if TYPE_CHECKING:
     from trapline.kernel.entry.dispatch import Dispatcher
     from trapline.kernel.syscalls.declare import SystemCall
     from trapline.kernel.task.task import Task, ThreadGroup
+    from trapline.scope.events import Event
 
 LAST = 40  #: calls of each process that are remembered
 INIT = 1  #: the kernel's own process, which has no program
@@ -314,3 +315,12 @@ def done_text(done: Done) -> str:
 def number_text(value: int) -> str:
     """A result: what may be an address in hexadecimal."""
     return str(value) if abs(value) < 1 << 31 else f"{value & (1 << 64) - 1:#x}"
+
+
+def event_text(found: Event) -> str:
+    """An event on one line, without when."""
+    rest = found.rest
+    if found.event != "call":
+        return f"{found.event} {' '.join(f'{key}={value}' for key, value in rest.items())}"
+    result = "?" if rest["result"] is None else f"-1 {rest['error']}" if rest["error"] else number_text(rest["result"])
+    return f"{rest['call']}({', '.join(rest['shown'].values())}) = {result}"

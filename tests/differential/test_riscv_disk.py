@@ -79,6 +79,52 @@ def test_wrong_drives(tmp_path: Path, given: str, said: str) -> None:
     assert got.returncode == 125 and said in got.stderr.decode(), got
 
 
+@pytest.mark.parametrize("overlaid", [False, True])
+def test_going_back_takes_the_disk_along(tmp_path: Path, driver: Path, overlaid: bool) -> None:
+    """History with a disk that is written to: each place has the disk that belongs to it, and what follows is as it was."""
+    from trapline.machine.riscv.board import Board
+    from trapline.machine.riscv.devices.overlay import Overlay
+    from trapline.machine.riscv.devices.storage import Memory
+    from trapline.machine.riscv.devices.undo import Undo
+    from trapline.machine.riscv.devices.virtio.block import Block
+    from trapline.machine.riscv.firmware import parse
+    from trapline.machine.riscv.harts import HALTED
+    from trapline.machine.riscv.timeline import Timeline
+
+    out = bytearray()
+    muted: list[bool] = [False]
+    image = disk(tmp_path / "disk").read_bytes()
+    below = Memory(image)
+    top = Memory(bytes(1 << 20))
+    top.size = 0
+    undo = Undo(Overlay(below, top) if overlaid else below)
+    board = Board(128 << 20, send=lambda data: None if muted[0] else out.extend(data), native=False)
+    try:
+        board.add(Block(undo, "drive0"))
+        board.load(parse(driver.read_bytes()))
+        timeline = Timeline(board, board.uart, lambda on: muted.__setitem__(0, on), [undo])
+
+        def contents() -> bytes:
+            data = bytearray(undo.size)
+            undo.read_into(0, memoryview(data))
+            return bytes(data)
+
+        seen = []
+        while timeline.run(30_000) != HALTED:
+            timeline.mark()
+            seen.append((timeline.harts.position(), contents()))
+        end = contents()
+        assert board.harts.halt is not None and board.harts.halt.status == 0
+        assert len({data for _, data in seen}) > 2 and end != image
+        for position, data in seen[::-3]:
+            timeline.back_to(position)
+            assert contents() == data
+        timeline.forward()
+        assert contents() == end and b"FAIL" not in out and out.count(b"ok ") == 17
+    finally:
+        board.close()
+
+
 def test_ninth_device_is_refused(tmp_path: Path) -> None:
     drives = [word for n in range(9) for word in ("--drive", str(disk(tmp_path / f"disk{n}")))]
     got = boot(*drives, "--dump-dtb", "/dev/null")

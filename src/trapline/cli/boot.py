@@ -27,6 +27,8 @@ if TYPE_CHECKING:
     from trapline.cli.usernet import UserNet
     from trapline.machine.riscv.board import Board
     from trapline.machine.riscv.checkpoint import Checkpoint
+    from trapline.machine.riscv.devices.storage import Storage
+    from trapline.machine.riscv.devices.undo import Undo
     from trapline.machine.riscv.firmware import Files
 
 OPTIONS = (
@@ -105,10 +107,11 @@ def main(words: list[str]) -> int:
         output = Output()
         board = _board(parsed, output.send, kept)
         opened.callback(board.close)
-        port, links = _devices(board, parsed, output.send, opened)
+        disks: list[Undo] = []
+        port, links = _devices(board, parsed, output.send, opened, disks)
         if parsed.flag("--dump-dtb"):
             return _dump(parsed.last("--dump-dtb"), _tree(board, files))
-        debugger = _debugger(board, parsed, port, output, opened) if parsed.flag("--gdb") else None
+        debugger = _debugger(board, parsed, port, output, disks, opened) if parsed.flag("--gdb") else None
         session = Session(
             board, port if debugger is None else debugger.timeline, output,
             timeout_s=timeout_s, host_clock=_host_clock(parsed), once=parsed.flag("--no-reboot"),
@@ -174,7 +177,9 @@ def _tree(board: Board, files: Files) -> bytes:
         raise UsageError(str(error)) from None
 
 
-def _debugger(board: Board, parsed: Parsed, port: Port, output: Output, opened: ExitStack) -> BoardDebugger:
+def _debugger(
+    board: Board, parsed: Parsed, port: Port, output: Output, disks: list[Undo], opened: ExitStack
+) -> BoardDebugger:
     """What --gdb asks for. Raises UsageError."""
     from trapline.cli.gdb import PORT, BoardDebugger
     from trapline.machine.riscv.timeline import Timeline
@@ -182,9 +187,8 @@ def _debugger(board: Board, parsed: Parsed, port: Port, output: Output, opened: 
 
     if parsed.flag("--save-at"):
         raise UsageError("--gdb and --save-at: use one of them")
-    outside = [*parsed.all("--net"), *parsed.all("--share"), *(each for each in parsed.all("--drive") if ",ro" not in each)]
-    outside += [each for each in parsed.all("--flash") if ",ro" not in each]
-    server = Server(Timeline(board, port, output.mute), reversible=not outside)
+    outside = parsed.flag("--net") or parsed.flag("--share")
+    server = Server(Timeline(board, port, output.mute, disks), reversible=not outside)
     debugger = BoardDebugger(parsed.last("--gdb") or str(PORT), server)
     opened.callback(debugger.close)
     return debugger
@@ -334,9 +338,11 @@ def _count(kept: Checkpoint) -> int:
     return len(harts)
 
 
-def _devices(board: Board, parsed: Parsed, send: Callable[[bytes], object], opened: ExitStack) -> tuple[Port, list[Wire]]:
+def _devices(
+    board: Board, parsed: Parsed, send: Callable[[bytes], object], opened: ExitStack, undo: list[Undo]
+) -> tuple[Port, list[Wire]]:
     """Put what the command line asks for into the board's slots; the port that standard input reaches, and the wires of network
-    cards. Raises UsageError."""
+    cards. `undo` gets the disks that a debugger may want to put back. Raises UsageError."""
     from trapline.cli.disks import drive, flash
     from trapline.cli.share import share
     from trapline.machine.riscv.addresses import FLASH_BYTES
@@ -353,16 +359,20 @@ def _devices(board: Board, parsed: Parsed, send: Callable[[bytes], object], open
         for n, text in enumerate(parsed.all("--drive")):
             storage = drive(text)
             opened.callback(storage.close)
-            board.add(Block(storage, f"drive{n}"))
+            board.add(Block(_undoable(storage, parsed, undo), f"drive{n}"))
         for text in parsed.all("--flash"):
             contents = flash(text, FLASH_BYTES)
             opened.callback(contents.close)
-            board.add_flash(contents)
+            board.add_flash(_undoable(contents, parsed, undo))
         if parsed.flag("--rng"):
             board.add(Entropy(Stream(board.seed)))
+        tags: set[str] = set()
         for text in parsed.all("--share"):
             directory, tag = share(text)
             opened.callback(directory.close)
+            if tag in tags:
+                raise UsageError(f"--share {text}: the tag {tag} is taken: give each directory one of its own")
+            tags.add(tag)
             board.add(NineP(directory, tag))
         links = [_card(board, text, n, opened) for n, text in enumerate(parsed.all("--net"))]
         if which == "virtio":
@@ -371,6 +381,16 @@ def _devices(board: Board, parsed: Parsed, send: Callable[[bytes], object], open
     except ValueError as error:
         raise UsageError(f"too many devices: {error}") from None
     return port, links
+
+
+def _undoable(storage: Storage, parsed: Parsed, undo: list[Undo]) -> Storage:
+    """A disk that remembers, if there is a debugger that can go back, and it may be written to."""
+    if storage.read_only or not parsed.flag("--gdb") or parsed.flag("--net") or parsed.flag("--share"):
+        return storage
+    from trapline.machine.riscv.devices.undo import Undo
+
+    undo.append(Undo(storage))
+    return undo[-1]
 
 
 def _card(board: Board, text: str, number: int, opened: ExitStack) -> Wire:

@@ -11,7 +11,7 @@ Invariant: `_done` has all that was asked of the board, in its order; what came 
 
 from __future__ import annotations
 
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 from trapline.typed import TYPE_CHECKING, NamedTuple, Protocol
 
 from trapline.machine.riscv.checkpoint import Checkpoint, restore, take
@@ -20,6 +20,7 @@ from trapline.machine.riscv.harts import STOPPED, Position
 
 if TYPE_CHECKING:
     from trapline.machine.riscv.board import Board
+    from trapline.machine.riscv.devices.undo import Undo
 
 MOST = 24  #: checkpoints; then every other one is dropped, but the first and the last
 EVERY_NS = 500_000_000  #: of the host's time between two
@@ -40,13 +41,14 @@ class Mark(NamedTuple):
     done: int
     polls: int
     kept: Checkpoint
+    disks: tuple[int, ...] = ()  #: their marks
 
 
 class Timeline:
-    """Of `board`, whose input goes to `port`. `mute(bool)` switches its output off and on."""
+    """Of `board`, whose input goes to `port`. `mute(bool)` switches its output off and on. `disks`: what it can write to."""
 
-    def __init__(self, board: Board, port: Port, mute: Callable[[bool], None]) -> None:
-        self.board, self._port, self._mute = board, port, mute
+    def __init__(self, board: Board, port: Port, mute: Callable[[bool], None], disks: Sequence[Undo] = ()) -> None:
+        self.board, self._port, self._mute, self._disks = board, port, mute, disks
         self.harts = board.harts
         self.marks: list[Mark] = []
         self._done: list[Callable[[], int]] = []
@@ -139,11 +141,18 @@ class Timeline:
 
     def mark(self) -> None:
         """Take a checkpoint here."""
+        self._forget_marks()
         before = self.marks[-1].kept if self.marks else None
-        self.marks.append(Mark(self.harts.position(), self._next, self._polls, take(self.board, before)))
+        kept, disks = take(self.board, before), tuple(each.mark() for each in self._disks)
+        self.marks.append(Mark(self.harts.position(), self._next, self._polls, kept, disks))
         if len(self.marks) > MOST:
             self.marks[1:-1] = self.marks[1:-1:2]
         self._last_ns = monotonic_ns()
+
+    def _forget_marks(self) -> None:
+        """Drop those at which nobody knows any more what some disk held."""
+        disks = self._disks
+        self.marks = [each for each in self.marks if all(n >= disk.floor for n, disk in zip(each.disks, disks, strict=True))]
 
     def change(self) -> None:
         """Somebody has changed the board by hand: what followed is no more, and what was before cannot be reached."""
@@ -182,14 +191,19 @@ class Timeline:
 
     def before(self, position: Position) -> list[Mark]:
         """The checkpoints before a place, the nearest first."""
+        self._forget_marks()
         return [mark for mark in reversed(self.marks) if mark.position < position]
 
     def restore(self, mark: Mark) -> None:
+        """Be there. Raises StorageError."""
         restore(self.board, mark.kept)
+        for disk, n in zip(self._disks, mark.disks, strict=True):
+            disk.rewind(n)
         self._next, self._polls = mark.done, mark.polls
 
     def back_to(self, position: Position) -> None:
         """Be there. Raises ValueError if no checkpoint is before it."""
+        self._forget_marks()
         mark = next((mark for mark in reversed(self.marks) if mark.position <= position), None)
         if mark is None:
             raise ValueError("history begins later")
@@ -207,6 +221,7 @@ class Timeline:
         """To before the last instruction that a hart has executed; False if history begins later."""
         number, spent, executed = self.harts.executed[hart]
         place = (number, hart, spent + executed - 1)
+        self._forget_marks()
         if not executed or not self.marks or self.marks[0].position > place:
             return False
         self.back_to(place)

@@ -12,6 +12,7 @@ from collections.abc import Callable
 
 from trapline.machine.contract import READ, WRITE
 from trapline.machine.riscv.debug import Watch
+from trapline.machine.riscv.devices.storage import StorageError
 from trapline.scope.gdb import registers
 from trapline.scope.gdb.packets import MOST
 
@@ -41,7 +42,7 @@ class Target:
         act = self._table.get(packet[:1])
         try:
             return act(packet[1:]) if act is not None else b""
-        except (ValueError, IndexError):
+        except (ValueError, IndexError, StorageError):
             return BAD
 
     # ---- what a subclass says

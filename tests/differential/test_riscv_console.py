@@ -183,3 +183,13 @@ _start:	li t0, 0x200bff8
             made.close()
         took[clock] = time.monotonic() - start
     assert took["host"] - took["virtual"] > 1.5, took
+
+
+def test_nobody_who_reads_does_not_hold_up_the_timeout(tmp_path: Path) -> None:
+    """A pipe that is full blocked the machine for ever."""
+    program = ".globl _start\n_start: li s0, 0x10000000\n li a0, 'x'\n1: sb a0, 0(s0)\n j 1b\n"
+    words = [sys.executable, "-m", "trapline", "boot", "--timeout", "3", str(assemble(tmp_path, program))]
+    environment = {**os.environ, "PYTHONPATH": str(support.SRC)}
+    with subprocess.Popen(words, stdin=subprocess.DEVNULL, stdout=subprocess.PIPE, env=environment) as process:
+        assert process.wait(40) == 124
+        assert process.stdout is not None and len(process.stdout.read()) >= 4096

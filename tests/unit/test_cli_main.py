@@ -75,6 +75,7 @@ def test_our_own_failures_are_125_and_say_what_to_do(words: list[str], says: str
         ("--drive /dev/zero", "neither a file nor a block device"), ("--drive empty", "its size, 0 bytes"),
         ("--flash pipe,ro", "neither a file nor a block device"),
         ("--net listen:" + 200 * "a", "path too long"), ("--kernel /dev/zero", "a device: give a regular file"), ("--share empty:tag", "Not a directory"),
+        ("--share .:one --share /usr:one", "the tag one is taken"), ("--net user,allow=nobody", "allow=nobody: write --net user"),
     ],
 )  # fmt: skip
 def test_boards_that_cannot_be_made_say_why_at_once(

@@ -18,7 +18,7 @@ from trapline.cli import values
 from trapline.cli.main import FAILED, complain, say
 from trapline.cli.options import Option, Parsed, UsageError, describe, parse
 from trapline.cli.session import Output, Port, Session, statistics
-from trapline.cli.terminal import Ended
+from trapline.cli.terminal import Ended, Window, window
 
 if TYPE_CHECKING:
     from trapline.cli.gdb import BoardDebugger
@@ -376,8 +376,12 @@ def _devices(
             board.add(NineP(directory, tag))
         links = [_card(board, text, n, opened) for n, text in enumerate(parsed.all("--net"))]
         if which == "virtio":
-            port = console = Console(send, *_window())
+            port = console = Console(send, *window())
             board.add(console)
+            if os.isatty(0) and not parsed.flag("--gdb"):  # a history knows nothing of windows
+                resized = Window(console.resize)
+                opened.callback(resized.close)
+                links.append(resized)
     except ValueError as error:
         raise UsageError(f"too many devices: {error}") from None
     return port, links
@@ -416,15 +420,6 @@ def _card(board: Board, text: str, number: int, opened: ExitStack) -> Wire:
     card.up = link.up
     board.add(card)
     return link
-
-
-def _window() -> tuple[int, int]:
-    """Columns and rows of the terminal; zeros if there is none."""
-    try:
-        size = os.get_terminal_size(0)
-    except OSError:
-        return 0, 0
-    return size.columns, size.lines
 
 
 NOT_ON_THREADS = {

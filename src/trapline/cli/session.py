@@ -21,6 +21,7 @@ if TYPE_CHECKING:
 
 TIMED_OUT = 124
 LINE = 4096  #: bytes that are printed at once
+PIPE = 4096  #: bytes that a pipe takes without blocking if it takes any (PIPE_BUF)
 CHUNK, SHORT = 2_000_000, 100_000  #: units of virtual time between two looks at standard input; at a terminal
 ON_THREADS = 20_000_000  #: the same, where harts run on threads: they stop for each
 POLLS = 64  #: polls by the guest for one look at a terminal
@@ -51,19 +52,24 @@ class Wire(Protocol):
         """Go on with what did not go at once; whether something has come of it for the guest."""
 
 
+class Late(Exception):
+    """Nobody has read standard output until the time-out."""
+
+
 class Output:
     """Standard output, a line at a time: one byte at a time costs more than the machine."""
 
     def __init__(self) -> None:
         self._held = bytearray()
         self.muted = False
+        self.deadline: float | None = None  #: monotonic seconds; until then somebody must read
 
     def mute(self, muted: bool) -> None:
         """While it is, what the guest prints has been printed before."""
         self.muted = muted
 
     def send(self, data: bytes) -> None:
-        """What the guest prints. Raises OSError."""
+        """What the guest prints. Raises OSError, Late."""
         if self.muted:
             return
         self._held += data
@@ -71,11 +77,21 @@ class Output:
             self.flush()
 
     def flush(self) -> None:
-        """Raises OSError."""
+        """Raises OSError, Late."""
         data = memoryview(bytes(self._held))
         self._held.clear()
         while data:
-            data = data[os.write(1, data) :]
+            piece = data
+            if self.deadline is not None:
+                self._wait(self.deadline)
+                piece = data[:PIPE]
+            data = data[os.write(1, piece) :]
+
+    @staticmethod
+    def _wait(deadline: float) -> None:
+        """Until a write does not block. Raises Late."""
+        if not select.select([], [1], [], 0)[1] and not select.select([], [1], [], max(0.0, deadline - time.monotonic()))[1]:
+            raise Late
 
 
 def statistics(board: Board, seconds: float) -> str:
@@ -130,11 +146,15 @@ class Session:
 
     def run(self) -> int:
         """The exit status. Raises OSError of the standard streams, Ended."""
+        self._output.deadline = self._deadline
         with Raw() if self._keys is not None else nullcontext():
             try:
-                return self._loop()
-            finally:
-                self._output.flush()
+                try:
+                    return self._loop()
+                finally:
+                    self._output.flush()
+            except Late:
+                return self._leave(TIMED_OUT)
 
     def _loop(self) -> int:
         from trapline.machine.riscv.harts import HALTED, IDLE, STOPPED, WAITS

@@ -11,6 +11,7 @@ import os
 import signal
 import termios
 import tty
+from collections.abc import Callable
 from trapline.typed import Any
 from types import FrameType
 
@@ -41,6 +42,44 @@ class Keys:
             else:
                 out.append(byte)
         return bytes(out), commands
+
+
+class Window:
+    """Tells when the terminal at `fd` has another size: a wire, as a session sees one. `resize(columns, rows)` is called."""
+
+    def __init__(self, resize: Callable[[int, int], object], fd: int = 0) -> None:
+        self._resize, self._fd = resize, fd
+        self._bell = os.eventfd(0, os.EFD_CLOEXEC | os.EFD_NONBLOCK)
+        self._before = signal.signal(signal.SIGWINCH, self._ring)
+
+    def _ring(self, signo: int, frame: FrameType | None) -> None:
+        os.eventfd_write(self._bell, 1)
+
+    def fileno(self) -> int:
+        return self._bell
+
+    def ready(self) -> None:
+        os.eventfd_read(self._bell)
+        self._resize(*window(self._fd))
+
+    def due(self) -> float | None:
+        return None
+
+    def flush(self) -> bool:
+        return False
+
+    def close(self) -> None:
+        signal.signal(signal.SIGWINCH, self._before)
+        os.close(self._bell)
+
+
+def window(fd: int = 0) -> tuple[int, int]:
+    """Columns and rows of a terminal; zeros if there is none."""
+    try:
+        size = os.get_terminal_size(fd)
+    except OSError:
+        return 0, 0
+    return size.columns, size.lines
 
 
 class Ended(Exception):

@@ -220,3 +220,13 @@ def test_isolation_costs_more_where_the_tlb_is_flushed() -> None:
         for asid in (True, False)
     ]
     assert costs[0][meltdown.TOGETHER] == costs[1][meltdown.TOGETHER] < costs[0][meltdown.APART] < costs[1][meltdown.APART]
+
+
+def test_a_trained_branch_leaks_despite_isolation_unless_there_is_a_fence() -> None:
+    result = meltdown.LAB.run(meltdown.LAB.settings(attack=meltdown.SPECTRE, calls=5))
+    found = {name: bytes(run["found"]) for name, run in result.figures["runs"].items()}
+    assert found[meltdown.TOGETHER] == found[meltdown.APART] == meltdown.TEXT
+    assert not any(found[meltdown.FENCED]) and result.verdict.outcome == REFUTED
+    assert all(run["faults"] == 0 for run in result.figures["runs"].values())
+    careful = meltdown.LAB.run(meltdown.LAB.settings(attack=meltdown.SPECTRE, core=meltdown.CAREFUL, calls=5))
+    assert careful.verdict.outcome == UNDECIDED

@@ -1,11 +1,12 @@
 """A model of a speculative processor: the reference hart with a data cache, and with loads that do not wait for their rights.
 
-Every load, store and step of a walk touches a line of the cache; a miss takes `MISS` cycles, a step of a walk that hits `HIT`,
-all of which the cycle counter counts. Where a load must not be done because the page is the supervisor's, the instructions
-behind it go on with its value for a while, before the fault is taken and all that they did to registers is undone. What they
-did to the cache stays.
+Every load, store and step of a walk touches a line of the cache; a miss takes `MISS` cycles, a step of a walk `HIT` more,
+which the cycle counter counts. Where a load must not be done because the page is the supervisor's, the instructions
+behind it go on with its value for a while, before the fault is taken and all that they did to registers is undone. Where
+a branch goes another way than two-bit counters predict, the instructions of the other way run for a while, too. What
+either did to the cache stays. `fence` ends it: nothing behind runs ahead of it.
 
-What it leaves out: execution out of order of everything else, prediction, levels of caches. It is a model of one flaw.
+What it leaves out: execution out of order of everything else, indirect branches, levels of caches. It is a model of two flaws.
 """
 
 from __future__ import annotations
@@ -32,11 +33,12 @@ M64 = (1 << 64) - 1
 class SpeculativeHart(CountingHart):
     """`window`: how many instructions run ahead of a fault; 0: none."""
 
-    __slots__ = ("cache", "physical", "transient", "window")
+    __slots__ = ("cache", "history", "physical", "transient", "window")
 
     def __init__(self, *arguments: Any, window: int = 0, **options: Any) -> None:
         self.cache: dict[int, None] = {}  # lines, the oldest first
         self.physical = 0  # of the last access
+        self.history: dict[int, int] = {}  # of each branch: 0 and 1 predict that it is not taken, 2 and 3 that it is
         self.transient = False
         self.window = window
         super().__init__(*arguments, **options)
@@ -81,20 +83,31 @@ class SpeculativeHart(CountingHart):
                 del self.cache[next(iter(self.cache))]
         self.cache[line] = None
 
+    def branch(self, condition: int, target: int) -> None:
+        if self.window and not self.transient:
+            taken, seen = bool(condition), self.history.get(self.at, 1)
+            if taken != (seen > 1):
+                self._run(self.next if taken else target & M64)
+            self.history[self.at] = min(3, seen + 1) if taken else max(0, seen - 1)
+        super().branch(condition, target)
+
     def _run_ahead(self, address: int, size: int) -> None:
-        """Go on behind the load at `self.at` with the value that it must not have, then take everything back."""
+        """Go on behind the load at `self.at` with the value that it must not have."""
         value = self._forbidden(address, size)
         load = decode(raw_at(self, self.at))
-        if value is None or load is None:
-            return
+        if value is not None and load is not None:
+            self._run(self.at + load.length, load.rd, value)
+
+    def _run(self, pc: int, rd: int = 0, value: int = 0) -> None:
+        """Execute from `pc` on, with `value` in a register, then take everything back but the cache."""
         saved, here, behind = bytes(self.bytes_), self.at, self.next
         self.transient = True
         try:
-            self.w(load.rd, value)
-            self.next = here + load.length
+            self.w(rd, value)
+            self.next = pc
             for _ in range(self.window):
                 found = decode(raw_at(self, self.next & M64))
-                if found is None or found.op.system:
+                if found is None or found.op.system or found.op.name == "fence":
                     break
                 self.at = self.next & M64
                 self.next = self.at + found.length

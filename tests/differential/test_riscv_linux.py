@@ -79,6 +79,22 @@ def test_every_boot_is_the_same() -> None:
     assert b"Thu Jan  1 00:00:0" in first.stdout and b"2026\r\n" in first.stdout
 
 
+@pytest.mark.parametrize("harts", [2, 4])
+def test_boot_on_threads(harts: int, tmp_path: Path) -> None:
+    """Both CPUs come up, find their way to the disk and to one another, and commands print what they print in turns."""
+    image = tmp_path / "disk"
+    image.write_bytes(bytes(4 << 20))
+    commands = "uname;echo a word;ls /;cat /sys/devices/system/cpu/online;sleep 0.2;fill /dev/vda 300000;sum /dev/vda;sum /init"
+    ours = [
+        linux("--harts", str(harts), *options, "--drive", str(image), run=commands)
+        for options in ((), ("--harts-on", "threads"), ("--harts-on", "threads", "--tier", "interpreter"))
+    ]
+    assert [each.returncode for each in ours] == [0, 0, 0], ours
+    told = [each.stdout[each.stdout.index(b"init: ready") :].split(b"[")[0] for each in ours]
+    assert b"0-%d\r\n" % (harts - 1) in told[0]
+    assert told[0] == told[1] == told[2]
+
+
 def test_boots_after_a_reset_are_the_same_on_every_tier() -> None:
     """Two boots in a row, in lock-step: what has become hot by then must not change what is counted."""
     files = Files(BIOS.read_bytes(), IMAGE.read_bytes(), INITRD.read_bytes(), "console=ttyS0 quiet run=reboot")

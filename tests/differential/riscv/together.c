@@ -1,6 +1,8 @@
 /* Harts that work at the same time, in S-mode under Sv39: locks of all kinds, orders of memory, messages, pages that move and code that
  * changes under the others. Each trial is entered by all harts together, and counts what must not happen. -DHARTS=N, -DROUNDS=N.
  */
+#define MANY (25 * ROUNDS) /* where nobody waits for anybody */
+
 typedef unsigned long u64;
 typedef unsigned int u32;
 
@@ -71,7 +73,7 @@ static void bad(int yes)
 
 static void trial_swap_lock(u64 hart)
 {
-	for (u64 i = 0; i < ROUNDS; i++) {
+	for (u64 i = 0; i < MANY; i++) {
 		while (AMO("swap", "d", &lock, 1))
 			;
 		counter = counter + 1;
@@ -79,17 +81,17 @@ static void trial_swap_lock(u64 hart)
 		lock = 0;
 	}
 	barrier();
-	bad(hart == 0 && counter != HARTS * ROUNDS);
+	bad(hart == 0 && counter != HARTS * MANY);
 }
 
 static void trial_reserved(u64 hart)
 {
-	for (u64 i = 0; i < ROUNDS; i++) {
+	for (u64 i = 0; i < MANY; i++) {
 		add_reserved(&counter);
 		add_reserved_half(&half);
 	}
 	barrier();
-	bad(hart == 0 && (counter != HARTS * ROUNDS || half != (u32)(HARTS * ROUNDS)));
+	bad(hart == 0 && (counter != HARTS * MANY || half != (u32)(HARTS * MANY)));
 }
 
 static void trial_tickets(u64 hart)
@@ -112,7 +114,7 @@ static void trial_amo(u64 hart)
 {
 	u64 bit = 1ul << hart, least = ~0ul >> 1;
 
-	for (u64 i = 0; i < ROUNDS; i++) {
+	for (u64 i = 0; i < MANY; i++) {
 		AMO("add", "w", &half, 3);
 		AMO("xor", "d", &word, bit << 8);
 		bad(AMO("or", "d", &flag, bit) & bit);
@@ -123,16 +125,16 @@ static void trial_amo(u64 hart)
 		AMO("minu", "d", &counter, least - i * HARTS - hart);
 	}
 	barrier();
-	bad(hart == 0 && (half != (u32)(3 * HARTS * ROUNDS) || word != (ROUNDS & 1 ? ((1ul << HARTS) - 1) << 8 : 0) || flag));
-	bad(hart == 0 && (ticket != ROUNDS * HARTS - 1 || serving != ticket || lock != -ticket));
-	bad(hart == 0 && counter != least - ROUNDS * HARTS + 1);
+	bad(hart == 0 && (half != (u32)(3 * HARTS * MANY) || word != (MANY & 1 ? ((1ul << HARTS) - 1) << 8 : 0) || flag));
+	bad(hart == 0 && (ticket != MANY * HARTS - 1 || serving != ticket || lock != -ticket));
+	bad(hart == 0 && counter != least - MANY * HARTS + 1);
 }
 
 /* ---- orders of memory */
 
 static void trial_passing(u64 hart) /* message passing */
 {
-	for (u64 i = 1; i <= ROUNDS && hart == 0; i++) {
+	for (u64 i = 1; i <= MANY && hart == 0; i++) {
 		word = i;
 		FENCE(w, w);
 		flag = i;
@@ -143,7 +145,7 @@ static void trial_passing(u64 hart) /* message passing */
 		FENCE(r, r);
 		found = word;
 		bad(found < told);
-		if (told == ROUNDS)
+		if (told == MANY)
 			break;
 	}
 	barrier();
@@ -151,23 +153,26 @@ static void trial_passing(u64 hart) /* message passing */
 
 static void trial_buffering(u64 hart) /* store buffering: of two harts that store and then look, one sees the other */
 {
-	for (u64 i = 1; i <= ROUNDS / 20; i++) {
-		if (hart < 2) {
-			volatile u64 *mine = hart ? &flag : &word, *theirs = hart ? &word : &flag;
+	static volatile u32 saw[2][MANY + 2];
 
-			*mine = i;
-			FENCE(rw, rw);
-			seen[hart][0] = *theirs;
-		}
-		barrier();
-		bad(hart == 0 && seen[0][0] != i && seen[1][0] != i);
-		barrier();
+	for (u64 i = 1; i <= MANY && hart < 2; i++) {
+		volatile u64 *mine = hart ? &flag : &word, *theirs = hart ? &word : &flag;
+
+		*mine = i;
+		FENCE(rw, rw);
+		saw[hart][i] = *theirs;
+	}
+	barrier();
+	for (u64 i = 1; i <= MANY && hart == 0; i++) { /* the other's first store that was not seen, did it see ours? */
+		u64 unseen = saw[0][i] + 1;
+
+		bad(unseen <= MANY && saw[1][unseen] < i);
 	}
 }
 
 static void trial_whole(u64 hart) /* aligned accesses are not torn */
 {
-	for (u64 i = 0; i < ROUNDS; i++)
+	for (u64 i = 0; i < MANY; i++)
 		if (hart == 0)
 			word = i & 1 ? ~0ul : 0;
 		else {
@@ -283,7 +288,7 @@ static void trial_race(u64 hart) /* nobody says when: each call sees one of the 
 		*(volatile u32 *)patched = 0x00100513;
 	barrier();
 	__asm__ volatile("fence.i" ::: "memory");
-	for (u64 i = 0; i < ROUNDS / 4; i++) {
+	for (u64 i = 0; i < MANY / 4; i++) {
 		if (hart == 0)
 			*(volatile u32 *)patched = i & 1 ? 0x00100513 : 0x00200513;
 		else {

@@ -1,7 +1,7 @@
 """The machine's lock, for harts on threads: all that is Python is done by who holds it.
 
 Python's own locks wake a waiter, but whoever asks again in the meantime gets the lock first; a hart that lets go for a
-microsecond of native code, over and over, would keep the others out for ever. Here, after a few such turns, it queues behind
+microsecond of native code, over and over, could keep the others out. Here, after a few such turns, it queues behind
 them.
 """
 

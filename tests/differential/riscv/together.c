@@ -63,6 +63,12 @@ static void barrier(void)
 	FENCE(rw, rw);
 }
 
+static void together(u64 round) /* now and then, so that no hart is done before another one has begun */
+{
+	if (!(round & 1023))
+		barrier();
+}
+
 static void bad(int yes)
 {
 	if (yes)
@@ -74,6 +80,7 @@ static void bad(int yes)
 static void trial_swap_lock(u64 hart)
 {
 	for (u64 i = 0; i < MANY; i++) {
+		together(i);
 		while (AMO("swap", "d", &lock, 1))
 			;
 		counter = counter + 1;
@@ -87,6 +94,7 @@ static void trial_swap_lock(u64 hart)
 static void trial_reserved(u64 hart)
 {
 	for (u64 i = 0; i < MANY; i++) {
+		together(i);
 		add_reserved(&counter);
 		add_reserved_half(&half);
 	}
@@ -115,6 +123,7 @@ static void trial_amo(u64 hart)
 	u64 bit = 1ul << hart, least = ~0ul >> 1;
 
 	for (u64 i = 0; i < MANY; i++) {
+		together(i);
 		AMO("add", "w", &half, 3);
 		AMO("xor", "d", &word, bit << 8);
 		bad(AMO("or", "d", &flag, bit) & bit);
@@ -158,6 +167,8 @@ static void trial_buffering(u64 hart) /* store buffering: of two harts that stor
 	for (u64 i = 1; i <= MANY && hart < 2; i++) {
 		volatile u64 *mine = hart ? &flag : &word, *theirs = hart ? &word : &flag;
 
+		while (i > *theirs + 2000)
+			;
 		*mine = i;
 		FENCE(rw, rw);
 		saw[hart][i] = *theirs;

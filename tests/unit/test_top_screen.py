@@ -77,6 +77,18 @@ def drive(play: Callable[[Watcher, Any, Fake], Awaitable[None]], *words: str, si
     return asyncio.run(run())
 
 
+async def until(condition: Callable[[], object]) -> None:
+    for _ in range(100):
+        if condition():
+            return
+        await asyncio.sleep(0.05)
+    raise AssertionError("it never happened")
+
+
+def printed(app: Watcher) -> list[str]:
+    return ["".join(segment.text for segment in strip).rstrip() for strip in app.query_one("#output", RichLog).lines]
+
+
 def column(app: Watcher, at: int, table: str = "#tasks") -> list[str]:
     tasks = app.screen.query_one(table, DataTable)
     return [str(tasks.get_row_at(n)[at]) for n in range(tasks.row_count)]
@@ -163,9 +175,9 @@ def test_output_of_the_program_stays_in_its_pane() -> None:
     async def play(app: Watcher, pilot: Any, fake: Fake) -> None:
         fake.queue.put_nowait("one\n[b]two\x1b]0;title\x07")
         fake.queue.put_nowait(" more\tx\n")
-        await pilot.pause(0.3)
-        lines = ["".join(segment.text for segment in strip).rstrip() for strip in app.query_one("#output", RichLog).lines]
-        assert lines[0] == "one" and lines[1].startswith("[b]two\\x1b]0;title\\x07 more") and len(lines) == 2
+        await until(lambda: len(printed(app)) == 2)
+        lines = printed(app)
+        assert lines[0] == "one" and lines[1].startswith("[b]two\\x1b]0;title\\x07 more")
         await pilot.press("o")
         assert not app.query_one("#output").display
 
@@ -175,9 +187,9 @@ def test_output_of_the_program_stays_in_its_pane() -> None:
 def test_very_much_output_is_cut_and_that_is_said() -> None:
     async def play(app: Watcher, pilot: Any, fake: Fake) -> None:
         fake.queue.put_nowait("".join(f"{n}\n" for n in range(100_000)))
-        await pilot.pause(0.3)
-        lines = ["".join(segment.text for segment in strip).rstrip() for strip in app.query_one("#output", RichLog).lines]
-        assert lines[0] == "... 99900 lines are not shown" and lines[1] == "99900" and lines[-1] == "99999" and len(lines) == 101
+        await until(lambda: len(printed(app)) == 101)
+        lines = printed(app)
+        assert lines[0] == "... 99900 lines are not shown" and lines[1] == "99900" and lines[-1] == "99999"
 
     drive(play)
 
@@ -189,7 +201,7 @@ def test_quitting_asks_while_the_program_runs() -> None:
         await pilot.press("q", "enter")
         assert fake.orders == [{"do": "end"}]
         fake.queue.put_nowait(-9)
-        await pilot.pause(0.3)
+        await until(lambda: app.ended)
 
     app = drive(play)
     assert app.code == -9 and app.ended

@@ -104,6 +104,8 @@ class Watcher(App[None]):
 
     def on_resize(self, event: Resize) -> None:
         """Beside the tasks, calls need room."""
+        if not self._is_there():
+            return
         self.screen_stack[0].query_one("#calls").display = event.size.width >= ROOMY
 
     async def _follow(self) -> None:
@@ -124,6 +126,10 @@ class Watcher(App[None]):
         self.code = -signo
         self._source.order(do="end")
         self.exit()
+
+    def _is_there(self) -> bool:
+        """All widgets are: not before the start, nor while it closes."""
+        return bool(self.screen_stack and self.screen_stack[0].query("#state") and self.screen_stack[0].query("#output"))
 
     # ---- what comes in
 
@@ -151,6 +157,8 @@ class Watcher(App[None]):
 
     def _draw_output(self) -> None:
         """What has been printed since the last time; of very much, the end."""
+        if not self._is_there():
+            return
         log = self.screen_stack[0].query_one("#output", RichLog)
         if self._unshown:
             log.write(text(f"... {self._unshown} lines are not shown", "dim"))
@@ -159,7 +167,7 @@ class Watcher(App[None]):
             log.write(text(self._lines.popleft()[-LONGEST:].rstrip("\r").expandtabs()))
 
     def _draw(self) -> None:
-        if self._last is None:
+        if self._last is None or not self._is_there():
             return
         sample, rates = self._last
         base = self.screen_stack[0]
@@ -184,6 +192,8 @@ class Watcher(App[None]):
         )  # fmt: skip
 
     def _state(self) -> None:
+        if not self._is_there():
+            return
         words = [f"sorted by {self.key}{' reversed' if self.reverse else ''}", "threads" if self.by_thread else "processes"]
         words += ["PAUSED"] if self.paused else []
         words += [self._said] if self._said else []

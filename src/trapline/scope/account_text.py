@@ -36,8 +36,11 @@ def size(count: int) -> str:
 
 
 def _cut(name: str, width: int = _NAME) -> str:
+    """At most `width` characters; of a path, the end."""
     name = plain(name)
-    return name if len(name) <= width else f"{name[: width - 2]}.."
+    if len(name) <= width:
+        return name
+    return f"..{name[2 - width :]}" if name.startswith("/") else f"{name[: width - 2]}.."
 
 
 def tables(account: Account, key: str, top: int) -> str:

@@ -5,6 +5,8 @@ from __future__ import annotations
 import os
 import random
 import struct
+import threading
+import time
 from collections.abc import Iterator
 from pathlib import Path
 
@@ -164,6 +166,50 @@ class TestRefused:
         assert client.error(LOPEN, struct.pack("<II", 1, 0)) in (ELOOP, ENOTDIR)
         assert client.error(SETATTR, struct.pack("<IIIIIQQQQQ", 1, 8, 0, 0, 0, 0, 0, 0, 0, 0)) in (ELOOP, ENOTDIR)
         assert (tmp_path / "deep").read_text() == "planted"
+
+    def test_races_against_a_directory_that_becomes_a_link(self, client: Client, tree: Path, tmp_path: Path) -> None:
+        """Somebody puts a link to a directory outside in a directory's place, and takes it away again, while the guest tries."""
+        outside = tmp_path / "outside"
+        outside.mkdir()
+        (outside / "deep").write_text("secret")
+        (tree / "link").symlink_to(outside)
+        before = {each: os.lstat(outside / each) for each in os.listdir(outside)}
+        stop = threading.Event()
+
+        def flip() -> None:
+            while not stop.is_set():
+                for first, second in (("sub", "aside"), ("link", "sub"), ("sub", "link"), ("aside", "sub")):
+                    os.rename(tree / first, tree / second)
+
+        thread = threading.Thread(target=flip)
+        thread.start()
+        seen: list[bytes] = []
+        wins = 0
+        try:
+            end = time.monotonic() + 1.5
+            while time.monotonic() < end:
+                client.send(CLUNK, struct.pack("<I", 1))
+                client.send(CLUNK, struct.pack("<I", 2))
+                client.walk(1, "sub", "deep")
+                answer, _ = client.send(LOPEN, struct.pack("<II", 1, 0))
+                if answer == LOPEN + 1:
+                    seen.append(client.read(1))
+                    wins += 1
+                client.walk(2, "sub")
+                for kind, body in (
+                    (LCREATE, struct.pack("<I", 2) + text("planted") + struct.pack("<III", O_CREAT | O_RDWR, 0o644, 0)),
+                    (MKDIR, struct.pack("<I", 2) + text("made") + struct.pack("<II", 0o755, 0)),
+                    (SYMLINK, struct.pack("<I", 2) + text("linked") + text("y") + struct.pack("<I", 0)),
+                    (UNLINKAT, struct.pack("<I", 2) + text("deep") + struct.pack("<I", 0x200)),  # a directory it is not
+                    (SETATTR, struct.pack("<IIIIIQQQQQ", 1, 1, 0o777, 0, 0, 0, 0, 0, 0, 0)),
+                ):
+                    client.send(kind, body)
+        finally:
+            stop.set()
+            thread.join()
+        assert set(seen) <= {b"deeper"} and wins
+        after = {each: os.lstat(outside / each) for each in os.listdir(outside)}
+        assert after.keys() == before.keys() and after["deep"].st_mode == before["deep"].st_mode
 
     def test_devices_and_pipes(self, client: Client, tree: Path) -> None:
         os.mkfifo(tree / "pipe")

@@ -270,7 +270,7 @@ def test_invented_states_are_refused_or_run(kernel: bytes, make: Make, tier: str
 
 def test_archives_with_lies(make: Make, tmp_path: Path) -> None:
     path = tmp_path / "lies"
-    good = {"format": "trapline checkpoint", "version": 1, "board": {"memory": 16 << 20}, "runs": [[0, 1]], "programs": []}
+    good = {"format": "trapline checkpoint", "version": 2, "board": {"memory": 16 << 20}, "runs": [[0, 1]], "programs": []}
     for change, said in (
         ({"runs": [[0, 1 << 40]]}, "more memory"), ({"runs": [[0, 1], [0, 1]]}, "expected"), ({"version": 2}, "version"),
         ({"format": "x"}, "of ours"), ({"board": []}, "memory"), ({"board": {"memory": 1 << 60}}, "memory"), ({"runs": 5}, "missing"),
@@ -282,3 +282,17 @@ def test_archives_with_lies(make: Make, tmp_path: Path) -> None:
             archive.writestr("programs", b"")
         with pytest.raises(UsageError, match=said):
             read(str(path))
+
+
+def test_walks_of_two_stages_are_counted_on() -> None:
+    """A counter of them (event 5) would begin again, and so differ."""
+    from trapline.machine.riscv.tlb import Tlb
+
+    first, second = Tlb(), Tlb()
+    first.nested = {15: 7, 3: 1}
+    second.nested = {9: 9}
+    second.load(first.state())
+    assert second.nested == first.nested and second.nested_steps == 15 * 7 + 3
+    for wrong in ([[64, 1]], [[1]], [[-1, 2]], "x", [[1, 2]] * 100):
+        with pytest.raises(BadState):
+            second.load({**first.state(), "nested": wrong})

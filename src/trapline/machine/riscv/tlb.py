@@ -9,13 +9,15 @@ from __future__ import annotations
 
 from collections.abc import Callable
 
-from trapline.machine.riscv.devices.saved import BadState, State, entry, pack, unpack, whole
+from trapline.machine.riscv.devices.saved import BadState, State, entry, pack, unpack, whole, wholes
 from trapline.machine.riscv.walk import Leaf
 
 GLOBAL = -1  #: in place of an ASID: entries that all address spaces share
 GUEST, SECOND_STAGE = 1 << 32, 1 << 33  #: in place of an ASID too: see twostage.py
 SHIFTS = (12, 16, 21, 30, 39, 48)  #: log2 of the sizes of pages
 _SAVED = dict.fromkeys(("hits", "misses", "walk_steps", "flushes"), whole())
+MOST_STEPS = 64  #: references of one walk, and more
+_PAIR = wholes(2)
 _FEW_BYTES = 64 << 12  #: ranges up to here are looked up page by page
 Key = tuple[int, int, int]  #: page number in units of its size, log2 of that size, ASID or GLOBAL
 
@@ -107,10 +109,17 @@ class Tlb:
     def state(self) -> State:
         """In the order in which entries make room."""
         entries = [[*key, *leaf] for each in self._sets for key, leaf in each.items()]
-        return {**pack(self, _SAVED), "entries": entries, "shifts": self._shifts}
+        nested = [list(each) for each in sorted(self.nested.items())]
+        return {**pack(self, _SAVED), "entries": entries, "shifts": self._shifts, "nested": nested}
 
     def load(self, state: State) -> None:
-        shifts, entries = entry(state, "shifts"), entry(state, "entries")
+        shifts, entries, nested = entry(state, "shifts"), entry(state, "entries"), entry(state, "nested")
+        if type(nested) is not list or len(nested) > MOST_STEPS:
+            raise BadState("walks of two stages: not a list of how many took how many references")
+        pairs = [_PAIR.read(each) for each in nested]
+        if any(steps >= MOST_STEPS for steps, _ in pairs):
+            raise BadState("a walk of two stages takes fewer references")
+        self.nested = dict(map(tuple, pairs))
         if type(shifts) is not list or type(entries) is not list or any(each not in SHIFTS for each in shifts):
             raise BadState("the TLB has pages of no known size")
         for each in self._sets:

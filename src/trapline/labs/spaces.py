@@ -3,7 +3,12 @@
 from __future__ import annotations
 
 from collections.abc import Sequence
+from trapline.typed import TYPE_CHECKING
 
+from trapline.abi.mman import MAP_ANONYMOUS, MAP_FIXED_NOREPLACE, MAP_PRIVATE, PROT_READ, PROT_WRITE
+from trapline.labs.code.kernel import lab_kernel
+from trapline.labs.code.program import Program
+from trapline.labs.code.program import run as run_program
 from trapline.labs.code.spaces import LOAD, READ, STORE, USER, WRITE, Probe, World, results, slot
 from trapline.labs.framework.charts import Chart, Table, Text
 from trapline.labs.framework.lab import (
@@ -16,8 +21,13 @@ from trapline.labs.framework.lab import (
     refuted,
     supported,
     switch,
+    undecided,
 )
-from trapline.machine.paging.entry import PAGE_SIZE
+from trapline.machine.paging.entry import PAGE_SHIFT, PAGE_SIZE
+from trapline.machine.paging.walk import walk
+
+if TYPE_CHECKING:
+    from trapline.kernel.task.task import Task
 
 #: name -> (first address of the kernel's part, last address of user space + 1)
 SPLITS = {
@@ -28,6 +38,7 @@ SPLITS = {
 }
 DATA = 0x2_0000  #: where each process has its own page
 OWN = (0xAAAA, 0xBBBB)  #: what is in it
+HERE = 0x2000_0000  #: where processes under the kernel have theirs
 TOP = 2  #: level of the root's entries
 
 EXPLAIN = """
@@ -51,10 +62,17 @@ upper half, where all bits above the walked ones are ones; user space has 256 Gi
 switches to the second root, and is gone under its own feet: the fetch of its very next instruction is a page fault,
 there is no handler for it in this space either, and only firmware can end it. (A kernel may leave most of itself out,
 as page-table isolation does against Meltdown; never the page that a trap enters.)
+
+Under this project's kernel (`--machine host`, `--machine riscv`) the first half of the claim can be seen in a process
+and its child. The second cannot: the upper half of their tables is empty, since the kernel is no guest of its own
+machine. On the host machine it is another process of the host; on the RISC-V machine it stands outside, where
+firmware and S-mode would be.
 """
 
 
 def measure(knobs: Knobs, progress: Progress) -> Figures:
+    if knobs.machine != "board":
+        return _under_kernel(knobs.machine)
     chosen = knobs.text("split")
     names = list(SPLITS) if chosen == "all" else [chosen]
     return {"runs": [_run(name, knobs.on("share"), progress) for name in names]}
@@ -82,6 +100,38 @@ def _run(name: str, share: bool, progress: Progress) -> Figures:
     }  # fmt: skip
 
 
+def _under_kernel(machine: str) -> Figures:
+    """A process and its child write different words to one address; their tables are looked at before they end."""
+    program = Program.of(machine)
+    flags = MAP_PRIVATE | MAP_ANONYMOUS | MAP_FIXED_NOREPLACE
+    program.call("mmap", HERE, PAGE_SIZE, PROT_READ | PROT_WRITE, flags, -1, 0)
+    child = program.label()
+    program.if_zero(program.fork(), child)
+    program.store(HERE, OWN[0])
+    program.call("wait4", -1, 0, 0, 0)
+    program.mark(0)
+    program.exit(0)
+    program.here(child)
+    program.store(HERE, OWN[1])
+    program.mark(1)
+    program.exit(0)
+    seen: dict[int, dict[str, int]] = {}
+
+    def mark(task: Task, which: int) -> None:
+        mm = task.mm
+        words, fmt, root = mm.ram.words, mm.tables.fmt, mm.tables.root
+        found = walk(words, root, HERE, fmt)
+        frame = fmt.pfn(found.entry) if found is not None else -1
+        first = (root << PAGE_SHIFT) // 8
+        half = 1 << fmt.index_bits - 1
+        upper = sum(1 for entry in words[first + half : first + 2 * half].tolist() if entry & fmt.present)
+        seen[which] = {"root": root, "frame": frame, "value": words[(frame << PAGE_SHIFT) // 8], "upper": upper}
+
+    with lab_kernel(machine) as kernel:
+        run_program(kernel, program, marks=mark)
+    return {"machine": machine, "processes": [seen[0], seen[1]]}
+
+
 def _cell(found: list[list[int]], n: int) -> str:
     if n >= len(found):
         return "did not get there"
@@ -89,7 +139,17 @@ def _cell(found: list[list[int]], n: int) -> str:
     return f"page fault {cause}" if cause else f"{value:#x}"
 
 
+def _draw_kernels(figures: Figures) -> Sequence[Chart]:
+    parent, child = figures["processes"]
+    names = (("root", "frame of the top-level table"), ("frame", f"frame behind {HERE:#x}"), ("value", "what is there"),
+             ("upper", "entries in the upper half of the top-level table"))  # fmt: skip
+    rows = [[what, f"{parent[name]:#x}", f"{child[name]:#x}"] for name, what in names]
+    return [Table(f"One address in two processes ({figures['machine']})", ("", "parent", "child"), rows)]
+
+
 def draw(figures: Figures) -> Sequence[Chart]:
+    if "machine" in figures:
+        return _draw_kernels(figures)
     charts: list[Chart] = []
     for run in figures["runs"]:
         first, second = run["processes"]
@@ -107,7 +167,19 @@ def draw(figures: Figures) -> Sequence[Chart]:
     return charts
 
 
+def _judge_kernels(figures: Figures) -> Verdict:
+    parent, child = figures["processes"]
+    if (parent["value"], child["value"]) != OWN or parent["frame"] == child["frame"] or parent["root"] == child["root"]:
+        return refuted(f"two processes share what is behind {HERE:#x}: {figures['processes']}")
+    return undecided(
+        f"two processes hold {parent['value']:#x} and {child['value']:#x} at {HERE:#x}, in frames {parent['frame']:#x} and "
+        f"{child['frame']:#x}; but the upper half of their tables has {parent['upper']} entries: this kernel is not in it"
+    )
+
+
 def verdict(figures: Figures) -> Verdict:
+    if "machine" in figures:
+        return _judge_kernels(figures)
     for run in figures["runs"]:
         wrong = _wrong(run)
         if wrong:
@@ -140,7 +212,7 @@ LAB = Lab(
     question="How can every process have all addresses for itself, and the kernel be in each of them?",
     claim="The lower part of the virtual address space is each process's own; the upper part is the kernel's, and shared by "
     "all processes. On 32-bit x86 the split is at 0xC0000000.",
-    machines=("board",),
+    machines=("board", "host", "riscv"),
     seconds=1,
     knobs=(
         choice("split", "all", "where the kernel's part begins", "all", *SPLITS),

@@ -8,7 +8,7 @@ from html import escape
 import pytest
 
 from trapline.labs.framework.index import labs
-from trapline.labs.framework.lab import REFUTED, SUPPORTED, SWITCH, Lab, Result
+from trapline.labs.framework.lab import REFUTED, SUPPORTED, SWITCH, UNDECIDED, Lab, Result
 from trapline.labs.framework.page import html, markdown
 from trapline.labs.framework.terminal import Style, draw
 
@@ -54,7 +54,8 @@ def test_verdict_turns_with_the_mechanism(lab: Lab, on: bool) -> None:
 def test_other_machines(lab: Lab, machine: str) -> None:
     result = lab.run(lab.settings(machine))
     text = shown(result)
-    assert result.verdict.outcome == SUPPORTED, f"{result.verdict.why}\n{text}"
+    wanted = UNDECIDED if lab.id == "M1" else SUPPORTED  # this kernel is not in its programs' tables
+    assert result.verdict.outcome == wanted, f"{result.verdict.why}\n{text}"
 
 
 @pytest.mark.parametrize("lab", ALL, ids=[each.id for each in ALL])

@@ -230,3 +230,11 @@ def test_a_trained_branch_leaks_despite_isolation_unless_there_is_a_fence() -> N
     assert all(run["faults"] == 0 for run in result.figures["runs"].values())
     careful = meltdown.LAB.run(meltdown.LAB.settings(attack=meltdown.SPECTRE, core=meltdown.CAREFUL, calls=5))
     assert careful.verdict.outcome == UNDECIDED
+
+
+@pytest.mark.parametrize("machine", ["host", "riscv"])
+def test_processes_hold_different_data_at_one_address(machine: str) -> None:
+    result = spaces.LAB.run(spaces.LAB.settings(machine))
+    parent, child = result.figures["processes"]
+    assert (parent["value"], child["value"]) == spaces.OWN and parent["frame"] != child["frame"]
+    assert parent["upper"] == child["upper"] == 0 and result.verdict.outcome == UNDECIDED

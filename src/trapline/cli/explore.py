@@ -18,7 +18,7 @@ from trapline.cli.browser import is_wanted, open_browser
 from trapline.cli.main import FAILED, SIGINT, complain, say
 from trapline.cli.options import Option, Parsed, UsageError, describe, parse
 from trapline.cli.run import OPTIONS as RUN
-from trapline.cli.run import TIMED_OUT, Outputs, Report, execute, leave, observe
+from trapline.cli.run import Outputs, Report, execute, leave, observe
 from trapline.scope.events import Recorder
 from trapline.scope.web.console import Stream
 from trapline.scope.web.feed import Feed
@@ -165,6 +165,7 @@ class _Session:
     def __init__(self, parsed: Parsed, address: Address) -> None:
         self._parsed = parsed
         self._feed: Feed | None = None
+        self._kernel: Kernel | None = None
         self._own = [os.dup(fd) for fd in (0, 1, 2)]
         streams = _Streams.make(parsed.last("--console") or ("page" if os.isatty(0) else "own"), self._own)
         ours, theirs = socket.socketpair()
@@ -184,6 +185,7 @@ class _Session:
     def observe(self, kernel: Kernel, parsed: Parsed, outputs: Outputs) -> Callable[[], None]:
         """Subscribe the feed; what is returned is called at the end."""
         observe(kernel, parsed, outputs)
+        self._kernel = kernel
         deadline_ns = None
         if parsed.flag("--timeout"):
             deadline_ns = kernel.system.clock.monotonic_ns() + values.duration_ns("--timeout", parsed.last("--timeout"))
@@ -202,7 +204,8 @@ class _Session:
 
     def end(self, code: int, stay: bool) -> None:
         """The program ended, or did not start: tell the page, give the streams back, and stay if that is wanted."""
-        exit_status = {"signal": -code} if code < 0 else {"status": code, "timed_out": code == TIMED_OUT}
+        timed_out = self._kernel is not None and self._kernel.timed_out
+        exit_status = {"signal": -code} if code < 0 else {"status": code, "timed_out": timed_out}
         self._wire.send(b"S", {"run": {"status": "ended", "why": "", "exit": exit_status, "ended_ns": time.time_ns()}})
         self._wire.drain(10)
         for number, fd in enumerate(self._own):  # nothing of the program's streams is open after this

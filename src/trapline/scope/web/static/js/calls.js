@@ -5,7 +5,7 @@ import { count, duration, faultName, hex, moment, result } from "./format.js";
 import { hue } from "./families.js";
 import { loud, store } from "./store.js";
 
-const MOST = 300;
+const MOST = 200;
 
 export class Calls {
   constructor(node, onPick, matches) {
@@ -19,33 +19,46 @@ export class Calls {
     const heads = [["Time"], ["Task"], ["What it asked, and what came of it"], ["Took", "number"]];
     this.table = el("table", {}, el("thead", {}, el("tr", {}, ...heads.map(([text, kind]) => el("th", { class: kind, scope: "col" }, text)))), this.body);
     this.box = el("div", { class: "scroll", tabindex: "0", role: "region", "aria-label": "Calls" }, this.table);
+    this.follow = true; // the newest line is in view
+    this.box.addEventListener("scroll", () => (this.follow = this.box.scrollTop + this.box.clientHeight >= this.box.scrollHeight - 60));
     this.none = el("p", { class: "note" });
     fill(node, this.box, this.none, this.detail);
-    this.paint = throttle(() => this.#paint(), 250);
-    for (const name of ["events", "filter", "state"]) store.addEventListener(name, this.paint);
-    store.addEventListener("filter", () => (this.told = true));
+    this.newest = []; // what passes the filter, at most MOST
+    this.total = 0;
+    this.rows = new Map(); // event -> its line
+    this.paint = throttle(() => this.#paint(), 300);
+    store.addEventListener("events", ({ detail }) => this.#take(detail));
+    store.addEventListener("state", this.paint);
+    store.addEventListener("filter", () => {
+      this.told = true;
+      this.total = 0;
+      this.newest = [];
+      this.#take(store.events);
+    });
+  }
+
+  #take(events) {
+    const { range } = store.filter;
+    const found = events.filter((each) => loud(each) && store.wanted(each) && (!range || (each.time_ns >= range[0] && each.time_ns <= range[1])));
+    this.total += found.length;
+    this.newest = [...this.newest, ...found.slice(-MOST)].slice(-MOST);
+    this.paint();
   }
 
   #paint() {
     if (this.node.hidden && document.getElementById("timeline").hidden) return;
-    const { range } = store.filter;
-    const found = [];
-    let total = 0;
-    for (let i = store.events.length - 1; i >= 0; i -= 1) {
-      const each = store.events[i];
-      if (!loud(each) || !store.wanted(each) || (range && (each.time_ns < range[0] || each.time_ns > range[1]))) continue;
-      total += 1;
-      if (found.length < MOST) found.push(each);
-    }
-    say(this.matches, total > MOST ? `${count(total)} lines, the last ${MOST} are listed` : `${count(total)} lines`);
+    say(this.matches, this.total > MOST ? `${count(this.total)} lines, the last ${MOST} are listed` : `${count(this.total)} lines`);
     if (this.node.hidden || (this.body.contains(document.activeElement) && !this.told)) return; // somebody reads
     this.told = false;
-    const follow = this.box.scrollTop + this.box.clientHeight >= this.box.scrollHeight - 40;
-    this.rows = found.reverse().map((each) => [this.#line(each), each]);
-    fill(this.body, ...this.rows.map(([row]) => row));
-    this.none.hidden = found.length > 0;
+    const before = this.rows;
+    this.rows = new Map(this.newest.map((each) => [each, before.get(each) ?? this.#line(each)]));
+    for (const [event, row] of before) if (!this.rows.has(event)) row.remove();
+    const fresh = this.newest.filter((each) => !before.has(each));
+    if (fresh.length && this.newest.indexOf(fresh[0]) !== this.newest.length - fresh.length) fill(this.body, ...this.rows.values());
+    else this.body.append(...fresh.map((each) => this.rows.get(each)));
+    this.none.hidden = this.newest.length > 0;
     say(this.none, store.events.length ? "No line passes the filter." : "Nothing has crossed the line yet.");
-    if (follow && ["running", "paused"].includes(store.state.run.status)) this.box.scrollTop = this.box.scrollHeight;
+    if (this.follow && ["running", "paused"].includes(store.state.run.status)) this.box.scrollTop = this.box.scrollHeight;
   }
 
   #line(event) {
@@ -60,7 +73,7 @@ export class Calls {
   // Show one event in full.
   pick(event, tell = true) {
     this.picked = event;
-    for (const [row, each] of this.rows ?? []) row.setAttribute("aria-selected", String(each === event));
+    for (const [each, row] of this.rows) row.setAttribute("aria-selected", String(each === event));
     const rows = [["when", moment(event.time_ns - store.start)], ["task", `${event.command} ${event.tid}, process ${event.pid}, CPU ${event.cpu}`]];
     if (event.event === "call") {
       for (const [name, text] of Object.entries(event.shown)) rows.push([name, text]);

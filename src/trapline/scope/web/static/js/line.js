@@ -12,6 +12,7 @@ const STAY = 230; // of a beat, below the line
 const SETTLE = 300; // ms between two looks at who gets a lane
 const IDLE = 3000; // ms after which a lane may be another's
 const MOST = 60; // lanes that are remembered
+const HIT = [{ opacity: 1, transform: "scale(0.5)" }, { opacity: 0, transform: "scale(4.2)" }];
 const PLACES = {
   x86_64: ["the program, on this computer’s CPU", "Trapline’s kernel, in Python"],
   riscv64: ["U-mode of an emulated RISC-V hart", "Trapline’s kernel, in Python"],
@@ -66,9 +67,7 @@ class Lane {
     const tone = `var(--${hue(event)})`;
     this.hit.style.setProperty("--tone", tone);
     this.said.style.setProperty("--tone", tone);
-    this.hit.classList.remove("go");
-    void this.hit.offsetWidth; // so that the animation starts again
-    this.hit.classList.add("go");
+    if (!still()) this.hit.animate(HIT, { duration: 480, easing: "ease-out" });
     clearTimeout(this.way);
     this.over = event.event === "exit";
     this.place(this.over ? "ended" : "kernel");
@@ -96,21 +95,20 @@ export class Line {
     this.live = true;
     this.due = false; // there is a new lane
     this.settled = 0;
+    this.room = 2; // how many lanes may be seen
     this.row = el("div", { class: "lanes" });
     this.empty = el("p", { class: "empty" }, "Nobody is here yet.");
     this.more = el("p", { class: "more" });
     this.above = el("small");
     this.below = el("small");
     fill(node, el("div", { class: "rule" }), el("p", { class: "space above" }, "User space", this.above), el("p", { class: "space below" }, "Kernel space", this.below), this.row, this.empty, this.more);
-    new ResizeObserver(() => this.settle()).observe(node);
+    new ResizeObserver(([{ contentRect }]) => {
+      this.room = Math.max(2, Math.min(9, Math.floor(contentRect.width / 150)));
+      this.due = true;
+    }).observe(node);
     store.addEventListener("state", () => this.live && this.rest());
     store.addEventListener("events", ({ detail }) => this.live && detail.forEach((each) => this.queue(each)));
     setInterval(() => this.tick(), 60);
-  }
-
-  // How many lanes there is room for.
-  get room() {
-    return Math.max(2, Math.min(9, Math.floor(this.node.clientWidth / 150)));
   }
 
   lane(tid) {
@@ -136,7 +134,9 @@ export class Line {
       each.node.remove();
       this.lanes.delete(each.tid);
     }
-    lanes.forEach((each, i) => (each.node.hidden = i >= this.room));
+    lanes.forEach((each, i) => {
+      if (each.node.hidden !== i >= this.room) each.node.hidden = i >= this.room;
+    });
     this.empty.hidden = lanes.length > 0;
     say(this.more, lanes.length > this.room ? `${lanes.length - this.room} more` : "");
   }

@@ -35,17 +35,23 @@ export class Timeline {
     say(this.hover, this.help);
     this.view = null; // null: everything
     this.following = 0; // ns: that much before the end is in view; 0: what the user chose
-    this.paint = throttle(() => this.#paint(), 120);
+    this.width = 50; // of the part right of the labels
+    this.paint = throttle(() => this.#paint(), 50);
+    this.soon = throttle(() => this.#paint(), 300);
     this.#listen();
   }
 
   #listen() {
     const canvas = this.canvas;
-    for (const name of ["events", "filter"]) store.addEventListener(name, this.paint);
-    new ResizeObserver(this.paint).observe(this.node);
+    store.addEventListener("events", this.soon);
+    store.addEventListener("filter", this.paint);
+    new ResizeObserver(() => {
+      this.width = Math.max(50, this.canvas.clientWidth - LABEL); // asked once, as asking makes the browser lay out
+      this.paint();
+    }).observe(this.node);
     canvas.addEventListener("wheel", (event) => {
       event.preventDefault();
-      if (Math.abs(event.deltaX) > Math.abs(event.deltaY)) this.pan(event.deltaX / this.#width);
+      if (Math.abs(event.deltaX) > Math.abs(event.deltaY)) this.pan(event.deltaX / this.width);
       else this.zoom(Math.exp(event.deltaY * 0.0022), this.#timeAt(event.offsetX));
     }, { passive: false });
     canvas.addEventListener("pointerdown", (event) => this.#press(event));
@@ -60,13 +66,10 @@ export class Timeline {
     return this.view ?? [store.start, Math.max(store.end, store.start + 1000)];
   }
 
-  get #width() {
-    return Math.max(50, this.canvas.clientWidth - LABEL);
-  }
 
   #timeAt(x) {
     const [from, to] = this.range;
-    return from + ((x - LABEL) / this.#width) * (to - from);
+    return from + ((x - LABEL) / this.width) * (to - from);
   }
 
   #follow() {
@@ -148,7 +151,7 @@ export class Timeline {
       const ends = [this.#timeAt(drag.x), this.#timeAt(event.offsetX)].sort((a, b) => a - b);
       store.filter.range = ends;
     } else {
-      const by = ((drag.x - event.offsetX) / this.#width) * (drag.range[1] - drag.range[0]);
+      const by = ((drag.x - event.offsetX) / this.width) * (drag.range[1] - drag.range[0]);
       if (this.view) this.view = [drag.range[0] + by, drag.range[1] + by];
     }
     this.paint();
@@ -191,8 +194,10 @@ export class Timeline {
     if (this.node.hidden) return;
     const [rows, height] = this.#rows();
     const ratio = devicePixelRatio || 1;
-    const width = this.canvas.clientWidth;
-    if (!width) return;
+    const width = this.width + LABEL;
+    const [from, to] = this.range;
+    this.from = from;
+    this.scale = this.width / (to - from);
     if (this.canvas.width !== Math.round(width * ratio) || this.canvas.height !== Math.round(height * ratio)) {
       this.canvas.width = Math.round(width * ratio);
       this.canvas.height = Math.round(height * ratio);
@@ -212,18 +217,16 @@ export class Timeline {
     for (const row of rows) this.#row(g, row, width);
     this.#wakes(g);
     this.#selection(g, height);
-    const [from, to] = this.range;
     say(this.span, `${duration(to - from)} of ${duration(store.end - store.start)}${this.left ? ` · ${this.left} tasks more: choose one` : ""}${store.dropped ? ` · ${count(store.dropped)} older events forgotten` : ""}`);
   }
 
   #x(time) {
-    const [from, to] = this.range;
-    return LABEL + ((time - from) / (to - from)) * this.#width;
+    return LABEL + (time - this.from) * this.scale;
   }
 
   #axis(g, width, height) {
     const [from, to] = this.range;
-    const rough = (to - from) / Math.max(2, this.#width / 130);
+    const rough = (to - from) / Math.max(2, this.width / 130);
     const power = 10 ** Math.floor(Math.log10(rough));
     const step = [1, 2, 5, 10].map((each) => each * power).find((each) => each >= rough);
     g.font = `11px ${getComputedStyle(this.canvas).fontFamily}`;
@@ -264,12 +267,12 @@ export class Timeline {
     const [from, to] = this.range;
     const wanted = store.wanted;
     const narrowed = store.narrowed;
-    let last = -1;
+    let next = 0; // what ends before is less than a pixel away from what is drawn
     for (let i = first(spans, from); i < spans.length && spans[i].time_ns <= to; i += 1) {
       const each = spans[i];
+      if (each.time_ns + each.duration_ns < next) continue;
       const x = this.#x(each.time_ns);
       const end = this.#x(each.time_ns + each.duration_ns);
-      if (end - last < 0.7) continue;
       const size = Math.max(1, end - x);
       g.globalAlpha = narrowed && !wanted(each) ? 0.13 : 1;
       g.fillStyle = this.color(colorOf(each));
@@ -280,7 +283,7 @@ export class Timeline {
         g.fillRect(x + work, top, size - work, height);
       } else g.fillRect(x, top, size, height);
       if (each === this.picked) this.#frame(g, x, top, size, height);
-      last = end;
+      next = this.from + (end - LABEL + 0.7) / this.scale;
       if (each.call && size > 46 && g.globalAlpha === 1) {
         g.fillStyle = this.color("ground");
         g.fillText(each.call, Math.max(x, LABEL) + 4, top + height / 2 + 0.5, size - 6);
@@ -366,7 +369,7 @@ export class Timeline {
     const row = this.rows?.find((each) => y >= each.top && y < each.top + each.height);
     if (!row || x < LABEL) return null;
     const time = this.#timeAt(x);
-    const near = (this.range[1] - this.range[0]) / this.#width;
+    const near = (this.range[1] - this.range[0]) / this.width;
     const mark = row.marks.find((each) => Math.abs(each.time_ns - time) < 4 * near);
     if (mark && (mark.event === "signal" || y > row.top + 27 || (row.cpu && (y < row.top + 4 || y > row.top + CPU - 4)))) return mark;
     const spans = row.cpu || y < row.top + 13 ? row.runs : row.spans;

@@ -109,7 +109,7 @@ LAB = Lab(
     explain=EXPLAIN, measure=measure, draw=draw, verdict=verdict,
     knobs=(
         number("batch", 16, "packets that a call of the batching program may bring", 2, 64),
-        number("instructions", 60_000, "time for each rate and path, in instructions", 20_000, 10_000_000),
+        number("instructions", 40_000, "time for each rate and path, in instructions", 20_000, 10_000_000),
         switch("grant", "let the program use the card's registers"),
     ),
 )  # fmt: skip

@@ -128,7 +128,7 @@ LAB = Lab(
         number("work", 200, "instructions of the application for each packet", 10, 10_000),
         number("every", 400, "instructions of other work between two looks of the polling driver", 10, 100_000),
         number("budget", 16, "packets that the hybrid takes in a row", 1, 64),
-        number("instructions", 60_000, "for each rate and driver", 20_000, 10_000_000),
+        number("instructions", 40_000, "for each rate and driver", 20_000, 10_000_000),
         switch("masking", "let the hybrid turn interrupts off while it polls"),
     ),
 )  # fmt: skip

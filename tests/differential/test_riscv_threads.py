@@ -68,9 +68,7 @@ def test_harts_together(program: Callable[[int], Path], harts: int, tier: str) -
     try:
         board.load(parse(program(harts).read_bytes()))
         apart(board)
-        end = time.monotonic() + 100
-        while board.harts.run(20 * MS) != HALTED:
-            assert time.monotonic() < end, printed
+        assert board.harts.run(60_000 * MS) == HALTED, printed  # at one go: a message that is not seen at once never is
         assert board.harts.halt is not None and (board.harts.halt.status, printed.count(b"right\n")) == (0, TRIALS), printed
     finally:
         board.close()

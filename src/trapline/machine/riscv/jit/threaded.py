@@ -104,19 +104,16 @@ class ThreadedHart(NativeHart):
             if beyond > 0:  # the reference tier executes: end the run soon
                 self.budget -= beyond
                 self.granted -= beyond
-        super()._execute()
-
-    def load_slowly(self, address: int, size: int) -> int:
         try:
-            return super().load_slowly(address, size)
+            super()._execute()
         finally:
             self._crew.tell()
 
-    def store_slowly(self, address: int, size: int, value: int) -> None:
+    def _step(self, left: int) -> bool:
         try:
-            super().store_slowly(address, size, value)
+            return super()._step(left)
         finally:
-            self._crew.tell()
+            self._crew.tell()  # it may have been a device that raised somebody's line
 
     def exchange(self, pa: int, size: int, old: int, new: int) -> bool:
         mask = (1 << 8 * size) - 1

@@ -210,7 +210,8 @@ def test_calls_and_bytes_are_those_that_were_made_and_parts_add_up(machine: str,
     lived_ns = account.user_ns + account.crossings.total_ns
     assert 0.5 * account.wall_ns < lived_ns < account.wall_ns, "the program's life is most of the run, and no more"
     [user] = account.users.values()
-    assert user.stays == account.crossings.count and user.unmeasured == 0 and user.cycles > 0
+    assert user.unmeasured == 0, "the stub is older than stub.c: `pip install -e .` builds it"
+    assert user.stays == account.crossings.count and user.cycles > 0
 
 
 @pytest.mark.parametrize("machine", MACHINES)

@@ -150,6 +150,13 @@ class Browser:
         for kind in ("rawKeyDown", "keyUp"):
             self.send("Input.dispatchKeyEvent", type=kind, key=key, code=key, windowsVirtualKeyCode=_CODES[key])
 
+    def drag(self, start: tuple[float, float], end: tuple[float, float], *, shift: bool = False) -> None:
+        """Press at one point of the window, release at another."""
+        common: dict[str, Any] = {"button": "left", "buttons": 1, "clickCount": 1, "modifiers": 8 if shift else 0}
+        middle = ((start[0] + end[0]) / 2, (start[1] + end[1]) / 2)
+        for kind, (x, y) in (("Pressed", start), ("Moved", middle), ("Moved", end), ("Released", end)):
+            self.send("Input.dispatchMouseEvent", type=f"mouse{kind}", x=x, y=y, **common)
+
     def shot(self, path: Path, *, whole: bool = False) -> None:
         data = self.send("Page.captureScreenshot", captureBeyondViewport=whole)["data"]
         path.write_bytes(base64.b64decode(data))
@@ -163,4 +170,4 @@ class Browser:
         shutil.rmtree(self._profile, ignore_errors=True)
 
 
-_CODES = {"ArrowRight": 39, "ArrowLeft": 37, "Home": 36, "End": 35, "Enter": 13, "Escape": 27, "Tab": 9}
+_CODES = {"ArrowRight": 39, "ArrowLeft": 37, "Home": 36, "End": 35, "Enter": 13, "Escape": 27, "Tab": 9, "+": 187, "-": 189}

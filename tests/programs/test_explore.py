@@ -171,7 +171,12 @@ def test_pause_step_and_signal(explore: Callable[..., Explorer]) -> None:
     before = count()
     time.sleep(0.3)
     assert count() == before
-    assert explorer.ask(do="space", pid=2)["value"]["command"] == "sh"  # memory can be looked at meanwhile
+    space = explorer.ask(do="space", pid=2)["value"]  # memory can be looked at meanwhile
+    assert space["command"] == "sh"
+    code = next(area for area in space["areas"] if area["kind"] == "program" and "x" in area["rights"] and area["rss"])
+    walks = [explorer.ask(do="walk", pid=2, address=hex(at))["value"] for at in range(code["start"], code["end"], 4096)]
+    (shared,) = next(walk["sharers"] for walk in walks if walk["mapped"])
+    assert shared["file"] == code["name"] and shared["references"] > 0
     for _ in range(3):
         explorer.ask(do="step")
         time.sleep(0.15)
@@ -180,6 +185,16 @@ def test_pause_step_and_signal(explore: Callable[..., Explorer]) -> None:
     assert explorer.ask(do="signal", tid=2, signal=15)["value"] is None
     explorer.ask(do="continue")
     assert explorer.process.wait(30) == -signal.SIGTERM
+
+
+def test_a_signal_that_the_kernel_refuses_is_an_answer_and_no_panic(explore: Callable[..., Explorer]) -> None:
+    """More queued signals than RLIMIT_SIGPENDING permits."""
+    program = "import os, signal, time; signal.pthread_sigmask(0, {40}); os.path.exists('/ready'); time.sleep(60)"
+    explorer = explore("--no-wait", "--exit", "--", "bash", "-c", f'ulimit -i 3; exec /usr/bin/python3 -c "{program}"')
+    explorer.until(lambda: b'"\\"/ready\\""' in explorer.request("/events.jsonl"))  # it blocks the signal by now
+    explorer.until(lambda: "EAGAIN" in explorer.ask(do="signal", tid=2, signal=40).get("error", ""))
+    explorer.ask(do="signal", tid=2, signal=9)
+    assert explorer.process.wait(30) == -signal.SIGKILL
 
 
 def test_a_stop_at_a_call_and_at_the_end(explore: Callable[..., Explorer]) -> None:
@@ -376,6 +391,7 @@ def test_live_events_appear_and_tasks_cross_the_line(explore_in: Callable[..., E
     page.wait("document.querySelector('#why').textContent.includes('is about to have served')")
     page.click("#pause")
     page.wait("document.querySelector('#status').textContent === 'running'")
+    page.wait("document.querySelector('#why').textContent === ''")
     page.click("#tasks .task")
     page.run("document.querySelector('.send select').value = '9'")
     page.wait("!document.querySelector('.send').hidden")
@@ -463,6 +479,35 @@ def test_what_programs_control_stays_text(explore_in: Callable[..., Explorer], p
         page.run("document.body.innerHTML = '<b>x</b>'")
     assert [each for each in page.problems if "TrustedHTML" not in each] == []
     page.problems.clear()
+
+
+@browser_only
+def test_the_timeline_zooms_pans_and_selects(explore_in: Callable[..., Explorer], page: Browser) -> None:
+    explorer = explore_in("--", "sh", "-c", "ls / | wc -l")
+    opened(page, explorer)
+    span = "document.querySelector('#timeline .bar2 span').textContent"
+    whole = page.wait(f"{span}.split(' of ').length === 2 && {span}")
+    assert whole.split(" of ")[0] == whole.split(" of ")[1]
+    page.run("document.querySelector('#timeline canvas').scrollIntoView({block: 'center'}); document.querySelector('#timeline canvas').focus()")
+    for _ in range(4):
+        page.key("+")
+    page.wait(f"{span} !== {json.dumps(whole)}")
+    zoomed = page.run(span)
+    page.key("ArrowRight")
+    page.wait(f"{span} === {json.dumps(zoomed)}")
+    page.key("Home")
+    page.wait(f"{span} === {json.dumps(whole)}")
+    left, top, width = page.run("(() => { const r = document.querySelector('#timeline canvas').getBoundingClientRect(); return [r.x, r.y, r.width]; })()")
+    page.drag((left + 150, top + 60), (left + width - 10, top + 60), shift=True)
+    page.wait("document.querySelector('#timeline .hover').textContent.includes('Selected')")
+    selected = page.text("#timeline .hover")
+    assert re.search(r"Selected .*: \d+ calls, \d+ faults", selected), selected
+    page.key("Escape")
+    painted = page.run(
+        "(() => { const c = document.querySelector('#timeline canvas'); const d = c.getContext('2d').getImageData(130, 30, c.width - 130, 20).data;"
+        "let n = 0; for (let i = 3; i < d.length; i += 4) n += d[i] > 0; return n; })()"
+    )
+    assert painted > 100  # the first CPU's stays in user mode
 
 
 @browser_only

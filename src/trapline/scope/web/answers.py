@@ -10,7 +10,9 @@ from __future__ import annotations
 from collections.abc import Callable
 from typing import TYPE_CHECKING, Any
 
+from trapline.machine.paging.entry import PAGE_SIZE
 from trapline.scope.cached import cached
+from trapline.scope.sharing import sharing
 from trapline.scope.space import look, plain
 from trapline.scope.walks import explain
 
@@ -22,6 +24,7 @@ if TYPE_CHECKING:
 MOST_KEPT = 24  #: ended processes whose memory is remembered
 KEEP_EVERY_NS = 100_000_000  #: at most so often, as it costs some ms each
 MOST_WALKS = 400
+MOST_SHARERS = 30
 MOST_TLB = 200  #: entries of a TLB that are shown
 KEYS = (2, 3, 20, 28)  #: SIGINT, SIGQUIT, SIGTSTP, SIGWINCH
 MAX_SIGNAL = 64
@@ -103,7 +106,8 @@ class Answers:
         try:
             if not self.live:
                 raise KeyError(f"process {pid} has ended, and its memory was not kept")
-            return exact(plain(explain(self._system, pid, at)))
+            walk = plain(explain(self._system, pid, at))
+            return exact({**walk, "sharers": self._sharers(pid, at) if walk["mapped"] else []})
         except KeyError as error:
             kept = self._kept.get(pid, {}).get("walks", {}).get(hex(at))
             if kept is not None:
@@ -111,6 +115,12 @@ class Answers:
             if pid in self._kept:
                 raise Wrong(f"process {pid} has ended: only the walks to where its areas start are kept") from None
             raise Wrong(error.args[0]) from None
+
+    def _sharers(self, pid: int, at: int) -> list[Any]:
+        """Who else maps the page around an address, or a page cache that holds it."""
+        page = at & -PAGE_SIZE
+        found = sharing(self._system, pid, page, page + PAGE_SIZE)
+        return [plain(each._replace(sharers=each.sharers[:MOST_SHARERS])) for each in found]
 
     # ---- control
 

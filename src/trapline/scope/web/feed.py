@@ -9,6 +9,7 @@ from __future__ import annotations
 from collections.abc import Callable
 from typing import TYPE_CHECKING, Any
 
+from trapline.abi.errno import Errno
 from trapline.scope.listener import Args, Listener
 from trapline.scope.web.answers import Answers, Wrong
 from trapline.scope.web.look import Inside, call_text, tasks
@@ -26,7 +27,7 @@ TALLY_EVERY_NS = 400_000_000
 SLOW_NS = 1_000_000_000  #: how often the state is sent to a server that does not keep up
 FEW = 16  #: tasks that are described each time; more are, more rarely
 MOST_PENDING = 500  #: events that are sent together
-POLLIN, POLLOUT = 1, 4
+POLLIN = 1
 
 
 class Feed(Listener):
@@ -128,16 +129,6 @@ class Feed(Listener):
         if self._step or call.name in self.stop_at:
             self._pause(f"{_name(task)} is about to have served: {call_text(task, self._inside[task])}", task)
 
-    def waits(self, task: Task) -> None:
-        inside = self._inside.get(task)
-        if inside is not None:
-            inside.waits = True
-
-    def continues(self, task: Task) -> None:
-        inside = self._inside.get(task)
-        if inside is not None:
-            inside.waits = False
-
     def exit(self, task: Task, call: SystemCall, args: Args, result: int) -> None:
         self._inside.pop(task, None)
 
@@ -171,7 +162,7 @@ class Feed(Listener):
             reply: dict[str, Any] = {"id": question.get("id")}
             try:
                 reply["value"] = self._answers.answer(question)
-            except Wrong as error:
+            except (Wrong, Errno) as error:
                 reply["error"] = str(error)
             self._wire.send(b"R", reply)
         self._wire.flush()
@@ -203,7 +194,7 @@ class Feed(Listener):
             self._wire.flush()
             self._serve()
         self.paused = False
-        self.tell(run={"status": "running"})
+        self.tell(run={"status": "running", "why": ""})
 
 
 def _name(task: Task) -> str:

@@ -24,11 +24,10 @@ _PLANS = Plans(PLAIN)
 class Inside:
     """A task's call in progress."""
 
-    __slots__ = ("args", "call", "since_ns", "waits")
+    __slots__ = ("args", "call", "since_ns")
 
     def __init__(self, call: SystemCall, args: Args, since_ns: int) -> None:
         self.call, self.args, self.since_ns = call, args, since_ns
-        self.waits = False
 
 
 def call_text(task: Task, inside: Inside) -> str:

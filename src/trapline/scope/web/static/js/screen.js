@@ -4,9 +4,7 @@
 import { el } from "./dom.js";
 
 const MOST_LINES = 3000;
-// eslint-disable-next-line no-control-regex
 const PARTS = /\x1b\[([0-9;:?<=>]*)[ -/]*([@-~])|\x1b[\]PX^_][^\x07\x1b]*(?:\x07|\x1b\\)|\x1b[ -/]*[0-~]|[\x00-\x1f\x7f]|[^\x00-\x1f\x7f\x1b]+/g;
-// eslint-disable-next-line no-control-regex
 const UNFINISHED = /\x1b(?:\[[0-9;:?<=>]*[ -/]*|[\]PX^_][^\x07\x1b]{0,4000}\x1b?)?$/;
 
 export class Screen {

@@ -16,6 +16,7 @@ export function walkView(walk) {
     ...steps,
     el("p", {}, el("strong", {}, walk.outcome), walk.mapped ? `, ${walk.rights} for user mode, in a leaf of ${bytes(walk.size)}` : ""),
     el("p", { class: "faint" }, [walk.area, walk.touch].filter(Boolean).join(" — ")),
+    ...(walk.sharers ?? []).map(shared),
   ];
 }
 
@@ -23,4 +24,11 @@ function bit(each) {
   const place = each.low === each.high ? `${each.low}` : `${each.high}:${each.low}`;
   const on = each.value !== 0 && each.value !== "0x0";
   return el("li", { class: on ? "on" : "" }, el("b", {}, each.name), ` ${place} = ${hex(each.value)}`, el("small", {}, each.meaning));
+}
+
+// Who else has the frame: a page cache, other processes, other places of the same one.
+function shared(each) {
+  const file = each.file ? `It is the page of ${each.file} at ${hex(each.offset)}. ` : "";
+  const others = each.sharers.map((sharer) => el("li", {}, `${sharer.pid} ${sharer.command}, at ${hex(sharer.address)} ${sharer.rights} ${sharer.area}`));
+  return el("div", {}, el("p", { class: "faint" }, `${file}${others.length ? "The frame is mapped elsewhere too:" : "No other process maps the frame."}`), el("ul", { class: "entries mono" }, ...others));
 }

@@ -42,10 +42,12 @@ since it takes bits for independent. It is what an attacker must guess: with n b
 average, if each failed one has the program start anew, and one attempt if the address leaks. Distinct counts the
 different values: of N runs nearly all are, for anything over twice log2 N bits.
 
-What is random is decided at exec(2): a program that is linked to a fixed address has no random code, and fork(2)
-copies the layout, so that all children of a server have one and the same. And areas may share a random number: look
-at the distances. Where two areas always have the same distance, one leaked address tells the other. On x86-64
-mappings have 28 random bits, as Linux has it; Sv39, whose user space has 38 bits in all, leaves fewer.
+The sample has no dynamic loader, so that its code is placed as a mapping is, and has no random number of its own: its
+distance to the mappings never changes. What is random is decided at exec(2): a program that is linked to a fixed
+address has no random code, and fork(2) copies the layout, so that all children of a server have one and the same. And
+areas may share a random number: look at the distances. Where two areas always have the same distance, one leaked
+address tells the other. On x86-64 mappings have 28 random bits, as Linux has it; Sv39, whose user space has 38 bits
+in all, leaves fewer.
 
 `--without aslr` has the launcher call personality(ADDR_NO_RANDOMIZE) first, as `setarch -R` does and debuggers do:
 then every run has the same addresses. `trapline run --no-aslr` switches it off for all, `--seed` makes it repeatable.

@@ -15,6 +15,7 @@ _CSS = """\
 body { font: 16px/1.5 system-ui, sans-serif; max-width: 52rem; margin: 2rem auto; padding: 0 1rem; color: #1a1a1a }
 table { border-collapse: collapse; margin: 1rem 0 }
 th, td { padding: .2rem .8rem; text-align: left; border-bottom: 1px solid #ddd }
+h2 { font-size: 1.1rem }
 td.number { text-align: right; font-variant-numeric: tabular-nums }
 pre { background: #f5f5f5; padding: 1rem; overflow-x: auto } svg { max-width: 100%; height: auto }
 .supported { color: #176b2c } .refuted { color: #a11616 } .undecided { color: #7a5b00 }

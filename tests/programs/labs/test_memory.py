@@ -19,6 +19,7 @@ from trapline.labs import (
     rop,
     rtos,
     spaces,
+    table,
     tlb,
     walk,
 )
@@ -238,3 +239,17 @@ def test_processes_hold_different_data_at_one_address(machine: str) -> None:
     parent, child = result.figures["processes"]
     assert (parent["value"], child["value"]) == spaces.OWN and parent["frame"] != child["frame"]
     assert parent["upper"] == child["upper"] == 0 and result.verdict.outcome == UNDECIDED
+
+
+@pytest.mark.parametrize("machine", ["host", "riscv"])
+def test_every_number_is_answered_as_it_is_declared(machine: str) -> None:
+    figures = table.LAB.run(table.LAB.settings(machine, beyond=5)).figures
+    rows = {row["name"] or row["number"]: row for row in figures["rows"]}
+    assert len(rows) == figures["last"] + 1 and all(row["right"] for row in rows.values())
+    assert rows["getpid"]["outcome"] == "succeeds" and rows["write"]["outcome"] in ("succeeds", "EBADF")
+    assert rows[figures["last"]]["outcome"] == "ENOSYS" and rows["exit"]["outcome"] == "does not return"
+
+
+def test_handlers_that_are_gone_are_found() -> None:
+    rows = table.LAB.run(table.LAB.settings(handlers=False)).figures["rows"]
+    assert {row["name"] for row in rows if not row["right"]} == set(table.GONE)

@@ -30,6 +30,9 @@ class Emitter(Protocol):
     def if_zero(self, register: int, label: str) -> None: ...
     def argument(self, number: int, register: int) -> None: ...
     def system_call(self, number: int) -> None: ...
+    def system_call_by(self, register: int) -> None:
+        """The one whose number is in the register, which is 0."""
+
     def call(self, register: int) -> None: ...
     def enter(self, info: int, context: int) -> None:
         """A signal handler begins: put its second and third argument there."""
@@ -91,6 +94,9 @@ class _X86:
 
     def system_call(self, number: int) -> None:
         self.code.syscall(number)
+
+    def system_call_by(self, register: int) -> None:
+        self.code.raw(b"\x0f\x05")  # register 0 is where it belongs
 
     def call(self, register: int) -> None:
         self.code.call_register(self._REGISTERS[register])
@@ -156,6 +162,11 @@ class _RiscV:
     def system_call(self, number: int) -> None:
         self.code.op("addi", rd=r.A0, rs1=r.T0)
         self.code.syscall(number)
+
+    def system_call_by(self, register: int) -> None:
+        self.code.op("addi", rd=r.A7, rs1=self._REGISTERS[register])
+        self.code.op("addi", rd=r.A0, rs1=r.T0)
+        self.code.op("ecall")
 
     def call(self, register: int) -> None:
         self.code.op("jalr", rd=r.RA, rs1=self._REGISTERS[register])

@@ -125,6 +125,17 @@ class Program:
         """As `call`: the child's number, 0 in the child."""
         return self.call("clone", SIGCHLD, 0, 0, 0, 0)
 
+    def call_number(self, number: Cell, *arguments: Value) -> Cell:
+        """A system call whose number is known when the program runs."""
+        cell = self.cell()
+        for n, each in enumerate(arguments):
+            self._get(0, each)
+            self._emit.argument(n, 0)
+        self._get(0, number)
+        self._emit.system_call_by(0)
+        self._emit.put(cell.address, 0)
+        return cell
+
     def jump(self, address: Value) -> Cell:
         """Call code; what it returns, if it returns."""
         cell = self.cell()

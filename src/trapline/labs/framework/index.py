@@ -21,6 +21,7 @@ MODULES = {
     "P3": "popek",
     "P4": "modes",
     "S1": "anatomy",
+    "S2": "table",
     "S3": "entry",
     "I1": "latency",
     "I2": "schedulers",

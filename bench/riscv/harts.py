@@ -6,6 +6,7 @@
 Each hart does the whole work on data of its own. `turns` is `trapline boot --harts N`, whose harts take turns on one thread;
 `threads` adds `--harts-on threads`; `qemu` is qemu-system-riscv64 -smp N. Whole runs by the clock, the least of the rounds.
     gain   turns / threads, N harts: how much faster the same work is done
+    scale  N * one hart's time on a thread / N harts' time: N, if each is as fast as one alone
     CPU    threads / turns, N harts, CPU time of all threads: what it costs to work side by side
     cost   threads / turns, one hart, CPU time: what order and slices cost who is alone
 """
@@ -87,18 +88,21 @@ def main() -> int:
     sizes = {name: size for name, size, _ in ROWS}
     found: dict[str, dict[str, float]] = {}
     print(f"{options.harts} harts, s, load {os.getloadavg()[0]:.1f}")
-    print(f"{'row':<12}{'turns':>8}{'threads':>9}{'qemu':>8}{'gain':>7}{'qemu/threads':>14}{'CPU':>7}{'cost':>7}")
+    print(f"{'row':<12}{'turns':>8}{'threads':>9}{'qemu':>8}{'gain':>7}{'scale':>7}{'qemu/threads':>14}{'CPU':>7}{'cost':>7}")
     with tempfile.TemporaryDirectory(prefix="trapline-bench-") as scratch:
         for name in options.rows.split(","):
             size = max(1, round(sizes[name] * options.scale))
             best = found[name] = measure(name, size, options.harts, options.rounds, Path(scratch))
             best["gain"], best["cpu"] = best["turns"] / best["threads"], best["threads, CPU"] / best["turns, CPU"]
+            best["scale"] = options.harts * best["threads, alone"] / best["threads"]
             best["cost"] = best["threads, alone, CPU"] / best["turns, alone, CPU"]
             ratio = best["ratio"] = best["qemu"] / best["threads"]
             times = f"{best['turns']:>8.2f}{best['threads']:>9.2f}{best['qemu']:>8.2f}"
-            print(f"{name:<12}{times}{best['gain']:>7.2f}{ratio:>14.2f}{best['cpu']:>7.2f}{best['cost']:>7.2f}", flush=True)
-    means = {key: geomean([each[key] for each in found.values()]) for key in ("gain", "ratio", "cpu", "cost")}
-    print(f"{'mean':<37}{means['gain']:>7.2f}{means['ratio']:>14.2f}{means['cpu']:>7.2f}{means['cost']:>7.2f}")
+            print(f"{name:<12}{times}{best['gain']:>7.2f}{best['scale']:>7.2f}{ratio:>14.2f}", end="")
+            print(f"{best['cpu']:>7.2f}{best['cost']:>7.2f}", flush=True)
+    means = {key: geomean([each[key] for each in found.values()]) for key in ("gain", "scale", "ratio", "cpu", "cost")}
+    print(f"{'mean':<37}{means['gain']:>7.2f}{means['scale']:>7.2f}{means['ratio']:>14.2f}", end="")
+    print(f"{means['cpu']:>7.2f}{means['cost']:>7.2f}")
     if options.json:
         print(json.dumps(found, indent=2))
     return 0

@@ -101,13 +101,10 @@ class ThreadedHarts(Harts):
         return HALTED if self.halt is not None else STOPPED if self.wanted else ended
 
     def _start(self) -> None:
-        if not self._threads:
-            numbers = range(len(self.each))
-            self._threads = [
-                threading.Thread(target=self._live, args=(n,), name=f"trapline-hart-{n}", daemon=True) for n in numbers
-            ]
-            for each in self._threads:
-                each.start()
+        for n in range(len(self._threads), len(self.each)):
+            thread = threading.Thread(target=self._live, args=(n,), name=f"trapline-hart-{n}", daemon=True)
+            thread.start()
+            self._threads.append(thread)
         self._event.clear()
         self.wanted = False
         self._active = len(self.each)

@@ -187,16 +187,6 @@ def test_pause_step_and_signal(explore: Callable[..., Explorer]) -> None:
     assert explorer.process.wait(30) == -signal.SIGTERM
 
 
-def test_a_signal_that_the_kernel_refuses_is_an_answer_and_no_panic(explore: Callable[..., Explorer]) -> None:
-    """More queued signals than RLIMIT_SIGPENDING permits."""
-    program = "import os, signal, time; signal.pthread_sigmask(0, {40}); os.path.exists('/ready'); time.sleep(60)"
-    explorer = explore("--no-wait", "--exit", "--", "bash", "-c", f'ulimit -i 3; exec /usr/bin/python3 -c "{program}"')
-    explorer.until(lambda: b'"\\"/ready\\""' in explorer.request("/events.jsonl"))  # it blocks the signal by now
-    explorer.until(lambda: "EAGAIN" in explorer.ask(do="signal", tid=2, signal=40).get("error", ""))
-    explorer.ask(do="signal", tid=2, signal=9)
-    assert explorer.process.wait(30) == -signal.SIGKILL
-
-
 def test_a_stop_at_a_call_and_at_the_end(explore: Callable[..., Explorer]) -> None:
     explorer = explore("--no-wait", "--console", "page", "--exit", "--", "sh", "-c", "read line; cat /etc/hostname; exit 3")
     explorer.until(lambda: b'"read"' in explorer.request("/events.jsonl") or "value" in explorer.ask(do="space", pid=2))

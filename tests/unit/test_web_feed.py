@@ -211,6 +211,7 @@ class Idle:
         self.hooks = self.loop = self.machine = self
         self.tasks: dict[int, Any] = {}
         self.first = None
+        self.ready: list[tuple[int, int]] = []
 
     def monotonic_ns(self) -> int:
         return self.ns
@@ -271,4 +272,24 @@ def test_a_server_that_stands_still_costs_one_timer_not_ever_more() -> None:
                 break
     assert kernel.timers.next_deadline_ns() is None
     assert 3000 < total < 20_000
+    theirs.close()
+
+
+def test_what_the_kernel_refuses_is_an_answer_and_no_panic(monkeypatch: pytest.MonkeyPatch) -> None:
+    from trapline.abi.errno import EAGAIN
+    from trapline.scope.web.answers import Answers
+    from trapline.scope.web.feed import Feed
+
+    def refuse(self: Answers, question: dict[str, Any]) -> Any:
+        raise EAGAIN("too many signals")
+
+    kernel, (ours, theirs) = Idle(), socket.socketpair()
+    Feed(kernel, Wire(ours))  # type: ignore[arg-type]
+    monkeypatch.setattr(Answers, "answer", refuse)
+    theirs.send(b'{"do":"signal","id":7}\n')
+    kernel.ready = [(ours.fileno(), 1), (99, 1)]
+    kernel.host_ready()
+    assert kernel.ready == [(99, 1)]  # the others' are left to them
+    reply = json.loads(theirs.recv(1000)[1:])
+    assert reply["id"] == 7 and "too many signals" in reply["error"]
     theirs.close()

@@ -95,6 +95,7 @@ def measure(knobs: Knobs, progress: Progress) -> Figures:
     every = classify(MODES[knobs.text("mode")], knobs.on("counters"))
     figures["riscv"] = dict(Counter(each.kind for each in every))
     figures["by extension"] = _by_extension(every)
+    figures["each"] = {each.subject.name: each.kind for each in every}
     figures["leaking"] = [{"what": each.subject.name, "depends on": each.depends} for each in every if each.kind == LEAKS]
     return figures
 
@@ -128,6 +129,8 @@ def draw(figures: Figures) -> list[Chart]:
     kinds = (ALWAYS_TRAPS, PRIVILEGED, INNOCUOUS, LEAKS)
     charts.append(Bars(f"The RISC-V machine: instructions and registers, tried in {figures['mode']}-mode",
                        [(kind, figures["riscv"].get(kind, 0)) for kind in kinds]))  # fmt: skip
+    rows = [(each["extension"], *(each.get(kind, 0) for kind in kinds)) for each in figures["by extension"]]
+    charts.append(Table("The same by extension; --json has each", ("extension", *kinds), rows))
     leaking = [(each["what"], each["depends on"]) for each in figures["leaking"]]
     if leaking:
         charts.append(Table("What leaks there", ("what", "its effect depends on, or is"), leaking))

@@ -89,15 +89,8 @@ class _Children:
 
     def _child(self, body: Callable[[], None]) -> Cell:
         """Its wait(2) status."""
-        program = self.program
-        status, child, after = program.cell(), program.label(), program.label()
-        program.if_zero(program.fork(), child)
-        program.call("wait4", -1, status.address, 0, 0)
-        program.goto(after)
-        program.here(child)
-        body()
-        program.exit(0)
-        program.here(after)
+        with self.program.child() as status:
+            body()
         return status
 
     def _install(self, what: int) -> None:

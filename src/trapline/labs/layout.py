@@ -110,15 +110,8 @@ def _program(machine: str, growth: int, limit: int) -> tuple[Program, dict[str, 
 
 def _try(program: Program, place: Value) -> Cell:
     """Let a child write there; its wait(2) status."""
-    status, parent = program.cell(), program.label()
-    child = program.label()
-    program.if_zero(program.fork(), child)
-    program.call("wait4", -1, status.address, 0, 0)
-    program.goto(parent)
-    program.here(child)
-    program.store(place, 1)
-    program.exit(0)
-    program.here(parent)
+    with program.child() as status:
+        program.store(place, 1)
     return status
 
 

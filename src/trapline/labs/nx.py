@@ -86,15 +86,9 @@ class _Injection:
             "changed": self._map(),
         }  # fmt: skip
         for n, (name, place) in enumerate(places.items()):
-            child, after = program.label(), program.label()
-            program.if_zero(program.fork(), child)
-            program.call("wait4", -1, 0, 0, 0)
-            program.goto(after)
-            program.here(child)
-            program.set(self.which, n)
-            self._inject(place, change=name == "changed")
-            program.exit(0)
-            program.here(after)
+            with program.child():
+                program.set(self.which, n)
+                self._inject(place, change=name == "changed")
         program.exit(0)
         program.handler(caught)
         self.told = [program.load(program.sum(caught[1], at), size) for at, size in ((0, 4), (8, 4), (16, 8))]  # siginfo_t

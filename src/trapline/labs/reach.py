@@ -103,16 +103,10 @@ def _under_kernel(machine: str) -> Figures:
     caught = {signo: program.catch(signo) for signo in (SIGSEGV, SIGBUS)}
     kind, address = program.cell(), program.cell()
     for n, (_, _, place) in enumerate(reaches):
-        after, child = program.label(), program.label()
-        program.if_zero(program.fork(), child)
-        program.call("wait4", -1, 0, 0, 0)
-        program.goto(after)
-        program.here(child)
-        program.set(kind, n)
-        program.set(address, place)
-        _access(program, reaches[n][1], place)
-        program.exit(0)
-        program.here(after)
+        with program.child():
+            program.set(kind, n)
+            program.set(address, place)
+            _access(program, reaches[n][1], place)
     program.exit(0)
     told = {}
     for signo, handler in caught.items():

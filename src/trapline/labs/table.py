@@ -8,6 +8,7 @@ from trapline.typed import Any
 
 from trapline.abi.arch import ABIS
 from trapline.abi.errno import ENOSYS, of_number
+from trapline.abi.signal import SIGALRM
 from trapline.kernel.syscalls.declare import Refusal
 from trapline.kernel.syscalls.find import declaration, status
 from trapline.labs.code.kernel import lab_kernel
@@ -28,7 +29,6 @@ from trapline.labs.framework.lab import (
 ITIMER_REAL = 0
 HOSTS = "answered by the host"
 _PATIENCE_US = 30_000  #: after so long a call that waits is ended
-SIGALRM, SIGSYS = 14, 31
 #: Numbers that the host's seccomp may let pass (newer kernels do), and what they say to all but the host's own trampolines
 PASSING = {335: ("uretprobe", "signal 4"), 336: ("uprobe", "ENXIO")}
 GONE = ("getpid", "uname", "getcwd", "dup", "pipe2", "readlinkat", "madvise", "getrandom", "sysinfo", "times")
@@ -87,18 +87,14 @@ def _gone(task: Any, *arguments: int) -> int:
 def _program(program: Program, last: int) -> dict[str, Cell]:
     cells = {name: program.cell() for name in ("number", "result", "back")}
     timer = program.put(bytes(24) + _PATIENCE_US.to_bytes(8, "little"))  # struct itimerval: once
-    again, done, child = program.here(), program.label(), program.label()
+    again, done = program.here(), program.label()
     program.if_zero(program.sum(cells["number"], -last - 1), done)
-    forked = program.fork()
-    program.if_zero(forked, child)
-    program.call("wait4", forked, 0, 0, 0)
+    with program.child():
+        program.call("setitimer", ITIMER_REAL, timer, 0)
+        program.set(cells["result"], program.call_number(cells["number"], 0, 0, 0, 0, 0, 0))
+        program.set(cells["back"], 1)
     program.add(cells["number"], 1)
     program.goto(again)
-    program.here(child)
-    program.call("setitimer", ITIMER_REAL, timer, 0)
-    program.set(cells["result"], program.call_number(cells["number"], 0, 0, 0, 0, 0, 0))
-    program.set(cells["back"], 1)
-    program.exit(0)
     program.here(done)
     program.exit(0)
     return cells

@@ -110,6 +110,10 @@ class Program:
         self._emit.put(cell.address, 0)
         return cell
 
+    def child(self) -> Child:
+        """`with program.child() as status:`: what is inside is done by a child, and waited for; `status` is wait(2)'s."""
+        return Child(self)
+
     def mark(self, number: int) -> None:
         """Tell `run`'s `marks` that the program has come here."""
         self.call(MARK, MARKED + number)
@@ -177,10 +181,6 @@ class Program:
     def exit(self, status: Value = 0) -> None:
         self.call("exit_group", status)
 
-    def raw(self, code: bytes) -> None:
-        """Instructions as they are."""
-        self._emit.code.raw(code)
-
     def catch(self, signo: int) -> tuple[str, Cell, Cell]:
         """From here on, `signo` goes to (label, where struct siginfo will be, where the ucontext will be).
 
@@ -242,6 +242,27 @@ class Loop:
         self._program.add(self._left, -1)
         self._program.goto(self._begin)
         self._program.here(self._end)
+
+
+class Child:
+    """The body of `Program.child`."""
+
+    def __init__(self, program: Program) -> None:
+        self._program, self._status = program, program.cell()
+        self._after = program.label()
+
+    def __enter__(self) -> Cell:
+        program, body = self._program, self._program.label()
+        forked = program.fork()
+        program.if_zero(forked, body)
+        program.call("wait4", forked, self._status.address, 0, 0)
+        program.goto(self._after)
+        program.here(body)
+        return self._status
+
+    def __exit__(self, *unused: object) -> None:
+        self._program.exit(0)
+        self._program.here(self._after)
 
 
 @dataclass(frozen=True)

@@ -27,7 +27,7 @@ from trapline.machine.riscv.trap import (
 )
 
 USED = SV39.accessed | SV39.dirty
-READ, WRITE, EXECUTE, USER, GLOBAL = SV39.read, SV39.write, SV39.execute, SV39.user, SV39.global_
+READ, WRITE, EXECUTE, USER = SV39.read, SV39.write, SV39.execute, SV39.user
 LOAD, STORE, FETCH = "load", "store", "fetch"
 CODE, MOST = 0x1_0000, 200_000  #: where the program is, and how many instructions it may take
 _FIRST = RAM_BASE + (1 << 20)

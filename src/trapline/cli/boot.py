@@ -116,7 +116,7 @@ def main(words: list[str]) -> int:
             board, port if debugger is None else debugger.timeline, output,
             timeout_s=timeout_s, host_clock=_host_clock(parsed), once=parsed.flag("--no-reboot"),
             links=[*links, *([debugger] if debugger is not None else [])], debugger=debugger, threads=_threads(parsed),
-            save=partial(_save, parsed.last("--save"), board) if parsed.flag("--save") else None,
+            save=partial(_save, parsed, board) if parsed.flag("--save") else None,
         )  # fmt: skip
         start = partial(_start, board, parsed, files, path, kept, debugger, opened)
         return _run(board, session, parsed, start)
@@ -131,7 +131,7 @@ def _start(
 
     try:
         if kept is not None:
-            _restore(board, parsed.last("--restore"), kept)
+            _restore(board, parsed, kept)
         elif path:
             from trapline.machine.riscv.firmware import parse as program
 
@@ -229,22 +229,35 @@ def _kept(parsed: Parsed) -> Checkpoint | None:
     return read(parsed.last("--restore"))
 
 
-def _save(path: str, board: Board) -> None:
+def _save(parsed: Parsed, board: Board) -> None:
     """Raises OSError."""
     from trapline.cli.checkpoints import save
     from trapline.machine.riscv.checkpoint import take
 
-    save(path, take(board))
+    board.flush_disks()
+    kept = take(board)
+    kept.state["disks"] = _stamps(parsed)
+    save(parsed.last("--save"), kept)
 
 
-def _restore(board: Board, path: str, kept: Checkpoint) -> None:
+def _stamps(parsed: Parsed) -> list[list[int]]:
+    """Size and time of change of each file that holds a disk."""
+    from trapline.cli.disks import stamp
+
+    return [stamp(each) for each in [*parsed.all("--drive"), *parsed.all("--flash")]]
+
+
+def _restore(board: Board, parsed: Parsed, kept: Checkpoint) -> None:
     from trapline.machine.riscv.checkpoint import restore
     from trapline.machine.riscv.devices.saved import BadState
 
+    path = parsed.last("--restore")
     try:
         restore(board, kept)
     except BadState as error:
         raise UsageError(f"--restore {path}: {error}") from None
+    if kept.state.get("disks", []) != _stamps(parsed):
+        complain(f"--restore {path}: the disks are not as they were when it was saved: the guest may find them damaged")
 
 
 # ---- what the command line asks for
@@ -360,6 +373,7 @@ def _devices(
             storage = drive(text)
             opened.callback(storage.close)
             board.add(Block(_undoable(storage, parsed, undo), f"drive{n}"))
+            board.storages.append(storage)
         for text in parsed.all("--flash"):
             contents = flash(text, FLASH_BYTES)
             opened.callback(contents.close)

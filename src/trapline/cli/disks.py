@@ -118,6 +118,14 @@ def drive(text: str) -> Storage:
         return disk
 
 
+def stamp(text: str) -> list[int]:
+    """What changes when what `text`, of --drive or --flash, names is written to. Raises OSError."""
+    path, _, rest = text.partition(",")
+    overlay = [each.partition("=")[2] for each in rest.split(",") if each.startswith("overlay=")]
+    found = [os.stat(each) for each in (path, *overlay)]
+    return [number for each in found for number in (each.st_size, each.st_mtime_ns)]
+
+
 def flash(text: str, most: int) -> Storage:
     """The contents of a flash bank of at most `most` bytes. Raises UsageError."""
     path, comma, mode = text.partition(",")

@@ -7,6 +7,7 @@ from __future__ import annotations
 
 import hashlib
 from collections.abc import Callable, Iterator
+from contextlib import suppress
 from itertools import pairwise
 from trapline.typed import TYPE_CHECKING, Any, Protocol
 
@@ -38,7 +39,7 @@ from trapline.machine.riscv.devices.goldfish import GoldfishRtc
 from trapline.machine.riscv.devices.plic import Plic
 from trapline.machine.riscv.devices.rom import Rom
 from trapline.machine.riscv.devices.saved import Saveable
-from trapline.machine.riscv.devices.storage import Storage
+from trapline.machine.riscv.devices.storage import Storage, StorageError
 from trapline.machine.riscv.devices.uart import Uart
 from trapline.machine.riscv.devices.virtio.transport import Function, Transport
 from trapline.machine.riscv.firmware import BadImage, Files, Plan, Program, plan, reset_code, tree_address
@@ -79,6 +80,7 @@ class Board:
         self._resettable: dict[int, Resettable] = {}  # by address
         self._virtio: list[int] = []
         self.flash: list[Flash] = []
+        self.storages: list[Storage] = []  #: of flash; whoever adds disks adds theirs
         self.pieces: list[tuple[int, bytes, int]] = []  #: what memory holds after a reset: (address, bytes, length in memory)
         self._rom = Rom(b"", ROM_BYTES)
         self.bus.attach(ROM, self._rom)
@@ -129,6 +131,7 @@ class Board:
         bank = Flash(storage)
         self._attach(FLASH + len(self.flash) * FLASH_BYTES, bank)
         self.flash.append(bank)
+        self.storages.append(storage)
 
     def wire(self, source: int) -> Callable[[bool], None]:
         """An interrupt line to the PLIC."""
@@ -199,6 +202,12 @@ class Board:
         for hart in self.harts.each:
             hart.reset(ROM)
         self.harts.halt = None
+
+    def flush_disks(self) -> None:
+        """What the guest has written is in the files."""
+        for storage in self.storages:
+            with suppress(StorageError):  # the guest hears of it when it flushes
+                storage.flush()
 
     def close(self) -> None:
         """Let memory and threads go. Idempotent."""

@@ -8,8 +8,11 @@ from statistics import median
 from typing import TYPE_CHECKING, Any
 
 from trapline.abi.sched import SCHED_FIFO, SCHED_OTHER, SCHED_RR
+from trapline.abi.time import CLOCK_MONOTONIC
 from trapline.embed import Kernel
 from trapline.kernel.sched.classes import ClassScheduler
+from trapline.labs.code import guest
+from trapline.labs.code.elf import DATA
 from trapline.labs.code.kernel import lab_kernel
 from trapline.labs.code.program import PATH, Program
 from trapline.labs.code.queues import Lottery, RoundRobin
@@ -45,6 +48,9 @@ lottery draws a ticket each time, of as many as the task has weight.
 Counted are the shares of the CPU, Jain's index of fairness over the tasks that compute (1: all the same; 1/n: one has
 everything), how often the interactive task came to run, and how long it stood ready before it did.
 
+The last chart prices a switch: two tasks that only call sched_yield(2) hand the CPU to one another; a round is two such calls
+and two switches.
+
 Look at: with fifo the first task has the CPU for ever, and the others never begin. With rr the interactive task waits for
 everybody's 100 ms. A lottery is fair on average, and visibly not in the short run.
 
@@ -57,6 +63,7 @@ CLASSES = ("fair", "robin", "lottery", "rr", "fifo")
 _POLICIES = {"rr": SCHED_RR, "fifo": SCHED_FIFO}
 _ORDINARY: dict[str, Callable[[], Ordinary]] = {"robin": RoundRobin, "lottery": Lottery}
 NAP_NS = 4_000_000
+YIELDS, RUNS = 100, 3
 FAIR, UNFAIR = 0.7, 0.6  #: between 1 and, of three tasks, 1/3; a busy computer disturbs
 
 
@@ -66,7 +73,34 @@ def measure(knobs: Knobs, progress: Progress) -> Figures:
     for name in wanted:
         progress(f"{name}: {knobs.number('milliseconds')} ms")
         rows.append(_run(name, knobs))
-    return {"tasks": knobs.number("tasks"), "nice": knobs.number("nice"), "classes": rows}
+    progress("the price of a switch")
+    alone, together = (min(_yield_us(knobs.machine, tasks) for _ in range(RUNS)) for tasks in (1, 2))
+    return {
+        "tasks": knobs.number("tasks"), "nice": knobs.number("nice"), "classes": rows,
+        "yield_us": round(alone, 2), "round_of_two_us": round(together, 2),
+    }  # fmt: skip
+
+
+def _yield_us(machine: str, tasks: int) -> float:
+    """What one sched_yield(2) takes, of one task alone or of two that give the only CPU to one another."""
+    program = Program.of(machine)
+    begin, end = program.put(bytes(16)), program.put(bytes(16))
+    child = program.label()
+    if tasks == 2:
+        program.if_zero(program.fork(), child)
+    program.call("clock_gettime", CLOCK_MONOTONIC, begin)
+    with program.times(YIELDS):
+        program.call("sched_yield")
+    program.call("clock_gettime", CLOCK_MONOTONIC, end)
+    program.exit(0)
+    program.here(child)
+    again = program.here()
+    program.call("sched_yield")
+    program.goto(again)
+    out = guest.run(program.link(), machine=machine, take=program.data_bytes, cpus=1)
+    times: list[tuple[int, int]] = [struct.unpack_from("<2q", out.data, where - DATA) for where in (begin, end)]
+    begun, ended = (seconds * 10**9 + ns for seconds, ns in times)
+    return (ended - begun) / YIELDS / 1000
 
 
 def _program(machine: str, tasks: int, nice: int) -> Program:
@@ -167,7 +201,8 @@ def draw(figures: Figures) -> list[Chart]:
         for each in figures["classes"]
     ]
     heads = ("class", "fairness", "interactive ran", "ready for, median", "at worst")
-    return [*charts, Table("Fairness and delay", heads, rows)]
+    price = (("one task", figures["yield_us"]), ("two: and two switches", figures["round_of_two_us"]))
+    return [*charts, Table("Fairness and delay", heads, rows), Bars("Each task yields once", price, "µs")]
 
 
 def _time(microseconds: float | None) -> str:

@@ -548,6 +548,24 @@ def test_a_saved_trace_is_replayed(explore_in: Callable[..., Explorer], page: Br
     assert "holds calls, not memory" in page.text("#memory")
 
 
+@browser_only
+def test_a_long_trace_of_many_tasks_is_shown_whole(explore_in: Callable[..., Explorer], page: Browser, tmp_path: Path) -> None:
+    """It comes in portions: the player gets all of them, every lane a name, and the page stays small."""
+    count = 30_000
+    common = {"event": "call", "args": {}, "shown": {"fd": "3"}, "result": 0, "error": None, "duration_ns": 5, "wait_ns": 0, "cpu": 0}
+    events = ({**common, "time_ns": i * 100, "pid": 2 + i % 3000, "tid": 2 + i % 3000, "command": "many", "call": "read"} for i in range(count))
+    timer = {"event": "interrupt", "time_ns": count * 100, "pid": 0, "tid": 0, "command": "kernel", "cpu": 0, "kind": "timer"}
+    file = tmp_path / "trace.jsonl"
+    file.write_text("".join(json.dumps(each) + "\n" for each in (*events, timer)))
+    explorer = explore_in("--open", str(file))
+    page.open(explorer.url)
+    page.wait(f"document.querySelector('#player input').max === '{count - 1}'")
+    page.wait("document.querySelectorAll('.lane:not([hidden])').length > 3")
+    assert page.run("[...document.querySelectorAll('.lane:not([hidden]) b')].every((each) => each.textContent === 'many')")
+    assert "3,000" in page.text("#figures").replace("3000", "3,000")  # an interrupt of the kernel's own is no task
+    assert page.run("document.querySelectorAll('*').length") < 6000
+
+
 def test_the_address_is_in_no_command_line(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     """Every user can read command lines: the browser is given a file that is ours alone."""
     from trapline.cli.browser import open_browser

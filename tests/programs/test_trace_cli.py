@@ -162,6 +162,15 @@ def test_databases_answer_the_questions_of_the_documentation(tmp_path: Path) -> 
         assert database.execute("SELECT count(*) FROM argument").fetchone() == (arguments,)
 
 
+def test_looking_at_arguments_makes_no_faults(tmp_path: Path) -> None:
+    """A path that ends near the end of the stack is read up to there, and what the microscope tries beyond is not the program's."""
+    file = tmp_path / "t.db"
+    assert trace("--sqlite", str(file), "-o", "/dev/null", "--", "ls", "-ld", "/usr").returncode == 0
+    with closing(sqlite3.connect(file)) as database:
+        assert database.execute("SELECT count(*) FROM fault WHERE kind <> 'invalid'").fetchone()[0] > 10
+        assert database.execute("SELECT count(*) FROM fault WHERE kind = 'invalid'").fetchone() == (0,)
+
+
 def test_a_database_that_cannot_be_is_refused_and_a_full_one_ends_itself(tmp_path: Path, capfd: pytest.CaptureFixture[str]) -> None:
     done = trace("--sqlite", "/nosuch/x", "true")
     assert done.returncode == 125 and "--sqlite /nosuch/x: No such file or directory" in done.stderr

@@ -10,6 +10,7 @@ from trapline.scope.files import description, working_directory
 from trapline.scope.structs import OWN, Shape
 from trapline.scope.style import PLAIN, Style
 from trapline.scope.text import quote
+from trapline.scope.watched import observe
 from trapline.scope.whole import WHOLE
 
 MAX_STRINGS = 32  #: elements of an array that are shown
@@ -62,14 +63,14 @@ class Decoder:
         if count <= 0:
             return b""
         try:
-            return bytes(self.task.mm.read(address, count))
+            return bytes(observe(self.task.mm, self.task.mm.read, address, count))
         except (Errno, OutOfMemory, AttributeError):  # AttributeError: the task has no memory any more
             return None
 
     def read_some(self, address: int, count: int) -> bytes | None:
         """Up to `count` bytes: what is readable from `address` on."""
         try:
-            return bytes(self.task.mm.read_partial(address, count))
+            return bytes(observe(self.task.mm, self.task.mm.read_partial, address, count))
         except (Errno, OutOfMemory, AttributeError):
             return None
 

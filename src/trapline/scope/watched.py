@@ -27,6 +27,7 @@ class Watch:
     ) -> None:
         self.now_ns, self.copied, self.faulted = now_ns, copied, faulted
         self.copying = self.repairing = False
+        self.observing = False  #: it is somebody who watches that reads, not the kernel
 
 
 _watches: dict[Machine, Watch] = {}
@@ -40,6 +41,18 @@ def watch(machine: Machine, by: Watch | None) -> None:
         _watches[machine] = by
 
 
+def observe(mm: AddressSpace, read: Callable[[int, int], bytes], address: int, count: int) -> bytes:
+    """`read`, a method of `mm`, for somebody who watches: that is no copy of the kernel's, and no fault if nothing is there."""
+    by = _watches.get(mm.machine)
+    if by is None:
+        return read(address, count)
+    before, by.observing = by.observing, True
+    try:
+        return read(address, count)
+    finally:
+        by.observing = before
+
+
 class Watched(AddressSpace):
     """Tells the machine's `Watch`."""
 
@@ -48,7 +61,7 @@ class Watched(AddressSpace):
     def _copy(self, copy: Callable[..., Any], size: int, out: bool, address: int, *args: Any) -> Any:
         """`copy(self, address, *args)`; how much it was is `size`, or if that is negative, what it says."""
         by = _watches.get(self.machine)
-        if by is None or by.copying:
+        if by is None or by.copying or by.observing:
             return copy(self, address, *args)
         since_ns = by.now_ns()
         by.copying = True
@@ -125,7 +138,8 @@ class Watched(AddressSpace):
             raise
         finally:
             by.repairing = False
-            by.faulted(addr, access, kind, pages, since_ns)
+            if pages or not by.observing:
+                by.faulted(addr, access, kind, pages, since_ns)
         return bad
 
     def _kind(self, before: tuple[int, ...], bad: Signal | None) -> tuple[str, int]:

@@ -178,13 +178,14 @@ export class Line {
     }
     for (const lane of this.lanes.values()) {
       if (now < lane.busy) continue;
-      if (!lane.next) lane.stay();
-      else if (lane.node.hidden) lane.pass(lane.next);
-      else {
-        say(lane.name, store.task(lane.tid)?.command || "?");
-        say(lane.total, `×${lane.crossings}`);
-        lane.beat(lane.next, now);
+      if (!lane.next) {
+        lane.stay();
+        continue;
       }
+      say(lane.name, store.task(lane.tid)?.command || "?");
+      say(lane.total, `×${lane.crossings}`);
+      if (lane.node.hidden) lane.pass(lane.next);
+      else lane.beat(lane.next, now);
       lane.next = null;
     }
   }

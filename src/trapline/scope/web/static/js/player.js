@@ -1,6 +1,6 @@
 // The player: crossings of a program that has ended, one after the other, on the line.
 
-import { el, fill, say, still } from "./dom.js";
+import { el, fill, say, still, throttle } from "./dom.js";
 import { moment } from "./format.js";
 import { loud, store } from "./store.js";
 
@@ -21,6 +21,7 @@ export class Player {
     this.said = el("output");
     fill(node, this.toggle, back, this.slider, on, this.speed, this.said);
     store.addEventListener("filter", () => this.#crossings && this.#reload());
+    store.addEventListener("events", throttle(() => this.#late(), 500));
   }
 
   #crossings = null;
@@ -35,8 +36,14 @@ export class Player {
   offer() {
     if (!this.node.hidden) return;
     this.node.hidden = false;
+    this.#late();
+  }
+
+  // A page that is opened late gets a long history in portions, some after the player is there.
+  #late() {
+    if (this.node.hidden) return;
     this.#reload();
-    say(this.said, `${this.#crossings.length} crossings`);
+    if (!this.timer && this.line.live) say(this.said, `${this.#crossings.length} crossings`);
   }
 
   play() {

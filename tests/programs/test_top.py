@@ -55,6 +55,13 @@ def test_output_goes_to_a_file_and_input_is_the_callers(tmp_path: Path) -> None:
     assert done.returncode == 0 and done.stderr == b"err\n" and file.read_text() == "hello\n"
 
 
+def test_a_full_disk_is_said() -> None:
+    command = [sys.executable, "-m", "trapline", "top", "--batch", "true"]
+    with open("/dev/full", "w") as full:
+        done = subprocess.run(command, env=support.host_environment(), stdout=full, stderr=subprocess.PIPE, timeout=60, check=False)
+    assert done.returncode == 0 and done.stderr == b"trapline: standard output: not all was written: No space left on device\n"
+
+
 def test_json_counts_what_the_program_did() -> None:
     program = "import os\nfor i in range(500): os.getppid()\nfor i in range(3):\n try: os.close(99)\n except OSError: pass"
     done = top("--batch", "--json", "python3", "-c", program)

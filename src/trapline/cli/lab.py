@@ -10,6 +10,7 @@ import locale
 import os
 import sys
 import time
+from importlib.util import find_spec
 
 from trapline.cli.main import FAILED, complain, say
 from trapline.cli.options import Option, Parsed, UsageError, describe, parse
@@ -17,6 +18,7 @@ from trapline.kernel.config import ConfigError
 from trapline.labs.framework.index import find, labs
 from trapline.labs.framework.lab import REFUTED, SUPPORTED, SWITCH, UNDECIDED, Knobs, Lab, LabError, Result
 from trapline.labs.framework.page import html, text
+from trapline.labs.framework.plot import MISSING
 from trapline.labs.framework.terminal import Style, draw, wrap
 from trapline.machine.select import NoMachine
 
@@ -31,7 +33,7 @@ OPTIONS = (
     Option("--json", "", "write one JSON object a run"),
     Option("--plot", "FILE", "draw into FILE too: .png, .svg or .html (needs the extra `plot`)"),
     Option("--page", "", "explain the lab, and do not run it"),
-    Option("--help", "", "this text"),
+    Option("--help", "", "this text; after LAB, with its knobs"),
 )
 
 
@@ -117,28 +119,32 @@ def _all(rest: list[str]) -> int:
 
 
 def _one(lab: Lab, words: list[str]) -> int:
-    parsed = parse(words, (*(Option(f"--{each.name}", each.possible, each.help) for each in lab.knobs), *OPTIONS))
+    knobs = [Option(f"--{each.name}", each.possible, each.help) for each in lab.knobs]
+    parsed = parse(words, (*knobs, *OPTIONS))
     style = _style()
     if parsed.rest:
         raise UsageError(f"lab takes no {parsed.rest[0]}: write knobs as --KNOB=VALUE")
     if parsed.flag("--help"):
-        return say(usage())
+        return say(f"{usage()}\nknobs of {lab.id}:\n\n{describe(knobs)}\n" if knobs else usage())
     if parsed.flag("--page"):
         return _write(text(lab, style), style)
     settings = _settings(lab, parsed)
     drawing = parsed.last("--plot")
     if drawing and drawing.rpartition(".")[2] not in ("png", "svg", "html"):
         raise UsageError(f"--plot {drawing}: the name must end with .png, .svg or .html")
+    if drawing and find_spec("matplotlib") is None:
+        raise LabError(MISSING)
     count = _count(parsed)
     results = []
+    failed = 0
     for _ in range(count):
         begin = time.perf_counter()
         results.append(lab.run(settings, _progress))
         seconds = time.perf_counter() - begin
         _progress("")
         if parsed.flag("--json"):
-            say(json.dumps(results[-1].as_data() | {"seconds": round(seconds, 3)}) + "\n")
-    failed = 0 if parsed.flag("--json") else _show(results, style)
+            failed |= say(json.dumps(results[-1].as_data() | {"seconds": round(seconds, 3)}) + "\n")
+    failed |= 0 if parsed.flag("--json") else _show(results, style)
     if drawing:
         _plot(results[-1], drawing)
     return failed or max(_STATUS[each.verdict.outcome] for each in results)

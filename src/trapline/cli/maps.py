@@ -24,7 +24,7 @@ if TYPE_CHECKING:
     from trapline.kernel.syscalls.declare import SystemCall
     from trapline.kernel.task.task import Task
 
-KERNEL = tuple(each for each in RUN if each.name not in ("--trace", "--dump-pagetables"))
+KERNEL = tuple(each for each in RUN if each.name not in ("--trace", "--dump-pagetables", "--report-fd"))
 OPTIONS = (
     Option("--at", "CALL[:N]", "look when the program, or a child of it, makes system call CALL (for the Nth time)", many=True),
     Option("--at-exit", "", "look when the program ends: the default"),

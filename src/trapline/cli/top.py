@@ -20,7 +20,7 @@ from trapline.scope.taskstext import KEYS, table
 if TYPE_CHECKING:
     from trapline.embed import Kernel
 
-KERNEL = tuple(each for each in RUN if each.name not in ("--trace", "--dump-pagetables"))
+KERNEL = tuple(each for each in RUN if each.name not in ("--trace", "--dump-pagetables", "--report-fd"))
 OPTIONS = (
     Option("--batch", "", "print tables on stdout instead of a screen; what the program prints goes to stderr"),
     Option("-n", "N", "with --batch: print N tables (default: until the program ends); the program goes on to its end"),
@@ -194,6 +194,9 @@ class Batch:
         try:
             while data:
                 data = data[os.write(self._fd, data) :]
-        except OSError:
+        except BrokenPipeError:
+            return False
+        except OSError as error:
+            complain(f"standard output: not all was written: {error.strerror}")
             return False
         return True

@@ -225,8 +225,9 @@ def verdict(figures: Figures) -> Verdict:
     ordered = [order.index(place) for place in places] == sorted(order.index(place) for place in places) and "body" in order
     one_register = set(figures["changed"]) <= {ret} and figures["crossings"] == 1
     negative = bad["result"] < 0 and bad["register"] == bad["result"] % (1 << 64) and bad["result"] >= -4095
+    times = "once" if figures["crossings"] == 1 else f"{figures['crossings']} times"
     why = (
-        f"{good['call']} crossed {figures['crossings']} time(s), gave {good['result']}, changed "
+        f"{good['call']} crossed {times}, gave {good['result']}, changed "
         f"{', '.join(figures['changed']) or 'no register'}; {bad['call']} of no descriptor gave {bad['error']}"
     )
     return supported(why) if ordered and one_register and negative and good["result"] >= 0 else refuted(why)

@@ -166,8 +166,9 @@ def verdict(figures: Figures) -> Verdict:
     handled = [each for each in stops if each["what"].startswith("has put")]
     same = bool(back) and back[0]["pc"] == faults[0]["pc"] == frame["program counter to go back to"]
     masked = handled[0]["blocked"] == sig.bit(sig.SIGSEGV) and bool(back) and back[0]["blocked"] == faults[0]["blocked"] == 0
+    count = "one fault" if len(faults) == 1 else f"{len(faults)} faults"
     why = (
-        f"{len(faults)} fault(s) at {faults[0]['pc']:#x}; sigreturn went back to {back[0]['pc'] if back else 0:#x}; "
+        f"{count} at {faults[0]['pc']:#x}; sigreturn went back to {back[0]['pc'] if back else 0:#x}; "
         f"the page held {figures['stored']:#x} at the end"
     )
     good = same and masked and len(faults) == 1 and figures["stored"] == 0x1234 and figures["status"] == 0

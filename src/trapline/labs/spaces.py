@@ -185,8 +185,9 @@ def verdict(figures: Figures) -> Verdict:
         if wrong:
             return refuted(f"split {run['split']}: {wrong}")
     runs = figures["runs"]
+    splits = "one split" if len(runs) == 1 else f"{len(runs)} splits"
     return supported(
-        f"with {len(runs)} split(s) both processes read their own data ({OWN[0]:#x}, {OWN[1]:#x}) at {DATA:#x}, could use "
+        f"with {splits} both processes read their own data ({OWN[0]:#x}, {OWN[1]:#x}) at {DATA:#x}, could use "
         "the memory up to the line and none of the kernel's; one kernel, by one entry in both roots, took the traps of "
         f"both ({runs[0]['traps']})"
     )

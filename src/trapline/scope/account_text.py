@@ -117,10 +117,11 @@ def _faults(account: Account) -> Iterator[str]:
 
 
 def _counts(account: Account) -> Iterator[str]:
-    for what, counts in (("context switches", account.switches), ("interrupts", account.interrupts)):
+    for what, more, counts in (("context switch", "es", account.switches), ("interrupt", "s", account.interrupts)):
         if counts:
             each = ", ".join(f"{count} {name}" for name, count in sorted(counts.items(), key=lambda row: (-row[1], row[0])))
-            yield f"{sum(counts.values())} {what}: {each}"
+            total = sum(counts.values())
+            yield f"{total} {what}{more if total != 1 else ''}: {each}"
 
 
 def _measuring(account: Account) -> Iterator[str]:

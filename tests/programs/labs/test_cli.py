@@ -44,11 +44,34 @@ def test_list_names_every_lab() -> None:
         (("M9", "--repeat", "0"), 125, "--repeat 0"),
         (("M9", "--plot", "x.gif"), 125, ".png, .svg or .html"),
         (("M9", "--json", "extra"), 125, "takes no extra"),
+        (("M9", "--foo=1"), 125, "unknown option --foo: --help lists the options"),
     ],
 )
 def test_mistakes_are_named(words: tuple[str, ...], status: int, said: str) -> None:
     got = lab(*words)
     assert got.status == status and got.stderr.startswith(b"trapline: ") and said in got.stderr.decode(), got.tail()
+
+
+def test_help_on_a_lab_lists_its_knobs() -> None:
+    general, own = lab("--help").text, lab("M9", "--help").text
+    assert own.startswith(general) and "knobs of M9:" in own and "--nx on|off" in own
+    assert max(map(len, own.splitlines())) <= 80
+    assert lab("P1", "--help").status == 0
+
+
+def test_what_cannot_be_drawn_is_not_measured(tmp_path: Path) -> None:
+    (tmp_path / "sitecustomize.py").write_text("import sys\nsys.modules['matplotlib'] = None\n")
+    env = {**support.host_environment(), "PYTHONPATH": f"{tmp_path}{os.pathsep}{support.SRC}"}
+    tmp_path.chmod(0o755)
+    got = support.native([support.python_for(os.getuid()), "-m", "trapline", "lab", "M9", "--plot", "x.svg"], cwd=tmp_path, env=env)
+    assert got.status == 125 and b"pip install 'trapline[plot]'" in got.stderr and not got.stdout, got.tail()
+
+
+def test_a_full_disk_is_no_success() -> None:
+    command = [support.python_for(os.getuid()), "-m", "trapline", "lab", "M9", "--json"]
+    with open("/dev/full", "w") as full:
+        done = subprocess.run(command, env=support.host_environment(), stdout=full, stderr=subprocess.PIPE, timeout=60, check=False)
+    assert done.returncode == 125 and b"standard output: No space left on device" in done.stderr
 
 
 def test_exit_status_is_the_verdict() -> None:

@@ -14,6 +14,7 @@ _WIDTH = 8.0  #: inches
 _ROW = 0.28  #: inches of a bar, a row of a table, a line of text
 _LONGEST = 48  #: characters of a label or a cell
 _WIDEST = 96  #: characters of a line of text
+MISSING = "drawing needs matplotlib: pip install 'trapline[plot]'"
 _KINDS = ("png", "svg")
 
 
@@ -23,7 +24,7 @@ def picture(title: str, charts: Sequence[Chart], kind: str) -> bytes:
     try:
         matplotlib, figures = import_module("matplotlib"), import_module("matplotlib.figure")
     except ImportError:
-        raise LabError("drawing needs matplotlib: pip install 'trapline[plot]'") from None
+        raise LabError(MISSING) from None
     drawn = [each for each in charts if not isinstance(each, Bars | Table) or each.rows]
     heights = [_height(each) for each in drawn]
     with matplotlib.rc_context({"svg.hashsalt": "trapline", "text.usetex": False, "text.parse_math": False}):

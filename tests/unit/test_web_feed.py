@@ -128,12 +128,30 @@ def test_a_saved_trace_is_shown_in_the_order_in_which_things_began(tmp_path: Pat
 
 
 def test_what_is_no_event_is_counted_and_not_shown(tmp_path: Path) -> None:
-    bad = ["nonsense", "[]", "{}", '{"event":"call"}', json.dumps({**CALL, "error": 5}), json.dumps({**CALL, "cpu": True}), json.dumps({**CALL, "time_ns": 1 << 70}),
+    bad = ["nonsense", json.dumps(CALL).encode("utf-16").decode("latin-1"), "[]", "{}", '{"event":"call"}', json.dumps({**CALL, "error": 5}), json.dumps({**CALL, "cpu": True}), json.dumps({**CALL, "time_ns": 1 << 70}),
         json.dumps({**CALL, "event": "fault", "access": "read", "address": 1, "duration_ns": "long"}), json.dumps({**CALL, "x": float("nan")}), "[" * 9999]
     hub = Hub()
     Saved(write(tmp_path, "\n".join([json.dumps(CALL), *bad]))).fill(hub)
     assert hub.events.end == 1
     assert hub.state["run"]["why"] == f"1 events, {len(bad)} lines are no events"
+
+
+def test_what_would_end_a_line_of_the_stream_is_written_anew(tmp_path: Path) -> None:
+    path = tmp_path / "trace.jsonl"
+    path.write_bytes(json.dumps({**CALL, "command": "ü"}, ensure_ascii=False).replace(", ", ",\r").encode() + b"\r\n")
+    hub = Hub()
+    Saved(str(path)).fill(hub)
+    (line,), _, _ = hub.events.since(0, 10)
+    assert b"\r" not in line and json.loads(line)["command"] == "ü"
+
+
+def test_of_a_long_trace_the_newest_are_shown_and_all_are_counted(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr("trapline.scope.web.saved.ON_PAGE", 3)
+    hub = Hub()
+    Saved(write(tmp_path, "\n".join(json.dumps({**CALL, "time_ns": n}) for n in range(10)))).fill(hub)
+    assert [json.loads(each)["time_ns"] for each in hub.events.since(0, 10)[0]] == [7, 8, 9]
+    assert hub.state["run"]["why"] == "10 events, the last 3 are shown"
+    assert hub.state["tally"]["calls"]["read"]["count"] == 10
 
 
 def test_a_file_without_events_is_refused_with_what_to_do(tmp_path: Path) -> None:

@@ -10,7 +10,7 @@ from typing import Any
 import pytest
 
 from trapline.scope.web import server as module
-from trapline.scope.web.hub import Hub, Ring
+from trapline.scope.web.hub import MOST_EVENTS, Hub, Ring
 from trapline.scope.web.process import Address
 from trapline.scope.web.server import Position, Server, static_files
 
@@ -171,7 +171,7 @@ def test_a_browser_that_does_not_read_costs_nothing_and_is_told_what_it_missed()
             world.hub.notify()
             await asyncio.sleep(0)
         ring = world.hub.events
-        assert ring.end == 400_000 and ring.end - ring.first <= module.BEHIND * 2
+        assert ring.end == 400_000 and ring.end - ring.first <= MOST_EVENTS
         assert (await world.get("/"))[0] == 200  # others are served
         fresh = Position(world.hub, "")
         assert b'"missed":300000,' in b"".join(fresh.news())

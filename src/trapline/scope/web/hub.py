@@ -12,6 +12,7 @@ from typing import Any
 
 MOST_EVENTS = 200_000
 MOST_EVENT_BYTES = 96 << 20
+ON_PAGE = 100_000  #: as many a page itself keeps
 MOST_CHUNKS = 4096
 MOST_CHUNK_BYTES = 1 << 20
 

@@ -1,6 +1,6 @@
 """Saved traces: what `trapline trace --json` or `--sqlite` wrote, or the page gave to keep, back as events.
 
-A trace may come from anybody: what is no event is counted, not shown, and everything is written again before it is sent.
+A trace may come from anybody: what is no event is counted, not shown, and nothing goes on that a browser would read otherwise.
 """
 
 from __future__ import annotations
@@ -12,7 +12,7 @@ from pathlib import Path
 from types import NoneType
 from typing import TYPE_CHECKING, Any
 
-from trapline.scope.web.hub import MOST_EVENTS
+from trapline.scope.web.hub import ON_PAGE
 from trapline.scope.web.tally import Tally
 from trapline.scope.web.wire import encode
 
@@ -48,9 +48,9 @@ class Saved:
         self._tally = Tally()
         self._damaged = 0
         self._total = 0
-        self._lines: deque[tuple[int, bytes]] = deque(maxlen=MOST_EVENTS)
-        for event in self._read(Path(path)):
-            self._add(event)
+        self._lines: deque[tuple[int, bytes]] = deque(maxlen=ON_PAGE)
+        for event, line in self._read(Path(path)):
+            self._add(event, line)
         if not self._total:
             raise NoTrace("no events in it: write one with `trapline trace --json -o FILE -- PROGRAM`, or --sqlite FILE")
 
@@ -70,36 +70,45 @@ class Saved:
             parts.append(f"{self._damaged} lines are no events")
         return ", ".join(parts)
 
-    def _add(self, event: Any) -> None:
+    def _add(self, event: Any, line: bytes) -> None:
+        """`line`: the event as JSON, if it need not be written anew."""
         if not is_event(event):
             self._damaged += 1
             return
         try:
-            line = encode(event)
-        except (ValueError, TypeError):  # NaN, which Python reads and JSON has not; bytes in a database
+            line = line or encode(event)
+        except (ValueError, TypeError):  # bytes in a database
             self._damaged += 1
             return
         self._total += 1
         self._tally.add(event["event"], event)
         self._lines.append((event["time_ns"], line))
 
-    def _read(self, path: Path) -> Iterable[Any]:
+    def _read(self, path: Path) -> Iterable[tuple[Any, bytes]]:
         with path.open("rb") as file:
             start = file.read(len(SQLITE))
         if start == SQLITE:
             from trapline.scope.web.database import events
 
-            return events(path)
+            return ((each, b"") for each in events(path))
         return _json_lines(path)
 
 
-def _json_lines(path: Path) -> Iterator[Any]:
+def _json_lines(path: Path) -> Iterator[tuple[Any, bytes]]:
+    """Each line's event, or None, and the line itself, unless it has what ends a line in a stream of events."""
     with path.open("rb") as file:
         while line := file.readline(MOST_LINE):
             try:
-                yield json.loads(line)
+                event = json.loads(line.decode(), parse_constant=_no_constant)
             except (ValueError, RecursionError):
-                yield None
+                yield None, b""
+            else:
+                line = line.strip()
+                yield event, b"" if b"\r" in line else line
+
+
+def _no_constant(name: str) -> Any:
+    raise ValueError(f"JSON has no {name}")
 
 
 def is_event(event: Any) -> bool:

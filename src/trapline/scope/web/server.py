@@ -16,6 +16,7 @@ from typing import TYPE_CHECKING, Any
 
 from trapline.scope.web.guard import HEADERS, Guard
 from trapline.scope.web.http import MAX_HEAD, Refused, Request, head, read_request
+from trapline.scope.web.hub import ON_PAGE
 from trapline.scope.web.wire import encode
 
 if TYPE_CHECKING:
@@ -33,7 +34,6 @@ DEAD_S = 30  #: a browser that takes nothing for so long is gone
 ALIVE_S = 15  #: a sign of life goes out, even without news
 PAUSE_S = 0.05  #: between two batches
 BATCH = 4000  #: events at once
-BEHIND = 100_000  #: a page further behind than this many events is brought forward
 KINDS = {
     ".html": "text/html; charset=utf-8", ".css": "text/css; charset=utf-8", ".js": "text/javascript; charset=utf-8",
     ".svg": "image/svg+xml",
@@ -189,7 +189,7 @@ class Position:
         """Server-sent events for what is new."""
         parts = []
         ring = self._hub.events
-        skipped = max(0, ring.end - BEHIND - self._events)
+        skipped = max(0, ring.end - ON_PAGE - self._events)
         lines, self._events, lost = ring.since(self._events + skipped, BATCH)
         chunks, self._console, cut = self._hub.console.since(self._console, 256)
         mark = b"id: %d-%d\n" % (self._events, self._console)

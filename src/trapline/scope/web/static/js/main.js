@@ -114,7 +114,10 @@ function figures(tally) {
   const now = performance.now();
   const { run } = store.state;
   if (run.ended_ns) last = { at: now, total, rate: (total * 1e9) / (run.ended_ns - run.started_ns) };
-  else if (run.status === "saved") last = { at: now, total, rate: (total * 1e9) / Math.max(1, store.end - store.start) };
+  else if (run.status === "saved") {
+    const all = Object.values(tally.events).reduce((sum, each) => sum + each, 0); // of which the page has the last ones
+    last = { at: now, total, rate: (total * store.events.length * 1e9) / (Math.max(1, all) * Math.max(1, store.end - store.start)) };
+  }
   else if (now - last.at > 900) last = { at: now, total, rate: last.at && run.status === "running" ? ((total - last.total) * 1000) / (now - last.at) : 0 };
   const list = [["calls", short(tally.events.call ?? 0)], ["faults", short(tally.events.fault ?? 0)], ["tasks", short(store.seen.size)], ["crossings/s", short(last.rate)]];
   const node = $("figures");

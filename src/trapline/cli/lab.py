@@ -119,7 +119,7 @@ def _all(rest: list[str]) -> int:
 
 
 def _one(lab: Lab, words: list[str]) -> int:
-    knobs = [Option(f"--{each.name}", each.possible, each.help) for each in lab.knobs]
+    knobs = [Option(f"--{each.name}", each.possible, f"{each.help} ({each.written(each.default)})") for each in lab.knobs]
     parsed = parse(words, (*knobs, *OPTIONS))
     style = _style()
     if parsed.rest:

@@ -127,3 +127,8 @@ def test_ascii_where_the_locale_is() -> None:
     command = [support.python_for(os.getuid()), "-m", "trapline", "lab", "V3"]
     got = support.native(command, env=support.host_environment() | {"LC_ALL": "C", "PYTHONUTF8": "0", "PYTHONCOERCECLOCALE": "0"})
     assert got.status == 0 and got.stdout.isascii(), got.tail()
+
+
+def test_help_on_a_lab_has_its_knobs() -> None:
+    text = lab("M4", "--help").text
+    assert "--pages 32..480" in text and "--without KNOB" in text and max(map(len, text.splitlines())) <= 80

@@ -43,23 +43,36 @@ def test_what_it_refuses_is_said_and_it_goes_on(worker: Worker) -> None:
     assert worker.running and worker.ask(REGION, TEXT)
 
 
+def pid(worker: Worker) -> int:
+    assert worker._process is not None
+    return worker._process.pid
+
+
 def test_it_is_started_when_needed_and_gone_when_not(worker: Worker) -> None:
     assert not worker.running
     worker.ask(REGION, TEXT)
-    first = worker._pid
-    assert worker.running and os.getsid(first) == first
-    worker.rest()
-    assert not worker.running and not os.path.exists(f"/proc/{first}")
-    assert worker.ask(REGION, TEXT) and worker._pid != first
+    first = pid(worker)
+    assert os.getsid(first) == first
+    assert os.waitid(os.P_PID, first, os.WEXITED | os.WNOWAIT) is not None, "it has gone by itself"
+    assert worker.ask(REGION, TEXT) and pid(worker) != first
     worker.close()
     worker.close()
     with pytest.raises(CompilerDied, match="closed"):
         worker.ask(REGION, TEXT)
 
 
+def test_it_ends_with_its_owner() -> None:
+    descriptors = len(os.listdir("/proc/self/fd"))
+    worker = Worker()
+    worker.ask(REGION, TEXT)
+    process = pid(worker)
+    del worker
+    assert not os.path.exists(f"/proc/{process}") and len(os.listdir("/proc/self/fd")) == descriptors
+
+
 def test_its_death_is_said(worker: Worker) -> None:
     worker.ask(REGION, TEXT)
-    os.kill(worker._pid, signal.SIGKILL)
+    os.kill(pid(worker), signal.SIGKILL)
     with pytest.raises(CompilerDied, match="signal 9"):
         worker.ask(REGION, TEXT)
     assert worker.ask(REGION, TEXT)
@@ -67,7 +80,7 @@ def test_its_death_is_said(worker: Worker) -> None:
 
 def test_closing_does_not_wait_for_what_it_does(worker: Worker) -> None:
     worker.ask(REGION, TEXT)
-    os.kill(worker._pid, signal.SIGSTOP)
+    os.kill(pid(worker), signal.SIGSTOP)
     caught: list[BaseException] = []
 
     def ask() -> None:

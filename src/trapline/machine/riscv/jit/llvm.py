@@ -1,7 +1,7 @@
 """LLVM, through llvmlite: what runs in the compiler's process, which worker.py starts.
 
-It takes requests from descriptor 0 and answers on descriptor 1 until there are no more: kind and length, then text; success and
-length, then an object file, assembly text, or what went wrong.
+It takes requests from descriptor 0 and answers on descriptor 1 until there are no more, for good or for a while: kind and
+length, then text; success and length, then an object file, assembly text, or what went wrong.
 """
 
 from __future__ import annotations
@@ -13,6 +13,7 @@ from typing import Any
 REQUEST = struct.Struct("<BI")  #: kind, length
 REPLY = struct.Struct("<?I")  #: whether it went well, length
 ASSEMBLY, ASSEMBLE, OBJECT, REGION = range(4)
+IDLE_S = 1.0  #: without a request for so long, the process goes
 
 
 class Llvm:
@@ -73,10 +74,12 @@ def _escaped(line: str) -> str:
 
 def serve() -> None:
     """Answer until nobody asks any more."""
+    import select
+
     replies = os.dup(1)
     os.dup2(2, 1)  # what libraries print is no reply
     library: Llvm | None = None
-    while len(head := read(0, REQUEST.size)) == REQUEST.size:
+    while select.select([0], [], [], IDLE_S)[0] and len(head := read(0, REQUEST.size)) == REQUEST.size:
         kind, length = REQUEST.unpack(head)
         text = read(0, length).decode()
         try:

@@ -32,7 +32,6 @@ if TYPE_CHECKING:
 MAX_REGIONS = 4096  #: ever compiled: their code stays in memory, even that of regions that could not be installed
 MAX_PLACES = 1 << 14  #: instructions remembered for the reference tier
 PATIENCE = 3  #: deaths of the compiler's process, before nothing is asked of it any more
-IDLE_S = 1.0  #: how long it is kept with nothing to do
 MAX_WAITING = 512  #: to be compiled; what becomes hot while so many wait stays with the interpreter
 
 #: How far code may climb, by name: `hot` and `warm` of `Tiers`.
@@ -172,9 +171,7 @@ class Tiers:
         with self._changed:
             while not self._waiting and not self._closing:
                 self.compiling = False
-                worker = self._compiler.worker
-                if not self._changed.wait(IDLE_S if worker.running else None):
-                    worker.rest()
+                self._changed.wait()
             if self._closing:
                 return None
             spot = max(self._waiting, key=lambda each: self.arena.count(each.page, each.record))

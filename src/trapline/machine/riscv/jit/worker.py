@@ -1,8 +1,8 @@
 """The compiler's process: LLVM is large and slow to load, and is not needed for long; whatever it does, this process goes on.
 
 In a nutshell: `ask` writes a request into a pipe and waits for the reply, while Python's lock is free. The process is started
-by the first request, and goes when it is not needed: its memory with it. It shares no memory with this process, is in a
-session of its own, so that no key of a terminal reaches it, and ends when its pipe does.
+by the first request, and goes when it has had none for a while (llvm.IDLE_S): its memory with it. It shares no memory with
+this process, is in a session of its own, so that no key of a terminal reaches it, and ends when its pipe does.
 """
 
 from __future__ import annotations
@@ -11,6 +11,7 @@ import _signal as signal  # type: ignore[import-not-found]  # the part of signal
 import os
 import sys
 import threading
+import weakref
 from contextlib import suppress
 from importlib.machinery import PathFinder
 
@@ -25,91 +26,108 @@ class CompilerDied(ChildProcessError):
     """The compiler's process ended, could not be started, or refused its input; the text says which."""
 
 
+class _Process:
+    """One such process: `pid`, and the ends of its pipes. Raises CompilerDied if it cannot be started.
+
+    It ends with this object, at the latest.
+    """
+
+    def __init__(self) -> None:
+        if not sys.executable:
+            raise CompilerDied("no Python to run the compiler with: sys.executable is empty")
+        theirs, self.requests = os.pipe()
+        self.replies, answers = os.pipe()
+        nothing = os.open(os.devnull, os.O_RDWR | os.O_CLOEXEC)
+        words = [sys.executable, "-I", "-S", "-c", _PROGRAM, *_places()]
+        actions = [(os.POSIX_SPAWN_DUP2, theirs, 0), (os.POSIX_SPAWN_DUP2, answers, 1), (os.POSIX_SPAWN_DUP2, nothing, 2)]
+        try:
+            self.pid = os.posix_spawn(sys.executable, words, _environment(), file_actions=actions, setsid=True)
+        except OSError as error:
+            os.close(self.requests)
+            os.close(self.replies)
+            raise CompilerDied(f"{sys.executable}: {error.strerror}") from None
+        finally:
+            for fd in (theirs, answers, nothing):
+                os.close(fd)
+        self._fate = threading.Lock()  # nobody is killed who is buried
+        self.end = weakref.finalize(self, _bury, self.pid, self.requests, self.replies, self._fate)  #: what became of it
+
+    def kill(self) -> None:
+        """Let it end now, whatever it does; somebody else is going to call `end`."""
+        with self._fate:
+            if self.end.alive:
+                os.kill(self.pid, signal.SIGKILL)
+
+
+def _bury(pid: int, requests: int, replies: int, fate: threading.Lock) -> tuple[bool, str]:
+    """Kill and wait for a process: whether it had gone by itself, and how it ended, in words."""
+    with fate:
+        os.close(requests)
+        os.close(replies)
+        with suppress(ProcessLookupError):
+            os.kill(pid, signal.SIGKILL)
+        with suppress(ChildProcessError):
+            status = os.waitpid(pid, 0)[1]
+            return not status, f"signal {status & 0x7F}" if status & 0x7F else f"status {status >> 8}"
+    return False, "somebody else waited for it"
+
+
 class Worker:
     """One such process, or none. Any thread may ask; one at a time is served."""
 
     def __init__(self) -> None:
         self._lock = threading.Lock()
-        self._fate = threading.Lock()  # guards `_pid`: nobody is killed who is buried
-        self._pid = 0
-        self._to = self._from = -1
+        self._process: _Process | None = None
         self._closed = False
 
     def ask(self, kind: int, text: bytes) -> bytes:
         """What the compiler makes of `text`. Raises CompilerDied."""
         with self._lock:
-            if self._closed:
-                raise CompilerDied("the machine is closed")
-            if not self._pid:
-                self._start()
-            try:
-                write(self._to, REQUEST.pack(kind, len(text)) + text)
-                head = read(self._from, REPLY.size)
-                fine, length = REPLY.unpack(head) if len(head) == REPLY.size else (False, -1)
-                data = read(self._from, length) if length >= 0 else b""
-            except OSError:
-                length, data = -1, b""
-            if length < 0 or len(data) < length:
-                raise CompilerDied(f"the compiler's process ended ({self._end()})")
-            if not fine:
-                raise CompilerDied(data.decode(errors="replace"))
-            return data
+            fresh = self._process is None
+            while not self._closed:
+                if self._process is None:
+                    self._process = _Process()
+                answer = self._exchange(self._process, kind, text)
+                if answer is not None:
+                    fine, data = answer
+                    if fine:
+                        return data
+                    raise CompilerDied(data.decode(errors="replace"))
+                process, self._process = self._process, None
+                idle, why = process.end() or (False, "closed")
+                if not idle or fresh:
+                    raise CompilerDied(f"the compiler's process ended ({why})")
+                fresh = True
+            raise CompilerDied("the machine is closed")
 
-    def _start(self) -> None:
-        if not sys.executable:
-            raise CompilerDied("no Python to run the compiler with: sys.executable is empty")
-        theirs, self._to = os.pipe()
-        self._from, answers = os.pipe()
-        nothing = os.open(os.devnull, os.O_RDWR | os.O_CLOEXEC)
-        words = [sys.executable, "-I", "-S", "-c", _PROGRAM, *_places()]
-        actions = [(os.POSIX_SPAWN_DUP2, theirs, 0), (os.POSIX_SPAWN_DUP2, answers, 1), (os.POSIX_SPAWN_DUP2, nothing, 2)]
+    def _exchange(self, process: _Process, kind: int, text: bytes) -> tuple[bool, bytes] | None:
+        """The answer of a process: whether it could, and what; None if it has ended."""
         try:
-            self._pid = os.posix_spawn(sys.executable, words, _environment(), file_actions=actions, setsid=True)
-        except OSError as error:
-            self._shut()
-            raise CompilerDied(f"{sys.executable}: {error.strerror}") from None
-        finally:
-            for fd in (theirs, answers, nothing):
-                os.close(fd)
+            write(process.requests, REQUEST.pack(kind, len(text)) + text)
+            head = read(process.replies, REPLY.size)
+            if len(head) < REPLY.size:
+                return None
+            fine, length = REPLY.unpack(head)
+            data = read(process.replies, length)
+        except OSError:
+            return None
+        return (fine, data) if len(data) == length else None
 
     @property
     def running(self) -> bool:
-        return self._pid != 0
-
-    def rest(self) -> None:
-        """Let the process go: it is started again when it is needed."""
-        with self._lock:
-            self._end()
+        """There is a process, unless it has gone meanwhile."""
+        return self._process is not None
 
     def close(self) -> None:
         """End the process, whatever it is doing. Idempotent."""
         self._closed = True
-        self._kill()
+        process = self._process
+        if process is not None:
+            process.kill()
         with self._lock:
-            self._end()
-
-    def _kill(self) -> int:
-        with self._fate:
-            if self._pid:
-                os.kill(self._pid, signal.SIGKILL)
-            return self._pid
-
-    def _end(self) -> str:
-        """Bury the process; what became of it, in words."""
-        pid = self._kill()
-        if not pid:
-            return ""
-        with self._fate:
-            self._pid = 0
-        self._shut()
-        with suppress(ChildProcessError):
-            status = os.waitpid(pid, 0)[1]
-            return f"signal {status & 0x7F}" if status & 0x7F else f"status {status >> 8}"
-        return "somebody else waited for it"
-
-    def _shut(self) -> None:
-        os.close(self._to)
-        os.close(self._from)
+            process, self._process = self._process, None
+            if process is not None:
+                process.end()
 
 
 def _places() -> list[str]:

@@ -4,13 +4,14 @@ from __future__ import annotations
 
 import re
 from pathlib import Path
+from typing import Any
 
 import pytest
 
 import labs_page
 from trapline.labs import framework
 from trapline.labs.code.text import AssemblyError, assemble
-from trapline.labs.framework import index
+from trapline.labs.framework import index, plot
 from trapline.labs.framework.charts import Bars, Chart, Lines, Steps, Table, Text, clean, histogram, short
 from trapline.labs.framework.lab import LabError, choice, number, switch
 from trapline.labs.framework.plot import picture
@@ -94,6 +95,18 @@ def test_pictures_of_every_chart() -> None:
     svg = picture("all $x$", CHARTS, "svg")
     assert b"<svg" in svg and b"\x1b" not in svg
     assert svg == picture("all $x$", CHARTS, "svg"), "not the same twice"
+
+
+def test_columns_of_a_picture_are_as_wide_as_what_is_in_them() -> None:
+    """Columns that are all alike had letters too small to read wherever one had much to say."""
+    pytest.importorskip("matplotlib")
+    from matplotlib.figure import Figure
+
+    axis: Any = Figure().subplots()
+    plot._draw(axis, Table("t", ("n", "said"), [(1, "x" * 40), (2, "y")]))
+    cells = axis.tables[0].get_celld()
+    assert cells[0, 1].get_width() > 3 * cells[0, 0].get_width()
+    assert all(cell.get_text().get_fontsize() > 8 for cell in cells.values())
 
 
 TEXT = """

@@ -94,7 +94,8 @@ def draw(figures: Figures) -> list[Chart]:
         (each["rate"], *(rows[name][n][what] for what in ("delivered", "interrupts") for name in DRIVERS))
         for n, each in enumerate(rows[POLLING])
     ]
-    heads = ("rate", *(f"{what} {name[:4]}" for what in ("done", "traps") for name in DRIVERS))
+    first, *others = DRIVERS
+    heads = ("rate", f"done: {first}", *others, f"traps: {first}", *others)
     return [
         Lines("The driver's share of the processor, %", x, "%", series("share"), log_x=True, marks=cost),
         Lines("Packets that the application got done", x, "packets", series("delivered"), log_x=True, marks=lost),

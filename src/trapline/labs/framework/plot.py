@@ -15,6 +15,8 @@ _ROW = 0.28  #: inches of a bar, a row of a table, a line of text
 _LONGEST = 48  #: characters of a label or a cell
 _WIDEST = 96  #: characters of a line of text
 MISSING = "drawing needs matplotlib: pip install 'trapline[plot]'"
+_LETTER = 9.0  #: points, of a table's letters; their width is about 0.62 of that
+_GAP = 3  #: characters between two columns
 _KINDS = ("png", "svg")
 
 
@@ -51,8 +53,10 @@ def inline_svg(title: str, charts: Sequence[Chart]) -> str:
 def _height(chart: Chart) -> float:
     if isinstance(chart, Lines):
         return 3.5
-    if isinstance(chart, Bars | Table):
+    if isinstance(chart, Bars):
         return 0.9 + _ROW * len(chart.rows)
+    if isinstance(chart, Table):
+        return 0.35 + _ROW * (1 + len(chart.rows))
     return 0.6 + _ROW * len(chart.steps if isinstance(chart, Steps) else chart.lines)
 
 
@@ -71,10 +75,7 @@ def _draw(axis: Any, chart: Chart) -> None:
     elif isinstance(chart, Lines):
         _draw_lines(axis, chart)
     elif isinstance(chart, Table):
-        axis.axis("off")
-        cells = [[_cut(short(each)) for each in row] for row in chart.rows]
-        drawn = axis.table(cells, colLabels=[clean(each) for each in chart.heads], loc="center", cellLoc="left")
-        drawn.set_in_layout(False)
+        _draw_table(axis, chart)
     elif isinstance(chart, Steps):
         _draw_steps(axis, chart)
     else:
@@ -110,6 +111,21 @@ def _draw_lines(axis: Any, chart: Lines) -> None:
     axis.grid(visible=True, alpha=0.3)
     if chart.series:
         axis.legend()
+
+
+def _draw_table(axis: Any, chart: Table) -> None:
+    """Columns as wide as what is in them, in letters as large as there is room for."""
+    axis.axis("off")
+    heads = [clean(each) for each in chart.heads]
+    cells = [[_cut(short(each)) for each in row] for row in chart.rows]
+    widths = [max(map(len, column)) + _GAP for column in zip(heads, *cells, strict=True)]
+    shares = [each / sum(widths) for each in widths]
+    drawn = axis.table(
+        cells, colLabels=heads, colWidths=shares, cellLoc="left", colLoc="left", bbox=(0, 0, 1, 1), edges="horizontal"
+    )  # fmt: skip
+    drawn.auto_set_font_size(False)
+    drawn.set_fontsize(min(_LETTER, _WIDTH * 72 / (0.62 * sum(widths))))
+    drawn.set_in_layout(False)
 
 
 def _draw_steps(axis: Any, chart: Steps) -> None:

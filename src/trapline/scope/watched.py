@@ -43,7 +43,7 @@ def watch(machine: Machine, by: Watch | None) -> None:
 
 def observe(mm: AddressSpace, read: Callable[[int, int], bytes], address: int, count: int) -> bytes:
     """`read`, a method of `mm`, for somebody who watches: that is no copy of the kernel's, and no fault if nothing is there."""
-    by = _watches.get(mm.machine)
+    by = _watches.get(mm.machine) if mm.__class__ is Watched else None
     if by is None:
         return read(address, count)
     before, by.observing = by.observing, True

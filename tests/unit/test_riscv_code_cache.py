@@ -138,3 +138,16 @@ def test_a_start_with_the_interpreter_cached_starts_no_compiler(tmp_path: Path) 
     ]
     assert said == ["True False", "False False"]
     assert sum(each.stat().st_size for each in tmp_path.iterdir()) < module.MAX_BYTES
+
+
+def test_doctor_prepares_what_a_first_start_would_compile(tmp_path: Path) -> None:
+    pytest.importorskip("llvmlite")
+    environment = {**os.environ, "TRAPLINE_CACHE": str(tmp_path)}
+    done = subprocess.run([sys.executable, "-m", "trapline", "doctor", "--prepare"], env=environment, capture_output=True, check=False)
+    assert b"native code" in done.stdout and len(list(tmp_path.iterdir())) == 2
+    program = (
+        "from trapline.machine.ram import Ram; from trapline.machine.riscv.jit.tiers import Tiers; "
+        "tiers = Tiers(Ram(2 << 20)); print(tiers._compiler.worker.running); tiers.close()"
+    )
+    said = subprocess.run([sys.executable, "-c", program], env=environment, capture_output=True, text=True, check=True).stdout
+    assert said == "False\n"

@@ -12,13 +12,14 @@ from trapline.machine.riscv.jit import available
 
 OPTIONS = (
     Option("--json", "", "print the findings as JSON"),
+    Option("--prepare", "", "compile now, for a second or two, what the RISC-V machine's first start would compile"),
     Option("--help", "", "this text"),
 )
 
 def usage() -> str:
     """The help text."""
     return f"""\
-usage: trapline doctor [--json]
+usage: trapline doctor [--json] [--prepare]
 
 Says what this host offers, which machine `trapline run` will use, and what is
 missing.
@@ -35,6 +36,8 @@ def main(words: list[str]) -> int:
         raise UsageError(f"doctor takes no argument: leave out {parsed.rest[0]}")
     if parsed.flag("--help"):
         return say(usage())
+    if parsed.flag("--prepare"):
+        prepare()
     found = checks()
     if len(found) > 1:  # it is the host machine's kind of computer
         found.append(vdso())
@@ -63,6 +66,19 @@ def riscv() -> Check:
     lacking = available.why_not()
     slow = f"RISC-V code would be interpreted in Python, about a thousand times slower: {lacking}"
     return Check("llvmlite", not lacking, False, slow if lacking else "RISC-V code is translated to native code")
+
+
+def prepare() -> None:
+    """Put the RISC-V machine's interpreter and stencils into the cache of compiled code, if they are not there."""
+    if available.why_not():
+        return
+    from trapline.machine.riscv.jit.compiler import Compiler
+
+    compiler = Compiler()
+    try:
+        compiler.interpreter_and_stencils()
+    finally:
+        compiler.worker.close()
 
 
 def machine_for(found: list[Check]) -> str:

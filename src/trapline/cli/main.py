@@ -29,7 +29,7 @@ COMMANDS = {
     "sweep": ("[OPTION]... [--] PROGRAM [ARGUMENT]...", "let each call fail in turn: which failures a program survives"),
     "boot": ("[OPTION]... FILE", "run a RISC-V computer: a bare-metal program, firmware, Linux"),
     "lab": ("list | LAB [OPTION]... | all", "put claims about the two spaces to the test; draw what is measured"),
-    "doctor": ("[--json]", "say what this host offers, which machine will run, what is missing"),
+    "doctor": ("[--json] [--prepare]", "say what this host offers, which machine will run, what is missing"),
 }
 
 

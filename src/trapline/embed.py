@@ -28,9 +28,9 @@ if TYPE_CHECKING:
     from trapline.machine.paging.walk import Run, Step
     from trapline.scope.listener import Listener
     from trapline.scope.observe import Observer
-    from trapline.scope.space import Space
-    from trapline.scope.tamper import Interposer
-    from trapline.scope.walks import Walk
+    from trapline.scope.tamper.tamper import Interposer
+    from trapline.scope.views.space import Space
+    from trapline.scope.views.walks import Walk
 
 Environment = Mapping[str, str] | Mapping[bytes, bytes]
 SIGKILL = 9
@@ -280,31 +280,31 @@ class Kernel:
 
     def page_table(self, pid: int) -> list[Run]:
         """What the page tables of a process map: runs of consecutive frames with equal permissions."""
-        from trapline.scope.pagetables import mapped
+        from trapline.scope.views.pagetables import mapped
 
         return mapped(self._space(pid))
 
     def walk(self, pid: int, address: int) -> list[Step]:
         """The memory references of one page walk, down to the leaf or to what is not present."""
-        from trapline.scope.pagetables import walk_of
+        from trapline.scope.views.pagetables import walk_of
 
         return walk_of(self._space(pid), address)
 
     def space(self, pid: int) -> Space:
         """A process's address space as data: areas, tables by level, sizes; a notebook draws it. Raises KeyError."""
-        from trapline.scope.space import look
+        from trapline.scope.views.space import look
 
         return look(self.system, pid)
 
     def explain(self, pid: int, address: int) -> Walk:
         """One page walk with the meaning of each bit, and what a touch would do. Raises KeyError, ValueError."""
-        from trapline.scope.walks import explain
+        from trapline.scope.views.walks import explain
 
         return explain(self.system, pid, address)
 
     def _repr_html_(self) -> str:
         """What a notebook shows."""
-        from trapline.scope.htmlviews import kernel
+        from trapline.scope.views.htmlviews import kernel
 
         return kernel(self.system, closed=self._closed)
 

@@ -94,14 +94,14 @@ def sweep(sandbox: Sandbox) -> Callable[..., Report]:
 
 
 def _words(done: Done) -> str:
-    from trapline.scope.text import printable
+    from trapline.scope.strace.text import printable
 
     return printable(" ".join(done.args))
 
 
 def _story(done: Done) -> str:
     """How a run went, in lines."""
-    from trapline.scope.text import printable
+    from trapline.scope.strace.text import printable
 
     calls = [printable(str(each)) for each in done.trace.calls()[-_TAIL:]]
     ended = f"exit status {done.returncode}" if done.returncode >= 0 else f"killed by signal {-done.returncode}"

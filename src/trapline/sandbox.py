@@ -22,11 +22,11 @@ from trapline.embed import Environment, Kernel
 from trapline.scope.changes import Changed, changed, since
 from trapline.scope.collected import Trace
 from trapline.scope.events import Recorder
-from trapline.scope.style import PLAIN
+from trapline.scope.strace.style import PLAIN
 
 if TYPE_CHECKING:
     from trapline.scope.listener import Listener
-    from trapline.scope.tamper import Interposer
+    from trapline.scope.tamper.tamper import Interposer
 
 STREAM_LIMIT = 64 << 20
 REPEATABLE: dict[str, Any] = {"cpus": 1, "aslr": False, "seed": 0}

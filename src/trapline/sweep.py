@@ -19,11 +19,11 @@ from fnmatch import fnmatchcase
 from typing import Any, NamedTuple
 
 from trapline.sandbox import Done, Sandbox
-from trapline.scope.choice import calls as names_in
 from trapline.scope.collected import Call
 from trapline.scope.crossings import Census, Crossing, OneFailure
-from trapline.scope.failures import ERROR, SHORT, Failure, failures
-from trapline.scope.text import printable
+from trapline.scope.strace.choice import calls as names_in
+from trapline.scope.strace.text import printable
+from trapline.scope.tamper.failures import ERROR, SHORT, Failure, failures
 
 SAME, FAILED, WARNED, CRASHED, HUNG, SILENT, MISSED = "same", "failed", "warned", "crashed", "hung", "silent", "missed"
 OUTCOMES = (SAME, WARNED, FAILED, CRASHED, SILENT, HUNG, MISSED)

@@ -20,11 +20,11 @@ from trapline.abi.errno import EPERM
 from trapline.kernel.mm.address_space import AddressSpace
 from trapline.kernel.sync.park import Waiter
 from trapline.machine.contract import WRITE
-from trapline.scope.account import Account
-from trapline.scope.costs import BODY, PARTS, POLICY, TRAP
-from trapline.scope.ledger import Ledger
+from trapline.scope.ledger.account import Account
+from trapline.scope.ledger.costs import BODY, PARTS, POLICY, TRAP
+from trapline.scope.ledger.ledger import Ledger
 from trapline.scope.listener import Listener
-from trapline.scope.tamper import Tamper
+from trapline.scope.tamper.tamper import Tamper
 
 pytestmark = pytest.mark.usefixtures("no_process_left")
 

@@ -91,8 +91,8 @@ def test_the_directory_of_the_hosts_mappings_hides_none(no_process_left: None) -
     """Whatever the host's process has mapped of guest memory, `--tlb` lists, with at least these rights."""
     import trapline
     from trapline.machine.host.layout import STUB
-    from trapline.scope.cached import cached
     from trapline.scope.listener import Listener
+    from trapline.scope.views.cached import cached
 
     found: list[tuple[int, int, str]] = []
     listed: list[tuple[int, int, str]] = []

@@ -12,11 +12,11 @@ import pytest
 
 from trapline.cli.main import main
 from trapline.machine.contract import FAULT, SYSCALL, Stay
-from trapline.scope import account_text
-from trapline.scope.account import Account, NoAccount
-from trapline.scope.costs import BODY, COPIES, PARTS, PROBES, TRAP, WAIT, Cost, bucket, middle, total
-from trapline.scope.flame import folded, stacks, svg
-from trapline.scope.ledger import Ledger, Sort
+from trapline.scope.ledger import account_text
+from trapline.scope.ledger.account import Account, NoAccount
+from trapline.scope.ledger.costs import BODY, COPIES, PARTS, PROBES, TRAP, WAIT, Cost, bucket, middle, total
+from trapline.scope.ledger.flame import folded, stacks, svg
+from trapline.scope.ledger.ledger import Ledger, Sort
 
 NASTY = "e\x1b[31m</text><script>&\"';x"
 

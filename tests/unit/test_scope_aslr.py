@@ -6,7 +6,7 @@ import random
 
 import pytest
 
-from trapline.scope.aslr import entropy, measure, render
+from trapline.scope.views.aslr import entropy, measure, render
 
 
 @pytest.mark.parametrize(("bits", "shift"), [(8, 12), (16, 12), (28, 12), (30, 4)])

@@ -13,19 +13,19 @@ from trapline.abi.mman import MAP_ANONYMOUS, MAP_PRIVATE
 from trapline.kernel.boot import boot
 from trapline.kernel.config import Config
 from trapline.machine.ram import Ram
-from trapline.scope import htmlviews
-from trapline.scope.account import Account
-from trapline.scope.aslr import measure
-from trapline.scope.cached import Cached, Entry, Hart, cached
 from trapline.scope.collected import Trace
-from trapline.scope.costs import PARTS, Cost
 from trapline.scope.events import Event
-from trapline.scope.html import escape, join, table, tag
-from trapline.scope.ledger import Sort
-from trapline.scope.sharing import sharing
-from trapline.scope.space import look
-from trapline.scope.tasks import Tally, detail, sample
-from trapline.scope.walks import explain
+from trapline.scope.ledger.account import Account
+from trapline.scope.ledger.costs import PARTS, Cost
+from trapline.scope.ledger.ledger import Sort
+from trapline.scope.views import htmlviews
+from trapline.scope.views.aslr import measure
+from trapline.scope.views.cached import Cached, Entry, Hart, cached
+from trapline.scope.views.html import escape, join, table, tag
+from trapline.scope.views.sharing import sharing
+from trapline.scope.views.space import look
+from trapline.scope.views.tasks import Tally, detail, sample
+from trapline.scope.views.walks import explain
 
 EVIL = "<script>alert('x')</script>\"&\x1b]0;x\x07"
 VOID = {"rect", "br"}

@@ -7,11 +7,12 @@ from typing import Any
 import pytest
 
 import trapline
-from trapline.scope import choice, rules
-from trapline.scope.choice import KNOWN, SetError
 from trapline.scope.listener import Listener
-from trapline.scope.rules import When
-from trapline.scope.tamper import Tamper
+from trapline.scope.strace import choice
+from trapline.scope.strace.choice import KNOWN, SetError
+from trapline.scope.tamper import rules
+from trapline.scope.tamper.rules import When
+from trapline.scope.tamper.tamper import Tamper
 
 
 @pytest.mark.parametrize(

@@ -17,11 +17,11 @@ from trapline.kernel.task.clone import CloneArgs, clone_task
 from trapline.machine.paging.entry import SV39, SV48, SV57, X86_64, Format
 from trapline.machine.paging.walk import leaves
 from trapline.machine.ram import Ram
-from trapline.scope.cached import cached
-from trapline.scope.sharing import sharing
-from trapline.scope.space import amount, look, plain
-from trapline.scope.text import printable
-from trapline.scope.walks import bits_of, explain
+from trapline.scope.strace.text import printable
+from trapline.scope.views.cached import cached
+from trapline.scope.views.sharing import sharing
+from trapline.scope.views.space import amount, look, plain
+from trapline.scope.views.walks import bits_of, explain
 
 PAGE = 4096
 

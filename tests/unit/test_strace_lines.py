@@ -13,10 +13,10 @@ from trapline.abi.errno import EFAULT
 from trapline.kernel.syscalls.declare import SYSCALLS, SystemCall, parameters
 from trapline.kernel.task.signals.siginfo import SigInfo
 from trapline.machine.host.arch import X86_64 as ARCH
-from trapline.scope import arguments, names, structs
-from trapline.scope.plan import UNDECLARED
-from trapline.scope.special import OVERRIDES
-from trapline.scope.strace import Strace
+from trapline.scope.strace import arguments, names, structs
+from trapline.scope.strace.plan import UNDECLARED
+from trapline.scope.strace.special import OVERRIDES
+from trapline.scope.strace.strace import Strace
 
 load()
 

@@ -12,8 +12,8 @@ import pytest
 from trapline import abi
 from trapline.abi import signal as abi_signal
 from trapline.kernel.task.signals.siginfo import SigInfo
-from trapline.scope import names, structs, text
-from trapline.scope.siginfo import render
+from trapline.scope.strace import names, structs, text
+from trapline.scope.strace.siginfo import render
 
 
 @pytest.mark.parametrize(

@@ -16,8 +16,8 @@ from trapline.cli.options import parse
 from trapline.cli.top import FEED, KERNEL, OPTIONS
 from trapline.cli.top_screen import Watcher
 from trapline.cli.top_widgets import Details, Question
-from trapline.scope.space import plain
-from trapline.scope.tasks import Call, Row, Sample
+from trapline.scope.views.space import plain
+from trapline.scope.views.tasks import Call, Row, Sample
 
 EVIL = "[red]e\x1b[2Jvil"
 

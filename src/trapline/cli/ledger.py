@@ -17,7 +17,7 @@ from trapline.cli.values import number
 
 if TYPE_CHECKING:
     from trapline.embed import Kernel
-    from trapline.scope.account import Account
+    from trapline.scope.ledger.account import Account
 
 MAX_TOP = 1_000_000
 KEYS = ("call", "kind", "task", "path")
@@ -95,9 +95,9 @@ def _flame_format(path: str) -> str:
 
 def _observe(kernel: Kernel, parsed: Parsed, outputs: Outputs) -> Callable[[], None]:
     """Subscribe a ledger; what is returned writes it."""
-    from trapline.scope.account import Account
     from trapline.scope.forward import First
-    from trapline.scope.ledger import Ledger
+    from trapline.scope.ledger.account import Account
+    from trapline.scope.ledger.ledger import Ledger
 
     observe(kernel, parsed, outputs)
     write = outputs.open("-o", parsed.last("-o"))
@@ -113,7 +113,7 @@ def _observe(kernel: Kernel, parsed: Parsed, outputs: Outputs) -> Callable[[], N
         account = Account.of(ledger, machine, parsed.rest, time.monotonic_ns() - start_ns)
         write(_text(account, parsed))
         if write_flame is not None:
-            from trapline.scope.flame import folded, svg
+            from trapline.scope.ledger.flame import folded, svg
 
             write_flame(svg(account) if _flame_format(flame) == "svg" else folded(account))
         if write_save is not None:
@@ -125,7 +125,7 @@ def _observe(kernel: Kernel, parsed: Parsed, outputs: Outputs) -> Callable[[], N
 def _text(account: Account, parsed: Parsed) -> str:
     if parsed.flag("--json"):
         return account.text()
-    from trapline.scope.account_text import histograms, tables
+    from trapline.scope.ledger.account_text import histograms, tables
 
     key, top = _key(parsed), _top(parsed)
     text = tables(account, key, top)
@@ -135,14 +135,14 @@ def _text(account: Account, parsed: Parsed) -> str:
 def _compare(files: list[str], key: str, top: int) -> str:
     if len(files) != 2:
         raise UsageError("--compare needs two files: those that `trapline ledger --save FILE` wrote, before and after")
-    from trapline.scope.account_text import comparison
+    from trapline.scope.ledger.account_text import comparison
 
     before, after = map(_load, files)
     return comparison(before, after, key, top)
 
 
 def _load(path: str) -> Account:
-    from trapline.scope.account import Account, NoAccount
+    from trapline.scope.ledger.account import Account, NoAccount
 
     try:
         with open(path, encoding="utf-8", errors="surrogateescape") as file:

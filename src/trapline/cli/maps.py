@@ -11,13 +11,13 @@ from trapline.cli.main import FAILED, complain, say
 from trapline.cli.options import Option, Parsed, UsageError, describe, parse
 from trapline.cli.run import OPTIONS as RUN
 from trapline.cli.run import Outputs, Report, execute, leave, observe
-from trapline.scope import aslr, spacetext
-from trapline.scope.cached import cached
 from trapline.scope.listener import Args, Listener
-from trapline.scope.sharing import sharing
-from trapline.scope.space import Space, look, mappings, memory_in, plain
-from trapline.scope.text import printable
-from trapline.scope.walks import explain
+from trapline.scope.strace.text import printable
+from trapline.scope.views import aslr, spacetext
+from trapline.scope.views.cached import cached
+from trapline.scope.views.sharing import sharing
+from trapline.scope.views.space import Space, look, mappings, memory_in, plain
+from trapline.scope.views.walks import explain
 
 if TYPE_CHECKING:
     from trapline.embed import Kernel

@@ -30,19 +30,19 @@ from trapline.embed import Kernel
 from trapline.kernel.config import ConfigError, Identity
 from trapline.kernel.task.task import Task, ThreadGroup
 from trapline.machine.select import NoMachine
-from trapline.scope import aslr, spacetext
-from trapline.scope.account import Account
-from trapline.scope.account_text import tables
-from trapline.scope.aslr import Randomness
-from trapline.scope.cached import Cached
 from trapline.scope.collected import Trace
 from trapline.scope.events import Recorder
-from trapline.scope.html import Html, join, page, tag
-from trapline.scope.htmlviews import account, process, space, trace
-from trapline.scope.ledger import Ledger
+from trapline.scope.ledger.account import Account
+from trapline.scope.ledger.account_text import tables
+from trapline.scope.ledger.ledger import Ledger
 from trapline.scope.listener import Listener
-from trapline.scope.space import Space, look
-from trapline.scope.walks import Walk
+from trapline.scope.views import aslr, spacetext
+from trapline.scope.views.aslr import Randomness
+from trapline.scope.views.cached import Cached
+from trapline.scope.views.html import Html, join, page, tag
+from trapline.scope.views.htmlviews import account, process, space, trace
+from trapline.scope.views.space import Space, look
+from trapline.scope.views.walks import Walk
 
 STREAM_LIMIT = 16 << 20  #: of each stream, what is kept and shown; more is counted
 _NOT_HERE = ("--report-fd", "--dump-pagetables", "--log", "--trace", "--help")

@@ -6,7 +6,7 @@ from collections.abc import Callable
 from trapline.typed import TYPE_CHECKING
 
 from trapline.scope.listener import Listener
-from trapline.scope.pagetables import dump
+from trapline.scope.views.pagetables import dump
 
 if TYPE_CHECKING:
     from trapline.kernel.task.task import Task

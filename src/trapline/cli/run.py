@@ -192,7 +192,7 @@ def _machine(parsed: Parsed) -> str:
 def observe(kernel: Kernel, parsed: Parsed, outputs: Outputs) -> Callable[[], None] | None:
     """Subscribe the listeners that were asked for; what is to be called at the end."""
     if parsed.flag("--trace"):
-        from trapline.scope.strace import Strace
+        from trapline.scope.strace.strace import Strace
 
         file = parsed.last("--trace")
         kernel.subscribe(Strace(outputs.open("--trace", file), always_pid=bool(file)))

@@ -24,7 +24,7 @@ from trapline.cli.run import (
     kernel_settings,
     leave,
 )
-from trapline.scope.text import printable
+from trapline.scope.strace.text import printable
 
 if TYPE_CHECKING:
     from trapline.sweep import Case, Outcome, Report, Sweep
@@ -123,7 +123,7 @@ def _sweep(parsed: Parsed, outputs: Outputs) -> int:
 
 def _planned(parsed: Parsed, outputs: Outputs) -> Sweep:
     from trapline.sandbox import Sandbox
-    from trapline.scope.choice import SetError
+    from trapline.scope.strace.choice import SetError
     from trapline.sweep import Sweep
 
     settings = kernel_settings(parsed, outputs)
@@ -148,7 +148,7 @@ def _planned(parsed: Parsed, outputs: Outputs) -> Sweep:
 
 
 def _kinds(parsed: Parsed) -> list[str]:
-    from trapline.scope.failures import KINDS
+    from trapline.scope.tamper.failures import KINDS
     from trapline.sweep import DEFAULT_KINDS
 
     if not parsed.flag("--with"):

@@ -13,9 +13,9 @@ from trapline.cli.main import FAILED, complain, say
 from trapline.cli.options import Option, Parsed, UsageError, describe, parse
 from trapline.cli.run import OPTIONS as RUN
 from trapline.cli.run import Outputs, Report, execute, leave, observe
-from trapline.scope.space import plain
-from trapline.scope.tasks import Sample, Tally, between, sample
-from trapline.scope.taskstext import KEYS, table
+from trapline.scope.views.space import plain
+from trapline.scope.views.tasks import Sample, Tally, between, sample
+from trapline.scope.views.taskstext import KEYS, table
 
 if TYPE_CHECKING:
     from trapline.embed import Kernel

@@ -18,8 +18,8 @@ from trapline.cli.top import Batch, redirect
 from trapline.kernel.task.signals.send import SigInfo, send_to_group
 from trapline.scope.events import Recorder
 from trapline.scope.forward import Forward
-from trapline.scope.space import plain
-from trapline.scope.tasks import detail, event_text, sample
+from trapline.scope.views.space import plain
+from trapline.scope.views.tasks import detail, event_text, sample
 
 if TYPE_CHECKING:
     from trapline.kernel.task.task import Task

@@ -22,8 +22,8 @@ from textual.widgets import DataTable, Footer, RichLog, Sparkline, Static
 from trapline.cli.options import Parsed
 from trapline.cli.top_child import Child, Source
 from trapline.cli.top_widgets import Details, Question, fill, text, text_lines
-from trapline.scope.tasks import Rates, Row, Sample, between, loaded
-from trapline.scope.taskstext import HEAD_CELLS, KEYS, NOTHING, cells, order, summary
+from trapline.scope.views.tasks import Rates, Row, Sample, between, loaded
+from trapline.scope.views.taskstext import HEAD_CELLS, KEYS, NOTHING, cells, order, summary
 
 SIGNALS = {"TERM": 15, "INT": 2, "HUP": 1, "KILL": 9, "STOP": 19, "CONT": 18, "USR1": 10, "USR2": 12}
 HISTORY = 120  #: samples in the curve

@@ -15,10 +15,10 @@ from textual.screen import ModalScreen, Screen
 from textual.widgets import DataTable, Footer, OptionList, Static, TabbedContent, TabPane
 from textual.widgets.option_list import Option
 
-from trapline.scope.space import amount
-from trapline.scope.tasks import Done, done_text
-from trapline.scope.taskstext import seconds
-from trapline.scope.text import printable
+from trapline.scope.strace.text import printable
+from trapline.scope.views.space import amount
+from trapline.scope.views.tasks import Done, done_text
+from trapline.scope.views.taskstext import seconds
 
 
 def text(value: object, style: str = "", *, right: bool = False) -> Text:

@@ -16,15 +16,15 @@ from trapline.cli.main import FAILED, complain, say
 from trapline.cli.options import Parsed, UsageError, describe
 from trapline.cli.run import Outputs, Report, execute, leave, observe
 from trapline.cli.wanted import Wanted, read
-from trapline.scope.choice import Chosen
 from trapline.scope.events import Recorder, Sink
 from trapline.scope.forward import First, Separate
-from trapline.scope.inject import Injector
 from trapline.scope.jsonlines import JsonLines
 from trapline.scope.listener import Listener
 from trapline.scope.perfetto import Perfetto
-from trapline.scope.strace import Strace
-from trapline.scope.summary import Summary
+from trapline.scope.strace.choice import Chosen
+from trapline.scope.strace.strace import Strace
+from trapline.scope.strace.summary import Summary
+from trapline.scope.tamper.inject import Injector
 
 if TYPE_CHECKING:
     from trapline.cli.sqlite import Sqlite

@@ -5,10 +5,11 @@ from __future__ import annotations
 from typing import Any
 
 from trapline.cli.options import UsageError
-from trapline.scope import choice, constants, rules, summary
-from trapline.scope.choice import STATUSES, SetError
-from trapline.scope.style import MICRO, MILLI, NANO, PLAIN, SECONDS, Style
-from trapline.scope.text import ALL_HEX, ESCAPED, HEX_CHARS, HEX_STRINGS
+from trapline.scope.strace import choice, constants, summary
+from trapline.scope.strace.choice import STATUSES, SetError
+from trapline.scope.strace.style import MICRO, MILLI, NANO, PLAIN, SECONDS, Style
+from trapline.scope.strace.text import ALL_HEX, ESCAPED, HEX_CHARS, HEX_STRINGS
+from trapline.scope.tamper import rules
 
 PRECISION = {"s": SECONDS, "ms": MILLI, "us": MICRO, "ns": NANO}
 QUIET = ("attach", "exit", "path-resolution", "personality", "thread-execve", "superseded")

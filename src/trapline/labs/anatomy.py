@@ -25,8 +25,8 @@ from trapline.labs.framework.lab import (
 )
 from trapline.machine.contract import SYSCALL
 from trapline.machine.riscv.disasm import X_NAMES
-from trapline.scope.costs import PARTS
-from trapline.scope.ledger import Ledger
+from trapline.scope.ledger.costs import PARTS
+from trapline.scope.ledger.ledger import Ledger
 from trapline.scope.listener import Args, Listener
 
 if TYPE_CHECKING:

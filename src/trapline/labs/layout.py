@@ -21,7 +21,7 @@ from trapline.labs.framework.lab import (
     supported,
     switch,
 )
-from trapline.scope.space import amount, look
+from trapline.scope.views.space import amount, look
 
 if TYPE_CHECKING:
     from trapline.kernel.task.task import Task

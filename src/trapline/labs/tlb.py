@@ -26,7 +26,7 @@ from trapline.labs.framework.lab import (
     switch,
     undecided,
 )
-from trapline.scope.space import amount
+from trapline.scope.views.space import amount
 
 if TYPE_CHECKING:
     from trapline.kernel.task.task import Task

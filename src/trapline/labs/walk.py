@@ -23,7 +23,7 @@ from trapline.labs.framework.lab import (
     switch,
 )
 from trapline.machine.paging.walk import walk
-from trapline.scope.walks import Walk, explain
+from trapline.scope.views.walks import Walk, explain
 
 if TYPE_CHECKING:
     from trapline.kernel.task.task import Task

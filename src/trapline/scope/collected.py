@@ -14,8 +14,8 @@ from collections import Counter
 from fnmatch import fnmatchcase
 from typing import TYPE_CHECKING, NamedTuple
 
-from trapline.scope.choice import calls as names_in
 from trapline.scope.events import Event
+from trapline.scope.strace.choice import calls as names_in
 
 if TYPE_CHECKING:
     from collections.abc import Iterator
@@ -64,7 +64,7 @@ class Trace:
 
     def _repr_html_(self) -> str:
         """What a notebook shows."""
-        from trapline.scope.htmlviews import trace
+        from trapline.scope.views.htmlviews import trace
 
         return trace(self)
 

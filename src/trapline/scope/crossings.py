@@ -13,7 +13,7 @@ from trapline.scope.listener import Args, Listener
 if TYPE_CHECKING:
     from trapline.kernel.syscalls.declare import SystemCall
     from trapline.kernel.task.task import Task
-    from trapline.scope.tamper import Tamper
+    from trapline.scope.tamper.tamper import Tamper
 
 
 class Crossing(NamedTuple):

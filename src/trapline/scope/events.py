@@ -26,19 +26,19 @@ from typing import TYPE_CHECKING, Any, NamedTuple, Protocol
 
 from trapline.abi.errno import TEXTS
 from trapline.machine.contract import EXEC, FAULT, WRITE
-from trapline.scope import names
-from trapline.scope.choice import status_of
 from trapline.scope.listener import NEVER_RETURN, Args, Listener
-from trapline.scope.plan import Plans
-from trapline.scope.siginfo import render as siginfo
-from trapline.scope.style import PLAIN, Style
+from trapline.scope.strace import names
+from trapline.scope.strace.choice import status_of
+from trapline.scope.strace.plan import Plans
+from trapline.scope.strace.siginfo import render as siginfo
+from trapline.scope.strace.style import PLAIN, Style
 
 if TYPE_CHECKING:
     from collections.abc import Callable
 
     from trapline.kernel.syscalls.declare import SystemCall
     from trapline.kernel.task.task import Task
-    from trapline.scope.memory import Decoder
+    from trapline.scope.strace.memory import Decoder
 
 _OF_CPUS = frozenset(("faulted", "switched", "woken", "interrupt"))
 ERRORS = {number: name for name, (number, _) in reversed(TEXTS.items())}
@@ -57,7 +57,7 @@ class Event(NamedTuple):
 
     def _repr_html_(self) -> str:
         """What a notebook shows."""
-        from trapline.scope.htmlviews import event
+        from trapline.scope.views.htmlviews import event
 
         return event(self)
 

@@ -11,17 +11,17 @@ from typing import TYPE_CHECKING, Any
 from trapline.kernel.syscalls.declare import Parameter, SystemCall, parameters
 from trapline.kernel.task.task import SLEEPING
 from trapline.machine.contract import ENTRY_INT80
-from trapline.scope import tamper as tampering
 from trapline.scope.listener import Args, Listener
-from trapline.scope.plan import UNDECLARED
 from trapline.scope.probes import Probes
-from trapline.scope.short import shortened
+from trapline.scope.strace.plan import UNDECLARED
+from trapline.scope.tamper import tamper as tampering
+from trapline.scope.tamper.short import shortened
 
 if TYPE_CHECKING:
     from trapline.kernel.boot import System
     from trapline.kernel.entry.dispatch import Dispatcher
     from trapline.kernel.task.task import Task
-    from trapline.scope.tamper import Interposer, Tamper
+    from trapline.scope.tamper.tamper import Interposer, Tamper
 
 _SIX = tuple(Parameter(f"arg{n}", 64, "hex") for n in range(6))
 

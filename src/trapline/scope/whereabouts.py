@@ -5,8 +5,8 @@ from __future__ import annotations
 from typing import TYPE_CHECKING
 
 from trapline.kernel.syscalls.declare import parameters
-from trapline.scope.files import name_of
-from trapline.scope.memory import PATH_LIMIT, Decoder
+from trapline.scope.strace.files import name_of
+from trapline.scope.strace.memory import PATH_LIMIT, Decoder
 
 if TYPE_CHECKING:
     from trapline.kernel.syscalls.declare import SystemCall

@@ -6,7 +6,7 @@ argument type is `Annotated[int, Arg(width, show)]`: its C width and sign, and h
     dec, udec, hex, oct          a number
     fd, dirfd, pid, signal, mode, clock, whence
     path, str                    a string in user memory
-    flags:TABLE, enum:TABLE      names from a table of `scope.names` (several bits, or one value)
+    flags:TABLE, enum:TABLE      names from a table of `scope.strace.names` (several bits, or one value)
     buf_in:ARG, buf_out          bytes in user memory; ARG names the argument with the length (out: the result is)
     struct:NAME, struct_out:NAME a structure read before, or written by, the call
     iov_in:ARG, iov_out:ARG      an iovec array of ARG entries

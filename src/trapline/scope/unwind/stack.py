@@ -11,7 +11,7 @@ from typing import TYPE_CHECKING, Any, NamedTuple
 from trapline.abi import x86_64 as x86
 from trapline.abi.errno import Errno
 from trapline.kernel.mm.errors import OutOfMemory
-from trapline.scope.text import angled
+from trapline.scope.strace.text import angled
 from trapline.scope.unwind.dwarf import WORD, Malformed
 from trapline.scope.unwind.expression import evaluate
 from trapline.scope.unwind.image import Image

@@ -11,10 +11,10 @@ from collections.abc import Callable
 from typing import TYPE_CHECKING, Any
 
 from trapline.machine.paging.entry import PAGE_SIZE
-from trapline.scope.cached import cached
-from trapline.scope.sharing import sharing
-from trapline.scope.space import look, plain
-from trapline.scope.walks import explain
+from trapline.scope.views.cached import cached
+from trapline.scope.views.sharing import sharing
+from trapline.scope.views.space import look, plain
+from trapline.scope.views.walks import explain
 
 if TYPE_CHECKING:
     from trapline.kernel.boot import System

@@ -6,8 +6,8 @@ from typing import TYPE_CHECKING, Any
 
 from trapline.kernel.task.task import DEAD, SLEEPING, STOPPED
 from trapline.scope.listener import Args
-from trapline.scope.plan import Plans
-from trapline.scope.style import PLAIN
+from trapline.scope.strace.plan import Plans
+from trapline.scope.strace.style import PLAIN
 
 if TYPE_CHECKING:
     from collections.abc import Mapping

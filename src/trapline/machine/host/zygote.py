@@ -130,7 +130,8 @@ class Zygote:
 
     def fork(self) -> Process:
         """A new stub process, waiting for its first command in its one slot. Raises StubDied, HostRefuses."""
-        if not self.expecting:
+        if not self._stock and not self._region:
+            self._refused = None  # of an order made ahead of time: what there was no room for then, there may be now
             self.order()
         deadline_ns = time.monotonic_ns() + PATIENCE_NS
         while not self._stock and not self.advance():

@@ -169,7 +169,8 @@ def command(*words: str, cwd: str = "/usr") -> subprocess.CompletedProcess[str]:
 
 def test_command(program: Path, tmp_path: Path) -> None:
     file = tmp_path / "o.jsonl"
-    words = ["--bind", f"{program.parent}:/mnt", "--calls", "read,write", "--json", str(file), "--", "/mnt/p", "crash"]
+    words = ["--bind", f"{program.parent}:/mnt", "--calls", "read,write", "--", "/mnt/p", "crash"]
+    assert command("--json", "-o", str(file), *words).stdout == ""
     done = command(*words)
     assert done.returncode == 1 and done.stderr == "" and "crashed: died of SIGABRT" in done.stdout, done
     assert "to see one alone, add: --case 1" in done.stdout and "\x1b" not in done.stdout
@@ -177,6 +178,13 @@ def test_command(program: Path, tmp_path: Path) -> None:
     assert {each["call"] for each in records} == {"read", "write"} and not records[0]["survived"]
     alone = command("--case", "1", *words)
     assert alone.returncode == 1 and "(INJECTED)" in alone.stdout and alone.stdout.rstrip().endswith("crashed: died of SIGABRT")
+    assert command("--json", *words).stdout == file.read_text()
+    with open("/dev/full", "w") as full:
+        broken = subprocess.run(
+            [sys.executable, "-m", "trapline", "sweep", *words], env=support.host_environment(), cwd="/usr", stdout=full,
+            stderr=subprocess.PIPE, timeout=60, check=False,
+        )  # fmt: skip
+    assert broken.returncode == 125 and b"No space left" in broken.stderr
     listed = command("--list", *words)
     assert listed.returncode == 0 and len(listed.stdout.splitlines()) == len(records)
 

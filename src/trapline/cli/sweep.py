@@ -29,6 +29,8 @@ from trapline.scope.strace.text import printable
 if TYPE_CHECKING:
     from trapline.sweep import Case, Outcome, Report, Sweep
 
+Write = Callable[[str], int]  #: what takes text, and says with which exit status
+
 _SWEEP = (
     Option("--calls", "SET", "only these calls: names, %classes, /regexes, as `trapline trace -e trace=` has them"),
     Option("--errors", "E,E...", "fail with these errors (EIO, ENOMEM, ...) instead of those that a call's manual page has"),
@@ -45,7 +47,8 @@ _SWEEP = (
     Option("--list", "", "only list the cases"),
     Option("--case", "N", "run case N alone, and show what it prints and its last calls"),
     Option("--all", "", "list every outcome, not only failures that are not survived"),
-    Option("--json", "FILE", "write every outcome as one JSON object a line to FILE"),
+    Option("--json", "", "write every outcome as one JSON object a line, instead of text"),
+    Option("-o", "FILE", "write to FILE instead of stdout"),
 )  # fmt: skip
 _NOT_HERE = ("--trace", "--report-fd", "--save-overlay", "--dump-pagetables", "--rw", "--timeout", "--log", "--help")
 _HELP = Option("--help", "", "this text")
@@ -108,17 +111,29 @@ def main(words: list[str]) -> int:
 
 
 def _sweep(parsed: Parsed, outputs: Outputs) -> int:
-    write = outputs.open("--json", parsed.last("--json")) if parsed.flag("--json") else None
+    write = _writer(parsed, outputs)
     sweep = _planned(parsed, outputs)
     if parsed.flag("--list"):
-        return say("".join(f"{_line(each)}\n" for each in sweep.cases))
+        return write("".join(f"{_line(each)}\n" for each in sweep.cases))
     if parsed.flag("--case"):
         number = values.number("--case", parsed.last("--case"), 1, max(1, len(sweep.cases)))
-        return _alone(sweep, sweep.cases[number - 1])
-    progress = _Progress(len(sweep.cases), parsed.flag("--all"), write)
+        return _alone(sweep, sweep.cases[number - 1], write)
+    progress = _Progress(len(sweep.cases), parsed, write)
     report = sweep.run(progress=progress.done)
     progress.end()
-    return _conclude(report, sweep)
+    return progress.failed or _conclude(report, sweep, (lambda _: 0) if parsed.flag("--json") else write)
+
+
+def _writer(parsed: Parsed, outputs: Outputs) -> Write:
+    if not parsed.flag("-o"):
+        return say
+    write = outputs.open("-o", parsed.last("-o"))
+
+    def to_file(text: str) -> int:
+        write(text)
+        return 0
+
+    return to_file
 
 
 def _planned(parsed: Parsed, outputs: Outputs) -> Sweep:
@@ -191,24 +206,25 @@ def _input(parsed: Parsed) -> bytes:
 class _Progress:
     """How far a sweep is, on a terminal; outcomes that matter, as they come."""
 
-    def __init__(self, total: int, everything: bool, write: Callable[[str], Any] | None) -> None:
-        self._total, self._everything, self._write = total, everything, write
+    def __init__(self, total: int, parsed: Parsed, write: Write) -> None:
+        self._total, self._write = total, write
+        self._everything, self._json = parsed.flag("--all"), parsed.flag("--json")
         self._count = self._bad = 0
         self._live = os.isatty(2)
-        self._colour = os.isatty(1) and "NO_COLOR" not in os.environ
+        self._colour = os.isatty(1) and "NO_COLOR" not in os.environ and not parsed.flag("-o")
+        self.failed = 0  #: the exit status, if something could not be written
 
     def done(self, outcome: Outcome) -> None:
         self._count += 1
         self._bad += not outcome.survived
-        if self._write is not None:
-            self._write(json.dumps(_record(outcome)) + "\n")
-        if self._everything or not outcome.survived:
+        if self._json:
+            self.failed |= self._write(json.dumps(_record(outcome)) + "\n")
+        elif self._everything or not outcome.survived:
             self.end()
             kind = outcome.kind
             if self._colour and kind in _COLOURS:
                 kind = f"\x1b[{_COLOURS[kind]}m{kind}\x1b[m"
-            sys.stdout.write(f"{_line(outcome.case)}\n    {kind}: {printable(outcome.why)}\n")
-            sys.stdout.flush()
+            self.failed |= self._write(f"{_line(outcome.case)}\n    {kind}: {printable(outcome.why)}\n")
         if self._live:
             sys.stderr.write(f"\r{self._count} of {self._total} runs, {self._bad} not survived ")
             sys.stderr.flush()
@@ -234,7 +250,7 @@ def _record(outcome: Outcome) -> dict[str, Any]:
     }  # fmt: skip
 
 
-def _conclude(report: Report, sweep: Sweep) -> int:
+def _conclude(report: Report, sweep: Sweep, write: Write) -> int:
     bad = report.not_survived
     parts = ", ".join(f"{count} {kind}" for kind, count in report.counts().items())
     said = f"{report.total} crossings, {len(sweep.cases)} failures tried: {parts or 'none'}\n"
@@ -243,11 +259,11 @@ def _conclude(report: Report, sweep: Sweep) -> int:
         said = f"interrupted after {len(report.outcomes)} of {len(sweep.cases)} runs: {parts or 'none'}\n"
     if bad:
         said += f"to see one alone, add: --case {bad[0].case.number}\n"
-    code = say(said)
+    code = write(said)
     return leave(-SIGINT) if interrupted else code or (1 if bad else 0)
 
 
-def _alone(sweep: Sweep, case: Case) -> int:
+def _alone(sweep: Sweep, case: Case, write: Write) -> int:
     """Run one case, and show all of it."""
     outcome = sweep.one(case)
     done = outcome.done
@@ -258,4 +274,4 @@ def _alone(sweep: Sweep, case: Case) -> int:
         text = data.decode(errors="replace")
         parts += [f"{name}:\n", *(f"    {printable(line)}\n" for line in text.splitlines())] if text else []
     parts.append(f"{outcome.kind}: {printable(outcome.why)}\n")
-    return say("".join(parts)) or (0 if outcome.survived else 1)
+    return write("".join(parts)) or (0 if outcome.survived else 1)

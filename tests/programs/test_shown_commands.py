@@ -25,7 +25,7 @@ RUN: dict[str, tuple[str, ...]] = {
     "trapline run --root alpine.tar -- /bin/sh": ("another root",),
     "trapline run --memory 512M --pids 64 --timeout 10s -- ./untrusted": ("untrusted",),
     "trapline run --trace -- ls": ("execve(", 'write(1, "Makefile', "+++ exited with 0 +++"),
-    "trapline run --save-overlay changes.tar -- apt-get clean": (),
+    "trapline run --user 0 --save-overlay changes.tar -- apt-get clean": (),
     "trapline doctor": ("host machine",),
     "trapline trace -f -e trace=%file -e fault=openat:when=3 -- ls": ("openat(", "(INJECTED)"),
     "trapline ledger -f --flame out.svg -- make": ("crossings", "out.svg:<svg"),

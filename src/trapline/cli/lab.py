@@ -132,6 +132,8 @@ def _one(lab: Lab, words: list[str]) -> int:
     drawing = parsed.last("--plot")
     if drawing and drawing.rpartition(".")[2] not in ("png", "svg", "html"):
         raise UsageError(f"--plot {drawing}: the name must end with .png, .svg or .html")
+    if drawing and not any(os.access(each, os.W_OK) for each in (drawing, os.path.dirname(drawing) or ".")):
+        raise UsageError(f"--plot {drawing}: cannot be written: choose another file")
     if drawing and find_spec("matplotlib") is None:
         raise LabError(MISSING)
     count = _count(parsed)

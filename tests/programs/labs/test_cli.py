@@ -43,6 +43,7 @@ def test_list_names_every_lab() -> None:
         (("M9", "--without", "paging"), 125, "can do without nx"),
         (("M9", "--repeat", "0"), 125, "--repeat 0"),
         (("M9", "--plot", "x.gif"), 125, ".png, .svg or .html"),
+        (("M9", "--plot", "/nosuch/x.svg"), 125, "--plot /nosuch/x.svg: cannot be written"),
         (("M9", "--json", "extra"), 125, "takes no extra"),
         (("M9", "--foo=1"), 125, "unknown option --foo: --help lists the options"),
     ],

@@ -99,7 +99,7 @@ function what(event) {
     return [el("span", { class: "name" }, event.call), `(${Object.values(event.shown).join(", ")}) `, el("span", { class: failed ? "bad" : "faint" }, `= ${result(event)}`), event.injected ? el("span", { class: "bad" }, ` ${event.injected}`) : null];
   }
   const name = el("span", { class: "name" }, { fault: faultName(event), signal: event.signal, stop: `stopped by ${event.signal}`, start: "starts", exit: "ends" }[event.event] ?? event.event);
-  if (event.event === "fault") return [name, ` at ${hex(event.address)}${event.pages ? `, ${event.pages} pages` : ""}`, event.served ? null : el("span", { class: "bad" }, " not served")];
+  if (event.event === "fault") return [name, ` at ${hex(event.address)}${event.pages ? `, ${event.pages} page${event.pages > 1 ? "s" : ""}` : ""}`, event.served ? null : el("span", { class: "bad" }, " not served")];
   if (event.event === "exit") return [name, event.signal ? ` killed by ${event.signal}` : ` with status ${event.status}`];
   return [name, event.shown && typeof event.shown === "string" ? ` ${event.shown}` : ""];
 }

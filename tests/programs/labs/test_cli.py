@@ -112,7 +112,10 @@ def test_drawings(tmp_path: Path) -> None:
 def test_a_drawing_that_cannot_be_written_says_so(tmp_path: Path) -> None:
     needs_matplotlib()
     got = lab("M9", "--plot", str(tmp_path / "none" / "x.html"))
-    assert got.status == 125 and b"No such file or directory" in got.stderr, got.tail()
+    assert got.status == 125 and b"x.html: cannot be written" in got.stderr and not got.stdout, got.tail()
+    (tmp_path / "x.html").symlink_to("/dev/full")
+    got = lab("M9", "--plot", str(tmp_path / "x.html"))
+    assert got.status == 125 and b"x.html: No space left on device" in got.stderr, got.tail()
 
 
 def test_interrupt_ends_it(tmp_path: Path) -> None:

@@ -109,14 +109,15 @@ def on_a_terminal(program: list[str], send: bytes | int, when: bytes) -> tuple[i
         os.environ.update(support.host_environment(), TERM="xterm-256color")
         os.execv(sys.executable, [sys.executable, "-m", "trapline", "top", "-d", "0.1", "--", *program])
     fcntl.ioctl(terminal, termios.TIOCSWINSZ, struct.pack("4H", 40, 130, 0, 0))
-    drawn, sent, deadline = b"", False, time.monotonic() + 40
+    drawn, sent, answered, deadline = b"", 0, False, time.monotonic() + 40
     with contextlib.suppress(OSError):  # EIO: the other side is closed
         while time.monotonic() < deadline and (data := os.read(terminal, 1 << 16)):
             drawn += data
             if not sent and when and when in drawn:
-                sent = True
+                sent = len(drawn)
                 os.kill(pid, send) if isinstance(send, int) else os.write(terminal, send)
-            elif sent and b"end it?" in data:
+            elif sent and not answered and b"end it?" in drawn[sent:]:
+                answered = True
                 os.write(terminal, b"\r")
     os.close(terminal)
     _, status = os.waitpid(pid, 0)

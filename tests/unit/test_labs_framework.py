@@ -94,7 +94,8 @@ def test_pictures_of_every_chart() -> None:
     pytest.importorskip("matplotlib")
     svg = picture("all $x$", CHARTS, "svg")
     assert b"<svg" in svg and b"\x1b" not in svg
-    assert svg == picture("all $x$", CHARTS, "svg"), "not the same twice"
+    once, again = (re.sub(rb"\bp[0-9a-f]{10}\b", b"", each) for each in (svg, picture("all $x$", CHARTS, "svg")))
+    assert once == again, "not the same twice, but for the names of clipping paths, which are addresses"
 
 
 def test_columns_of_a_picture_are_as_wide_as_what_is_in_them() -> None:

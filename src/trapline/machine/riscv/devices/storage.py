@@ -14,7 +14,10 @@ class StorageError(Exception):
 
 
 class Storage(Protocol):
-    """`size` bytes. Callers stay within them."""
+    """`size` bytes. Callers stay within them.
+
+    One that moves several pieces faster than each by itself also has `read_many` and `write_many` (offset, views).
+    """
 
     @property
     def size(self) -> int: ...

@@ -94,8 +94,12 @@ class Block:
             length = sum(map(len, views))
             if length % SECTOR or not self._within(sector, length // SECTOR) or (kind == OUT and storage.read_only):
                 return IOERR
-            act = storage.read_into if kind == IN else storage.write_from
             offset = sector * SECTOR
+            many = getattr(storage, "read_many" if kind == IN else "write_many", None)
+            if many is not None and len(views) > 1:
+                many(offset, views)
+                return OK
+            act = storage.read_into if kind == IN else storage.write_from
             for view in views:
                 act(offset, view)
                 offset += len(view)

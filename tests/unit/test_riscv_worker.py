@@ -70,6 +70,12 @@ def test_it_ends_with_its_owner() -> None:
     assert not os.path.exists(f"/proc/{process}") and len(os.listdir("/proc/self/fd")) == descriptors
 
 
+def test_somebody_else_may_wait_for_it(worker: Worker) -> None:
+    worker.ask(REGION, TEXT)
+    assert os.waitpid(pid(worker), 0)[1] == 0
+    assert worker.ask(REGION, TEXT)
+
+
 def test_its_death_is_said(worker: Worker) -> None:
     worker.ask(REGION, TEXT)
     os.kill(pid(worker), signal.SIGKILL)

@@ -42,6 +42,7 @@ class _Process:
         actions = [(os.POSIX_SPAWN_DUP2, theirs, 0), (os.POSIX_SPAWN_DUP2, answers, 1), (os.POSIX_SPAWN_DUP2, nothing, 2)]
         try:
             self.pid = os.posix_spawn(sys.executable, words, _environment(), file_actions=actions, setsid=True)
+            self._handle = _handle_of(self.pid)
         except OSError as error:
             os.close(self.requests)
             os.close(self.replies)
@@ -50,26 +51,42 @@ class _Process:
             for fd in (theirs, answers, nothing):
                 os.close(fd)
         self._fate = threading.Lock()  # nobody is killed who is buried
-        self.end = weakref.finalize(self, _bury, self.pid, self.requests, self.replies, self._fate)  #: what became of it
+        descriptors = self.requests, self.replies, self._handle
+        self.end = weakref.finalize(self, _bury, self.pid, descriptors, self._fate)  #: what became of it
 
     def kill(self) -> None:
         """Let it end now, whatever it does; somebody else is going to call `end`."""
         with self._fate:
             if self.end.alive:
-                os.kill(self.pid, signal.SIGKILL)
+                _kill(self._handle)
 
 
-def _bury(pid: int, requests: int, replies: int, fate: threading.Lock) -> tuple[bool, str]:
-    """Kill and wait for a process: whether it had gone by itself, and how it ended, in words."""
+def _bury(pid: int, descriptors: tuple[int, ...], fate: threading.Lock) -> tuple[bool, str]:
+    """Kill and wait for a process: whether it may have gone by itself, and how it ended, in words."""
     with fate:
-        os.close(requests)
-        os.close(replies)
-        with suppress(ProcessLookupError):
-            os.kill(pid, signal.SIGKILL)
+        _kill(descriptors[-1])
+        for fd in descriptors:
+            os.close(fd)
         with suppress(ChildProcessError):
             status = os.waitpid(pid, 0)[1]
             return not status, f"signal {status & 0x7F}" if status & 0x7F else f"status {status >> 8}"
-    return False, "somebody else waited for it"
+    return True, "somebody else waited for it"
+
+
+def _handle_of(pid: int) -> int:
+    """A descriptor that stands for a new process of ours. Raises OSError, and the process is gone."""
+    try:
+        return os.pidfd_open(pid)
+    except OSError:
+        os.kill(pid, signal.SIGKILL)
+        os.waitpid(pid, 0)
+        raise
+
+
+def _kill(handle: int) -> None:
+    """By its handle: its number may be another's by now, if somebody else has waited for it."""
+    with suppress(ProcessLookupError):
+        signal.pidfd_send_signal(handle, signal.SIGKILL)
 
 
 class Worker:

@@ -28,7 +28,7 @@ from trapline.labs.framework.lab import (
 
 ITIMER_REAL = 0
 HOSTS = "answered by the host"
-_PATIENCE_US = 30_000  #: after so long a call that waits is ended
+_PATIENCE_US = 200_000  #: after so long a call that waits is ended
 #: Numbers that the host's seccomp may let pass (newer kernels do), and what they say to all but the host's own trampolines
 PASSING = {335: ("uretprobe", "signal 4"), 336: ("uprobe", "ENXIO")}
 GONE = ("getpid", "uname", "getcwd", "dup", "pipe2", "readlinkat", "madvise", "getrandom", "sysinfo", "times")

@@ -38,6 +38,10 @@ class SweepError(Exception):
     """There is nothing to compare with; the text says why."""
 
 
+class NotRepeatable(SweepError):
+    """The program does something else from run to run: only its exit status may be compared."""
+
+
 class Case(NamedTuple):
     """One failure at one crossing; `number` counts from 1."""
 
@@ -174,7 +178,8 @@ class Sweep:
         again = self._once(Census())
         difference = self._difference(again)
         if difference:
-            raise SweepError(f"{difference} from run to run, so that nothing can be said of a failure: compare only the status")
+            why = "so that nothing can be said of a failure: compare only the status"
+            raise NotRepeatable(f"{difference} from run to run, {why}")
 
     def _difference(self, done: Done) -> str:
         """In what a run differs from the reference: "the output differs"; nothing if it does not."""

@@ -89,7 +89,7 @@ def main(words: list[str]) -> int:
     from trapline.kernel.config import ConfigError
     from trapline.kernel.panic import KernelPanic
     from trapline.machine.select import NoMachine
-    from trapline.sweep import SweepError
+    from trapline.sweep import NotRepeatable, SweepError
 
     allow_descriptors()
     outputs = Outputs()
@@ -99,7 +99,7 @@ def main(words: list[str]) -> int:
         complain(f"{parsed.rest[0]}: not found in the guest: `--bind` or `--root /` can show more of the host")
         return NOT_FOUND
     except SweepError as error:
-        complain(f"{error} (--compare=status)" if "only the status" in str(error) else str(error))
+        complain(f"{error} (--compare=status)" if isinstance(error, NotRepeatable) else str(error))
     except Errno as error:
         complain(f"{parsed.rest[0]}: cannot be executed: {error}")
         return NOT_EXECUTABLE

@@ -6,14 +6,12 @@ from hashlib import sha256
 from typing import TYPE_CHECKING, NamedTuple
 
 from trapline.abi.stat import S_IFLNK, S_IFMT, S_IFREG
-from trapline.kernel.fs.layer import OPAQUE, WHITEOUT, changes
+from trapline.kernel.fs.layer import OPAQUE, WHITEOUT, changes, content
 from trapline.kernel.fs.overlay import OverlayDir
 
 if TYPE_CHECKING:
     from trapline.kernel.boot import System
     from trapline.kernel.fs.inode import Inode
-
-_CHUNK = 1 << 20
 
 
 class Changed(NamedTuple):
@@ -60,8 +58,8 @@ def _changed(inode: Inode) -> Changed:
     kind, size, digest = inode.mode & S_IFMT, 0, sha256()
     if kind == S_IFLNK:
         digest.update(inode.readlink())
-    elif kind == S_IFREG and (cache := inode.cache()) is not None:
-        size = cache.size
-        for offset in range(0, size, _CHUNK):
-            digest.update(cache.read(offset, min(_CHUNK, size - offset)))
+    elif kind == S_IFREG:
+        for data in content(inode):
+            digest.update(data)
+            size += len(data)
     return Changed(inode.mode, inode.uid, inode.gid, size, digest.hexdigest())

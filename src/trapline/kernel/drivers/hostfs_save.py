@@ -17,14 +17,13 @@ from io import BytesIO, RawIOBase
 from trapline.typed import TYPE_CHECKING, Any
 
 from trapline.abi.stat import S_IFBLK, S_IFCHR, S_IFDIR, S_IFIFO, S_IFLNK, S_IFMT, S_IFREG, major, minor
-from trapline.kernel.fs.layer import OPAQUE, OPAQUE_NAME, WHITEOUT_PREFIX, Change, changes
+from trapline.kernel.fs.layer import OPAQUE, OPAQUE_NAME, WHITEOUT_PREFIX, Change, changes, content
 from trapline.kernel.fs.memory import MemInode
 
 if TYPE_CHECKING:
     from trapline.kernel.fs.inode import Inode
     from trapline.kernel.fs.overlay import OverlayFs
 
-CHUNK = 1 << 20
 _COMPRESSION = {".gz": "gz", ".tgz": "gz", ".xz": "xz", ".bz2": "bz2"}
 _TYPES = {S_IFREG: tarfile.REGTYPE, S_IFDIR: tarfile.DIRTYPE, S_IFLNK: tarfile.SYMTYPE, S_IFIFO: tarfile.FIFOTYPE,
           S_IFCHR: tarfile.CHRTYPE, S_IFBLK: tarfile.BLKTYPE}  # fmt: skip
@@ -53,15 +52,6 @@ def _marker(change: Change) -> bytes:
         return change.path + b"/" + OPAQUE_NAME if change.path else OPAQUE_NAME
     head, slash, tail = change.path.rpartition(b"/")
     return head + slash + WHITEOUT_PREFIX + tail
-
-
-def _chunks(inode: Inode) -> Iterator[bytes]:
-    cache = inode.cache()
-    offset = 0
-    while cache is not None and offset < cache.size:
-        data = cache.read(offset, CHUNK)
-        yield data
-        offset += len(data)
 
 
 # ---- to a directory
@@ -116,7 +106,7 @@ class _DirectoryWriter:
         elif kind == S_IFREG:
             fd = self._new_file(path)
             try:
-                for data in _chunks(inode):
+                for data in content(inode):
                     os.write(fd, data)
             finally:
                 os.close(fd)

@@ -14,6 +14,7 @@ from trapline.kernel.fs.inode import Inode
 from trapline.kernel.fs.memdir import MemDir
 from trapline.kernel.fs.overlay import OverlayDir, OverlayFs
 
+CHUNK = 1 << 20  #: bytes of a piece
 PRESENT, WHITEOUT, OPAQUE = 0, 1, 2
 WHITEOUT_PREFIX = b".wh."
 OPAQUE_NAME = b".wh..wh..opq"
@@ -44,6 +45,16 @@ def changes(overlay: OverlayFs) -> Iterator[Change]:
                 todo.append((below, inode, _lookup(hidden, name)))
             else:
                 yield Change(below, PRESENT, inode)
+
+
+def content(inode: Inode) -> Iterator[bytes]:
+    """What a regular file holds, in pieces."""
+    cache = inode.cache()
+    offset = 0
+    while cache is not None and offset < cache.size:
+        data = cache.read(offset, CHUNK)
+        yield data
+        offset += len(data)
 
 
 def _children(directory: Inode, merged: bool) -> list[tuple[bytes, Inode | None]]:

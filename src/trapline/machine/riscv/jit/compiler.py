@@ -56,12 +56,8 @@ class Compiler:
         self.cache.keep(key, image.pack())
         return image
 
-    def stencils(self) -> Table:
-        """The table of the baseline tier."""
-        return self._kept_stencils() or self._new_stencils(self.worker)
-
     def interpreter_and_stencils(self) -> tuple[Image, Table]:
-        """Both; what must be compiled of them is compiled at the same time."""
+        """That, and the table of the baseline tier; what must be compiled of them is compiled at the same time."""
         table = self._kept_stencils()
         if table is not None:
             return self.interpreter(), table

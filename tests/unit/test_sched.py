@@ -2,14 +2,17 @@
 
 from __future__ import annotations
 
+from types import SimpleNamespace
 from typing import Any
 
 import pytest
 
 from trapline.abi import sched as s
 from trapline.kernel.sched.classes import ClassScheduler
+from trapline.kernel.sched.deadline import Wanted
 from trapline.kernel.sched.fair import SLICE_NS
 from trapline.kernel.sched.realtime import PERIOD_NS, RR_SLICE_NS, RUNTIME_NS
+from trapline.kernel.sync.timers import Timers
 from trapline.kernel.task.task import RUNNABLE, SLEEPING
 
 MS = 1_000_000
@@ -21,6 +24,7 @@ class Thread:
         self.name = name
         self.entity: Any = None
         self.utime_ns = self.stime_ns = self.cpu = 0
+        self.on_cpu = False
         self.state = RUNNABLE
 
 
@@ -245,3 +249,185 @@ def test_what_a_child_inherits(
     child = world.sched.inherit(parent)
     assert (child.policy, child.priority, child.nice) == want
     assert not child.reset_on_fork
+
+
+# ---- deadlines
+
+
+class Timed(World):
+    """A world whose clock moves on, with timers, for tasks that have deadlines."""
+
+    def __init__(self, cpus: int = 1) -> None:
+        super().__init__()
+        self.timers = Timers()
+        self.overran: list[str] = []
+        self.kernel: Any = SimpleNamespace(timers=self.timers, machine=SimpleNamespace(cpus=cpus), kick=lambda task: None)
+
+    def due(self, name: str, runtime: int, deadline: int, period: int = 0, flags: int = 0) -> Any:
+        task: Any = Thread(name)
+        task.kernel, task.on_cpu, task.user_since_ns, task.work = self.kernel, False, 0, 0
+        self.sched.born(task)
+        wanted = Wanted(runtime * MS, deadline * MS, (period or deadline) * MS, flags, lambda: self.overran.append(name))
+        return task if self.sched.reserve(task, wanted) else None
+
+    def pass_ns(self, ns: int) -> None:
+        """Time passes, and nobody runs."""
+        self.now_ns += ns
+        self.timers.run_due(self.now_ns)
+
+    def sleeps(self, task: Any) -> None:
+        task.state = SLEEPING
+        self.sched.charge(task)
+        task.state = RUNNABLE
+
+
+def test_the_nearest_deadline_goes_first_and_before_any_real_time_task() -> None:
+    world = Timed()
+    world.queue(world.task("f", s.SCHED_FIFO, 99), world.due("l", 10, 200), world.due("e", 10, 50), world.due("m", 10, 100))
+    assert "".join(world.sched.pick(ALL).name for _ in range(4)) == "emlf"
+
+
+def test_no_more_than_95_percent_of_each_cpu_is_given_away() -> None:
+    world = Timed(cpus=2)
+    given = [world.due("a", 60, 100), world.due("b", 60, 100), world.due("c", 60, 100), world.due("d", 11, 100)]
+    assert [each is not None for each in given] == [True, True, True, False]
+    assert world.due("e", 10, 100) is not None, "190 %"
+    world.sched.ended(given[0])
+    assert world.due("f", 60, 100) is not None, "it has used nothing: its share is free at once"
+
+
+def test_the_share_of_one_that_ran_is_kept_until_it_can_no_longer_have_used_it() -> None:
+    world = Timed()
+    a = world.due("a", 60, 100)
+    world.queue(a)
+    world.run(longest_ns=60 * MS)
+    world.sched.set_policy(a, s.SCHED_OTHER, 0)
+    assert world.due("b", 60, 100) is None
+    world.pass_ns(40 * MS)
+    assert world.due("b", 60, 100) is not None
+
+
+def test_whoever_has_used_its_run_time_waits_for_its_next_period_though_nobody_else_wants_the_cpu() -> None:
+    world = Timed()
+    world.queue(world.due("a", 10, 100, flags=s.SCHED_FLAG_DL_OVERRUN))
+    task, used = world.run()
+    assert used == 10 * MS
+    world.sched.enqueue(task, False)
+    assert world.sched.pick(ALL) is None
+    assert world.sched.waiting() == 0
+    assert world.overran == ["a"]
+    world.pass_ns(89 * MS)
+    assert world.sched.waiting() == 0
+    world.pass_ns(1 * MS)
+    assert world.sched.waiting() == 1
+    assert world.run() == (task, 10 * MS)
+
+
+def test_what_was_run_beyond_is_taken_off_the_next_period() -> None:
+    world = Timed()
+    a = world.due("a", 10, 100)
+    world.queue(a)
+    world.sched.pick(ALL)
+    a.stime_ns += 14 * MS
+    world.now_ns += 14 * MS
+    world.sched.charge(a)
+    world.sched.enqueue(a, False)
+    world.pass_ns(86 * MS)
+    assert world.run() == (a, 6 * MS)
+
+
+def test_yielding_gives_the_rest_of_the_period_up() -> None:
+    world = Timed()
+    a = world.due("a", 50, 100)
+    world.queue(a)
+    world.run(longest_ns=MS)
+    world.sched.give_way(a)
+    assert not world.sched.fits(a, ALL)
+    world.sched.enqueue(a, True)
+    assert world.sched.waiting() == 0
+    world.pass_ns(99 * MS)
+    assert world.run() == (a, 50 * MS)
+
+
+def test_a_sleeper_does_not_keep_more_than_its_share_for_the_rest_of_its_period() -> None:
+    world = Timed()
+    a = world.due("a", 50, 100)
+    world.queue(a)
+    world.run(longest_ns=10 * MS)
+    world.sleeps(a)
+    world.pass_ns(30 * MS)  # 40 ms are left, and 60 until the deadline: too much, so it gets a new period
+    world.queue(a)
+    assert a.entity.reservation.due_ns == 140 * MS
+    assert world.run() == (a, 50 * MS)
+
+
+def test_with_a_deadline_before_the_periods_end_it_keeps_the_share_until_then_only() -> None:
+    world = Timed()
+    a = world.due("a", 20, 40, 100)
+    world.queue(a)
+    world.run(longest_ns=MS)
+    world.sleeps(a)
+    world.pass_ns(29 * MS)  # 10 ms until the deadline, of which its density allows half
+    world.queue(a)
+    assert world.run(longest_ns=MS) == (a, MS)
+    assert a.entity.reservation.left_ns == 4 * MS
+    world.sleeps(a)
+    world.pass_ns(20 * MS)  # the deadline has passed, the period has not
+    world.queue(a)
+    assert world.sched.waiting() == 0
+    world.pass_ns(49 * MS)
+    assert world.run() == (a, 20 * MS)
+
+
+def test_reclaiming_takes_less_off_where_little_is_set_aside() -> None:
+    world = Timed()
+    world.queue(world.due("a", 10, 100, flags=s.SCHED_FLAG_RECLAIM))
+    a, _ = world.run(longest_ns=10 * MS)
+    assert a.entity.reservation.left_ns == pytest.approx((10 - 10 * 0.15 / 0.95) * MS, rel=0.001)
+
+
+def test_a_deadline_displaces_a_later_one_and_any_other() -> None:
+    world = Timed()
+    running = [world.due("l", 10, 300), world.task("f", s.SCHED_FIFO, 99)]
+    running[0].cpu, running[1].cpu = 0, 1
+    world.queue(world.due("e", 10, 100), world.due("m", 10, 200))
+    assert world.sched.urgent
+    assert [each.name for each in world.sched.displaced(running)] == ["f", "l"]
+    world.queue(world.due("z", 10, 400))
+    assert world.sched.displaced([running[0]]) == [running[0]]
+
+
+def test_whoever_holds_the_lock_of_one_with_a_deadline_has_that_deadline_and_is_not_throttled() -> None:
+    world = Timed()
+    waiter, owner, other = world.due("w", 10, 50), world.task("o"), world.due("x", 10, 100)
+    world.queue(owner, other)
+    world.sched.lend(owner, waiter.entity.rank())
+    assert world.sched.pick(ALL) is owner
+    world.queue(owner)
+    world.sched.lend(owner, s.MAX_PRIO)
+    assert world.sched.pick(ALL) is other
+    world.sched.enqueue(other, False)
+    task, _ = world.run()
+    world.sched.enqueue(task, False)
+    assert (task, world.sched.waiting()) == (other, 1), "throttled; the owner is left"
+    world.sched.lend(other, waiter.entity.rank())
+    assert world.sched.pick(ALL) is other
+
+
+def test_a_child_has_no_deadline() -> None:
+    world = Timed()
+    parent = world.due("p", 10, 100)
+    parent.entity.reset_on_fork = True
+    child = world.sched.inherit(parent)
+    assert (child.policy, child.priority, child.reservation) == (s.SCHED_OTHER, 0, None)
+
+
+def test_whoever_ends_while_throttled_does_not_come_back() -> None:
+    world = Timed()
+    world.queue(world.due("a", 10, 100))
+    task, _ = world.run()
+    world.sched.enqueue(task, False)
+    world.sched.ended(task)
+    world.pass_ns(200 * MS)
+    assert world.sched.waiting() == 0
+    assert world.timers.next_deadline_ns() is None

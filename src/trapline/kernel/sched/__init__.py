@@ -1,5 +1,5 @@
 """Who runs next: the scheduling interface and its classes.
 
-    interface  what the trap loop asks         classes   real-time tasks before fair ones
-    entity     what is kept of each task       realtime, fair   one class each
+    interface  what the trap loop asks         classes   who has a deadline, then real-time tasks, then fair ones
+    entity     what is kept of each task       deadline, realtime, fair   one class each
 """

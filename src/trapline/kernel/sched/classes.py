@@ -1,6 +1,7 @@
-"""The scheduler: real-time tasks before fair ones.
+"""The scheduler: tasks with deadlines before real-time ones, and these before fair ones.
 
-A task's class follows from its entity: `priority` is not 0 for real-time tasks. Hot: `waiting`, `charge` and `slice_ns` run in
+A task's class follows from its entity's `priority`: 0 for fair tasks, 1 to 99 for real-time ones, above that with a deadline;
+the class of those is made when the first one is. Hot: `waiting`, `charge` and `slice_ns` run in
 every trap.
 """
 
@@ -9,12 +10,13 @@ from __future__ import annotations
 from collections.abc import Callable, Iterable
 from trapline.typed import TYPE_CHECKING
 
-from trapline.abi.sched import SCHED_RR
+from trapline.abi.sched import SCHED_DEADLINE, SCHED_RR
 from trapline.kernel.sched.entity import NICE_0_WEIGHT, Entity
 from trapline.kernel.sched.fair import FairQueue
 from trapline.kernel.sched.realtime import RR_SLICE_NS, RealtimeQueue
 
 if TYPE_CHECKING:
+    from trapline.kernel.sched.deadline import DeadlineQueue, Wanted
     from trapline.kernel.sched.interface import Ordinary
     from trapline.kernel.task.task import Task
 
@@ -25,6 +27,8 @@ class ClassScheduler:
     def __init__(self, now_ns: Callable[[], int], ordinary: Ordinary | None = None) -> None:
         self._fair: Ordinary = FairQueue() if ordinary is None else ordinary
         self._realtime = RealtimeQueue(now_ns)
+        self._deadline: DeadlineQueue | None = None
+        self._now_ns = now_ns
         self._count = 0
         self.urgent = False
         self.careful = False
@@ -50,25 +54,35 @@ class ClassScheduler:
         if entity.queued:
             return
         entity.queued = True
-        self._count += 1
-        if entity.priority:
+        if entity.priority > 99 and self._deadline is not None:
+            if not self._deadline.enqueue(task, entity):
+                return
+            self.urgent = True
+        elif entity.priority:
             self._realtime.enqueue(task, entity)
             self.urgent = True
         else:
             self._fair.enqueue(task, entity, woken)
+        self._count += 1
 
     def pick(self, free: int) -> Task | None:
-        task = None
-        if self._realtime.count and not (self._fair.count and self._realtime.spent()):
-            task = self._realtime.pick(free)
-        if task is None:
-            task = self._fair.pick_bound(free) if self.careful else self._fair.pick()
+        task = self._pick_carefully(free) if self.careful else self._fair.pick()
         if task is not None:
             self._count -= 1
         return task
 
+    def _pick_carefully(self, free: int) -> Task | None:
+        task = None if self._deadline is None else self._deadline.pick(free)
+        if task is None and self._realtime.count and not (self._fair.count and self._realtime.spent()):
+            task = self._realtime.pick(free)
+        return self._fair.pick_bound(free) if task is None else task
+
     def fits(self, task: Task, free: int) -> bool:
-        return self._entity(task).fits(free)
+        entity = self._entity(task)
+        if entity.priority > 99 and self._deadline is not None:
+            self.charge(task)
+            return self._deadline.may_run(task, entity) and entity.fits(free)
+        return entity.fits(free)
 
     def dequeue(self, task: Task) -> None:
         entity = task.entity
@@ -76,11 +90,19 @@ class ClassScheduler:
         if entity is None or not entity.queued:
             return
         entity.queued = False
-        self._count -= 1
-        if entity.priority:
+        if entity.priority > 99 and self._deadline is not None:
+            if not self._deadline.dequeue(task, entity):
+                return
+        elif entity.priority:
             self._realtime.dequeue(task, entity)
         else:
             self._fair.dequeue(entity)
+        self._count -= 1
+
+    def ended(self, task: Task) -> None:
+        self.dequeue(task)
+        if self._deadline is not None and task.entity is not None:
+            self._deadline.leave(task.entity)
 
     def waiting(self) -> int:
         return self._count
@@ -92,13 +114,17 @@ class ClassScheduler:
         total = task.utime_ns + task.stime_ns
         used = total - entity.charged_ns
         entity.charged_ns = total
-        if entity.priority:
+        if entity.priority > 99 and self._deadline is not None:
+            self._deadline.charge(task, entity, used)
+        elif entity.priority:
             self._realtime.charge(task, entity, used)
         else:
             entity.vruntime_ns += used * NICE_0_WEIGHT // entity.weight
 
     def slice_ns(self, task: Task) -> int:
         entity = task.entity
+        if entity.priority > 99 and self._deadline is not None:
+            return self._deadline.slice_ns(task, entity)
         return self._realtime.slice_ns(task, entity) if entity.priority else self._fair.slice_ns(entity)
 
     def interval_ns(self, task: Task) -> int:
@@ -109,20 +135,17 @@ class ClassScheduler:
 
     def displaced(self, running: Iterable[Task]) -> list[Task]:
         self.urgent = False
-        safe = self._realtime.spent()  # the fair ones have their share now
-        lowest = sorted((each for each in running if _rank(each) or not safe), key=_rank)
-        found = []
-        for waiting in self._realtime.waiting():
-            rank = _rank(waiting)
-            task = next((each for each in lowest if _rank(each) < rank and waiting.entity.fits(1 << each.cpu)), None)
-            if task is not None:
-                lowest.remove(task)
-                found.append(task)
-        return found
+        lowest = sorted(running, key=_rank)
+        found = [] if self._deadline is None else _displace(self._deadline.waiting(), lowest)
+        if self._realtime.spent():  # the fair ones have their share now
+            lowest = [each for each in lowest if _rank(each)]
+        return found + _displace(self._realtime.waiting(), lowest)
 
     def give_way(self, task: Task) -> None:
         entity = self._entity(task)
-        if entity.priority:
+        if entity.reservation is not None:
+            entity.reservation.yielded = True
+        elif entity.priority:
             entity.to_tail = True
         else:
             self._fair.give_way(entity)
@@ -140,17 +163,44 @@ class ClassScheduler:
 
     def set_policy(self, task: Task, policy: int, priority: int) -> None:
         entity = self._entity(task)
+        queued = entity.queued
+        if self._deadline is not None and entity.reservation is not None:
+            self.dequeue(task)
+            self._deadline.leave(entity)
         entity.own_priority = priority
-        if entity.lent < 99:
-            priority = max(priority, 99 - entity.lent)
-        self._move(task, entity, policy, priority)
+        self._move(task, entity, policy, entity.effective())
+        if queued:
+            self.enqueue(task, True)
+
+    def reserve(self, task: Task, wanted: Wanted) -> bool:
+        entity = self._entity(task)
+        if self._deadline is None:
+            from trapline.kernel.sched.deadline import DeadlineQueue
+
+            self._deadline = DeadlineQueue(self._now_ns, task.kernel.timers, task.kernel.machine.cpus, self._ready)
+        self.charge(task)  # what it has run until now is not to be taken off
+        had = entity.reservation
+        entity.charged_ns += self._now_ns() - task.user_since_ns if task.on_cpu else 0
+        if not self._deadline.admit(entity, wanted):
+            return False
+        if had is None:
+            entity.own_priority = 0
+            self._move(task, entity, SCHED_DEADLINE, entity.effective())
+        return True
+
+    def _ready(self) -> None:
+        """Somebody's throttling is over."""
+        self._count += 1
+        self.urgent = True
 
     def lend(self, task: Task, rank: int) -> None:
         entity = self._entity(task)
         entity.lent = rank
-        priority = max(entity.own_priority, 99 - rank)
+        priority = entity.effective()
         if priority != entity.priority:
             self._move(task, entity, entity.policy, priority)
+        if self._deadline is not None and rank < 0:
+            self._deadline.release(task)
 
     def _move(self, task: Task, entity: Entity, policy: int, priority: int) -> None:
         """From now on `task` is scheduled as of this policy and effective priority."""
@@ -158,7 +208,7 @@ class ClassScheduler:
         queued = entity.queued and priority != old  # else it keeps its place
         if queued:
             self.dequeue(task)
-        if not priority:
+        if not 0 < priority < 100:
             self._realtime.left(task)
         entity.policy, entity.priority = policy, priority
         entity.left_ns = RR_SLICE_NS
@@ -168,7 +218,19 @@ class ClassScheduler:
         self.careful = self.careful or priority > 0
         if queued:
             self.enqueue(task, True)
-        self.urgent = self.urgent or self._realtime.count > 0
+        self.urgent = self.urgent or self._realtime.count > 0 or self._deadline is not None
+
+
+def _displace(waiting: Iterable[Task], lowest: list[Task]) -> list[Task]:
+    """Who of `lowest`, sorted, must make room for those that wait; they are taken out of it."""
+    found = []
+    for each in waiting:
+        rank = _rank(each)
+        task = next((other for other in lowest if _rank(other) < rank and each.entity.fits(1 << other.cpu)), None)
+        if task is not None:
+            lowest.remove(task)
+            found.append(task)
+    return found
 
 
 def _rank(task: Task) -> int:

@@ -9,6 +9,7 @@ from collections.abc import Iterable
 from trapline.typed import TYPE_CHECKING, Protocol
 
 if TYPE_CHECKING:
+    from trapline.kernel.sched.deadline import Wanted
     from trapline.kernel.sched.entity import Entity
     from trapline.kernel.task.task import Task
 
@@ -17,7 +18,7 @@ class Scheduler(Protocol):
     """Who runs next."""
 
     urgent: bool  #: somebody waits who may go before one that runs: ask `displaced`
-    careful: bool  #: there are real-time or bound tasks: nobody goes to a CPU past the queues, nor without asking `fits`
+    careful: bool  #: there are tasks with deadlines, real-time or bound ones: nobody passes the queues, nor goes without `fits`
 
     def inherit(self, parent: Task) -> Entity:
         """The scheduling state of a new child of `parent`."""
@@ -37,8 +38,11 @@ class Scheduler(Protocol):
     def dequeue(self, task: Task) -> None:
         """`task` no longer wants a CPU; no effect if it was not queued."""
 
+    def ended(self, task: Task) -> None:
+        """`task` is no more."""
+
     def waiting(self) -> int:
-        """How many tasks are queued."""
+        """How many tasks are queued, and may run now."""
 
     def charge(self, task: Task) -> None:
         """`task` used CPU time: its `utime_ns` and `stime_ns` have grown."""
@@ -63,6 +67,9 @@ class Scheduler(Protocol):
 
     def set_policy(self, task: Task, policy: int, priority: int) -> None:
         """Move `task` to the class of `policy` (SCHED_*); `priority` is 1 to 99 for real-time ones, else 0."""
+
+    def reserve(self, task: Task, wanted: Wanted) -> bool:
+        """Move `task` to the deadline class, or change what is set aside for it; False if so much is not to be had."""
 
     def lend(self, task: Task, rank: int) -> None:
         """Somebody of that rank (`entity.rank`) waits for `task`, which counts as no less urgent; MAX_PRIO: nobody does."""

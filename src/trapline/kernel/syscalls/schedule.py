@@ -5,15 +5,13 @@ from __future__ import annotations
 import struct
 from trapline.typed import TYPE_CHECKING, Annotated
 
-from trapline.abi import resource as r
 from trapline.abi import sched as s
 from trapline.abi.capability import CAP_SYS_NICE
-from trapline.abi.errno import E2BIG, EBUSY, EINVAL, EOPNOTSUPP, EPERM, ESRCH
-from trapline.kernel.ipc.futex import inherit
+from trapline.abi.errno import E2BIG, EBUSY, EINVAL, EPERM, ESRCH
 from trapline.kernel.sched.entity import Entity
 from trapline.kernel.syscalls.declare import Arg, Pid, UInt, UserPtr, syscall
-from trapline.kernel.syscalls.priority import same_owner, within_nice_limit
-from trapline.kernel.task.signals.mask import interrupt
+from trapline.kernel.syscalls.policy import KEEP, POLICIES, REALTIME, Attr, change, kept, resched, times_of
+from trapline.kernel.syscalls.priority import same_owner
 from trapline.kernel.task.task import WORK_RESCHED
 
 if TYPE_CHECKING:
@@ -23,10 +21,6 @@ Policy = Annotated[int, Arg(-32, "enum:SCHED_POLICIES")]
 #: struct sched_attr: size, policy, flags, nice, priority, runtime, deadline, period, util_min, util_max
 SCHED_ATTR = struct.Struct("<IIQiIQQQII")
 SCHED_ATTR_V0 = 48
-FAIR = (s.SCHED_OTHER, s.SCHED_BATCH)
-POLICIES = (s.SCHED_OTHER, s.SCHED_BATCH, s.SCHED_IDLE)
-REALTIME = (s.SCHED_FIFO, s.SCHED_RR)
-KEEP = -1  #: the policy the thread has
 MAX_MASK = 128  #: bytes of a CPU mask that are looked at
 
 
@@ -70,14 +64,14 @@ def sys_sched_getscheduler(task: Task, pid: Pid) -> int:
 def sys_sched_setscheduler(task: Task, pid: Pid, policy: Policy, param: UserPtr) -> int:
     """sched_setscheduler(2): set the policy of a thread.
 
-    Partial: SCHED_DEADLINE fails with EBUSY: no bandwidth is set aside for it.
+    SCHED_DEADLINE needs times, which only sched_setattr(2) can give: EINVAL.
     """
     if policy < 0 or not param or pid < 0:
         raise EINVAL
     priority = _read_priority(task, param)
     target = _target(task, pid)
-    reset = bool(policy & s.SCHED_RESET_ON_FORK)
-    return change(task, target, policy & ~s.SCHED_RESET_ON_FORK, priority, target.entity.nice, reset)
+    flags = s.SCHED_FLAG_RESET_ON_FORK if policy & s.SCHED_RESET_ON_FORK else 0
+    return change(task, target, Attr(policy & ~s.SCHED_RESET_ON_FORK, flags, priority, target.entity.nice))
 
 
 @syscall("sched_setparam")
@@ -87,61 +81,11 @@ def sys_sched_setparam(task: Task, pid: Pid, param: UserPtr) -> int:
         raise EINVAL
     priority = _read_priority(task, param)
     target = _target(task, pid)
-    return change(task, target, KEEP, priority, target.entity.nice, False)
+    return change(task, target, Attr(KEEP, 0, priority, target.entity.nice))
 
 
 def _read_priority(task: Task, param: int) -> int:
     return int.from_bytes(task.mm.read(param, 4), "little", signed=True)
-
-
-def change(task: Task, target: Task, policy: int, priority: int, nice: int, reset: bool) -> int:
-    """Give `target` a policy (or KEEP), checked as sched(7) says: EINVAL for what makes no sense, EPERM, EBUSY."""
-    entity = target.entity
-    if policy == KEEP:
-        policy, reset = entity.policy, entity.reset_on_fork
-    elif policy not in POLICIES + REALTIME + (s.SCHED_DEADLINE,):
-        raise EINVAL("policy")
-    if not 0 <= priority <= 99 or (policy in REALTIME) != (priority != 0):
-        raise EINVAL("priority")
-    if _needs_privilege(task, target, policy, priority, nice, reset) and not task.creds.has_cap(CAP_SYS_NICE):
-        raise EPERM
-    if policy == s.SCHED_DEADLINE:
-        raise EBUSY("no bandwidth for SCHED_DEADLINE")
-    sched = task.kernel.sched
-    entity.reset_on_fork = reset
-    if policy in FAIR:
-        sched.set_nice(target, nice)
-    sched.set_policy(target, policy, priority)
-    inherit.reprioritised(target)
-    _resched(target, task)
-    return 0
-
-
-def _resched(target: Task, caller: Task) -> None:
-    """If `target` runs, whether it still may is asked again at once."""
-    if target.on_cpu or target is caller:
-        target.work |= WORK_RESCHED
-        interrupt(target)
-
-
-def _needs_privilege(task: Task, target: Task, policy: int, priority: int, nice: int, reset: bool) -> bool:
-    """sched(7), "Privileges and resource limits"."""
-    entity = target.entity
-    limit = target.group.rlimits[r.RLIMIT_RTPRIO][0]
-    if policy in REALTIME:
-        raises = priority > entity.own_priority and priority > limit
-        denied = raises or (policy != entity.policy and not limit)
-    elif policy == s.SCHED_DEADLINE:
-        denied = True
-    else:
-        denied = policy in FAIR and nice < entity.nice and not within_nice_limit(target, nice)
-    leaves_idle = entity.policy == s.SCHED_IDLE and policy != s.SCHED_IDLE
-    return (
-        denied
-        or (leaves_idle and not within_nice_limit(target, entity.nice))
-        or not same_owner(task, target)
-        or (entity.reset_on_fork and not reset)
-    )
 
 
 @syscall("sched_getparam")
@@ -190,10 +134,12 @@ def sys_sched_getattr(task: Task, pid: Pid, attr: UserPtr, size: UInt, flags: UI
     if not attr or pid < 0 or not SCHED_ATTR_V0 <= size <= 4096 or flags:
         raise EINVAL
     entity = _look(task, pid)
-    fork_flag = s.SCHED_FLAG_RESET_ON_FORK if entity.reset_on_fork else 0
-    nice = 0 if entity.own_priority else entity.nice
+    attr_flags = s.SCHED_FLAG_RESET_ON_FORK if entity.reset_on_fork else 0
+    if entity.reservation is not None:
+        attr_flags |= entity.reservation.wanted.flags
+    nice = 0 if entity.own() else entity.nice
     length = min(size, SCHED_ATTR.size)
-    raw = SCHED_ATTR.pack(length, entity.policy, fork_flag, nice, entity.own_priority, 0, 0, 0, 0, 0)
+    raw = SCHED_ATTR.pack(length, entity.policy, attr_flags, nice, entity.own_priority, *times_of(entity), 0, 0)
     task.mm.write(attr, raw[:length].ljust(size, b"\0"))
     return 0
 
@@ -202,28 +148,21 @@ def sys_sched_getattr(task: Task, pid: Pid, attr: UserPtr, size: UInt, flags: UI
 def sys_sched_setattr(task: Task, pid: Pid, attr: UserPtr, flags: UInt) -> int:
     """sched_setattr(2): set policy and parameters of a thread.
 
-    Partial: SCHED_DEADLINE fails with EBUSY, utilisation clamps with EOPNOTSUPP, as without CONFIG_UCLAMP_TASK.
+    Partial: utilisation clamps fail with EOPNOTSUPP, as without CONFIG_UCLAMP_TASK.
     """
     if not attr or pid < 0 or flags:
         raise EINVAL
-    policy, attr_flags, nice, priority, runtime, deadline, period = _read_attr(task, attr)
-    if attr_flags & s.SCHED_FLAG_KEEP_POLICY:
-        policy = KEEP
+    wanted = _read_attr(task, attr)
+    if wanted.flags & s.SCHED_FLAG_KEEP_POLICY:
+        wanted = wanted._replace(policy=KEEP)
     target = _target(task, pid)
-    entity = target.entity
-    if attr_flags & s.SCHED_FLAG_KEEP_PARAMS:
-        nice, priority = entity.nice, entity.own_priority
-    if attr_flags & ~s.SCHED_FLAG_ALL:
-        raise EINVAL("sched_flags")
-    if policy == s.SCHED_DEADLINE and not _deadline_makes_sense(runtime, deadline, period):
-        raise EINVAL("runtime <= deadline <= period")
-    if attr_flags & s.SCHED_FLAG_UTIL_CLAMP:
-        raise EOPNOTSUPP
-    return change(task, target, policy, priority, nice, bool(attr_flags & s.SCHED_FLAG_RESET_ON_FORK))
+    if wanted.flags & s.SCHED_FLAG_KEEP_PARAMS:
+        wanted = kept(target, wanted)
+    return change(task, target, wanted)
 
 
-def _read_attr(task: Task, attr: int) -> tuple[int, int, int, int, int, int, int]:
-    """policy, flags, nice, priority, and three times. Raises E2BIG after writing the size that is known."""
+def _read_attr(task: Task, attr: int) -> Attr:
+    """Raises E2BIG after writing the size that is known."""
     raw = task.mm.read(attr, 4)
     size = int.from_bytes(raw, "little") or SCHED_ATTR_V0
     known = False
@@ -238,13 +177,7 @@ def _read_attr(task: Task, attr: int) -> tuple[int, int, int, int, int, int, int
         raise EINVAL
     if policy >> 31:
         raise EINVAL("policy")
-    return policy, flags, max(-20, min(19, nice)), priority, *times
-
-
-def _deadline_makes_sense(runtime: int, deadline: int, period: int) -> bool:
-    """sched(7): 1024 <= runtime <= deadline <= period, and no sign bits."""
-    period = period or deadline
-    return bool(deadline) and 1024 <= runtime <= deadline <= period and not (deadline | period) >> 63
+    return Attr(policy, flags, priority, max(-20, min(19, nice)), *times)
 
 
 # ---- affinity
@@ -273,9 +206,11 @@ def sys_sched_setaffinity(task: Task, pid: Pid, cpusetsize: UInt, mask: UserPtr)
     target = _target(task, pid)
     if not same_owner(task, target) and not task.creds.has_cap(CAP_SYS_NICE):
         raise EPERM
+    if target.entity.reservation is not None and wanted != all_cpus(task):
+        raise EBUSY("SCHED_DEADLINE takes all CPUs")
     if not wanted:
         raise EINVAL
     task.kernel.sched.bind(target, wanted if wanted != all_cpus(task) else 0)
     if not wanted >> target.cpu & 1:
-        _resched(target, task)
+        resched(target, task)
     return 0

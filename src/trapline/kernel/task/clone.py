@@ -66,6 +66,8 @@ def clone_task(task: Task, args: CloneArgs) -> Task:
     kernel, flags = task.kernel, args.flags
     if over_nproc(task, 1):
         raise EAGAIN("RLIMIT_NPROC")
+    if task.entity.reservation is not None and not task.entity.reset_on_fork:
+        raise EAGAIN("a task under SCHED_DEADLINE makes no other without SCHED_FLAG_RESET_ON_FORK")
     if not flags & c.CLONE_FILES:
         task.files.check_copy()
     tid = kernel.alloc_tid(args.wanted_tid)

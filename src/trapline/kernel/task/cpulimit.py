@@ -55,7 +55,7 @@ def busy_ns(group: ThreadGroup) -> int:
     """How long a real-time thread of `group` has run since it slept, at most."""
     now_ns, longest = group.kernel.clock.monotonic_ns(), 0
     for task in group.tasks:
-        if task.entity.priority:
+        if 0 < task.entity.priority < 100:
             longest = max(longest, task.entity.busy_ns + (now_ns - task.user_since_ns if task.on_cpu else 0))
     return longest
 

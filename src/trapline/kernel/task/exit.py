@@ -73,7 +73,7 @@ def exit_task(task: Task, status: int) -> None:
     task.fs.put()
     group.tasks.remove(task)
     del kernel.tasks[task.tid]
-    kernel.sched.dequeue(task)
+    kernel.sched.ended(task)
     _account(task)
     _leave_children(task)
     if group.tasks:

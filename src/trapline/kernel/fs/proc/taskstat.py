@@ -63,7 +63,7 @@ def priority(task: Any) -> tuple[int, int, int, int]:
     entity = task.entity
     if entity is None:
         return 20, 0, 0, 0
-    return entity.rank() - 100, entity.nice, entity.own_priority, entity.policy
+    return max(-1, entity.rank()) - 100, entity.nice, entity.own_priority, entity.policy
 
 
 def _parent(task: Any) -> int:
@@ -261,10 +261,13 @@ def sched(task: Any) -> bytes:
     prio, _, _, policy = priority(task)
     title = b"%b (%d, #threads: %d)" % (task.comm, task.tid, max(1, len(task.group.tasks)))
     run = task.utime_ns + task.stime_ns
-    rows = (
+    rows: tuple[tuple[bytes, bytes], ...] = (
         (b"se.sum_exec_runtime", b"%d.%06d" % (run // 1_000_000, run % 1_000_000)),
         (b"nr_switches", b"%d" % (task.nvcsw + task.nivcsw)), (b"nr_voluntary_switches", b"%d" % task.nvcsw),
         (b"nr_involuntary_switches", b"%d" % task.nivcsw), (b"policy", b"%d" % policy), (b"prio", b"%d" % (100 + prio)),
     )  # fmt: skip
+    if task.entity is not None and task.entity.reservation is not None:
+        mine = task.entity.reservation
+        rows += (b"dl.runtime", b"%d" % mine.left_ns), (b"dl.deadline", b"%d" % mine.due_ns)
     body = b"".join(b"%-45b:%21b\n" % each for each in rows)
     return title + b"\n" + b"-" * 67 + b"\n" + body

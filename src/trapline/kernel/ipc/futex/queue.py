@@ -52,7 +52,7 @@ class Entry:
         self.woken = False
         self.mm: AddressSpace = task.mm  #: with `uaddr`: where a lock's word is, for its next owner
         self.uaddr = 0
-        self.urgency: int = task.entity.own_priority  #: as it was when the wait began
+        self.urgency: int = min(task.entity.own(), 100)  #: as it was when the wait began
         self.place = (0, 0)  #: among those who wait for a lock: (rank, arrival)
 
     def wake(self) -> bool:

@@ -12,7 +12,7 @@ from scripted import ScriptedMachine
 from trapline.abi.errno import EACCES, EINVAL, EIO, ENOENT, EPERM, ESRCH, Errno
 from trapline.kernel.boot import boot
 from trapline.kernel.config import Config
-from trapline.kernel.fs.proc import mounts, sysctl, taskstat
+from trapline.kernel.fs.proc import mounts, sysctl, taskmm, taskstat
 from trapline.kernel.fs.proc.base import task_ino
 from trapline.kernel.task.clone import CloneArgs, clone_task
 from trapline.kernel.task.creds import Credentials
@@ -109,6 +109,14 @@ def test_smaps_adds_up_to_the_page_tables(kernel: Any, task: Any) -> None:
     assert rollup["Rss"] == f"{rss} kB"
     assert "[rollup]" in read(kernel, "/proc/self/smaps_rollup").decode()
     assert text.count("VmFlags:") == len(mm.areas()) + 1
+
+
+def test_smaps_counts_the_users_of_a_file_once(kernel: Any, task: Any, monkeypatch: pytest.MonkeyPatch) -> None:
+    counted, really = [], taskmm._count_users
+    monkeypatch.setattr(taskmm, "_count_users", lambda cache, *where: counted.append(cache) or really(cache, *where))
+    read(kernel, "/proc/self/smaps")
+    of_files = [area.cache for area in task.mm.areas() if area.cache is not None]
+    assert set(counted) == set(of_files) and len(counted) < len(of_files)
 
 
 def test_cmdline_environ_auxv(kernel: Any, task: Any) -> None:

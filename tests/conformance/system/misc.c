@@ -1,6 +1,7 @@
 /* cc: -static
  * uname(2), sysinfo(2), getrandom(2), getrlimit(2), prlimit(2), sched_*(2), getcpu(2), personality(2), unknown calls. */
 #include "../check.h"
+#include <linux/capability.h>
 #include <sys/personality.h>
 #include <sys/random.h>
 #include <sys/resource.h>
@@ -90,10 +91,55 @@ static void schedule(void)
     CHECK("nice", getpriority(PRIO_PROCESS, 0) == 0 && nice(5) == 5 && getpriority(PRIO_PROCESS, 0) == 5);
 }
 
+/* Pid 1 is there for everybody: what may be asked of any process may be asked of it. */
+static void about_init(void)
+{
+    struct __user_cap_header_struct head = {_LINUX_CAPABILITY_VERSION_3, 1};
+    struct __user_cap_data_struct data[2] = {{0}};
+    struct rlimit limit;
+    struct sched_param param;
+    struct timespec slice;
+    CHECK("capget", syscall(SYS_capget, &head, data) == 0 && data[0].permitted);
+    CHECK_EQ("kill", kill(1, 0), IS_ROOT ? 0 : -1);
+    CHECK_EQ("tgkill", syscall(SYS_tgkill, 1, 1, 0), IS_ROOT ? 0 : -1);
+    CHECK("getpriority", (errno = 0, getpriority(PRIO_PROCESS, 1)) >= -20 && !errno);
+    CHECK("ioprio_get", syscall(SYS_ioprio_get, 1, 1) >= 0);
+    CHECK("scheduling", sched_getscheduler(1) >= 0 && sched_getparam(1, &param) == 0 && sched_rr_get_interval(1, &slice) == 0);
+    if (IS_ROOT)
+        CHECK_EQ("prlimit", prlimit(1, RLIMIT_NOFILE, NULL, &limit), 0);
+    else
+        CHECK_ERRNO("prlimit", prlimit(1, RLIMIT_NOFILE, NULL, &limit), EPERM);
+    CHECK_ERRNO("nobody's limits", prlimit(0x3fffffff, RLIMIT_NOFILE, NULL, &limit), ESRCH);
+}
+
+/* The innermost cache of a CPU: its size is what its sets and lines make. */
+static long of_cache(const char *name)
+{
+    char path[128];
+    snprintf(path, sizeof path, "/sys/devices/system/cpu/cpu0/cache/index0/%s", name);
+    FILE *file = fopen(path, "re");
+    long value = -1;
+    if (file && fscanf(file, "%ld", &value) != 1)
+        value = -1;
+    if (file)
+        fclose(file);
+    return value;
+}
+
+static bool caches_add_up(void)
+{
+    if (access("/sys/devices/system/cpu/cpu0/cache/index0/size", R_OK))
+        return true; /* nothing is known of this CPU's */
+    long lines = of_cache("number_of_sets") * of_cache("ways_of_associativity");
+    return of_cache("level") == 1 && of_cache("size") << 10 == lines * of_cache("coherency_line_size");
+}
+
 int main(void)
 {
     names();
     randoms();
+    about_init();
+    ON_X86("a cache's size", CHECK("a cache's size", caches_add_up()));
     CHECK("limits", exited(in_child(limits), 0));
     CHECK("RLIMIT_CPU kills", WIFSIGNALED(in_child(spend)));
     CHECK("scheduling", exited(in_child(schedule), 0));

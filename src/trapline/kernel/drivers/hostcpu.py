@@ -1,5 +1,5 @@
-"""What /proc/cpuinfo says, and what is known of speculation: on the host machine, the host CPU's identity, which user code can
-ask the CPU for anyway (CPUID); on the RISC-V machine, its harts. As many CPUs as the machine has.
+"""What /proc/cpuinfo says, and what is known of caches and speculation: on the host machine, the host CPU's identity, which
+user code can ask the CPU for anyway (CPUID); on the RISC-V machine, its harts. As many CPUs as the machine has.
 
 Only the fields in FIELDS are passed on, from the first CPU the host lists.
 """
@@ -47,6 +47,38 @@ def speculation(arch: Arch) -> tuple[int, int] | None:
         pass
     stores, branches = found.get("Speculation_Store_Bypass", ""), found.get("SpeculationIndirectBranch", "")
     return STORE_BYPASS.get(stores, 2), INDIRECT_BRANCH.get(branches, 2)
+
+
+_CPU = "/sys/devices/system/cpu/cpu0"
+MAX_CACHES = 8
+#: What sysfs says of a cache, besides by which CPUs it is shared.
+CACHE_FIELDS = (
+    "id", "level", "type", "size", "coherency_line_size", "number_of_sets", "ways_of_associativity", "physical_line_partition",
+)  # fmt: skip
+
+
+def caches(arch: Arch) -> list[tuple[dict[str, str], bool]]:
+    """The caches that a CPU reaches, innermost first: (what CACHE_FIELDS are known to be, shared with all other CPUs)."""
+    if arch.name != "x86_64":
+        return []
+    found = []
+    alone = _read(f"{_CPU}/topology/thread_siblings_list")
+    for index in range(MAX_CACHES):
+        fields = {name: _read(f"{_CPU}/cache/index{index}/{name}") for name in CACHE_FIELDS}
+        if not fields["level"]:
+            break
+        shared = _read(f"{_CPU}/cache/index{index}/shared_cpu_list") != alone
+        found.append(({name: value for name, value in fields.items() if value}, shared))
+    return found
+
+
+def _read(path: str) -> str:
+    """A host file's only line; nothing if it cannot be read."""
+    try:
+        with open(path, encoding="ascii", errors="replace") as file:
+            return file.read(LIMIT).strip()
+    except OSError:
+        return ""
 
 
 def cpuinfo(arch: Arch, cpus: int) -> bytes:

@@ -88,7 +88,21 @@ def _mask(cpus: int) -> str:
     return f"{(1 << cpus) - 1:0{(cpus - 1) // 4 + 1}x}"
 
 
-def _cpu(number: int, cpus: int) -> Tree:
+def _caches(arch: Any, number: int, cpus: int) -> Tree:
+    """The caches of one CPU; the outer ones are everybody's, and are told apart by the first who has them."""
+    from trapline.kernel.drivers.hostcpu import caches
+
+    tree: dict[str, Tree] = {}
+    for index, (fields, shared) in enumerate(caches(arch)):
+        mine = {
+            "shared_cpu_list": cpu_range(cpus) if shared else str(number),
+            "shared_cpu_map": _mask(cpus) if shared else f"{1 << number:0{(cpus - 1) // 4 + 1}x}",
+        }
+        tree[f"index{index}"] = fields | mine | ({"id": "0" if shared else str(number)} if "id" in fields else {})
+    return tree
+
+
+def _cpu(arch: Any, number: int, cpus: int) -> Tree:
     return {
         "online": "1",
         "topology": {
@@ -99,12 +113,12 @@ def _cpu(number: int, cpus: int) -> Tree:
             "core_siblings": _mask(cpus), "core_siblings_list": cpu_range(cpus),
         },
         "cpufreq": {},
-        "cache": {},
+        "cache": lambda: _caches(arch, number, cpus),
     }  # fmt: skip
 
 
-def _cpus(cpus: int) -> Tree:
-    tree: dict[str, Any] = {f"cpu{number}": (lambda n=number: _cpu(n, cpus)) for number in range(cpus)}
+def _cpus(arch: Any, cpus: int) -> Tree:
+    tree: dict[str, Any] = {f"cpu{number}": (lambda n=number: _cpu(arch, n, cpus)) for number in range(cpus)}
     tree |= {
         "online": cpu_range(cpus), "possible": cpu_range(cpus), "present": cpu_range(cpus), "offline": "", "isolated": "",
         "kernel_max": "8191", "smt": {"active": "0", "control": "notsupported"}, "vulnerabilities": {},
@@ -118,7 +132,7 @@ def _tree(kernel: Any) -> Tree:
         "block": {}, "bus": {}, "class": {"net": {}, "tty": {}, "block": {}}, "dev": {"block": {}, "char": {}},
         "devices": {
             "system": {
-                "cpu": lambda: _cpus(cpus),
+                "cpu": lambda: _cpus(kernel.machine.arch, cpus),
                 "node": {
                     "online": "0", "possible": "0", "has_cpu": "0", "has_memory": "0", "has_normal_memory": "0",
                     "node0": {

@@ -333,14 +333,14 @@ def _cap_header(task: Task, hdrp: int, datap: int) -> tuple[int, int]:
 
 @syscall("capget")
 def sys_capget(task: Task, hdrp: UserPtr, datap: UserPtr) -> int:
-    """capget(2): the capability sets of a thread."""
+    """capget(2): the capability sets of a thread; pid 1, the kernel's own, has all."""
     words, pid = _cap_header(task, hdrp, datap)
     target = task.kernel.tasks.get(pid) if pid else task
-    if target is None:
+    if target is None and pid != task.kernel.init.pid:
         raise ESRCH
     if not words or not datap:
         return 0
-    creds = target.creds
+    creds = target.creds if target is not None else Credentials.of_user(0, 0)
     sets = (creds.effective, creds.permitted, creds.inheritable)
     raw = [each >> 32 * word & MASK32 for word in range(words) for each in sets]
     task.mm.write(datap, struct.pack(f"<{len(raw)}I", *raw))

@@ -35,7 +35,7 @@ def sys_kcmp(
     """kcmp(2): compare two processes: 0 the same, 1 less, 2 greater, in an order that lasts until the next boot."""
     first, second = task.kernel.tasks.get(pid1), task.kernel.tasks.get(pid2)
     if first is None or second is None:
-        raise ESRCH
+        raise EPERM if {pid1, pid2} <= {task.kernel.init.pid, *task.kernel.tasks} else ESRCH
     if not (may_access(task, first) and may_access(task, second)):
         raise EPERM
     if type == k.KCMP_FILE:

@@ -111,6 +111,9 @@ def _tkill_info(task: Task, sig: int) -> SigInfo:
 
 def _signal_thread(task: Task, tgid: int, tid: int, info: SigInfo) -> None:
     target = task.kernel.tasks.get(tid)
+    if target is None and tid == INIT_PID and tgid in (-1, INIT_PID):
+        signal_group(task, task.kernel.init, info)
+        return
     if target is None or (tgid > 0 and target.group.pid != tgid):
         raise ESRCH("no such thread")
     check_permission(task, target.group, info.signo)

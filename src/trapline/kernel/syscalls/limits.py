@@ -9,6 +9,7 @@ from trapline.abi.capability import CAP_SYS_RESOURCE
 from trapline.abi.errno import EINVAL, EPERM, ESRCH
 from trapline.kernel.syscalls.declare import Arg, Pid, syscall
 from trapline.kernel.task import rlimit
+from trapline.kernel.task.creds import Credentials
 from trapline.kernel.task.usage import pack_children, pack_task, pack_usage
 
 if TYPE_CHECKING:
@@ -48,20 +49,24 @@ def sys_prlimit64(task: Task, pid: Pid, resource: Resource, new_limit: Limit, ol
         raise EINVAL
     wanted = r.RLIMIT.unpack(task.mm.read(new_limit, 16)) if new_limit else None
     target = task.kernel.tasks.get(pid) if pid else task
-    if target is None:
+    if target is None and pid != task.kernel.init.pid:
         raise ESRCH
-    if target.group is not task.group:
-        _check_control(task, target)
-    old = target.group.rlimits[resource]
+    group = target.group if target is not None else task.kernel.init
+    if group is not task.group:
+        _check_control(task, target.creds if target is not None else Credentials())
+    old = group.rlimits[resource]
     if wanted is not None:
-        _set(task, target.group, resource, wanted)
+        if target is None:
+            raise EPERM("the kernel's own process")
+        _set(task, group, resource, wanted)
     if old_limit:
         task.mm.write(old_limit, r.RLIMIT.pack(*old))
     return 0
 
 
-def _check_control(task: Task, target: Task) -> None:
-    mine, its = task.creds, target.creds
+def _check_control(task: Task, its: Credentials) -> None:
+    """Raises EPERM."""
+    mine = task.creds
     same = {its.uid, its.euid, its.suid} == {mine.uid} and {its.gid, its.egid, its.sgid} == {mine.gid}
     if not same and not mine.has_cap(CAP_SYS_RESOURCE):
         raise EPERM

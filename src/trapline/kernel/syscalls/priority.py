@@ -36,6 +36,8 @@ def _who(task: Task, which: int, who: int) -> list[Task]:
     """The threads that getpriority(2) and ioprio_get(2) mean."""
     tasks = task.kernel.tasks
     if which == r.PRIO_PROCESS:
+        if _is_init(task, which, who):
+            raise EPERM("the kernel's own process")
         found = [tasks[who]] if who in tasks else [] if who else [task]
     elif which == r.PRIO_PGRP:
         pgid = who or task.group.pgid
@@ -50,9 +52,16 @@ def _who(task: Task, which: int, who: int) -> list[Task]:
     return found
 
 
+def _is_init(task: Task, which: int, who: int) -> bool:
+    """The kernel's own process, which nobody ever changed, is meant."""
+    return which == r.PRIO_PROCESS and who == task.kernel.init.pid and who not in task.kernel.tasks
+
+
 @syscall("getpriority")
 def sys_getpriority(task: Task, which: Which, who: Int) -> int:
     """getpriority(2): 20 minus the lowest nice value."""
+    if _is_init(task, which, who):
+        return 20
     return 20 - min(int(each.entity.nice) for each in _who(task, which, who))
 
 
@@ -113,5 +122,7 @@ def _check_ioprio(task: Task, value: int) -> None:
 @syscall("ioprio_get", returns="hex")
 def sys_ioprio_get(task: Task, which: IoWhich, who: Int) -> int:
     """ioprio_get(2): the I/O class and priority of a thread, or the highest of several threads."""
+    if _is_init(task, _PRIO_WHICH.get(which, -1), who):
+        return i.IOPRIO_DEFAULT
     look = ioprio.own_priority if which == i.IOPRIO_WHO_PROCESS else ioprio.priority
     return min(look(each) for each in _who(task, _PRIO_WHICH.get(which, -1), who))

@@ -119,9 +119,10 @@ def _priority(policy: int, realtime: int) -> int:
 
 @syscall("sched_rr_get_interval")
 def sys_sched_rr_get_interval(task: Task, pid: Pid, interval: UserPtr) -> int:
-    """sched_rr_get_interval(2): the slice of a thread; 0 for SCHED_FIFO, which has no end."""
-    target = _target(task, pid)
-    task.mm.write(interval, struct.pack("<qq", *divmod(task.kernel.sched.interval_ns(target), 10**9)))
+    """sched_rr_get_interval(2): the slice of a thread; 0 for SCHED_FIFO, which has no end, and for pid 1, which never runs."""
+    is_init = pid == task.kernel.init.pid and pid not in task.kernel.tasks
+    slice_ns = 0 if is_init else task.kernel.sched.interval_ns(_target(task, pid))
+    task.mm.write(interval, struct.pack("<qq", *divmod(slice_ns, 10**9)))
     return 0
 
 

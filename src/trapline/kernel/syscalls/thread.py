@@ -61,7 +61,7 @@ def sys_get_robust_list(task: Task, pid: Pid, head_ptr: UserPtr, size_ptr: UserP
     """get_robust_list(2): the list that a thread has set."""
     target = task.kernel.tasks.get(pid) if pid else task
     if target is None:
-        raise ESRCH
+        raise EPERM if pid == task.kernel.init.pid else ESRCH
     if target is not task and not may_inspect(task.kernel, target):
         raise EPERM
     task.mm.write_u64(size_ptr, ROBUST_LIST_HEAD)

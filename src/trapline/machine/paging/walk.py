@@ -60,25 +60,53 @@ def leaves(
     words: memoryview, root: int, start: int, end: int, fmt: Format
 ) -> Iterator[tuple[int, Step]]:
     """(virtual address, leaf) for every present leaf that intersects [start, end), in order."""
-    return _leaves(words, root, fmt.levels - 1, 0, start, end, fmt)
+    present = fmt.present
+    for va, level, word, entries in spans(words, root, start, end, fmt):
+        size = 1 << (PAGE_SHIFT + fmt.index_bits * level)
+        for index, entry in enumerate(entries):
+            if entry & present:
+                yield va + index * size, Step(level, word + index, entry)
 
 
-def _leaves(
+def spans(
+    words: memoryview, root: int, start: int, end: int, fmt: Format
+) -> Iterator[tuple[int, int, int, list[int]]]:
+    """(virtual address of the first, level, word of the first, entries) of all leaves that intersect [start, end), in order:
+    each large one by itself, those of a lowest table together, with the entries between them that are not present."""
+    table, level, base, bits = root, fmt.levels - 1, 0, fmt.index_bits
+    while level:  # straight down to the table that has more than one entry for the range
+        shift = PAGE_SHIFT + bits * level
+        index = (start - base) >> shift
+        if not 0 <= index == (end - 1 - base) >> shift < 1 << bits:
+            break
+        entry = words[(table << PAGE_SHIFT >> 3) + index]
+        if not entry & fmt.present:
+            return iter(())
+        if fmt.is_leaf(entry, level):
+            break
+        table, level, base = fmt.pfn(entry), level - 1, base + (index << shift)
+    return _spans(words, table, level, base, start, end, fmt)
+
+
+def _spans(
     words: memoryview, table: int, level: int, base: int, start: int, end: int, fmt: Format
-) -> Iterator[tuple[int, Step]]:
+) -> Iterator[tuple[int, int, int, list[int]]]:
     shift = PAGE_SHIFT + fmt.index_bits * level
-    last = (1 << fmt.index_bits) - 1
     first_index = max(0, (start - base) >> shift)
-    last_index = min(last, (end - 1 - base) >> shift)
+    last_index = min((1 << fmt.index_bits) - 1, (end - 1 - base) >> shift)
     word = (table << PAGE_SHIFT >> 3) + first_index
-    for index, entry in enumerate(words[word : word + last_index - first_index + 1].tolist(), first_index):
+    entries = words[word : word + last_index - first_index + 1].tolist()
+    if level == 0:
+        yield base + (first_index << shift), 0, word, entries
+        return
+    for index, entry in enumerate(entries, first_index):
         if not entry & fmt.present:
             continue
         va = base + (index << shift)
-        if level == 0 or fmt.is_leaf(entry, level):
-            yield va, Step(level, word + index - first_index, entry)
+        if fmt.is_leaf(entry, level):
+            yield va, level, word + index - first_index, [entry]
         else:
-            yield from _leaves(words, fmt.pfn(entry), level - 1, va, start, end, fmt)
+            yield from _spans(words, fmt.pfn(entry), level - 1, va, start, end, fmt)
 
 
 def runs(words: memoryview, root: int, start: int, end: int, fmt: Format) -> Iterator[Run]:

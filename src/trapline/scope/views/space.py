@@ -13,7 +13,7 @@ from collections.abc import Sequence
 from typing import TYPE_CHECKING, Any, NamedTuple
 
 from trapline.abi import mman as m
-from trapline.kernel.fs.proc.taskmm import count
+from trapline.kernel.fs.proc.taskmm import Users, count
 from trapline.machine.paging.entry import PAGE_SHIFT, Format
 from trapline.machine.paging.walk import leaves
 from trapline.scope.views.pagetables import flag_letters
@@ -120,7 +120,8 @@ class Space(NamedTuple):
 def look(kernel: Kernel, pid: int) -> Space:
     """Process `pid` as it is now. Raises KeyError: no such process, or its memory is gone."""
     mm, group = memory_of(kernel, pid), kernel.groups[pid]
-    areas = tuple(_area(mm, each, group.leader) for each in mm.areas())
+    users = Users()
+    areas = tuple(_area(mm, each, users) for each in mm.areas())
     return Space(
         group.pid, group.leader.comm.decode(errors="replace"), max(1, len(group.tasks)), mm.users, mm.machine.arch.name,
         mm.tables.fmt.name, mm.tables.root, mm.task_size, areas, tuple(levels(mm)), (mm.start_brk, mm.brk), _places(mm),
@@ -151,9 +152,9 @@ def _places(mm: AddressSpace) -> dict[str, int]:
     }  # fmt: skip
 
 
-def _area(mm: AddressSpace, area: Vma, task: Any) -> Area:
+def _area(mm: AddressSpace, area: Vma, users: Users) -> Area:
     letters = "".join(letter if area.prot & bit else "-" for bit, letter in ((1, "r"), (2, "w"), (4, "x")))
-    found = count(mm, area)
+    found = count(mm, area, users)
     accessed, dirty, cow = _bits(mm, area)
     name = area.file.display_path() if area.file is not None else mm.area_name(area)
     return Area(

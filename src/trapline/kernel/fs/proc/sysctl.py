@@ -224,6 +224,7 @@ TREE: Tree = {
         "aio-max-nr": _ipc("aio_max", AIO_MAX_MAX),
         "aio-nr": Value(lambda kernel: b"%d" % kernel.ipc.aio_events),
         "dentry-state": fixed("0\t0\t45\t0\t0\t0"),
+        "dir-notify-enable": fixed(1),
         "epoll": {"max_user_watches": Value(lambda kernel: b"%d" % epoll.WATCHES.of(kernel).limit)},
         "file-max": Value(lambda kernel: b"%d" % OPEN.of(kernel).limit),
         "file-nr": Value(_file_nr),

@@ -17,7 +17,7 @@ from trapline.abi.stat import major, minor
 from trapline.kernel.fs.file import File
 from trapline.kernel.fs.proc.base import TaskFile, check_inspect
 from trapline.machine.paging.entry import PAGE_SHIFT, PAGE_SIZE
-from trapline.machine.paging.walk import leaves
+from trapline.machine.paging.walk import leaves, spans
 
 if TYPE_CHECKING:
     from trapline.kernel.fs.mount import Path
@@ -32,6 +32,7 @@ _VMFLAGS = (
 _PROTS = ((1, b"rd"), (2, b"wr"), (4, b"ex"))
 _PRESENT, _FILE, _EXCLUSIVE = 1 << 63, 1 << 61, 1 << 56
 MAX_STRING = 1 << 20
+PAGE_KB = PAGE_SIZE >> 10
 #: The fields of smaps that are counted, in order.
 COUNTED = (
     "Rss", "Pss", "Pss_Dirty", "Shared_Clean", "Shared_Dirty", "Private_Clean", "Private_Dirty", "Referenced", "Anonymous",
@@ -66,7 +67,8 @@ def smaps(task: Any) -> bytes:
     mm = task.mm
     if mm is None:
         return b""
-    out = [_line(mm, area) + _detail(area, count(mm, area)) for area in mm.areas()]
+    users = Users()
+    out = [_line(mm, area) + _detail(area, count(mm, area, users)) for area in mm.areas()]
     gate = _gate(mm)
     if gate:
         gate += _rows(4, 4, dict.fromkeys(COUNTED, 0), 0) + b"VmFlags: ex \n"
@@ -84,9 +86,9 @@ def smaps_rollup(task: Any) -> bytes:
         raise ESRCH
     total = dict.fromkeys(COUNTED, 0)
     locked = 0
-    areas = list(mm.areas())
+    areas, users = list(mm.areas()), Users()
     for area in areas:
-        found = count(mm, area)
+        found = count(mm, area, users)
         locked += found["Pss"] if area.flags & m.VM_LOCKED else 0
         for name in COUNTED:
             total[name] += found[name]
@@ -99,43 +101,83 @@ def smaps_rollup(task: Any) -> bytes:
     return head + b"".join(_row(name, kb) for name, kb in rows)
 
 
-def count(mm: Any, area: Any) -> dict[str, int]:
+def count(mm: Any, area: Any, shared: Users) -> dict[str, int]:
     """What the page tables hold for `area`, in kB."""
-    fmt, counts = mm.tables.fmt, mm.ram.frames.counts
+    fmt = mm.tables.fmt
     found = dict.fromkeys(COUNTED, 0)
     pss = pss_dirty = 0.0
-    others = _others(area)
-    for va, step in leaves(mm.ram.words, mm.tables.root, area.start, area.end, fmt):
-        size = 1 << (PAGE_SHIFT + fmt.index_bits * step.level)
-        kb = (min(va + size, area.end) - max(va, area.start)) >> 10
-        cached = bool(step.entry & fmt.soft_file)
-        if step.level and cached:
-            found[_kind_of_huge(area, va, fmt.pfn(step.entry))] += kb
-            continue
-        found["AnonHugePages"] += kb if step.level else 0
-        users = 1 + others[va - area.start + area.offset] if cached else counts[fmt.pfn(step.entry)]
-        dirty = bool(step.entry & fmt.dirty) or not cached
+    for (bits, users), pages in _tally(mm, area, shared, found).items():
+        kb = pages * PAGE_KB
+        anonymous = not bits & fmt.soft_file
+        dirty = bool(bits & fmt.dirty) or anonymous
         found["Rss"] += kb
         found[("Private" if users == 1 else "Shared") + ("_Dirty" if dirty else "_Clean")] += kb
-        found["Referenced"] += kb if step.entry & fmt.accessed else 0
-        found["Anonymous"] += 0 if cached else kb
+        found["Referenced"] += kb if bits & fmt.accessed else 0
+        found["Anonymous"] += kb if anonymous else 0
         pss += kb / users
         pss_dirty += kb / users if dirty else 0
     found["Pss"], found["Pss_Dirty"] = int(pss), int(pss_dirty)
     return found
 
 
-def _others(area: Any) -> Counter[int]:
-    """How many leaves outside of the area map each page of its file, by offset. (Leaves hold no references: see mm.tables.)"""
+def _tally(mm: Any, area: Any, shared: Users, found: dict[str, int]) -> Counter[tuple[int, int]]:
+    """How many pages of `area` have which (bits of the leaf that count, users). `found` gets the rows of large leaves."""
+    fmt, counts = mm.tables.fmt, mm.ram.frames.counts
+    present, cached, mask, shift = fmt.present, fmt.soft_file, fmt.pfn_mask, fmt.pfn_shift
+    telling = cached | fmt.dirty | fmt.accessed
+    users = shared.of(area) if area.cache is not None else Counter()
+    tally: Counter[tuple[int, int]] = Counter()
+    for va, level, _, entries in spans(mm.ram.words, mm.tables.root, area.start, area.end, fmt):
+        if level:
+            entry = entries[0]
+            size = 1 << (PAGE_SHIFT + fmt.index_bits * level)
+            pages = (min(va + size, area.end) - max(va, area.start)) >> PAGE_SHIFT
+            if entry & cached:
+                found[_kind_of_huge(area, va, fmt.pfn(entry))] += pages * PAGE_KB
+            else:
+                found["AnonHugePages"] += pages * PAGE_KB
+                tally[entry & telling, counts[fmt.pfn(entry)]] += pages
+            continue
+        at = va - area.start + area.offset
+        for entry in entries:
+            if entry & present:
+                tally[entry & telling, users[at] if entry & cached else counts[(entry & mask) >> shift]] += 1
+            at += PAGE_SIZE
+    return tally
+
+
+class Users:
+    """How many leaves map each page of a file, by its offset in bytes: counted once for all areas of one space.
+    (Leaves hold no references: see mm.tables.)"""
+
+    __slots__ = ("_by_cache",)
+
+    def __init__(self) -> None:
+        self._by_cache: dict[Any, Counter[int]] = {}
+
+    def of(self, area: Any) -> Counter[int]:
+        """Those of the area's file, as far as the area's space maps it."""
+        found = self._by_cache.get(area.cache)
+        if found is None:
+            mine = [each for each in area.cache.mappers if each.mm is area.mm]
+            low = min(each.offset for each in mine)
+            high = max(each.offset + each.end - each.start for each in mine)
+            found = self._by_cache[area.cache] = _count_users(area.cache, low, high)
+        return found
+
+
+def _count_users(cache: Any, low: int, high: int) -> Counter[int]:
     found: Counter[int] = Counter()
-    low, high = area.offset, area.offset + area.end - area.start
-    for each in area.cache.mappers if area.cache is not None else ():
+    for each in cache.mappers:
         shift = each.offset - each.start
         start, end = max(each.start, low - shift), min(each.end, high - shift)
-        if each is not area and start < end:
+        if start < end:
             tables = each.mm.tables
-            leaf = leaves(tables.words, tables.root, start, end, tables.fmt)
-            found.update(va + shift for va, step in leaf if step.entry & tables.fmt.soft_file)
+            is_cached = tables.fmt.soft_file
+            for va, level, _, entries in spans(tables.words, tables.root, start, end, tables.fmt):
+                if not level:
+                    first = va + shift
+                    found.update(first + i * PAGE_SIZE for i, entry in enumerate(entries) if entry & is_cached)
     return found
 
 
@@ -152,9 +194,13 @@ def _row(name: str, kb: int) -> bytes:
     return f"{name + ':':<15} {kb:8d} kB\n".encode()
 
 
+_ROWS = b"".join(
+    b"%-15b %%8d kB\n" % f"{name}:".encode() for name in ("Size", "KernelPageSize", "MMUPageSize", *COUNTED, "Locked")
+)
+
+
 def _rows(size_kb: int, page_kb: int, found: dict[str, int], locked: int) -> bytes:
-    rows = [("Size", size_kb), ("KernelPageSize", page_kb), ("MMUPageSize", page_kb), *found.items(), ("Locked", locked)]
-    return b"".join(_row(*each) for each in rows) + b"THPeligible:           0\n"
+    return _ROWS % (size_kb, page_kb, page_kb, *found.values(), locked) + b"THPeligible:           0\n"
 
 
 def _detail(area: Any, found: dict[str, int]) -> bytes:

@@ -82,6 +82,10 @@ static void attributes(void)
     struct sched_param param = {77};
     cpu_set_t cpus;
     CHECK("init's parameters", sched_getparam(1, &param) == 0 && param.sched_priority == 0 && sched_getaffinity(1, sizeof cpus, &cpus) == 0);
+    CHECK_ERRNO("a negative pid is nobody's affinity", sched_getaffinity(-1, sizeof cpus, &cpus), ESRCH);
+    CHECK_ERRNO("nor to be changed", sched_setaffinity(-1, sizeof cpus, &cpus), ESRCH);
+    CHECK_ERRNO("but no argument of getparam", sched_getparam(-1, &param), EINVAL);
+    CHECK_ERRNO("nor of getscheduler", sched_getscheduler(-1), EINVAL);
     param.sched_priority = 77;
     CHECK("getparam", sched_getparam(0, &param) == 0 && param.sched_priority == 0);
 }

@@ -28,6 +28,11 @@ def _target(task: Task, pid: int) -> Task:
     """The thread that is to be changed; pid 1 is the kernel's own process, and not to be: EPERM."""
     if pid < 0:
         raise EINVAL
+    return _thread(task, pid)
+
+
+def _thread(task: Task, pid: int) -> Task:
+    """As `_target`, for the calls on affinity, to which a negative number is one that nobody has: ESRCH."""
     target = task.kernel.tasks.get(pid) if pid else task
     if target is None:
         raise EPERM if pid == task.kernel.init.pid else ESRCH
@@ -36,9 +41,16 @@ def _target(task: Task, pid: int) -> Task:
 
 def _look(task: Task, pid: int) -> Entity:
     """How a thread is scheduled; pid 1 as one that nobody ever changed."""
+    if pid < 0:
+        raise EINVAL
+    return _entity(task, pid)
+
+
+def _entity(task: Task, pid: int) -> Entity:
+    """As `_look`, for the calls on affinity."""
     if pid == task.kernel.init.pid and pid not in task.kernel.tasks:
         return Entity()
-    entity: Entity = _target(task, pid).entity
+    entity: Entity = _thread(task, pid).entity
     return entity
 
 
@@ -189,7 +201,7 @@ def sys_sched_getaffinity(task: Task, pid: Pid, cpusetsize: UInt, mask: UserPtr)
     """sched_getaffinity(2): the CPUs a thread may use."""
     if cpusetsize * 8 < task.kernel.machine.cpus or cpusetsize % 8:
         raise EINVAL
-    task.mm.write_u64(mask, _look(task, pid).affinity or all_cpus(task))
+    task.mm.write_u64(mask, _entity(task, pid).affinity or all_cpus(task))
     return 8
 
 
@@ -204,7 +216,7 @@ def sys_sched_setaffinity(task: Task, pid: Pid, cpusetsize: UInt, mask: UserPtr)
     CPUs are the kernel's own: each runs one thread at a time, on whatever CPU the machine has for it.
     """
     wanted = int.from_bytes(task.mm.read(mask, min(cpusetsize, MAX_MASK)), "little") & all_cpus(task)
-    target = _target(task, pid)
+    target = _thread(task, pid)
     if not same_owner(task, target) and not task.creds.has_cap(CAP_SYS_NICE):
         raise EPERM
     if target.entity.reservation is not None and wanted != all_cpus(task):

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import re
+import time
 
 import pytest
 
@@ -71,3 +72,25 @@ def test_locks_are_listed() -> None:
         pytest.skip(missing)
     got = shell(_LOCK)
     assert re.search(r"FLOCK +WRITE +0 +0\n$", got.stdout.decode()), got.tail()
+
+
+_SET_CLOCK = """
+date -u -s '2001-02-03 04:05:06' +%F
+touch /tmp/new; stat -c %y /tmp/new | cut -c-10
+python3 -c '
+import os, time
+before = time.monotonic()
+time.clock_settime(time.CLOCK_REALTIME, 2e9)
+print(int(time.time()) // 100, int(time.monotonic() - before) // 100, int(os.stat("/proc/self").st_mtime) // 100)
+'
+"""
+
+
+def test_the_guests_clock_can_be_set_and_only_the_guests() -> None:
+    if missing := support.have("date", "python3"):
+        pytest.skip(missing)
+    got = support.trapline(["bash", "-c", _SET_CLOCK], options=["--user=0", "--env=TZ=UTC"])
+    assert (got.status, got.stdout) == (0, b"2001-02-03\n2001-02-03\n20000000 0 20000000\n"), got.tail()
+    assert time.time() < 2e9
+    got = support.trapline(["date", "-s", "2001-02-03"], options=["--user=1000"])
+    assert got.status == 1 and b"Operation not permitted" in got.stderr

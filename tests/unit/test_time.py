@@ -10,6 +10,10 @@ from little_world import BASE, UNLIMITED, WAITS, World, make_world
 from trapline.abi import errno as e
 from trapline.abi import signal as s
 from trapline.abi import time as t
+from trapline.abi.futex import FUTEX_CLOCK_REALTIME, FUTEX_WAIT_BITSET
+from trapline.kernel.fs.vfs import Vfs
+from trapline.kernel.syscalls import futex as _futex  # noqa: F401
+from trapline.kernel.syscalls import settime as _settime  # noqa: F401
 from trapline.kernel.syscalls import signal as _signal  # noqa: F401 - declares the calls
 from trapline.kernel.syscalls import time as _time  # noqa: F401
 from trapline.kernel.syscalls import timer as _timer  # noqa: F401
@@ -27,7 +31,9 @@ SECOND = 1_000_000_000
 
 @pytest.fixture
 def world(monkeypatch: pytest.MonkeyPatch) -> World:
-    return make_world(monkeypatch)
+    world = make_world(monkeypatch)
+    world.kernel.vfs = Vfs(world.machine.ram, world.clock.realtime_ns)
+    return world
 
 
 def put(task: Task, *fields: int) -> int:
@@ -79,21 +85,99 @@ def test_resolution(world: World) -> None:
     assert world.call(task, "clock_getres", 55, 0) == -e.EINVAL.number
 
 
-def test_time_of_day_can_be_read_and_not_set(world: World) -> None:
+def test_time_of_day_can_be_read(world: World) -> None:
     task = world.process(uid=0)
     now = world.clock.realtime_ns()
     assert world.call(task, "gettimeofday", OUT, OUT + 16) == 0
     assert got(task) == (now // SECOND, now % SECOND // 1000)
     assert world.call(task, "time", OUT) == now // SECOND == got(task)[0]
-    assert world.call(task, "settimeofday", put(task, 5, 1_000_000), 0) == -e.EINVAL.number
-    assert world.call(task, "settimeofday", put(task, 5, 0), 0) == -e.EPERM.number
-    assert world.call(task, "clock_settime", 0, put(task, 5, 0)) == -e.EPERM.number
-    assert world.call(task, "clock_settime", 1, put(task, 5, 0)) == -e.EINVAL.number
     task.mm.write(IN, bytes(208))
     assert world.call(task, "adjtimex", IN) == t.TIME_ERROR
     assert struct.unpack_from("<qq", task.mm.read(IN + 72, 16)) == (now // SECOND, now % SECOND // 1000)
-    task.mm.write_u32(IN, 1)
-    assert world.call(task, "adjtimex", IN) == -e.EPERM.number
+
+
+def test_who_may_set_the_clock_and_to_what(world: World) -> None:
+    root, user = world.process(uid=0), world.process(uid=1000)
+    too_late = (1 << 63) // SECOND - 946_080_000
+    for call in (("clock_settime", 0), ("settimeofday",)):
+        name, before = call[0], call[1:]
+        after = (0,) if name == "settimeofday" else ()
+        assert world.call(user, name, *before, put(user, 2_000_000_000, 0), *after) == -e.EPERM.number
+        assert world.call(user, name, *before, put(user, -1, 0), *after) == -e.EINVAL.number
+        assert world.call(user, name, *before, put(user, 5, SECOND), *after) == -e.EINVAL.number
+        assert world.call(root, name, *before, put(root, 0, 5), *after) == -e.EINVAL.number, "before the computer was started"
+        assert world.call(root, name, *before, put(root, too_late, 0), *after) == -e.EINVAL.number
+        assert world.call(root, name, *before, put(root, 2_000_000_000, 0), *after) == 0
+        assert world.clock.realtime_ns() == 2_000_000_000 * SECOND
+        assert world.call(root, name, *before, put(root, 1_900_000_000, 0), *after) == 0
+    assert world.call(root, "clock_settime", 1, put(root, 5, 0)) == -e.EINVAL.number
+    assert world.call(root, "clock_settime", t.CLOCK_TAI, put(root, 5, 0)) == -e.EINVAL.number
+    assert world.call(root, "clock_settime", (~root.group.pid << 3) | 2, put(root, 5, 0)) == -e.EPERM.number
+
+
+def test_time_zone(world: World) -> None:
+    task = world.process(uid=0)
+    now = world.clock.realtime_ns()
+    task.mm.write(IN, struct.pack("<ii", 901, 0))
+    assert world.call(task, "settimeofday", 0, IN) == -e.EINVAL.number
+    task.mm.write(IN, struct.pack("<ii", -60, 1))
+    assert world.call(task, "settimeofday", 0, IN) == 0
+    assert world.clock.realtime_ns() == now - 3600 * SECOND, "the first one, alone, says that the clock shows local time"
+    task.mm.write(IN, struct.pack("<ii", 120, 0))
+    assert world.call(task, "settimeofday", 0, IN) == 0 and world.clock.realtime_ns() == now - 3600 * SECOND
+    assert world.call(task, "gettimeofday", 0, OUT) == 0 and struct.unpack("<ii", task.mm.read(OUT, 8)) == (120, 0)
+
+
+def adjust(world: World, task: Task, modes: int, seconds: int, fraction: int) -> int:
+    values = [0] * 21
+    values[0], values[9], values[10] = modes, seconds, fraction
+    task.mm.write(IN, t.TIMEX.pack(*values))
+    result: int = world.call(task, "adjtimex", IN)
+    return result
+
+
+def test_adjtimex_moves_the_clock_and_nothing_else(world: World) -> None:
+    root, user = world.process(uid=0), world.process(uid=1000)
+    now = world.clock.realtime_ns()
+    assert adjust(world, root, t.ADJ_OFFSET, 0, 0) == -e.EPERM.number, "the rate is the host's"
+    assert adjust(world, user, t.ADJ_SETOFFSET, 1, 0) == -e.EPERM.number
+    assert adjust(world, root, t.ADJ_SETOFFSET, 1, 1_000_000) == -e.EINVAL.number
+    assert adjust(world, root, t.ADJ_SETOFFSET | t.ADJ_NANO, 0, -1) == -e.EINVAL.number
+    assert adjust(world, root, t.ADJ_ADJTIME, 0, 0) == -e.EINVAL.number
+    assert world.clock.realtime_ns() == now
+    assert adjust(world, root, t.ADJ_SETOFFSET, -1, 250_000) == t.TIME_ERROR
+    assert world.clock.realtime_ns() == now - SECOND * 3 // 4
+    assert adjust(world, root, t.ADJ_SETOFFSET | t.ADJ_NANO, 0, 7) == t.TIME_ERROR
+    assert world.clock.realtime_ns() == now - SECOND * 3 // 4 + 7
+
+
+def test_who_waits_for_a_point_of_time_follows_when_the_clock_is_set(world: World) -> None:
+    root, sleeper, lasting, futex = world.process(uid=0), world.process(), world.process(), world.process()
+    now = world.clock.realtime_ns() // SECOND
+    assert world.call(sleeper, "clock_nanosleep", 0, t.TIMER_ABSTIME, put(sleeper, now + 3600, 0), 0) == WAITS
+    assert world.call(lasting, "clock_nanosleep", 0, 0, put(lasting, 10, 0), 0) == WAITS
+    wait = FUTEX_WAIT_BITSET | FUTEX_CLOCK_REALTIME
+    assert world.call(futex, "futex", OUT, wait, 0, put(futex, now + 3700, 0), 0, 0xFFFFFFFF) == WAITS
+    assert world.call(root, "clock_settime", 0, put(root, now + 3599, 0)) == 0
+    world.pass_time(SECOND)
+    assert world.results.pop(sleeper) == 0 and lasting not in world.results and futex not in world.results
+    world.pass_time(9 * SECOND)
+    assert world.results[lasting] == 0 and futex not in world.results
+    world.pass_time(91 * SECOND)
+    assert world.results[futex] == -e.ETIMEDOUT.number
+
+
+def test_timers_on_the_clock_that_is_set(world: World) -> None:
+    task = world.process(uid=0)
+    now = world.clock.realtime_ns() // SECOND
+    numbers = []
+    for absolute, value in ((1, now + 100), (0, 100)):
+        assert world.call(task, "timer_create", 0, 0, OUT) == 0
+        numbers.append(got(task, 1)[0] & 0xFFFFFFFF)
+        assert world.call(task, "timer_settime", numbers[-1], absolute, put(task, 0, 0, value, 0), 0) == 0
+    assert world.call(task, "clock_settime", 0, put(task, now + 40, 0)) == 0
+    for number, left in zip(numbers, (60, 100), strict=True):
+        assert world.call(task, "timer_gettime", number, OUT) == 0 and got(task, 4)[2:] == (left, 0)
 
 
 def test_times_counts_in_ticks(world: World) -> None:

@@ -17,7 +17,7 @@ from trapline.kernel.sync.timers import Timers
 from trapline.machine.ram import Ram
 from trapline.machine.select import NoMachine
 from trapline.user.vdso import vdso as module
-from trapline.user.vdso.vdso import BASES, COUNTER, INTERVALS_NS, RATE, RATE_SHIFT, Line, Vdso
+from trapline.user.vdso.vdso import BASES, CLOCKS, COUNTER, INTERVALS_NS, RATE, RATE_SHIFT, Line, Vdso
 
 IMAGE = Path(module.__file__).with_name("vdso-x86_64.so")
 needs_image = pytest.mark.skipif(not IMAGE.exists(), reason="the native parts are not built")
@@ -198,3 +198,23 @@ def test_an_unsteady_counter_empties_the_page_and_is_measured_again(monkeypatch:
     assert head() >> 32 == 0 and not head() & 1
     pass_interval()
     assert head() >> 32
+
+
+def test_a_clock_that_is_set_is_published_at_once(monkeypatch: pytest.MonkeyPatch) -> None:
+    clock = VirtualClock()
+    clock.virtual = False  # type: ignore[misc]
+    monkeypatch.setattr(VirtualClock, "counter_is_steady", lambda self: True)
+    kernel = fake_kernel(clock, lambda: clock.now_ns * 3)
+    vdso = Vdso(kernel, b"image")
+    words = kernel.ram.words[vdso.vvar * 512 : (vdso.vvar + 1) * 512]
+    vdso.clock_was_set()
+    assert words[0] >> 32 == 0, "nothing is known yet of the counter's rate"
+    clock.advance(kernel.timers.next_deadline_ns() - clock.now_ns)
+    kernel.timers.run_due(clock.now_ns)
+    real, steady = BASES + 2 * CLOCK_REALTIME, BASES + 2 * CLOCK_MONOTONIC
+    before = words[real], words[steady], words[steady + 1]
+    clock.step(-1000 * 10**9)
+    vdso.clock_was_set()
+    assert (words[real], words[steady], words[steady + 1]) == (before[0] - 1000, *before[1:]) and not words[0] & 1
+    vdso.set_timezone(-60, 1)
+    assert words[BASES + 2 * CLOCKS] == 0xFFFFFFC4 | 1 << 32

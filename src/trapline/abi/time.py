@@ -29,6 +29,7 @@ ITIMERSPEC = Struct("<qqqq")
 # struct timex, 208 bytes: modes, offset, freq, maxerror, esterror, status, constant, precision, tolerance, time (s, us),
 # tick, ppsfreq, jitter, shift, stabil, jitcnt, calcnt, errcnt, stbcnt, tai
 TIMEX = Struct("<I4xqqqqi4xqqqqqqqqi4xqqqqqi44x")
+ADJ_OFFSET, ADJ_SETOFFSET, ADJ_MICRO, ADJ_NANO, ADJ_ADJTIME = 1, 0x100, 0x1000, 0x2000, 0x8000
 ADJ_OFFSET_SS_READ = 0xA001
 STA_UNSYNC = 0x0040
 TIME_OK, TIME_ERROR = 0, 5

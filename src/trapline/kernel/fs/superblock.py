@@ -51,7 +51,9 @@ class SuperBlock:
         self.watched: set[Inode] = set()  #: the inodes somebody watches: inotify(7)
         self.options = b""  #: what /proc/mounts prints after rw or ro, with a leading comma
         self.dev = vfs.alloc_dev() if vfs is not None else makedev(0, 1)
-        self.now = vfs.now if vfs is not None else _epoch  #: -> realtime, ns
+        self.now = _epoch  #: -> realtime, ns
+        if vfs is not None:
+            vfs.add_superblock(self)
         self.next_ino = count(1).__next__
 
     def statfs(self) -> StatFs:

@@ -13,6 +13,7 @@ from collections.abc import Callable
 from contextlib import suppress
 from itertools import count
 from trapline.typed import TYPE_CHECKING, Any
+from weakref import WeakSet
 
 from trapline.abi.errno import EBUSY, EEXIST, EINVAL, ENODEV, ENOENT, ENOTDIR
 from trapline.abi.fcntl import AT_EMPTY_PATH, AT_FDCWD, AT_SYMLINK_NOFOLLOW, O_CREAT, O_WRONLY
@@ -62,6 +63,7 @@ class Vfs:
         self._mount_ids = count(21).__next__
         self._cookies = count(1).__next__
         self._dentries = 0
+        self._superblocks: WeakSet[SuperBlock] = WeakSet()
         self._dentry_limit = MAX_DENTRIES
         self.shm_sb: SuperBlock | None = None  #: where memfd_create(2) makes its files, once it was called
         self.anon_sb = SuperBlock(self, b"anon_inodefs", ANON_INODE_MAGIC)
@@ -71,6 +73,17 @@ class Vfs:
     def alloc_dev(self) -> int:
         """A device number for a file system without a device."""
         return makedev(0, self._devs())
+
+    def add_superblock(self, sb: SuperBlock) -> None:
+        """Tell an instance of a file system what time it is, now and whenever the clock is set."""
+        self._superblocks.add(sb)
+        sb.now = self.now
+
+    def use_clock(self, now: Callable[[], int]) -> None:
+        """The real-time clock was set."""
+        self.now = now
+        for sb in self._superblocks:
+            sb.now = now
 
     def cookie(self) -> int:
         """Ties the two halves of a rename together for inotify(7)."""

@@ -54,7 +54,8 @@ class TimerFd(AnonFile):
 
     def _now(self) -> int:
         clock = self.kernel.clock
-        if self.clockid == CLOCK_MONOTONIC:
+        elapses = self.clockid == CLOCK_REALTIME and not self.flags_set & TFD_TIMER_ABSTIME  # whatever that clock is set to
+        if self.clockid == CLOCK_MONOTONIC or elapses:
             return int(clock.monotonic_ns())
         if self.clockid in (CLOCK_REALTIME, CLOCK_REALTIME_ALARM):
             return int(clock.realtime_ns())

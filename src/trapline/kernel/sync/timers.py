@@ -1,12 +1,17 @@
 """Timers: callbacks at points of CLOCK_MONOTONIC, in a heap.
 
 The trap loop asks for the next deadline and runs what is due; cancelled timers stay in the heap until they surface.
+A deadline that was given as a point of CLOCK_REALTIME is a `WallDeadline`: it moves when that clock is set.
 """
 
 from __future__ import annotations
 
 import heapq
 from collections.abc import Callable
+
+
+class WallDeadline(int):
+    """A point of CLOCK_MONOTONIC, in ns, that stands for one of a clock that can be set."""
 
 
 class Timer:
@@ -40,6 +45,15 @@ class Timers:
         while heap and heap[0][2].callback is None:
             heapq.heappop(heap)
         return heap[0][0] if heap else None
+
+    def clock_stepped(self, ns: int) -> None:
+        """CLOCK_REALTIME was set `ns` forward (below zero: back): what waits for a point of it waits that much less."""
+        heap = self._heap
+        for index, (deadline_ns, age, timer) in enumerate(heap):
+            if type(deadline_ns) is WallDeadline:
+                timer.deadline_ns = WallDeadline(max(0, deadline_ns - ns))
+                heap[index] = timer.deadline_ns, age, timer
+        heapq.heapify(heap)
 
     def run_due(self, now_ns: int) -> None:
         """Call everything whose deadline is not later than `now_ns`."""

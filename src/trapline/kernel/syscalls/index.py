@@ -64,6 +64,7 @@ FAMILIES = {
     "seccomp": "seccomp",
     "sem": "semget semop semtimedop semctl",
     "sendfile": "sendfile copy_file_range",
+    "settime": "clock_settime settimeofday adjtimex clock_adjtime",
     "shm": "shmget shmat shmdt shmctl",
     "signal": (
         "rt_sigaction rt_sigprocmask rt_sigpending rt_sigtimedwait rt_sigsuspend pause sigaltstack rt_sigreturn "
@@ -79,10 +80,7 @@ FAMILIES = {
     "storage": "quotactl quotactl_fd fanotify_init fanotify_mark lookup_dcookie sysfs swapon swapoff vhangup",
     "system": "uname sethostname setdomainname sysinfo getrandom getcpu acct",
     "thread": "arch_prctl set_tid_address set_robust_list get_robust_list rseq",
-    "time": (
-        "clock_gettime clock_getres clock_settime gettimeofday settimeofday time times nanosleep clock_nanosleep adjtimex "
-        "clock_adjtime"
-    ),
+    "time": "clock_gettime clock_getres gettimeofday time times nanosleep clock_nanosleep",
     "timer": "getitimer setitimer alarm timer_create timer_settime timer_gettime timer_getoverrun timer_delete",
     "truncate": "truncate ftruncate fallocate lseek fsync fdatasync sync_file_range fadvise64 readahead",
     "wait": "wait4 waitid",

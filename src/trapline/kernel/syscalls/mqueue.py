@@ -10,11 +10,12 @@ from trapline.abi import signal as s
 from trapline.abi.errno import EAGAIN, EBADF, EINVAL, EMSGSIZE, ENOTSOCK, ETIMEDOUT
 from trapline.abi.fcntl import O_ACCMODE, O_APPEND, O_CREAT, O_NONBLOCK
 from trapline.abi.stat import S_IFMT, S_IFSOCK
+from trapline.abi.time import CLOCK_REALTIME
 from trapline.kernel.ipc.mqueue.filesystem import open_queue, unlink_queue
 from trapline.kernel.ipc.mqueue.queue import Message, Notification, Queue, QueueFile, Sleeper
 from trapline.kernel.sync.park import Interrupted
 from trapline.kernel.syscalls.declare import Arg, Fd, Mode, Result, Size, Str, UInt, UserPtr, syscall
-from trapline.kernel.syscalls.timearg import after, read_timespec
+from trapline.kernel.syscalls.timearg import read_timespec
 from trapline.kernel.task.signals.send import SigInfo, send_to_group
 
 if TYPE_CHECKING:
@@ -55,8 +56,7 @@ def _deadline(task: Task, address: int) -> int | None:
     """CLOCK_MONOTONIC's time for an absolute time-out on CLOCK_REALTIME. Raises EFAULT, EINVAL."""
     if not address:
         return None
-    clock = task.kernel.clock
-    return after(clock.monotonic_ns(), read_timespec(task, address) - clock.realtime_ns())
+    return task.kernel.clock.deadline_ns(CLOCK_REALTIME, read_timespec(task, address))  # type: ignore[no-any-return]
 
 
 def _queue(task: Task, mqdes: int) -> QueueFile:

@@ -1,7 +1,4 @@
-"""Reading clocks and sleeping: clock_gettime(2), clock_nanosleep(2), gettimeofday(2), times(2), adjtimex(2).
-
-The clocks are the host's (or made up, when runs must repeat): they can be read by everybody and set by nobody.
-"""
+"""Reading clocks and sleeping: clock_gettime(2), clock_nanosleep(2), gettimeofday(2), times(2). Setting is `settime`."""
 
 from __future__ import annotations
 
@@ -9,7 +6,7 @@ from collections.abc import Callable
 from trapline.typed import TYPE_CHECKING, Annotated
 
 from trapline.abi import time as t
-from trapline.abi.errno import EINVAL, ENOTSUP, EPERM
+from trapline.abi.errno import EINVAL, ENOTSUP
 from trapline.abi.time import NSEC, TIMER_ABSTIME, TIMESPEC
 from trapline.kernel.sync.park import RESTART_BLOCK, RESTART_NOHAND, Interrupted, WaitQueue, sleep_until
 from trapline.kernel.syscalls.declare import Arg, Result, UserPtr, syscall
@@ -17,7 +14,6 @@ from trapline.kernel.syscalls.timearg import (
     after,
     pack_timeval,
     read_timespec,
-    timeval_ns,
     write_timespec,
 )
 from trapline.kernel.task.alarms import Alarm
@@ -72,42 +68,14 @@ def sys_clock_getres(task: Task, clockid: ClockId, res: TimespecOut) -> int:
     return 0
 
 
-@syscall("clock_settime")
-def sys_clock_settime(task: Task, clockid: ClockId, tp: TimespecIn) -> int:
-    """clock_settime(2): set a clock.
-
-    Partial: nobody may: EPERM, as without CAP_SYS_TIME.
-    """
-    if clockid < 0:
-        clock(task, clockid)
-        raise EPERM("CPU clocks cannot be set")
-    if clockid != t.CLOCK_REALTIME:
-        raise EINVAL("this clock cannot be set")
-    read_timespec(task, tp)
-    raise EPERM("the clock is the host's")
-
-
 @syscall("gettimeofday")
 def sys_gettimeofday(task: Task, tv: TimevalOut, tz: UserPtr) -> int:
-    """gettimeofday(2): the time of day; the time zone is always UTC."""
+    """gettimeofday(2): the time of day, and the time zone that settimeofday(2) was last told."""
     if tv:
         task.mm.write(tv, pack_timeval(task.kernel.clock.realtime_ns()))
     if tz:
-        task.mm.write(tz, t.TIMEZONE.pack(0, 0))
+        task.mm.write(tz, t.TIMEZONE.pack(*task.kernel.clock.timezone or (0, 0)))
     return 0
-
-
-@syscall("settimeofday")
-def sys_settimeofday(task: Task, tv: TimevalIn, tz: UserPtr) -> int:
-    """settimeofday(2): set the time of day.
-
-    Partial: nobody may: EPERM, as without CAP_SYS_TIME.
-    """
-    if tv:
-        timeval_ns(*t.TIMEVAL.unpack(task.mm.read(tv, t.TIMEVAL.size)))
-    if tz:
-        task.mm.read(tz, t.TIMEZONE.size)
-    raise EPERM("the clock is the host's")
 
 
 @syscall("time")
@@ -158,7 +126,7 @@ def sys_clock_nanosleep(
     if group is not None:
         return _sleep_cpu(task, read, group, when if absolute else after(read(), when), None if absolute else rmtp)
     if absolute:
-        return _sleep_until(task, read, when)
+        return _sleep_until(task, clockid, read, when)
     return _sleep(task, after(task.kernel.clock.monotonic_ns(), when), rmtp) if when else 0
 
 
@@ -177,13 +145,11 @@ async def _sleep(task: Task, deadline_ns: int, rmtp: int) -> int:
     return 0
 
 
-async def _sleep_until(task: Task, read: Callable[[], int], when_ns: int) -> int:
-    """Sleep until a clock of the wall shows `when_ns`."""
-    while True:
-        left = when_ns - read()
-        if left <= 0:
-            return 0
-        await sleep_until(after(task.kernel.clock.monotonic_ns(), left), restart=RESTART_NOHAND)
+async def _sleep_until(task: Task, clockid: int, read: Callable[[], int], when_ns: int) -> int:
+    """Sleep until a clock of the wall shows `when_ns`, be it because somebody sets it."""
+    while read() < when_ns:
+        await sleep_until(task.kernel.clock.deadline_ns(clockid, when_ns), restart=RESTART_NOHAND)
+    return 0
 
 
 async def _sleep_cpu(task: Task, read: Callable[[], int], group: ThreadGroup, when_ns: int, rmtp: int | None) -> int:
@@ -206,43 +172,3 @@ async def _sleep_cpu(task: Task, read: Callable[[], int], group: ThreadGroup, wh
 
 def _wake(queue: WaitQueue) -> None:
     queue.wake_all()
-
-
-# ---- adjusting
-
-
-@syscall("adjtimex")
-def sys_adjtimex(task: Task, buf: UserPtr) -> int:
-    """adjtimex(2): the state of the clock's discipline.
-
-    Partial: read-only: any adjustment is EPERM, as without CAP_SYS_TIME, and the clock reads as unsynchronised.
-    """
-    return _adjtimex(task, buf)
-
-
-@syscall("clock_adjtime")
-def sys_clock_adjtime(task: Task, clockid: ClockId, buf: UserPtr) -> int:
-    """clock_adjtime(2): adjtimex(2) for a given clock.
-
-    Partial: as adjtimex(2).
-    """
-    if clockid != t.CLOCK_REALTIME:
-        clock(task, clockid)
-        raise ENOTSUP("this clock cannot be adjusted")
-    return _adjtimex(task, buf)
-
-
-def _adjtimex(task: Task, buf: int) -> int:
-    modes = int.from_bytes(task.mm.read(buf, t.TIMEX.size)[:4], "little")
-    if modes & 0x8000 and not modes & 1:  # ADJ_ADJTIME without ADJ_OFFSET
-        raise EINVAL("modes")
-    if modes and modes != t.ADJ_OFFSET_SS_READ:
-        raise EPERM("the clock is the host's")
-    ids = task.kernel.clock.by_id()
-    now = ids[t.CLOCK_REALTIME]()
-    tai = (ids[t.CLOCK_TAI]() - now + NSEC // 2) // NSEC
-    task.mm.write(buf, t.TIMEX.pack(
-        modes, 0, 0, 16_000_000, 16_000_000, t.STA_UNSYNC, 2, 1, 32_768_000,
-        now // NSEC, now % NSEC // 1000, 10_000, 0, 0, 0, 0, 0, 0, 0, 0, tai,
-    ))  # fmt: skip
-    return t.TIME_ERROR

@@ -11,6 +11,7 @@ from collections.abc import Callable
 from trapline.typed import TYPE_CHECKING
 
 from trapline.abi.time import CLOCK_MONOTONIC, TIME_MAX_NS
+from trapline.kernel.sync.timers import WallDeadline
 
 if TYPE_CHECKING:
     from trapline.kernel.core import Kernel
@@ -24,7 +25,7 @@ RAREST_LOOK_NS = 16_000_000
 class Alarm:
     """`read` is the clock in nanoseconds; `due` is called once when it reaches `when_ns`."""
 
-    __slots__ = ("_due", "_last_ns", "_pause_ns", "_timer", "group", "kernel", "read", "when_ns")
+    __slots__ = ("_due", "_last_ns", "_pause_ns", "_timer", "group", "kernel", "read", "wall", "when_ns")
 
     def __init__(
         self, kernel: Kernel, read: Callable[[], int], due: Callable[[], None], group: ThreadGroup | None = None
@@ -33,6 +34,7 @@ class Alarm:
         self.read = read
         self.group = group  #: whose CPU time `read` is; None for clocks of the wall
         self.when_ns = 0  #: 0: not set
+        self.wall = False  #: `read` is a clock that can be set; the alarm goes by what it shows then
         self._due = due
         self._timer: Timer | None = None
         self._last_ns = 0
@@ -61,7 +63,7 @@ class Alarm:
         if self.group is not None:
             left = max(self._pause_ns, left // max(1, min(len(self.group.tasks), self.kernel.machine.cpus)))
         deadline = min(self.kernel.clock.monotonic_ns() + left, TIME_MAX_NS)
-        self._timer = self.kernel.timers.add(deadline, self._look)
+        self._timer = self.kernel.timers.add(WallDeadline(deadline) if self.wall else deadline, self._look)
 
     def _look(self) -> None:
         self._timer = None

@@ -11,6 +11,7 @@ from trapline.typed import TYPE_CHECKING
 
 from trapline.abi.errno import EAGAIN
 from trapline.abi.signal import SI_TIMER, SIGEV_NONE, SIGEV_THREAD_ID
+from trapline.abi.time import CLOCK_REALTIME, CLOCK_TAI
 from trapline.kernel.task.alarms import TICK_NS, Alarm
 from trapline.kernel.task.signals.send import SigInfo, send_to_group, send_to_task
 
@@ -25,7 +26,7 @@ class PosixTimer:
     """One timer. `notify` is SIGEV_SIGNAL, SIGEV_NONE or SIGEV_THREAD_ID (then `thread` gets the signal)."""
 
     __slots__ = (
-        "_generation", "_queued", "alarm", "clock_id", "expiry_ns", "group", "id", "interval_ns", "notify", "overrun",
+        "_generation", "_queued", "_read", "alarm", "clock_id", "expiry_ns", "group", "id", "interval_ns", "notify", "overrun",
         "signo", "thread", "value",
     )  # fmt: skip
 
@@ -49,6 +50,7 @@ class PosixTimer:
         self.overrun = 0  #: of the last signal that was taken
         self._queued = False
         self._generation = 0
+        self._read = read
         self.alarm = Alarm(group.kernel, read, self._due, measured)
 
     def get(self) -> tuple[int, int]:
@@ -60,13 +62,19 @@ class PosixTimer:
         return self.interval_ns, left
 
     def set(self, interval_ns: int, value_ns: int, absolute: bool) -> None:
-        """Arm, or disarm when `value_ns` is 0. A signal of the old setting does not re-arm the timer."""
+        """Arm, or disarm when `value_ns` is 0. A signal of the old setting does not re-arm the timer.
+
+        A timer that was given a point of CLOCK_REALTIME follows when that clock is set; one that was given a time does not.
+        """
         self._generation += 1
         self._queued = False
         self.overrun = 0
         self.alarm.cancel()
         self.interval_ns = interval_ns if value_ns else 0
         self.expiry_ns = 0
+        elapses = self.clock_id == CLOCK_REALTIME and not absolute
+        self.alarm.read = self.group.kernel.clock.monotonic_ns if elapses else self._read
+        self.alarm.wall = self.clock_id in (CLOCK_REALTIME, CLOCK_TAI) and not elapses
         if value_ns:
             self.expiry_ns = value_ns if absolute else self.alarm.read() + value_ns
             self.alarm.set(self.expiry_ns)

@@ -167,6 +167,16 @@ class Vdso:
         self._publish(line)
         self._later(INTERVALS_NS[self._round])
 
+    def clock_was_set(self) -> None:
+        """The real-time clock jumped: publish what it shows now."""
+        if self._line is not None and self._line.rate:
+            self._measure_offsets()
+            self._publish(self._line)
+
+    def set_timezone(self, minutes_west: int, dst: int) -> None:
+        """What gettimeofday(2) says of the time zone."""
+        self._words[BASES + 2 * CLOCKS] = (minutes_west & 0xFFFFFFFF) | (dst & 0xFFFFFFFF) << 32
+
     def _measure_offsets(self) -> None:
         clocks = self.kernel.clock.by_id()
         now = self.kernel.clock.monotonic_ns

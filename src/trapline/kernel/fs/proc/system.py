@@ -100,7 +100,7 @@ def stat(kernel: Any) -> bytes:
     running = sum(each.state == RUNNABLE for each in tasks)
     lines.append(
         b"intr 0\nctxt %d\nbtime %d\nprocesses %d\nprocs_running %d\nprocs_blocked 0\nsoftirq 0 0 0 0 0 0 0 0 0 0 0\n"
-        % (switches, kernel.boot_realtime_ns // NS, _last_pid(kernel), running)
+        % (switches, (kernel.boot_realtime_ns + kernel.clock.stepped_ns) // NS, _last_pid(kernel), running)
     )
     return b"".join(lines)
 

@@ -1,6 +1,46 @@
 /* cc: -static
- * Holes: lseek(2) SEEK_DATA and SEEK_HOLE, fallocate(2), ftruncate(2). */
+ * Holes: lseek(2) SEEK_DATA and SEEK_HOLE, fallocate(2), ftruncate(2), ioctl(2) FS_IOC_FIEMAP. */
 #include "../check.h"
+#include <linux/fiemap.h>
+#include <linux/fs.h>
+#include <sys/ioctl.h>
+
+struct extents {
+    struct fiemap head;
+    struct fiemap_extent each[4];
+};
+
+static long extents(int fd, struct extents *map, uint64_t start, uint64_t length, uint32_t flags, uint32_t room)
+{
+    memset(map, 0, sizeof *map);
+    map->head.fm_start = start;
+    map->head.fm_length = length;
+    map->head.fm_flags = flags;
+    map->head.fm_extent_count = room;
+    return ioctl(fd, FS_IOC_FIEMAP, map);
+}
+
+/* A file with two pages at 0, and one at 1 MiB. */
+static void where_data_lies(int fd)
+{
+    struct extents map;
+    CHECK_EQ("extents", extents(fd, &map, 0, ~0ull, FIEMAP_FLAG_SYNC, 4), 0);
+    CHECK("two", map.head.fm_mapped_extents == 2 && map.head.fm_flags == FIEMAP_FLAG_SYNC);
+    CHECK("the first", map.each[0].fe_logical == 0 && map.each[0].fe_length == 2 * PAGE);
+    CHECK("the second", map.each[1].fe_logical == 1 << 20 && map.each[1].fe_length == PAGE);
+    CHECK("which is the last", !(map.each[0].fe_flags & FIEMAP_EXTENT_LAST) && map.each[1].fe_flags & FIEMAP_EXTENT_LAST);
+    CHECK("only counted", extents(fd, &map, 0, ~0ull, 0, 0) == 0 && map.head.fm_mapped_extents == 2);
+    CHECK("no room for more", extents(fd, &map, 0, ~0ull, 0, 1) == 0 && map.head.fm_mapped_extents == 1);
+    CHECK("untouched", map.each[1].fe_length == 0 && !(map.each[0].fe_flags & FIEMAP_EXTENT_LAST));
+    CHECK("from the hole on", extents(fd, &map, 9 * PAGE, 1 << 20, 0, 4) == 0 && map.head.fm_mapped_extents == 1);
+    CHECK("within the hole", extents(fd, &map, 9 * PAGE, PAGE, 0, 4) == 0 && map.head.fm_mapped_extents == 0);
+    CHECK("behind the end", extents(fd, &map, 1 << 22, PAGE, 0, 4) == 0 && map.head.fm_mapped_extents == 0);
+    CHECK_ERRNO("of no length", extents(fd, &map, 0, 0, 0, 4), EINVAL);
+    CHECK_ERRNO("room for too many", extents(fd, &map, 0, 1, 0, ~0u), EINVAL);
+    CHECK_ERRNO("flags that do not exist", extents(fd, &map, 0, 1, 1 << 30 | FIEMAP_FLAG_SYNC, 4), EBADR);
+    CHECK_EQ("are named", map.head.fm_flags, 1 << 30);
+    CHECK_ERRNO("nowhere", ioctl(fd, FS_IOC_FIEMAP, 8), EFAULT);
+}
 
 int main(void)
 {
@@ -43,6 +83,17 @@ int main(void)
     int pipes[2];
     pipe(pipes);
     CHECK_ERRNO("a pipe", fallocate(pipes[1], 0, 0, 10), ESPIPE);
+    CHECK_ERRNO("a pipe has no extents", ioctl(pipes[0], FS_IOC_FIEMAP, NULL), EOPNOTSUPP);
+    ftruncate(fd, 0);
+    ftruncate(fd, 2 << 20);
+    pwrite(fd, page, sizeof page, 0);
+    pwrite(fd, page, 10, PAGE);
+    pwrite(fd, page, 10, 1 << 20);
+    struct fiemap probe = {.fm_length = 1};
+    if (ioctl(fd, FS_IOC_FIEMAP, &probe))
+        SKIP("extents", "the file system does not say");
+    else
+        where_data_lies(fd);
     CHECK_ERRNO("a pipe has no holes", lseek(pipes[0], 0, SEEK_HOLE), ESPIPE);
     return finish();
 }

@@ -94,6 +94,8 @@ class HostFs(SuperBlock):
 
     __slots__ = ("fds", "inodes", "nodes", "orphans", "path", "public", "ram")
 
+    has_extents = True
+
     def __init__(
         self, vfs: Vfs, path: bytes, fds: Descriptors, *, read_only: bool = True, public: bool = False
     ) -> None:

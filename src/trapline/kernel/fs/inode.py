@@ -13,7 +13,7 @@ from collections.abc import Callable, Coroutine
 from trapline.typed import TYPE_CHECKING, Any
 
 from trapline.abi.errno import EINVAL, ENOTDIR, ENOTSUP, ENXIO, EPERM, ETXTBSY
-from trapline.abi.stat import S_IFDIR, S_IFMT, S_ISGID
+from trapline.abi.stat import S_IFDIR, S_IFMT, S_IFREG, S_ISGID
 
 if TYPE_CHECKING:
     from trapline.kernel.fs.file import File
@@ -187,6 +187,10 @@ class Inode:
         the file system knows better."""
         cache = self.page_cache
         return offset if not hole or cache is None else max(offset, cache.backed)
+
+    def has_extents(self) -> bool:
+        """Whether ioctl(2), FS_IOC_FIEMAP, may ask where the data lies."""
+        return self.sb.has_extents and self.mode & S_IFMT == S_IFREG
 
     def fsync(self) -> None:
         """Write back."""

@@ -41,6 +41,7 @@ class SuperBlock:
     )  # fmt: skip
 
     root: Inode
+    has_extents = False  #: its regular files say where their data lies: FS_IOC_FIEMAP of ioctl(2)
 
     def __init__(self, vfs: Vfs | None, fstype: bytes, magic: int = 0, *, read_only: bool = False) -> None:
         self.vfs = vfs

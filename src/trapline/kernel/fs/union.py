@@ -264,6 +264,9 @@ class UnionFile(UnionInode):
     def seek_behind(self, offset: int, hole: bool) -> int | None:
         return self.real.seek_behind(offset, hole)
 
+    def has_extents(self) -> bool:
+        return self.real.has_extents()
+
 
 class UnionLink(UnionInode):
     """A symbolic link."""

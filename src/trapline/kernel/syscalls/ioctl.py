@@ -22,8 +22,8 @@ Request = Annotated[int, Arg(32, "enum:ioctl")]
 def sys_ioctl(task: Task, fd: Fd, request: Request, arg: Hex) -> Result:
     """ioctl(2): control a device.
 
-    Partial: the requests of terminals, pipes, sockets, timers and random devices; file systems know FIONREAD, FIGETBSZ
-    and FIOQSIZE, and refuse to clone or freeze.
+    Partial: the requests of terminals, pipes, sockets, timers and random devices; file systems know FIONREAD, FIGETBSZ,
+    FIOQSIZE and FS_IOC_FIEMAP, and refuse to clone or freeze.
     """
     file = task.files.get(fd)
     if request == c.FIOCLEX or request == c.FIONCLEX:
@@ -42,6 +42,10 @@ def sys_ioctl(task: Task, fd: Fd, request: Request, arg: Hex) -> Result:
                 raise ENOTTY
             file.flags ^= O_ASYNC
         return 0
+    if request == c.FS_IOC_FIEMAP:
+        from trapline.kernel.syscalls.extents import fiemap
+
+        return fiemap(task, file, arg)
     kind = file.inode.mode & S_IFMT
     if kind in (S_IFREG, S_IFDIR):
         return _on_storage(task, file, kind, request, arg)

@@ -77,7 +77,7 @@ NOT_RUN: dict[str, str] = {
     r"trapline explore": "serves a page until it is stopped: test_explore.py looks at it in a browser",
     r"trapline boot --trace-instructions": "needs that image: tests/differential/test_riscv_trace.py traces others",
     r"trapline boot .*--kernel": LINUX,
-    r"trapline boot --restore": "needs what --save wrote: tests/differential/test_riscv_checkpoint.py restores others",
+    r"trapline boot .*--restore": "needs what --save wrote: tests/differential/test_riscv_checkpoint.py restores others",
 }
 #: what ./program is; else it reads, writes and maps a little
 PROGRAMS = {

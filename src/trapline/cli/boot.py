@@ -21,6 +21,7 @@ from trapline.cli.session import Output, Port, Session, statistics
 from trapline.cli.terminal import Ended, Window, window
 
 if TYPE_CHECKING:
+    from trapline.cli.disks import Disk
     from trapline.cli.gdb import BoardDebugger
     from trapline.cli.link import Link
     from trapline.cli.session import Wire
@@ -38,7 +39,8 @@ OPTIONS = (
     Option("--append", "TEXT", "the kernel's command line"),
     Option("--dtb", "FILE", "give the guest this device tree, not the board's own"),
     Option("--dump-dtb", "FILE", "write the device tree to FILE and stop (dtc reads it)"),
-    Option("--drive", "FILE[,ro][,overlay=FILE]", "a disk (virtio); with an overlay, FILE is not changed", many=True),
+    Option("--drive", "FILE[,ro][,overlay[=FILE]]", "a disk (virtio); with an overlay, FILE is not changed: what is "
+           "written goes to the overlay's FILE, or is forgotten at the end", many=True),
     Option("--flash", "FILE[,ro]", "32 MiB of flash at 0x20000000; without a program, harts start there", many=True),
     Option("--net", "WHERE", "a network card (virtio): listen:PATH or connect:PATH, wired to another machine; or user[,...], "
            "to the host's network, as allow=, restrict, dns=, hostfwd= say (docs/riscv.md)", many=True),
@@ -53,6 +55,7 @@ OPTIONS = (
     Option("--save", "FILE", "keep a checkpoint when the machine is left before it has ended, or at Ctrl-A W"),
     Option("--save-at", "N", "keep it after N instructions of every hart, and stop with status 0"),
     Option("--restore", "FILE", "go on from a checkpoint; give the same devices as it was saved with"),
+    Option("--rewind-disks", "", "let --restore write over disks that have been written to since"),
     Option("--gdb", "[HOST:]PORT|PATH", "let GDB connect to this port (of 127.0.0.1; 1234) or UNIX socket, and wait for it",
            optional=True),
     Option("--gdb-nowait", "", "do not wait: GDB may connect at any time"),
@@ -107,31 +110,32 @@ def main(words: list[str]) -> int:
         output = Output()
         board = _board(parsed, output.send, kept)
         opened.callback(board.close)
-        disks: list[Undo] = []
-        port, links = _devices(board, parsed, output.send, opened, disks)
+        disks: list[Disk] = []
+        undo: list[Undo] = []
+        port, links = _devices(board, parsed, output.send, opened, disks, undo)
         if parsed.flag("--dump-dtb"):
             return _dump(parsed.last("--dump-dtb"), _tree(board, files))
-        debugger = _debugger(board, parsed, port, output, disks, opened) if parsed.flag("--gdb") else None
+        debugger = _debugger(board, parsed, port, output, undo, opened) if parsed.flag("--gdb") else None
         session = Session(
             board, port if debugger is None else debugger.timeline, output,
             timeout_s=timeout_s, host_clock=_host_clock(parsed), once=parsed.flag("--no-reboot"),
             links=[*links, *([debugger] if debugger is not None else [])], debugger=debugger, threads=_threads(parsed),
-            save=partial(_save, parsed, board) if parsed.flag("--save") else None,
+            save=partial(_save, parsed, board, disks) if parsed.flag("--save") else None,
         )  # fmt: skip
-        start = partial(_start, board, parsed, files, path, kept, debugger, opened)
+        start = partial(_start, board, parsed, files, path, kept, disks, debugger, opened)
         return _run(board, session, parsed, start)
 
 
 def _start(
-    board: Board, parsed: Parsed, files: Files, path: str, kept: Checkpoint | None, debugger: BoardDebugger | None,
-    opened: ExitStack,
+    board: Board, parsed: Parsed, files: Files, path: str, kept: Checkpoint | None, disks: list[Disk],
+    debugger: BoardDebugger | None, opened: ExitStack,
 ) -> None:  # fmt: skip
     """Give the board what it is to execute. Raises UsageError."""
     from trapline.machine.riscv.firmware import BadImage
 
     try:
         if kept is not None:
-            _restore(board, parsed, kept)
+            _restore(board, parsed, kept, disks)
         elif path:
             from trapline.machine.riscv.firmware import parse as program
 
@@ -178,7 +182,7 @@ def _tree(board: Board, files: Files) -> bytes:
 
 
 def _debugger(
-    board: Board, parsed: Parsed, port: Port, output: Output, disks: list[Undo], opened: ExitStack
+    board: Board, parsed: Parsed, port: Port, output: Output, undo: list[Undo], opened: ExitStack
 ) -> BoardDebugger:
     """What --gdb asks for. Raises UsageError."""
     from trapline.cli.gdb import PORT, BoardDebugger
@@ -188,7 +192,7 @@ def _debugger(
     if parsed.flag("--save-at"):
         raise UsageError("--gdb and --save-at: use one of them")
     outside = parsed.flag("--net") or parsed.flag("--share")
-    server = Server(Timeline(board, port, output.mute, disks), reversible=not outside)
+    server = Server(Timeline(board, port, output.mute, undo), reversible=not outside)
     debugger = BoardDebugger(parsed.last("--gdb") or str(PORT), server)
     opened.callback(debugger.close)
     return debugger
@@ -223,31 +227,32 @@ def _kept(parsed: Parsed) -> Checkpoint | None:
     if parsed.flag("--share") and (parsed.flag("--save") or parsed.flag("--restore")):
         raise UsageError("--share: what the guest has open there cannot be in a checkpoint: leave it out, or use --drive")
     if not parsed.flag("--restore"):
+        if parsed.flag("--rewind-disks"):
+            raise UsageError("--rewind-disks is for --restore FILE: add it, or leave both out")
         return None
     from trapline.cli.checkpoints import read
 
     return read(parsed.last("--restore"))
 
 
-def _save(parsed: Parsed, board: Board) -> None:
-    """Raises OSError."""
+def _save(parsed: Parsed, board: Board, disks: list[Disk]) -> bool:
+    """Whether a checkpoint has been kept; else the user has been told why."""
     from trapline.cli.checkpoints import save
     from trapline.machine.riscv.checkpoint import take
 
+    path = parsed.last("--save")
     board.flush_disks()
-    kept = take(board)
-    kept.state["disks"] = _stamps(parsed)
-    save(parsed.last("--save"), kept)
+    try:
+        save(path, take(board), disks)
+    except OSError as error:
+        complain(f"--save {path}: no checkpoint has been kept: {error.strerror}")
+        return False
+    return True
 
 
-def _stamps(parsed: Parsed) -> list[list[int]]:
-    """Size and time of change of each file that holds a disk."""
-    from trapline.cli.disks import stamp
-
-    return [stamp(each) for each in [*parsed.all("--drive"), *parsed.all("--flash")]]
-
-
-def _restore(board: Board, parsed: Parsed, kept: Checkpoint) -> None:
+def _restore(board: Board, parsed: Parsed, kept: Checkpoint, disks: list[Disk]) -> None:
+    """Raises UsageError."""
+    from trapline.cli.checkpoints import restore_disks
     from trapline.machine.riscv.checkpoint import restore
     from trapline.machine.riscv.devices.saved import BadState
 
@@ -256,8 +261,7 @@ def _restore(board: Board, parsed: Parsed, kept: Checkpoint) -> None:
         restore(board, kept)
     except BadState as error:
         raise UsageError(f"--restore {path}: {error}") from None
-    if kept.state.get("disks", []) != _stamps(parsed):
-        complain(f"--restore {path}: the disks are not as they were when it was saved: the guest may find them damaged")
+    restore_disks(path, kept, disks, over=parsed.flag("--rewind-disks"))
 
 
 # ---- what the command line asks for
@@ -352,10 +356,10 @@ def _count(kept: Checkpoint) -> int:
 
 
 def _devices(
-    board: Board, parsed: Parsed, send: Callable[[bytes], object], opened: ExitStack, undo: list[Undo]
+    board: Board, parsed: Parsed, send: Callable[[bytes], object], opened: ExitStack, disks: list[Disk], undo: list[Undo]
 ) -> tuple[Port, list[Wire]]:
     """Put what the command line asks for into the board's slots; the port that standard input reaches, and the wires of network
-    cards. `undo` gets the disks that a debugger may want to put back. Raises UsageError."""
+    cards. `disks` gets disks and flash banks, `undo` those that a debugger may want to put back. Raises UsageError."""
     from trapline.cli.disks import drive, flash
     from trapline.cli.share import share
     from trapline.machine.riscv.addresses import FLASH_BYTES
@@ -370,14 +374,16 @@ def _devices(
     port: Port = board.uart
     try:
         for n, text in enumerate(parsed.all("--drive")):
-            storage = drive(text)
-            opened.callback(storage.close)
-            board.add(Block(_undoable(storage, parsed, undo), f"drive{n}"))
-            board.storages.append(storage)
+            disk = drive(text)
+            opened.callback(disk.storage.close)
+            board.add(Block(_undoable(disk.storage, parsed, undo), f"drive{n}"))
+            board.storages.append(disk.storage)
+            disks.append(disk)
         for text in parsed.all("--flash"):
-            contents = flash(text, FLASH_BYTES)
-            opened.callback(contents.close)
-            board.add_flash(_undoable(contents, parsed, undo))
+            bank = flash(text, FLASH_BYTES)
+            opened.callback(bank.storage.close)
+            board.add_flash(_undoable(bank.storage, parsed, undo))
+            disks.append(bank)
         if parsed.flag("--rng"):
             board.add(Entropy(Stream(board.seed)))
         tags: set[str] = set()

@@ -2,10 +2,11 @@
 
 The file is a zip archive, whose checksums zip keeps:
 
-    state.json    {"format": "trapline checkpoint", "version": 2, "board": everything but memory,
+    state.json    {"format": "trapline checkpoint", "version": 3, "board": everything but memory,
                    "runs": [[first piece, pieces], ...], "programs": [[address, bytes, length in memory], ...]}
     memory        the pieces of RAM that are not zero (16 KiB each), one after the other, as `runs` has them
     programs      what a reset of the machine puts into RAM, one after the other
+    disk0 ...     blocks of disks and flash banks (`kept_disks.py`), as board.disks has them
 
 Invariant: a file is trusted no further than its sizes have been checked; what it says is checked again by whoever loads it.
 """
@@ -16,20 +17,29 @@ import json
 import os
 import zipfile
 import zlib
-from trapline.typed import TYPE_CHECKING, Any
+from collections.abc import Callable, Iterable, Sequence
+from contextlib import suppress
+from functools import partial
+from trapline.typed import TYPE_CHECKING, Any, TypeVar
 
 from trapline.cli.options import UsageError
+from trapline.machine.riscv.devices.storage import StorageError
 
 if TYPE_CHECKING:
+    from trapline.cli.disks import Disk
     from trapline.machine.riscv.checkpoint import Checkpoint
 
-FORMAT, VERSION = "trapline checkpoint", 2
+FORMAT, VERSION = "trapline checkpoint", 3
 MOST_STATE = 256 << 20  #: bytes of state.json
 MOST_MEMORY = 1 << 40
 
+Result = TypeVar("Result")
 
-def save(path: str, checkpoint: Checkpoint) -> None:
-    """Write a checkpoint; the file appears when it is whole. Raises OSError."""
+
+def save(path: str, checkpoint: Checkpoint, disks: Sequence[Disk] = ()) -> None:
+    """Write a checkpoint and what its disks hold; the file appears when it is whole, for its owner alone. Raises OSError."""
+    from trapline.cli.kept_disks import Kept
+
     numbers = sorted(checkpoint.memory)
     runs: list[list[int]] = []
     for n in numbers:
@@ -38,34 +48,57 @@ def save(path: str, checkpoint: Checkpoint) -> None:
         else:
             runs.append([n, 1])
     programs = [[address, len(data), length] for address, data, length in checkpoint.programs]
-    state = {"format": FORMAT, "version": VERSION, "board": checkpoint.state, "runs": runs, "programs": programs}
-    partial = f"{path}.{os.getpid()}.part"
+    part = f"{path}.{os.getpid()}.part"
     try:
-        with zipfile.ZipFile(partial, "w", zipfile.ZIP_DEFLATED, compresslevel=1) as archive:
+        with (
+            open(os.open(part, os.O_WRONLY | os.O_CREAT | os.O_EXCL | os.O_CLOEXEC, 0o600), "wb") as file,
+            zipfile.ZipFile(file, "w", zipfile.ZIP_DEFLATED, compresslevel=1) as archive,
+        ):
+            _write(archive, "memory", (checkpoint.memory[n] for n in numbers))
+            _write(archive, "programs", (data for _, data, _ in checkpoint.programs))
+            kept = [Kept(disk) for disk in disks]
+            for n, disk in enumerate(kept):
+                _write(archive, f"disk{n}", disk.pieces())
+            board = {**checkpoint.state, "disks": [disk.state() for disk in kept]}
+            state = {"format": FORMAT, "version": VERSION, "board": board, "runs": runs, "programs": programs}
             archive.writestr("state.json", json.dumps(state))
-            with archive.open("memory", "w", force_zip64=True) as out:
-                for n in numbers:
-                    out.write(checkpoint.memory[n])
-            with archive.open("programs", "w", force_zip64=True) as out:
-                for _, data, _ in checkpoint.programs:
-                    out.write(data)
-        os.replace(partial, path)
+        os.replace(part, path)
     except BaseException:
-        if os.path.exists(partial):
-            os.unlink(partial)
+        with suppress(FileNotFoundError):
+            os.unlink(part)
         raise
+
+
+def _write(archive: zipfile.ZipFile, name: str, pieces: Iterable[bytes]) -> None:
+    with archive.open(name, "w", force_zip64=True) as out:
+        for piece in pieces:
+            out.write(piece)
 
 
 def read(path: str) -> Checkpoint:
     """Raises UsageError if there is none in the file, or not a whole one."""
+    return _with(path, _read)
+
+
+def restore_disks(path: str, checkpoint: Checkpoint, disks: Sequence[Disk], *, over: bool) -> None:
+    """Let disks hold what they held, as kept_disks.py says. Raises UsageError."""
+    from trapline.cli.kept_disks import restore
+
+    _with(path, partial(restore, states=checkpoint.state.get("disks"), disks=disks, over=over))
+
+
+def _with(path: str, act: Callable[[zipfile.ZipFile], Result]) -> Result:
+    """Do something with a file that may be damaged. Raises UsageError."""
     try:
         with zipfile.ZipFile(path) as archive:
-            return _read(archive)
+            return act(archive)
+    except UsageError as error:
+        raise UsageError(f"--restore {path}: {error}") from None
     except OSError as error:
         raise UsageError(f"--restore {path}: {error.strerror or error}") from None
     except (zipfile.BadZipFile, zlib.error, EOFError, KeyError, NotImplementedError, RuntimeError) as error:
         raise UsageError(f"--restore {path}: not a checkpoint, or a damaged one: {error}") from None
-    except ValueError as error:
+    except (ValueError, StorageError) as error:
         raise UsageError(f"--restore {path}: {error}") from None
 
 

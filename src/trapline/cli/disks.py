@@ -1,4 +1,4 @@
-"""Host files as disks and flash chips: `--drive FILE[,ro][,overlay=FILE]`, `--flash FILE[,ro]`.
+"""Host files as disks and flash chips: `--drive FILE[,ro][,overlay[=FILE]]`, `--flash FILE[,ro]`.
 
 Only what the command line names is opened. A file that is written to is locked, so that two machines do not share it by
 accident.
@@ -9,10 +9,12 @@ from __future__ import annotations
 import fcntl
 import os
 import stat
+import tempfile
 from collections import deque
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Iterator, Sequence
 from contextlib import ExitStack
 from itertools import islice
+from trapline.typed import NamedTuple
 
 from trapline.cli.options import UsageError
 from trapline.machine.riscv.devices.overlay import Overlay
@@ -24,12 +26,12 @@ _MOST_VIEWS = 512  #: of one transfer; the host takes 1024
 
 
 class HostFile:
-    """A host file or block device. `grows`: it may get longer, and reads as zeros behind its end. Raises OSError;
-    ValueError if it is neither."""
+    """A host file or block device; without a path, a file that goes when it is closed. `grows`: it may get longer, and reads
+    as zeros behind its end. Raises OSError; ValueError if it is neither."""
 
     def __init__(self, path: str, *, read_only: bool, grows: bool = False) -> None:
         flags = os.O_RDONLY if read_only else os.O_RDWR | (os.O_CREAT if grows else 0)
-        self._fd = os.open(path, flags | os.O_CLOEXEC | os.O_NOCTTY | os.O_NONBLOCK, 0o666)
+        self._fd = os.open(path, flags | os.O_CLOEXEC | os.O_NOCTTY | os.O_NONBLOCK, 0o666) if path else _nameless()
         self.read_only = read_only
         try:
             kind = os.fstat(self._fd).st_mode
@@ -106,6 +108,23 @@ class HostFile:
             return offset, end
         return end, end
 
+    def extents(self, start: int, stop: int) -> Iterator[tuple[int, int]]:
+        """(offset, end) of what may not be zero of a range, as far as the host knows."""
+        while start < stop:
+            try:
+                low = os.lseek(self._fd, start, os.SEEK_DATA)
+                high = os.lseek(self._fd, low, os.SEEK_HOLE)
+            except OSError:
+                low, high = self._without_holes(start, stop)
+            if low < min(high, stop):
+                yield low, min(high, stop)
+            start = max(high, start + 1)
+
+    def stamp(self) -> list[int]:
+        """Size and time of change (ns); nothing of a device, which has no such time. Raises OSError."""
+        found = os.fstat(self._fd)
+        return [found.st_size, found.st_mtime_ns] if stat.S_ISREG(found.st_mode) else []
+
     def flush(self) -> None:
         try:
             os.fdatasync(self._fd)
@@ -116,46 +135,53 @@ class HostFile:
         os.close(self._fd)
 
 
-def drive(text: str) -> Storage:
+def _nameless() -> int:
+    """A descriptor of an empty file without a name. Raises OSError."""
+    with tempfile.TemporaryFile() as file:
+        return os.dup(file.fileno())
+
+
+class Disk(NamedTuple):
+    """A disk or flash bank as it was given: `top` is the file of its overlay."""
+
+    name: str
+    storage: Storage
+    file: HostFile
+    top: HostFile | None = None
+
+
+def drive(text: str) -> Disk:
     """The disk that `--drive` asks for. Raises UsageError."""
     path, _, rest = text.partition(",")
-    read_only, overlay = False, ""
+    read_only, overlay = False, None
     for each in rest.split(",") if rest else ():
-        name, _, value = each.partition("=")
+        name, equals, value = each.partition("=")
         if each == "ro":
             read_only = True
-        elif name == "overlay" and value:
+        elif name == "overlay" and bool(equals) == bool(value):
             overlay = value
         else:
-            raise UsageError(f"--drive {text}: write --drive FILE[,ro][,overlay=FILE]")
-    if read_only and overlay:
+            raise UsageError(f"--drive {text}: write --drive FILE[,ro][,overlay[=FILE]]")
+    if read_only and overlay is not None:
         raise UsageError(f"--drive {text}: ro and overlay= exclude each other: a disk with an overlay is never written to")
     with ExitStack() as opened:
-        base = _open("--drive", path, read_only=read_only or bool(overlay))
+        base = _open("--drive", path, read_only=read_only or overlay is not None)
         opened.callback(base.close)
         if base.size % SECTOR or not base.size:
             raise UsageError(f"--drive {path}: its size, {base.size} bytes, is no multiple of {SECTOR}: use truncate(1)")
-        disk: Storage = base
-        if overlay:
+        disk = Disk(path, base, base)
+        if overlay is not None:
             top = _open("--drive overlay", overlay, read_only=False, grows=True)
             opened.callback(top.close)
             try:
-                disk = Overlay(base, top)
+                disk = Disk(path, Overlay(base, top), base, top)
             except StorageError as error:
                 raise UsageError(f"--drive overlay={overlay}: {error}") from None
         opened.pop_all()
         return disk
 
 
-def stamp(text: str) -> list[int]:
-    """What changes when what `text`, of --drive or --flash, names is written to. Raises OSError."""
-    path, _, rest = text.partition(",")
-    overlay = [each.partition("=")[2] for each in rest.split(",") if each.startswith("overlay=")]
-    found = [os.stat(each) for each in (path, *overlay)]
-    return [number for each in found for number in (each.st_size, each.st_mtime_ns)]
-
-
-def flash(text: str, most: int) -> Storage:
+def flash(text: str, most: int) -> Disk:
     """The contents of a flash bank of at most `most` bytes. Raises UsageError."""
     path, comma, mode = text.partition(",")
     if comma and mode != "ro":
@@ -164,7 +190,7 @@ def flash(text: str, most: int) -> Storage:
     if found.size != most:
         found.close()
         raise UsageError(f"--flash {path}: {found.size} bytes: a bank has {most}: truncate -s {most >> 20}M makes it fit")
-    return found
+    return Disk(path, found, found)
 
 
 def _open(option: str, path: str, *, read_only: bool, grows: bool = False) -> HostFile:

@@ -112,13 +112,14 @@ class Session:
 
     def __init__(
         self, board: Board, port: Port, output: Output, *, timeout_s: float | None, host_clock: bool, once: bool,
-        links: Sequence[Wire] = (), save: Callable[[], object] | None = None, debugger: BoardDebugger | None = None,
+        links: Sequence[Wire] = (), save: Callable[[], bool] | None = None, debugger: BoardDebugger | None = None,
         threads: bool = False,
     ) -> None:  # fmt: skip
         """`threads`: harts run on threads of their own.
         `host_clock`: waiting takes as long as it says. `once`: a reset by the guest ends it. `links`: of network cards.
         `debugger`: it may halt the machine, and keeps its history.
-        `save`: keeps a checkpoint, when the machine is left before it has ended, at a key, or at the harts' alarm."""
+        `save`: keeps a checkpoint, when the machine is left before it has ended, at a key, or at the harts' alarm; whether it
+        could."""
         self._board, self._port, self._output = board, port, output
         self._start = time.monotonic()
         self._deadline = None if timeout_s is None else self._start + timeout_s
@@ -191,8 +192,8 @@ class Session:
 
     def _leave(self, status: int) -> int:
         """Leave a machine that has not ended; the exit status."""
-        if self._save is not None:
-            self._save()
+        if self._save is not None and not self._save():
+            return FAILED
         return status
 
     def _halted(self) -> int | None:

@@ -1,8 +1,8 @@
 """A checkpoint: a whole board at one moment, in memory; `cli/checkpoints.py` keeps one in a file.
 
 A board that goes on from one does what the board that it was taken from does, to the bit, on every tier. What disks and flash
-banks hold is not in it: that is their files'. A checkpoint can be taken whenever `Harts.run` is not running, even if it was
-stopped in the middle of a turn.
+banks hold is kept beside it: in the file (`cli/kept_disks.py`), or as marks (`timeline.py`). A checkpoint can be taken
+whenever `Harts.run` is not running, even if it was stopped in the middle of a turn.
 
 Memory is kept in pieces; a checkpoint shares with the one before it those that have not changed.
 """

@@ -10,6 +10,7 @@ Invariant: a bit is on disk only once its block is, so a file that was not close
 from __future__ import annotations
 
 import struct
+from collections.abc import Iterator
 
 from trapline.machine.riscv.devices.storage import Storage, StorageError
 
@@ -63,6 +64,26 @@ class Overlay:
         while stop < end and self._here(stop // BLOCK) == here:
             stop += BLOCK
         return min(stop, end) - offset, here
+
+    def runs(self, start: int, stop: int) -> Iterator[tuple[int, int]]:
+        """(offset, end) of what the top holds from block to block, within a range that begins with one."""
+        block, last = start // BLOCK, -(-stop // BLOCK)
+        while block < last:
+            if not block & 7 and not self._bits[block >> 3]:
+                block += 8
+            elif not self._here(block):
+                block += 1
+            else:
+                first = block
+                while block < last and self._here(block):
+                    block += 1
+                yield first * BLOCK, min(block * BLOCK, stop)
+
+    def revert(self, start: int, stop: int) -> None:
+        """The blocks of a range are as below again."""
+        for block in range(start // BLOCK, -(-stop // BLOCK)):
+            self._bits[block >> 3] &= ~(1 << (block & 7))
+            self._changed.add((block >> 3) // BLOCK)
 
     def read_into(self, offset: int, view: memoryview) -> None:
         done, end = 0, offset + len(view)

@@ -53,4 +53,4 @@ def test_an_embedded_kernel_raises_its_panic() -> None:
         with pytest.raises(KernelPanic, match="getpgid") as caught:
             kernel.run(GUEST)
         assert isinstance(caught.value.__cause__, ZeroDivisionError)
-        assert any("kernel panic: ZeroDivisionError" in line for _, line in kernel.system.log_lines)
+        assert any("kernel panic: ZeroDivisionError" in line for _, line, _ in kernel.system.log_lines)

@@ -75,7 +75,7 @@ class Kernel:
         self.seed = seed
         self.boot_realtime_ns: int = clock.realtime_ns()
         self.boot_monotonic_ns: int = clock.monotonic_ns()
-        self.log_lines: list[tuple[int, str]] = []  #: (ns since boot, text), the last LOG_LINES
+        self.log_lines: list[tuple[int, str, int]] = []  #: (ns since boot, text, priority), the last LOG_LINES
         self.log_dropped = 0  #: how many lines came before them
         self.log_wait = WaitQueue()  #: syslog(2) waits here for a line
         self.log_read = self.log_partial = 0  #: up to which line, and byte of it, SYSLOG_ACTION_READ has come
@@ -90,9 +90,9 @@ class Kernel:
         self.newborn: Task | None = None  #: the process that the call being served has made, queued by now
         self.on_signal: Callable[[Task, Any], None] | None = None  #: while somebody observes: a task takes a signal
 
-    def log(self, message: str) -> None:
-        """A line on the kernel log."""
-        self.log_lines.append((self.clock.monotonic_ns() - self.boot_monotonic_ns, message))
+    def log(self, message: str, priority: int = 6) -> None:
+        """A line on the kernel log; its priority as in syslog(3): 6, "informational", if the kernel itself speaks."""
+        self.log_lines.append((self.clock.monotonic_ns() - self.boot_monotonic_ns, message, priority))
         if len(self.log_lines) > LOG_LINES:
             del self.log_lines[0]
             self.log_dropped += 1

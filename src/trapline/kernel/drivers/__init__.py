@@ -1,7 +1,8 @@
 """Devices. Only the host* drivers here may touch the host."""
 
 _NAMES = {
-    "chardev": ((1, 3), (1, 5), (1, 7), (1, 8), (1, 9), (1, 11)),
+    "chardev": ((1, 3), (1, 5), (1, 7), (1, 8), (1, 9)),
+    "kmsg": ((1, 11),),
     "tty": ((5, 0),),
     "pty": ((5, 2), (136, -1)),
 }

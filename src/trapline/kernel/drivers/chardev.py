@@ -1,4 +1,4 @@
-"""The memory devices: null(4), zero, full(4), random(4), urandom, kmsg. Any file system may hold their nodes.
+"""The memory devices: null(4), zero, full(4), random(4), urandom. Any file system may hold their nodes.
 
 Reads of zeros are served from one constant, so their size costs the kernel no more than one transfer at a time.
 """
@@ -7,8 +7,7 @@ from __future__ import annotations
 
 from trapline.typed import TYPE_CHECKING, Any
 
-from trapline.abi.errno import EINVAL, ENODEV, ENOSPC, ENOTTY, EPERM
-from trapline.abi.fcntl import SEEK_CUR, SEEK_SET
+from trapline.abi.errno import ENODEV, ENOSPC, ENOTTY, EPERM
 from trapline.abi.ioctl import (
     RNDADDENTROPY,
     RNDADDTOENTCNT,
@@ -117,30 +116,6 @@ class RandomFile(SpecialFile):
         raise ENOTTY
 
 
-class KmsgFile(File):
-    """/dev/kmsg: what is written goes to the kernel log. Reading it is syslog(2)'s business here."""
-
-    __slots__ = ("kernel",)
-
-    def __init__(self, kernel: Any, inode: Inode, flags: int, path: Path | None) -> None:
-        super().__init__(inode, flags, path)
-        self.kernel = kernel
-
-    def try_read(self, count: int) -> bytes:
-        return b""
-
-    def try_write(self, data: bytes | memoryview) -> int:
-        if len(data) > 1024:
-            raise EINVAL
-        self.kernel.log(bytes(data).decode(errors="replace").rstrip("\n"))
-        return len(data)
-
-    def seek(self, offset: int, whence: int) -> int:
-        if offset or whence not in (SEEK_SET, SEEK_CUR, 2):
-            raise EINVAL
-        return 0
-
-
 def _simple(kind: type[File]) -> Any:
     def opener(inode: Inode, path: Path, flags: int, task: Any) -> File:
         return kind(inode, flags, path)
@@ -163,4 +138,3 @@ register_chardev(1, 5, _simple(ZeroFile))
 register_chardev(1, 7, _simple(FullFile))
 register_chardev(1, 8, _with_kernel(RandomFile))
 register_chardev(1, 9, _with_kernel(RandomFile))
-register_chardev(1, 11, _with_kernel(KmsgFile))

@@ -60,7 +60,7 @@ def _end(kernel: Kernel) -> int:
 def text(kernel: Kernel, first: int) -> bytes:
     """The lines from number `first` on that are still there."""
     lines = kernel.log_lines[max(0, first - kernel.log_dropped) :]
-    return "".join(f"<6>[{ns / 1e9:12.6f}] {line}\n" for ns, line in lines).encode(errors="replace")
+    return "".join(f"<{priority}>[{ns / 1e9:12.6f}] {line}\n" for ns, line, priority in lines).encode(errors="replace")
 
 
 def _read_all(task: Task, bufp: int, length: int, clear: bool) -> int:

@@ -187,7 +187,7 @@ def interrupts(kernel: Any) -> bytes:
 
 def kmsg(kernel: Any) -> bytes:
     """The kernel log as syslog(2) gives it."""
-    lines = (f"<6>[{ns // NS:5d}.{ns % NS // 1000:06d}] {text}\n" for ns, text in kernel.log_lines)
+    lines = (f"<{priority}>[{ns // NS:5d}.{ns % NS // 1000:06d}] {text}\n" for ns, text, priority in kernel.log_lines)
     return "".join(lines).encode(errors="surrogateescape")
 
 

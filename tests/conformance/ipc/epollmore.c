@@ -1,9 +1,12 @@
 /* cc: -static
- * epoll(7), the rarer half: EPOLLEXCLUSIVE wakes one of many; signalfd(2) in an epoll.
+ * epoll(7), the rarer half: EPOLLEXCLUSIVE wakes one of many, and takes turns with who sleeps in read(2) or accept(2);
+ * signalfd(2) in an epoll.
  */
 #include "../check.h"
 #include <sys/epoll.h>
 #include <sys/signalfd.h>
+#include <sys/socket.h>
+#include <sys/un.h>
 
 enum { WAITERS = 4 };
 static int ends[2], answers[2];
@@ -80,6 +83,110 @@ static void exclusive(void)
     close(ends[0]), close(ends[1]), close(epoll);
 }
 
+/* A process that sleeps in read(2), write(2) or accept(2), says `who` once it had what it wanted, then waits to be ended. */
+static pid_t blocked(int fd, char who)
+{
+    static char much[1 << 16];
+    pid_t pid = fork();
+    if (pid == 0) {
+        if (who == 'a')
+            accept(fd, NULL, NULL);
+        else if (who == 'w')
+            write(fd, much, sizeof much);
+        else
+            read(fd, much, 1);
+        write(answers[1], &who, 1);
+        for (;;)
+            pause();
+    }
+    until_asleep(pid);
+    return pid;
+}
+
+/* Who hears of what `happen` does (NULL: all): `order` is who came in which order; e, an exclusive epoll, is answered by \1. */
+static bool heard_by(const char *order, int fd, void (*happen)(void), const char *want)
+{
+    pid_t pids[WAITERS];
+    int count = 0;
+    char seen[WAITERS + 1] = "";
+    pipe2(answers, O_NONBLOCK);
+    for (; order[count]; count++)
+        if (order[count] == 'e' || order[count] == 'E') {
+            int epoll = watch(fd, (order[count] == 'e' ? EPOLLIN : EPOLLOUT) | EPOLLEXCLUSIVE);
+            pids[count] = waiter(epoll);
+            close(epoll);
+        } else {
+            pids[count] = blocked(fd, order[count]);
+        }
+    happen();
+    sleep_ms(100);
+    read(answers[0], seen, WAITERS);
+    for (int i = 0; i < count; i++)
+        kill(pids[i], SIGKILL), waitpid(pids[i], NULL, 0);
+    close(answers[0]), close(answers[1]);
+    return want ? strcmp(seen, want) == 0 : (int)strlen(seen) == count;
+}
+
+static void one_byte(void)
+{
+    write(ends[1], "x", 1);
+}
+
+static void two_bytes(void)
+{
+    write(ends[1], "xy", 2);
+}
+
+static void drain(void)
+{
+    struct pollfd ready = {.fd = ends[0], .events = POLLIN};
+    char much[1 << 16];
+    while (poll(&ready, 1, 0) == 1)
+        read(ends[0], much, sizeof much);
+}
+
+static void make_room(void)
+{
+    char much[1 << 16];
+    read(ends[0], much, sizeof much);
+}
+
+static void connect_once(void)
+{
+    struct sockaddr_un name = {.sun_family = AF_UNIX, .sun_path = "here"};
+    connect(socket(AF_UNIX, SOCK_STREAM | SOCK_CLOEXEC, 0), (struct sockaddr *)&name, sizeof name);
+}
+
+static void turns(void)
+{
+    struct sockaddr_un name = {.sun_family = AF_UNIX, .sun_path = "here"};
+    enter_scratch();
+    pipe(ends);
+    CHECK("a reader that came first", heard_by("re", ends[0], one_byte, "r"));
+    CHECK("an epoll that came first", heard_by("er", ends[0], one_byte, "\1"));
+    drain(); /* a reader that is killed may have taken the byte */
+    CHECK("a reader that leaves something tells the next one", heard_by("rre", ends[0], two_bytes, "rr"));
+    CHECK("a reader that leaves something tells an epoll", heard_by("rer", ends[0], two_bytes, "r\1"));
+    fcntl(ends[1], F_SETFL, O_NONBLOCK);
+    char page[PAGE] = "";
+    while (write(ends[1], page, sizeof page) > 0)
+        ;
+    fcntl(ends[1], F_SETFL, 0);
+    CHECK("a writer that came first", heard_by("wE", ends[1], make_room, "w"));
+    CHECK("an epoll for writing that came first", heard_by("Ew", ends[1], make_room, "\1"));
+    close(ends[0]), close(ends[1]);
+    int listener = socket(AF_UNIX, SOCK_STREAM | SOCK_CLOEXEC, 0);
+    bind(listener, (struct sockaddr *)&name, sizeof name), listen(listener, 8);
+    CHECK("accept that came first", heard_by("aae", listener, connect_once, "a"));
+    CHECK("an epoll before accept", heard_by("ea", listener, connect_once, "\1"));
+    close(listener);
+    socketpair(AF_UNIX, SOCK_DGRAM | SOCK_CLOEXEC, 0, ends);
+    CHECK("a reader of datagrams that came first", heard_by("re", ends[0], one_byte, "r"));
+    CHECK("an epoll before it", heard_by("er", ends[0], one_byte, "\1"));
+    socketpair(AF_UNIX, SOCK_STREAM | SOCK_CLOEXEC, 0, ends);
+    CHECK("of a stream both hear", heard_by("er", ends[0], two_bytes, NULL));
+}
+
 static int signals, epoll_of_signals;
 
 static void other_process(void)
@@ -121,6 +228,7 @@ static void of_signals(void)
 int main(void)
 {
     exclusive();
+    turns();
     of_signals();
     return finish();
 }

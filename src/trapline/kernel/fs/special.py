@@ -21,7 +21,8 @@ class SpecialFile(File):
     - `records`: a write(2) is one message, never split or shortened;
     - `by_task`: who reads or writes matters: `try_*` answer None, and `read_as` and `write_as` do the work;
     - `nowait`: RWF_NOWAIT is understood;
-    - `gathers`: a read that has to wait takes bytes as they come (it is a socket's: SO_RCVLOWAT).
+    - `gathers`: a read that has to wait takes bytes as they come (it is a socket's: SO_RCVLOWAT);
+    - `turns`: the events (POLLIN, POLLOUT) of which one is for one sleeper (Linux's exclusive waits).
     """
 
     __slots__ = ()
@@ -30,6 +31,7 @@ class SpecialFile(File):
     by_task = False
     nowait = True
     gathers = False
+    turns = 0
 
     def read_as(self, task: Any, count: int) -> bytes | None:
         """`try_read` for a known reader."""
@@ -54,6 +56,9 @@ class SpecialFile(File):
     def gave_up(self, count: int, writing: bool) -> bytes:
         """What a read returns when its patience is over."""
         raise EAGAIN
+
+    def pass_on(self, event: int) -> None:
+        """Somebody who had its turn leaves something for the next: POLLIN, it has read; POLLOUT, it has written."""
 
     def unread(self, rest: bytes) -> None:
         """User memory did not take the last bytes of what was read."""

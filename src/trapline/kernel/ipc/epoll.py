@@ -3,6 +3,8 @@
 Each interest listens on its file's wait queues; when one is woken, the interest joins the ready list, so that waiting costs
 what is ready, never what is watched. What is on the ready list is a claim: it is checked with `poll` when it is taken.
 
+EPOLLEXCLUSIVE: of those interests, and of those that sleep in the file, one hears of each event (`turns`).
+
 Invariants:
 - an interest is on the ready list at most once (`queued`);
 - an interest whose `file` is None is dead, wherever it still lies;
@@ -32,7 +34,8 @@ from trapline.abi.poll import (
 from trapline.kernel.fs.special import SpecialFile
 from trapline.kernel.ipc.anon import AnonFile
 from trapline.kernel.sync.budget import Budgets
-from trapline.kernel.sync.park import Listener, WaitQueue
+from trapline.kernel.sync.park import Listener, Turn, WaitQueue
+from trapline.kernel.sync.turns import take_turns
 
 if TYPE_CHECKING:
     from collections.abc import Callable
@@ -47,7 +50,7 @@ WATCHES = Budgets(1, 65536)  #: interests of a kernel: /proc/sys/fs/epoll/max_us
 class Interest:
     """One watched descriptor: `events` as epoll_ctl(2) got them, and the caller's `data`."""
 
-    __slots__ = ("data", "epoll", "events", "fd", "file", "listener", "poll", "queued", "turns")
+    __slots__ = ("data", "epoll", "events", "fd", "file", "listener", "poll", "queued")
 
     def __init__(self, epoll: Epoll, file: File, fd: int, events: int, data: int, task: Any) -> None:
         self.epoll = epoll
@@ -60,11 +63,12 @@ class Interest:
         queues = file.poll_queues()
         if isinstance(file, SpecialFile) and type(file).poll_as is not SpecialFile.poll_as:
             self.poll, queues = partial(_poll_as_current, file, epoll.kernel), file.queues_as(task)
-        exclusive = events & EPOLLEXCLUSIVE
-        self.turns = [Turns.of(each) for each in queues] if exclusive else []  #: it takes turns with others on these queues
-        for each in self.turns:
-            each.members[self] = None
-        self.listener = Listener(self._woken, () if exclusive else queues)
+        if events & EPOLLEXCLUSIVE:
+            self.listener: Listener = Turn(self._woken, queues, self._takes)
+            for each in queues:
+                take_turns(each)
+        else:
+            self.listener = Listener(self._woken, queues)
         watchers_of(file).interests[self] = None
 
     def _woken(self, events: int) -> None:
@@ -76,7 +80,7 @@ class Interest:
         elif self.epoll.queue.waiters:
             self.epoll.wake_sleeper()
 
-    def takes(self, events: int) -> bool:
+    def _takes(self, events: int) -> bool:
         """`_woken`, for an exclusive interest; True if that has woken somebody, who will see to it (`ep_poll_callback`)."""
         sleeper = bool(self.epoll.queue.waiters)
         self._woken(events)
@@ -87,41 +91,8 @@ class Interest:
         file, self.file = self.file, None
         self.poll = _never
         self.listener.close()
-        for each in self.turns:
-            each.leave(self)
         if file is not None:
             watchers_of(file).interests.pop(self, None)
-
-
-class Turns(Listener):
-    """The exclusive interests in one wait queue: of those that somebody waits for, one hears of each event, EPOLLEXCLUSIVE.
-
-    All hear of errors and hang-ups, and of what says not what it is.
-    """
-
-    __slots__ = ("members", "queue")
-
-    def __init__(self, queue: WaitQueue) -> None:
-        self.queue = queue
-        self.members: dict[Interest, None] = {}
-        super().__init__(self._woken, (queue,))
-
-    @classmethod
-    def of(cls, queue: WaitQueue) -> Turns:
-        """The one of a queue, made when it is first needed."""
-        return next((each for each in queue.listeners if isinstance(each, cls)), None) or cls(queue)
-
-    def _woken(self, events: int) -> None:
-        one = events and not events & ALWAYS
-        for interest in tuple(self.members):
-            taken = interest.takes(events)
-            if one and taken:
-                return
-
-    def leave(self, interest: Interest) -> None:
-        self.members.pop(interest, None)
-        if not self.members:
-            self.close()
 
 
 class Watchers:

@@ -18,7 +18,7 @@ from weakref import WeakKeyDictionary
 from trapline.abi.errno import EBUSY, EINVAL, ENOTTY, ENXIO, EPERM, EPIPE
 from trapline.abi.fcntl import O_ACCMODE, O_DIRECT, O_NONBLOCK, O_RDONLY, O_RDWR, O_WRONLY
 from trapline.abi.ioctl import FIONREAD
-from trapline.abi.poll import POLL_IN, POLL_OUT, POLLERR, POLLHUP
+from trapline.abi.poll import POLL_IN, POLL_OUT, POLLERR, POLLHUP, POLLIN, POLLOUT
 from trapline.abi.rw import PIPE_BUF
 from trapline.abi.stat import S_IFIFO
 from trapline.kernel.fs.devices import register_opener
@@ -249,6 +249,8 @@ class PipeFile(SpecialFile):
 
     __slots__ = ("_writers_seen", "pipe")
 
+    turns = POLLIN | POLLOUT
+
     def __init__(self, pipe: Pipe, inode: Inode, flags: int, path: Path | None = None) -> None:
         super().__init__(inode, flags, path)
         self.pipe = pipe
@@ -278,6 +280,12 @@ class PipeFile(SpecialFile):
         if INSTANCES[0] and self.path is not None and done:
             file_event(self, IN_MODIFY)
         return done or None
+
+    def pass_on(self, event: int) -> None:
+        pipe = self.pipe
+        queue, more = (pipe.can_read, pipe.size > 0) if event == POLLIN else (pipe.can_write, pipe.room() >= PIPE_BUF)
+        if more and queue.__class__ is not WaitQueue:  # where nobody takes turns, all have been woken
+            queue.wake_all(POLL_IN if event == POLLIN else POLL_OUT)
 
     def unread(self, rest: bytes) -> None:
         self.pipe.unread(rest)

@@ -32,7 +32,7 @@ from trapline.abi.errno import (
 )
 from trapline.abi.fcntl import O_NONBLOCK, O_RDWR
 from trapline.abi.ioctl import SIOCATMARK, SIOCINQ, SIOCOUTQ
-from trapline.abi.poll import POLL_IN, POLL_OUT, POLLERR, POLLHUP, POLLPRI, POLLRDHUP
+from trapline.abi.poll import POLL_IN, POLL_OUT, POLLERR, POLLHUP, POLLIN, POLLPRI, POLLRDHUP
 from trapline.abi.socket import (
     SHUT_RD,
     SHUT_RDWR,
@@ -118,6 +118,11 @@ class UnixSocket(SpecialFile):
     @property
     def records(self) -> bool:  # type: ignore[override]
         return self.kind != SOCK_STREAM
+
+    @property
+    def turns(self) -> int:  # type: ignore[override]
+        """A connection or a message is for one sleeper; of a stream anybody may have a part."""
+        return POLLIN if self.state == LISTENING or self.kind != SOCK_STREAM else 0
 
     # ---- connections
 

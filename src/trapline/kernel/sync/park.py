@@ -83,6 +83,21 @@ class Listener:
         self.queues = ()
 
 
+class Turn(Listener):
+    """A listener that takes turns with others of its kind, where a queue lets them (`turns.TurnQueue`).
+
+    `takes` is the callback then; it says whether the event was seen to, so that nobody after it need hear of it.
+    """
+
+    __slots__ = ("takes",)
+
+    def __init__(
+        self, callback: Callable[[int], None], queues: Iterable[WaitQueue], takes: Callable[[int], bool]
+    ) -> None:
+        super().__init__(callback, queues)
+        self.takes = takes
+
+
 READY: deque[Any] = deque()  #: sleepers whose wait is over, in order; the scheduler drains it
 _current: Any = None  #: the sleeper whose coroutine runs now
 _timers: Timers = Timers()
@@ -181,10 +196,19 @@ async def wait_any(
     *,
     interruptible: bool = True,
     restart: int = RESTART_SYS,
+    turn: int = 0,
 ) -> bool:
-    """Sleep until any of the queues is woken. Results as for `WaitQueue.wait`."""
+    """Sleep until any of the queues is woken. Results as for `WaitQueue.wait`.
+
+    `turn`: the events of which one suffices for one sleeper; where others listen in turn, it is woken by no more than that.
+    """
     waiter = Waiter(_current, interruptible)
-    listener = Listener(lambda events: _ignore(waiter.wake()), queues)
+    if turn:
+        listener: Listener = Turn(
+            lambda events: _ignore(waiter.wake()), queues, lambda events: bool(events & turn) and waiter.wake()
+        )
+    else:
+        listener = Listener(lambda events: _ignore(waiter.wake()), queues)
     try:
         return await park(waiter, deadline_ns, restart)
     finally:

@@ -51,7 +51,7 @@ def sys_epoll_create1(task: Task, flags: Annotated[int, Arg(-32, "flags:epoll_cr
 def sys_epoll_ctl(task: Task, epfd: Fd, op: Op, fd: Fd, event: Event) -> int:
     """epoll_ctl(2): add, change or remove an interest.
 
-    Partial: EPOLLWAKEUP has no suspend to prevent; who sleeps in read(2) is woken beside an EPOLLEXCLUSIVE interest.
+    EPOLLWAKEUP has no suspend to prevent.
     """
     events = data = 0
     if op != EPOLL_CTL_DEL:

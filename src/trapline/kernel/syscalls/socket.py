@@ -19,6 +19,7 @@ from trapline.abi.errno import (
     ESOCKTNOSUPPORT,
 )
 from trapline.abi.fcntl import O_NONBLOCK
+from trapline.abi.poll import POLLIN
 from trapline.kernel.net.unix import CONNECTED, LISTENING, UnixSocket
 from trapline.kernel.net.unix_address import autobind, bind, find, pack, parse, read_address, write_address
 from trapline.kernel.syscalls.declare import Arg, Fd, Int, Result, UserPtr, syscall
@@ -168,7 +169,7 @@ async def _accepting(task: Task, listener: UnixSocket, addr: int, addrlen: int, 
     listener.get()
     try:
         while True:
-            ready = await wait_file(task, listener, deadline, may_restart=deadline is None)
+            ready = await wait_file(task, listener, deadline, may_restart=deadline is None, turn=POLLIN)
             served = listener.try_accept()
             if served is not None:
                 return _accepted(task, served, addr, addrlen, flags)

@@ -14,6 +14,7 @@ from trapline.abi.errno import (
     Errno,
 )
 from trapline.abi.fcntl import O_NONBLOCK
+from trapline.abi.poll import POLLIN
 from trapline.abi.rw import UIO_MAXIOV
 from trapline.kernel.net import urgent
 from trapline.kernel.net.message import (
@@ -158,7 +159,7 @@ class _Incoming:
         try:
             while True:
                 deadline = deadline_of(self.task, socket, 0, False)
-                ready = await wait_file(self.task, socket, deadline, may_restart=deadline is None)
+                ready = await wait_file(self.task, socket, deadline, may_restart=deadline is None, turn=POLLIN)
                 size = self.attempt()
                 if size is not None:
                     return size

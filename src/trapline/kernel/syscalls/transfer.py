@@ -16,6 +16,7 @@ from trapline.typed import TYPE_CHECKING, Any
 
 from trapline.abi.errno import EAGAIN, EFAULT, EFBIG, EINTR, EPIPE, Errno
 from trapline.abi.fcntl import O_APPEND, O_NONBLOCK
+from trapline.abi.poll import POLLIN, POLLOUT
 from trapline.abi.signal import SIGPIPE, SIGXFSZ
 from trapline.abi.stat import S_IFMT, S_IFREG, S_IFSOCK, S_ISGID, S_ISUID
 from trapline.kernel.fs.permission import mode_after_write
@@ -85,10 +86,15 @@ def goes_on(file: File) -> bool:
     return bool(file.poll_queues())
 
 
-async def wait_file(task: Task, file: File, deadline: int | None, *, may_restart: bool = True) -> bool:
-    """Sleep until the file may be ready; False: the deadline passed. A wait with a time-out is not restarted."""
+async def wait_file(task: Task, file: File, deadline: int | None, *, may_restart: bool = True, turn: int = 0) -> bool:
+    """Sleep until the file may be ready; False: the deadline passed. A wait with a time-out is not restarted.
+
+    `turn`: POLLIN or POLLOUT, which one sleeper needs to itself if the file is of that kind.
+    """
+    if turn:
+        turn &= file.turns if isinstance(file, SpecialFile) else 0
     try:
-        return await wait_any(queues_of(task, file), deadline)
+        return await wait_any(queues_of(task, file), deadline, turn=turn)
     except Interrupted:
         if may_restart:
             raise
@@ -151,9 +157,12 @@ async def read_blocking(task: Task, file: File, count: int, offset: int | None =
     """Wait until there is something to read, or the file's patience is over."""
     while True:
         deadline = deadline_of(task, file, count, False)
-        ready = await wait_file(task, file, deadline, may_restart=deadline is None or file.inode.mode & S_IFMT != S_IFSOCK)
+        may_restart = deadline is None or file.inode.mode & S_IFMT != S_IFSOCK
+        ready = await wait_file(task, file, deadline, may_restart=may_restart, turn=POLLIN)
         data = read_now(task, file, count, offset)
         if data is not None:
+            if isinstance(file, SpecialFile) and file.turns:
+                file.pass_on(POLLIN)
             return data
         if not ready:
             assert isinstance(file, SpecialFile)
@@ -238,7 +247,7 @@ async def write_waiting(task: Task, file: File, user: UserBuffer, data: bytes, d
     try:
         while True:
             deadline = deadline_of(task, file, len(view), True)
-            if not await wait_file(task, file, deadline, may_restart=deadline is None):
+            if not await wait_file(task, file, deadline, may_restart=deadline is None, turn=POLLOUT):
                 if not done:
                     raise EAGAIN
                 return done
@@ -251,6 +260,8 @@ async def write_waiting(task: Task, file: File, user: UserBuffer, data: bytes, d
                 if not view and user.left:
                     view = memoryview(user.take(CHUNK))
             if not view:
+                if isinstance(file, SpecialFile) and file.turns:
+                    file.pass_on(POLLOUT)
                 return done
     except (Interrupted, Errno):
         if done:

@@ -105,6 +105,32 @@ static void classic(void)
     CHECK("gone", access("a/f", F_OK) < 0);
 }
 
+/* Who stands in a directory that a mount covers mounts over that, not beneath it. */
+static void covered(void)
+{
+    mkdir("g", 0755), mkdir("h", 0755);
+    chdir("g");
+    for (char name[] = "1"; *name < '4'; ++*name) {
+        if (*name < '3')
+            CHECK_EQ("mount on `.`", mount("none", ".", "tmpfs", 0, NULL), 0);
+        else {
+            mount("none", "../h", "tmpfs", 0, NULL);
+            CHECK_EQ("move onto `.`", mount("../h", ".", NULL, MS_MOVE, NULL), 0);
+        }
+        char inside[] = "../g/1";
+        inside[5] = *name;
+        CHECK("it is on top", access("../g/1", F_OK) < 0 && access("../g/2", F_OK) < 0);
+        close(open(inside, O_CREAT | O_WRONLY, 0600));
+    }
+    CHECK_EQ("bind onto `.`", mount("../h", ".", NULL, MS_BIND, NULL), 0);
+    CHECK("it is on top", access("../g/3", F_OK) < 0);
+    CHECK("below it is what came before", umount2("../g", 0) == 0 && access("../g/3", F_OK) == 0);
+    CHECK("and before that", umount2("../g", 0) == 0 && access("../g/2", F_OK) == 0);
+    CHECK("and first", umount2("../g", 0) == 0 && access("../g/1", F_OK) == 0);
+    CHECK("then none is left", umount2("../g", 0) == 0 && umount2("../g", 0) < 0 && errno == EINVAL);
+    chdir("..");
+}
+
 /* What fallocate(2) promises counts at once, beyond the end of the file too. */
 static void allocated(void)
 {
@@ -230,6 +256,7 @@ int main(void)
         mount("none", "/", NULL, MS_REC | MS_PRIVATE, NULL);
         watched();
         classic();
+        covered();
         allocated();
         configured();
         trees();

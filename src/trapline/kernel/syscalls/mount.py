@@ -93,10 +93,11 @@ def sys_mount(
         flags &= ~MS_MGC_MSK
     if flags & MS_REMOUNT:
         return _remount(task, at, flags, options)
+    if flags & PROPAGATION and not flags & MS_BIND:
+        return _propagation(task, at, flags)
+    at = vfs.crossed(at)  # what the caller still reaches below a mount, as by `.`, is covered on top
     if flags & MS_BIND:
         return _bind(task, name, at, flags)
-    if flags & PROPAGATION:
-        return _propagation(task, at, flags)
     if flags & MS_MOVE:
         return _move(task, name, at)
     if not kind:

@@ -132,6 +132,8 @@ def sys_move_mount(
         return 0
     if special == m.MOVE_MOUNT_BENEATH:
         to = propagation.check_beneath(vfs, mount, to.mount)
+    else:
+        to = vfs.crossed(to)
     if mount in vfs.detached:
         check_kind(mount, to)
         tree.attach(vfs, mount, to)

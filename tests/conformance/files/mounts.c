@@ -131,6 +131,25 @@ static void covered(void)
     chdir("..");
 }
 
+/* Each further name of a file counts as an inode of a tmpfs; the one that an O_TMPFILE file gets first does not. */
+static void counted_names(void)
+{
+    mount("none", "a", "tmpfs", 0, "nr_inodes=3");
+    int fd = open("a", O_TMPFILE | O_WRONLY, 0600);
+    CHECK_EQ("a first name", linkat(fd, "", AT_FDCWD, "a/1", AT_EMPTY_PATH), 0);
+    CHECK_EQ("a second", link("a/1", "a/2"), 0);
+    CHECK_ERRNO("a third", link("a/1", "a/3"), ENOSPC);
+    CHECK_ERRNO("another file", open("a", O_TMPFILE | O_WRONLY, 0600), ENOSPC);
+    unlink("a/1");
+    int other = open("a", O_TMPFILE | O_WRONLY, 0600);
+    CHECK("once a name is gone", other >= 0);
+    CHECK_ERRNO("and no more", open("a/x", O_CREAT | O_WRONLY, 0600), ENOSPC);
+    close(other), unlink("a/2"), close(fd);
+    struct statvfs vst;
+    CHECK("all come back", statvfs("a", &vst) == 0 && vst.f_ffree == 2);
+    umount2("a", 0);
+}
+
 /* What fallocate(2) promises counts at once, beyond the end of the file too. */
 static void allocated(void)
 {
@@ -257,6 +276,7 @@ int main(void)
         watched();
         classic();
         covered();
+        counted_names();
         allocated();
         configured();
         trees();

@@ -108,8 +108,9 @@ class MemDir(MemInode):
         assert isinstance(inode, MemInode)
         self.changing()
         inode.changing()
-        self.sb.charge_inode()
-        inode.linked += 1
+        if inode.nlink:  # the first name of an O_TMPFILE file is paid for, by the file
+            self.sb.charge_inode()
+            inode.linked += 1
         inode.nlink += 1
         inode.ctime_ns = self.sb.now()
         self.put_entry(name, inode)

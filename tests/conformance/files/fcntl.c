@@ -114,6 +114,13 @@ static void seals(void)
     munmap(shared, PAGE);
     CHECK_EQ("F_SEAL_WRITE", fcntl(fd, F_ADD_SEALS, F_SEAL_WRITE), 0);
     CHECK_ERRNO("cannot write", pwrite(fd, "x", 1, 0), EPERM);
+    char again[32];
+    sprintf(again, "/proc/self/fd/%d", fd);
+    int second = open(again, O_RDWR);
+    CHECK("can be opened for writing", second >= 0);
+    CHECK_ERRNO("and still not be written", pwrite(second, "x", 1, 0), EPERM);
+    CHECK_ERRNO("nor emptied", open(again, O_RDWR | O_TRUNC), EPERM);
+    close(second);
     CHECK("nor map for writing", mmap(NULL, PAGE, PROT_READ | PROT_WRITE, MAP_SHARED, fd, 0) == MAP_FAILED && errno == EPERM);
     CHECK_ERRNO("nor punch", fallocate(fd, FALLOC_FL_PUNCH_HOLE | FALLOC_FL_KEEP_SIZE, 0, 4), EPERM);
     CHECK_EQ("F_SEAL_SEAL", fcntl(fd, F_ADD_SEALS, F_SEAL_SEAL), 0);

@@ -10,8 +10,6 @@ from trapline.typed import TYPE_CHECKING, Any
 
 from trapline.abi.errno import EACCES, EEXIST, EINVAL, EISDIR, ELOOP, ENOENT, ENOTDIR, EPERM, ETXTBSY
 from trapline.abi.fcntl import (
-    F_SEAL_FUTURE_WRITE,
-    F_SEAL_WRITE,
     O_ACCMODE,
     O_CLOEXEC,
     O_CREAT,
@@ -134,8 +132,6 @@ def _open_existing(path: Path, flags: int, creds: Creds | None, task: Any) -> Fi
     if kind == S_IFREG and mask & MAY_WRITE:
         if inode.writers < 0:
             raise ETXTBSY
-        if inode.seals > 0 and inode.seals & (F_SEAL_WRITE | F_SEAL_FUTURE_WRITE):
-            raise EPERM
         if flags & O_TRUNC:
             inode.setattr(size=0, mode=mode_after_write(inode, creds))
             notify.path_event(path, notify.IN_MODIFY)

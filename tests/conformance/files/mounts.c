@@ -4,6 +4,7 @@
 #include <linux/mount.h>
 #include <sys/statvfs.h>
 #include <sys/vfs.h>
+#include <sys/xattr.h>
 
 int mount(const char *, const char *, const char *, unsigned long, const void *);
 int umount2(const char *, int);
@@ -150,6 +151,83 @@ static void counted_names(void)
     umount2("a", 0);
 }
 
+static void plain(void)
+{
+    struct statvfs vst;
+    struct stat st;
+    char target[8];
+    CHECK_ERRNO("no mode", mount("none", "a", "ramfs", 0, "mode=9"), EINVAL);
+    CHECK_EQ("ramfs, with options that it does not know", mount("none", "a", "ramfs", MS_NOSYMFOLLOW, "mode=700,size=1k"), 0);
+    CHECK("has no limits", statvfs("a", &vst) == 0 && vst.f_blocks == 0 && vst.f_files == 0 && stat("a", &st) == 0 && (st.st_mode & 07777) == 0700);
+    CHECK_EQ("nosymfollow shows", vst.f_flag & 0x2000, 0x2000);
+    int fd = new_file("a/f", "");
+    CHECK_EQ("takes what comes", pwrite(fd, "x", 1, 100 << 10), 1);
+    CHECK_ERRNO("promises nothing", fallocate(fd, 0, 0, PAGE), EOPNOTSUPP);
+    CHECK_ERRNO("no attributes", fsetxattr(fd, "user.x", "1", 1, 0), EOPNOTSUPP);
+    CHECK_ERRNO("none to read", fgetxattr(fd, "user.x", target, sizeof target), EOPNOTSUPP);
+    symlink("f", "a/link");
+    CHECK_ERRNO("a link is not followed", open("a/link", O_RDONLY), ELOOP);
+    CHECK_EQ("but read", readlink("a/link", target, sizeof target), 1);
+    close(fd), umount2("a", 0);
+}
+
+static bool listed(const char *path, const char *name)
+{
+    bool found = false;
+    DIR *dir = opendir(path);
+    for (struct dirent *entry; dir && (entry = readdir(dir));)
+        found |= strcmp(entry->d_name, name) == 0;
+    if (dir)
+        closedir(dir);
+    return found;
+}
+
+static char other[16]; /* a process, by its number */
+
+/* What belongs to that process, in a procfs mounted at `where`. */
+static const char *in(const char *where, const char *what)
+{
+    static char path[64];
+    snprintf(path, sizeof path, "%s/%s%s", where, other, what);
+    return path;
+}
+
+static void stranger_to_proc(void)
+{
+    struct stat st;
+    setresgid(65534, 65534, 65534), setresuid(65534, 65534, 65534);
+    CHECK("noaccess: the directory shows", listed("a", other) && stat(in("a", ""), &st) == 0);
+    CHECK_ERRNO("what is in it does not", open(in("a", "/status"), O_RDONLY), EPERM);
+    CHECK_ERRNO("it cannot be opened", open(in("a", ""), O_RDONLY), EPERM);
+    CHECK("invisible: nothing shows", !listed("b", other));
+    CHECK_ERRNO("no such directory", access(in("b", ""), F_OK), ENOENT);
+    CHECK("oneself does", access("b/self/status", R_OK) == 0 && access("a/self/status", R_OK) == 0);
+}
+
+static void member_of_proc(void)
+{
+    setresgid(4242, 4242, 4242), setresuid(65534, 65534, 65534);
+    CHECK("a member sees all", listed("b", other) && access(in("b", "/status"), R_OK) == 0);
+}
+
+static void processes(void)
+{
+    chmod(".", 0755);
+    sprintf(other, "%d", getpid());
+    CHECK_ERRNO("a level that is none", mount("none", "a", "proc", 0, "hidepid=3"), EINVAL);
+    CHECK_ERRNO("a subset that is none", mount("none", "a", "proc", 0, "subset=net"), EINVAL);
+    CHECK_EQ("hidepid by number", mount("none", "a", "proc", 0, "hidepid=1"), 0);
+    CHECK_EQ("by name, with a group", mount("none", "b", "proc", 0, "hidepid=invisible,gid=4242"), 0);
+    CHECK("strangers", exited(in_child(stranger_to_proc), 0));
+    CHECK("a group", exited(in_child(member_of_proc), 0));
+    CHECK("the privileged see all", listed("b", other) && access(in("a", "/status"), R_OK) == 0);
+    mkdir("c", 0755);
+    CHECK_EQ("only processes", mount("none", "c", "proc", 0, "subset=pid"), 0);
+    CHECK("they are there", listed("c", other) && listed("c", "self") && listed("c", "thread-self"));
+    CHECK("and nothing else", !listed("c", "meminfo") && !listed("c", "net") && access("c/meminfo", F_OK) < 0 && access("c/sys", F_OK) < 0);
+    umount2("a", 0), umount2("b", 0), umount2("c", 0);
+}
+
 /* What fallocate(2) promises counts at once, beyond the end of the file too. */
 static void allocated(void)
 {
@@ -277,6 +355,8 @@ int main(void)
         classic();
         covered();
         counted_names();
+        plain();
+        processes();
         allocated();
         configured();
         trees();

@@ -49,6 +49,7 @@ XATTR_OVERHEAD = 128  #: what one costs besides
 class MemorySuperBlock(SuperBlock):
     """Counts pages and inodes against limits (0: none)."""
 
+    plain = False  #: files have neither attributes nor space that is promised to them
     __slots__ = ("max_inodes", "max_pages", "ram", "used_inodes", "used_pages", "xattr_bytes")
 
     def __init__(self, vfs: Vfs, fstype: bytes, magic: int, max_pages: int = 0, max_inodes: int = 0) -> None:
@@ -119,10 +120,12 @@ class MemInode(Inode):
             self._check_list(name)
         value = self.xattrs.get(name) if self.xattrs else None
         if value is None:
-            raise ENODATA
+            raise ENOTSUP if self.sb.plain else ENODATA
         return value
 
     def setxattr(self, name: bytes, value: bytes, flags: int) -> None:
+        if self.sb.plain:
+            raise ENOTSUP
         if name.startswith(b"system."):
             self._set_list(name, value)
             return
@@ -148,7 +151,7 @@ class MemInode(Inode):
     # ---- access control lists: the attributes system.posix_acl_*
 
     def _check_list(self, name: bytes) -> None:
-        if name not in (acl.ACCESS, acl.DEFAULT) or self.mode & S_IFMT == S_IFLNK:
+        if name not in (acl.ACCESS, acl.DEFAULT) or self.mode & S_IFMT == S_IFLNK or self.sb.plain:
             raise ENOTSUP
 
     def _set_list(self, name: bytes, value: bytes) -> None:
@@ -282,7 +285,7 @@ class MemFile(MemInode):
         self._account()
 
     def allocate(self, mode: int, offset: int, length: int) -> None:
-        if mode & ~(FALLOC_FL_KEEP_SIZE | FALLOC_FL_PUNCH_HOLE):
+        if mode & ~(FALLOC_FL_KEEP_SIZE | FALLOC_FL_PUNCH_HOLE) or self.sb.plain:
             raise ENOTSUP
         cache = self.page_cache
         assert cache is not None

@@ -82,6 +82,12 @@ class MergedDir(Inode):
         return DirectoryFile(self, flags, path)
 
 
+def _make_ramfs(vfs: Vfs, source: bytes, options: dict[bytes, bytes], task: Any) -> SuperBlock:
+    from trapline.kernel.fs.ramfs import make_ramfs
+
+    return make_ramfs(vfs, source, options, task)
+
+
 def build_root(
     kernel: Kernel,
     *,
@@ -98,6 +104,7 @@ def build_root(
     vfs = kernel.vfs
     fds = Descriptors()
     vfs.register_filesystem(b"tmpfs", make_tmpfs, OPTIONS)
+    vfs.register_filesystem(b"ramfs", _make_ramfs, None)
     synth = SuperBlock(vfs, b"lower", TMPFS_MAGIC, read_only=True)
     here = b"/"
     if root is None:

@@ -58,7 +58,7 @@ class Vfs:
         self.next_peer_group = 1  #: no number below is free
         self._mounted: dict[tuple[Mount, Dentry], Mount] = {}
         self._factories: dict[bytes, Factory] = {}
-        self._options: dict[bytes, frozenset[bytes]] = {}
+        self._options: dict[bytes, frozenset[bytes] | None] = {}
         self._devs = count(2).__next__
         self._mount_ids = count(21).__next__
         self._cookies = count(1).__next__
@@ -91,8 +91,8 @@ class Vfs:
 
     # ---- file systems and mounts
 
-    def register_filesystem(self, fstype: bytes, factory: Factory, options: frozenset[bytes] = frozenset()) -> None:
-        """`factory` makes instances of `fstype`, which takes mount options of these names."""
+    def register_filesystem(self, fstype: bytes, factory: Factory, options: frozenset[bytes] | None = frozenset()) -> None:
+        """`factory` makes instances of `fstype`, which takes mount options of these names. None: it ignores unknown ones."""
         self._factories[fstype] = factory
         self._options[fstype] = options
 
@@ -110,7 +110,8 @@ class Vfs:
 
     def check_option(self, fstype: bytes, name: bytes) -> None:
         """Raise EINVAL for a mount option that the type does not have."""
-        if name not in self._options.get(fstype, ()):
+        known = self._options.get(fstype, ())
+        if known is not None and name not in known:
             raise EINVAL(f"Unknown parameter '{name.decode(errors='replace')}'")
 
     def new_mount(self, sb: SuperBlock, source: bytes = b"none", flags: int = 0, root: Dentry | None = None) -> Mount:

@@ -12,12 +12,14 @@ from trapline.abi.mount import (
     MS_NODIRATIME,
     MS_NOEXEC,
     MS_NOSUID,
+    MS_NOSYMFOLLOW,
     MS_RELATIME,
     ST_NOATIME,
     ST_NODEV,
     ST_NODIRATIME,
     ST_NOEXEC,
     ST_NOSUID,
+    ST_NOSYMFOLLOW,
     ST_RDONLY,
     ST_RELATIME,
     ST_VALID,
@@ -35,7 +37,7 @@ StatfsOut = Annotated[int, Arg(64, "struct_out:statfs")]
 
 _FLAGS = (
     (MS_NOSUID, ST_NOSUID), (MS_NODEV, ST_NODEV), (MS_NOEXEC, ST_NOEXEC), (MS_NOATIME, ST_NOATIME),
-    (MS_NODIRATIME, ST_NODIRATIME), (MS_RELATIME, ST_RELATIME),
+    (MS_NODIRATIME, ST_NODIRATIME), (MS_RELATIME, ST_RELATIME), (MS_NOSYMFOLLOW, ST_NOSYMFOLLOW),
 )  # fmt: skip
 
 

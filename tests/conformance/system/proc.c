@@ -94,6 +94,43 @@ static void fds(void)
     CHECK("/dev/fd and /dev/stdin", readlink("/dev/fd", target, sizeof target) == 13 && access("/dev/stdin", F_OK) == 0);
 }
 
+static void mapped_files(void)
+{
+    char path[96], wrong[96], got[PATH_MAX];
+    int fd = new_file("mapped", "x"), count = 0;
+    ftruncate(fd, 2 * PAGE);
+    char *at = mmap(NULL, 2 * PAGE, PROT_READ, MAP_PRIVATE, fd, 0);
+    sprintf(path, "/proc/self/map_files/%lx-%lx", (long)at, (long)at + 2 * PAGE);
+    ssize_t length = readlink(path, got, sizeof got - 1);
+    CHECK("a mapping's file", length > 0 && (got[length] = 0, strcmp(strrchr(got, '/'), "/mapped") == 0));
+    sprintf(wrong, "/proc/self/map_files/%lx-%lx", (long)at, (long)at + PAGE);
+    CHECK_ERRNO("a part of it", readlink(wrong, got, sizeof got), ENOENT);
+    sprintf(wrong, "/proc/self/map_files/0%lx-%lx", (long)at, (long)at + 2 * PAGE);
+    CHECK_ERRNO("a zero before it", readlink(wrong, got, sizeof got), ENOENT);
+    struct stat st;
+    CHECK("its mode is that of the open file", lstat(path, &st) == 0 && S_ISLNK(st.st_mode) && (st.st_mode & 0777) == 0600);
+    DIR *dir = opendir("/proc/self/map_files");
+    for (struct dirent *entry; dir && (entry = readdir(dir));)
+        count += strcmp(entry->d_name, strrchr(path, '/') + 1) == 0 && entry->d_type == DT_LNK;
+    closedir(dir);
+    CHECK_EQ("it is listed once", count, 1);
+    if (IS_ROOT)
+        CHECK("the privileged follow it", stat(path, &st) == 0 && st.st_size == 2 * PAGE);
+    else
+        CHECK_ERRNO("others do not follow it", stat(path, &st), EPERM);
+    munmap(at, 2 * PAGE), close(fd);
+    CHECK_ERRNO("no mapping", readlink(path, got, sizeof got), ENOENT);
+}
+
+static void own_call(void)
+{
+    char want[96], got[256] = "";
+    int fd = open("/proc/self/syscall", O_RDONLY);
+    sprintf(want, "%ld 0x%lx 0x%lx 0x%lx ", (long)SYS_read, (long)fd, (long)got, (long)sizeof got);
+    CHECK("one's own call", syscall(SYS_read, fd, got, sizeof got) > 0 && strncmp(got, want, strlen(want)) == 0);
+    close(fd);
+}
+
 static void whole(void)
 {
     CHECK("meminfo", field("/proc/meminfo", "MemTotal:") > 1000 && field("/proc/meminfo", "MemAvailable:") > 0);
@@ -126,6 +163,8 @@ int main(void)
     self();
     maps();
     fds();
+    mapped_files();
+    own_call();
     whole();
     return finish();
 }

@@ -10,7 +10,7 @@ from trapline.typed import TYPE_CHECKING, Any
 
 from trapline.abi.mount import MS_NODEV, MS_NOEXEC, MS_NOSUID, MS_RELATIME
 from trapline.kernel.fs.inode import VOLATILE, Entry, Inode
-from trapline.kernel.fs.proc.base import ROOT_INO, ProcDir, ProcSuperBlock
+from trapline.kernel.fs.proc.base import OPTIONS, ROOT_INO, ProcDir, ProcSuperBlock
 
 if TYPE_CHECKING:
     from trapline.kernel.fs.mount import Mount
@@ -55,6 +55,12 @@ def make_proc(vfs: Vfs, kernel: Any) -> ProcSuperBlock:
 def mount_proc(kernel: Any) -> Mount:
     """Register the file system, and mount it at /proc."""
     vfs: Vfs = kernel.vfs
-    vfs.register_filesystem(b"proc", lambda vfs, source, options, task: make_proc(vfs, kernel))
+
+    def make(vfs: Vfs, source: bytes, options: dict[bytes, bytes], task: Any) -> ProcSuperBlock:
+        sb = make_proc(vfs, kernel)
+        sb.reconfigure(options)
+        return sb
+
+    vfs.register_filesystem(b"proc", make, OPTIONS)
     mount = vfs.new_mount(make_proc(vfs, kernel), b"proc", MS_NOSUID | MS_NODEV | MS_NOEXEC | MS_RELATIME)
     return vfs.mount(mount, vfs.at_root(b"/proc"))

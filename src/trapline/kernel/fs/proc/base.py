@@ -15,6 +15,7 @@ from trapline.abi.capability import CAP_SYS_PTRACE
 from trapline.abi.errno import EACCES, ESRCH
 from trapline.abi.mount import PROC_MAGIC
 from trapline.kernel.fs.inode import VOLATILE, Inode
+from trapline.kernel.fs.permission import in_group
 from trapline.kernel.fs.superblock import SuperBlock
 from trapline.kernel.fs.synthetic import SynthDir, SynthFile
 
@@ -26,20 +27,44 @@ if TYPE_CHECKING:
 ROOT_INO = 1
 NET_INO = 2
 FIRST_INO = 16  #: of what stands for no task; those follow from its number
+OPTIONS = frozenset((b"gid", b"hidepid", b"subset"))  #: see `options`
+HIDEPID_OFF, HIDEPID_NO_ACCESS, HIDEPID_INVISIBLE, HIDEPID_NOT_PTRACEABLE = 0, 1, 2, 4
 TICKS_PER_SECOND = 100  #: USER_HZ, what times in proc(5) count in
 TICK_NS = 1_000_000_000 // TICKS_PER_SECOND
 
 
 class ProcSuperBlock(SuperBlock):
-    """Knows the kernel it shows. `kernel` is Any because core stands above file systems."""
+    """Knows the kernel it shows. `kernel` is Any because core stands above file systems.
 
-    __slots__ = ("kernel",)
+    Whom it shows which processes, proc(5), "Mount options": `hidepid` is one of HIDEPID_*, `pid_gid` a group that sees all
+    the same, `pid_only` leaves out what is about no process.
+    """
+
+    __slots__ = ("hidepid", "kernel", "pid_gid", "pid_only")
 
     def __init__(self, vfs: Vfs | None, kernel: Any) -> None:
         super().__init__(vfs, b"proc", PROC_MAGIC)
         self.block_size = 1024
         self.next_ino = count(FIRST_INO).__next__
         self.kernel = kernel
+        self.hidepid = self.pid_gid = 0
+        self.pid_only = False
+
+    def reconfigure(self, options: dict[bytes, bytes]) -> None:
+        if options:
+            from trapline.kernel.fs.proc.options import apply
+
+            apply(self, options)
+
+    def shows(self, task: Any, level: int) -> bool:
+        """The caller gets at what `level` of hiding takes away."""
+        if self.hidepid < level:
+            return True
+        if self.hidepid != HIDEPID_NOT_PTRACEABLE:
+            caller = self.kernel.current
+            if caller is None or in_group(caller.creds, self.pid_gid):
+                return True
+        return may_inspect(self.kernel, task)
 
 
 def task_ino(tid: int, kind: int, index: int = 0) -> int:

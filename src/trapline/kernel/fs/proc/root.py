@@ -9,11 +9,12 @@ from trapline.typed import Any
 
 from trapline.abi.errno import ENOENT
 from trapline.kernel.fs.inode import Entry, Inode
-from trapline.kernel.fs.proc.base import ROOT_INO, ProcDir, ProcSuperBlock, task_ino
+from trapline.kernel.fs.proc.base import HIDEPID_INVISIBLE, ROOT_INO, ProcDir, ProcSuperBlock, task_ino
 from trapline.kernel.fs.proc.taskdir import PROCESS, TaskDir
 from trapline.kernel.fs.synthetic import SynthDir, SynthLink
 
 _DT_DIR = 4
+ALWAYS = frozenset((b".", b"..", b"self", b"thread-self"))  #: what is left with subset=pid, besides processes
 
 
 class ProcRoot(ProcDir):
@@ -51,19 +52,27 @@ class ProcRoot(ProcDir):
 
     def lookup(self, name: bytes) -> Inode:
         if not name.isdigit():
+            if self.sb.pid_only and name not in ALWAYS:  # type: ignore[attr-defined]
+                raise ENOENT
             return self.links.get(name) or self.fixed().lookup(name)
         kernel: Any = self.sb.kernel  # type: ignore[attr-defined]
         if len(name) > 10 or name[0] == 48:
             raise ENOENT
         task = _by_number(kernel, int(name))
-        if task is None:
+        if task is None or not self.sb.shows(task, HIDEPID_INVISIBLE):  # type: ignore[attr-defined]
             raise ENOENT
         return TaskDir(self.sb, task, True)  # type: ignore[arg-type]
 
     def entries(self) -> list[Entry]:
         kernel: Any = self.sb.kernel  # type: ignore[attr-defined]
         groups = sorted(pid for pid, each in kernel.groups.items() if each.leader is not None)
-        return self.fixed().entries() + [(b"%d" % pid, task_ino(pid, PROCESS), _DT_DIR) for pid in groups]
+        sb: ProcSuperBlock = self.sb  # type: ignore[assignment]
+        if sb.hidepid:
+            groups = [pid for pid in groups if sb.shows(kernel.groups[pid].leader, HIDEPID_INVISIBLE)]
+        fixed = self.fixed().entries()
+        if sb.pid_only:
+            fixed = [entry for entry in fixed if entry[0] in ALWAYS]
+        return fixed + [(b"%d" % pid, task_ino(pid, PROCESS), _DT_DIR) for pid in groups]
 
 
 def _by_number(kernel: Any, number: int) -> Any:

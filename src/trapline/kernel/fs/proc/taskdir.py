@@ -5,17 +5,28 @@ from __future__ import annotations
 from collections.abc import Callable
 from trapline.typed import TYPE_CHECKING, Any
 
-from trapline.abi.errno import ENOENT
+from trapline.abi.errno import ENOENT, EPERM
 from trapline.kernel.fs.inode import Entry, Inode
 from trapline.kernel.fs.proc import taskfd
-from trapline.kernel.fs.proc.base import NET_INO, ProcDir, ProcSuperBlock, TaskFile, alive, owner, task_ino
+from trapline.kernel.fs.proc.base import (
+    HIDEPID_NO_ACCESS,
+    NET_INO,
+    ProcDir,
+    ProcSuperBlock,
+    TaskFile,
+    alive,
+    owner,
+    task_ino,
+)
 from trapline.kernel.fs.synthetic import SynthDir
 
 if TYPE_CHECKING:
+    from trapline.kernel.fs.file import File as OpenFile
+    from trapline.kernel.fs.mount import Path
     from trapline.kernel.fs.proc.taskfiles import File
 
 _DT_DIR, _DT_LNK, _DT_REG = 4, 10, 8
-PROCESS, THREAD, TASKS, ATTR, NS = 0, 1, 2, 6, 7  #: kinds for task_ino
+PROCESS, THREAD, TASKS, ATTR, NS, MAP_FILES = 0, 1, 2, 6, 7, 9  #: kinds for task_ino
 
 _LINKS: dict[bytes, Callable[[ProcSuperBlock, Any], Inode]] = {b"cwd": taskfd.cwd, b"root": taskfd.root, b"exe": taskfd.exe}
 
@@ -36,6 +47,12 @@ def _namespaces(sb: ProcSuperBlock, task: Any) -> Inode:
     return NsDir(sb, task)
 
 
+def _map_files(sb: ProcSuperBlock, task: Any) -> Inode:
+    from trapline.kernel.fs.proc.mapfiles import MapFilesDir
+
+    return MapFilesDir(sb, task)
+
+
 def _files(whole: bool) -> dict[bytes, File]:
     from trapline.kernel.fs.proc.taskfiles import ONE, WHOLE
 
@@ -44,7 +61,7 @@ def _files(whole: bool) -> dict[bytes, File]:
 
 _DIRS: dict[bytes, tuple[int, Callable[[ProcSuperBlock, Any], Inode]]] = {
     b"attr": (ATTR, _attr), b"fd": (taskfd.FD, taskfd.FdDir), b"fdinfo": (taskfd.FDINFO, taskfd.FdInfoDir),
-    b"ns": (NS, _namespaces),
+    b"map_files": (MAP_FILES, _map_files), b"ns": (NS, _namespaces),
 }  # fmt: skip
 
 
@@ -58,7 +75,17 @@ class TaskDir(ProcDir):
         self.task = task
         self.whole = whole
 
+    def _check_shown(self) -> None:
+        """EPERM for whom `hidepid` keeps out."""
+        if not self.sb.shows(self.task, HIDEPID_NO_ACCESS):  # type: ignore[attr-defined]
+            raise EPERM("hidden by hidepid")
+
+    def open(self, path: Path, flags: int, task: Any) -> OpenFile:
+        self._check_shown()
+        return super().open(path, flags, task)
+
     def lookup(self, name: bytes) -> Inode:
+        self._check_shown()
         task, sb = self.task, self.sb
         if not alive(sb.kernel, task):  # type: ignore[attr-defined]
             raise ENOENT

@@ -51,7 +51,7 @@ class MagicLink(SynthLink):
         check_inspect(kernel, self.target_task)
 
 
-def _need(value: Any) -> Any:
+def need(value: Any) -> Any:
     if value is None:
         raise ENOENT
     return value
@@ -66,13 +66,13 @@ def _seen(kernel: Any, path: Path) -> bytes:
 
 def cwd(sb: ProcSuperBlock, task: Any) -> Inode:
     return MagicLink(
-        sb, task, lambda t: _need(t.fs).cwd, lambda t: _seen(t.kernel, _need(t.fs).cwd), ino=task_ino(task.tid, LINK, 1)
+        sb, task, lambda t: need(t.fs).cwd, lambda t: _seen(t.kernel, need(t.fs).cwd), ino=task_ino(task.tid, LINK, 1)
     )
 
 
 def root(sb: ProcSuperBlock, task: Any) -> Inode:
     return MagicLink(
-        sb, task, lambda t: _need(t.fs).root, lambda t: _seen(t.kernel, _need(t.fs).root), ino=task_ino(task.tid, LINK, 2)
+        sb, task, lambda t: need(t.fs).root, lambda t: _seen(t.kernel, need(t.fs).root), ino=task_ino(task.tid, LINK, 2)
     )
 
 
@@ -80,14 +80,14 @@ def exe(sb: ProcSuperBlock, task: Any) -> Inode:
     """The program file: of the memory, so that threads of one process agree."""
 
     def file(t: Any) -> Any:
-        return _need(t.mm.exe_file if t.mm is not None and t.mm.exe_file is not None else t.group.exe)
+        return need(t.mm.exe_file if t.mm is not None and t.mm.exe_file is not None else t.group.exe)
 
     return MagicLink(
-        sb, task, lambda t: t.kernel.vfs.path_of(file(t)), lambda t: _name(t.kernel, file(t)), ino=task_ino(task.tid, LINK, 3)
+        sb, task, lambda t: t.kernel.vfs.path_of(file(t)), lambda t: name_of(t.kernel, file(t)), ino=task_ino(task.tid, LINK, 3)
     )
 
 
-def _name(kernel: Any, file: File) -> bytes:
+def name_of(kernel: Any, file: File) -> bytes:
     return _seen(kernel, file.path) if file.path is not None else file.display_path()
 
 
@@ -103,7 +103,7 @@ class FdDir(ProcDir):
     def _files(self) -> Any:
         kernel = self.sb.kernel  # type: ignore[attr-defined]
         check_inspect(kernel, self.task)
-        return _need(self.task.files) if alive(kernel, self.task) else _need(None)
+        return need(self.task.files) if alive(kernel, self.task) else need(None)
 
     def lookup(self, name: bytes) -> Inode:
         fd = fd_number(name)
@@ -115,7 +115,7 @@ class FdDir(ProcDir):
         mode = (0o500 if file.readable else 0) | (0o300 if file.writable else 0)
         return MagicLink(
             self.sb, self.task, lambda t: t.kernel.vfs.path_of(_open_file(t, fd)),  # type: ignore[arg-type]
-            lambda t: _name(t.kernel, _open_file(t, fd)), mode=mode, ino=task_ino(self.task.tid, FD + 0x10, fd),
+            lambda t: name_of(t.kernel, _open_file(t, fd)), mode=mode, ino=task_ino(self.task.tid, FD + 0x10, fd),
         )  # fmt: skip
 
     def entries(self) -> list[Entry]:
@@ -125,7 +125,7 @@ class FdDir(ProcDir):
 
 def _open_file(task: Any, fd: int) -> File:
     try:
-        file: File = _need(task.files).get_any(fd)
+        file: File = need(task.files).get_any(fd)
     except EBADF:
         raise ENOENT from None
     return file

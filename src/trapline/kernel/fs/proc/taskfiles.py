@@ -95,7 +95,7 @@ def _personality(task: Any) -> bytes:
 
 def _syscall(task: Any) -> bytes:
     """The call a task is in. Its arguments are not kept."""
-    if task.syscall_nr < 0 or task.state == taskstat.RUNNABLE:
+    if task is not task.kernel.current and (task.syscall_nr < 0 or task.state == taskstat.RUNNABLE):
         return b"running\n"
     regs, arch = task.ctx.regs, task.kernel.machine.arch
     return b"%d %b 0x%x 0x%x\n" % (

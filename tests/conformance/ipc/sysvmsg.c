@@ -4,6 +4,8 @@
 #include "../check.h"
 #include <sys/ipc.h>
 #include <sys/msg.h>
+#include <sys/sem.h>
+#include <sys/shm.h>
 
 struct message {
     long type;
@@ -179,8 +181,44 @@ static void status(void)
     CHECK_ERRNO("gone", send_text(1, "x", 0), EINVAL);
 }
 
+static void put_next(const char *kind, const char *number)
+{
+    char path[64];
+    sprintf(path, "/proc/sys/kernel/%s_next_id", kind);
+    int fd = open(path, O_WRONLY);
+    CHECK("wish for an identifier", write(fd, number, strlen(number)) == (ssize_t)strlen(number));
+    close(fd);
+}
+
+static void chosen(void)
+{
+    int fd = open("/proc/sys/kernel/msg_next_id", O_WRONLY);
+    CHECK_ERRNO("no identifier", write(fd, "-2", 2), EINVAL);
+    close(fd);
+    put_next("msg", "131172");
+    int id = msgget(IPC_PRIVATE, 0600);
+    CHECK_EQ("it is that", id, 131172);
+    put_next("msg", "131172");
+    int other = msgget(IPC_PRIVATE, 0600);
+    CHECK_EQ("or the next that is free", other, 131173);
+    char text[8] = "";
+    fd = open("/proc/sys/kernel/msg_next_id", O_RDONLY);
+    CHECK("once", read(fd, text, sizeof text) == 3 && strcmp(text, "-1\n") == 0);
+    close(fd), msgctl(id, IPC_RMID, NULL), msgctl(other, IPC_RMID, NULL);
+    put_next("sem", "98404");
+    id = semget(IPC_PRIVATE, 1, 0600);
+    CHECK_EQ("semaphores too", id, 98404);
+    semctl(id, 0, IPC_RMID);
+    put_next("shm", "98405");
+    id = shmget(IPC_PRIVATE, 4096, 0600);
+    CHECK_EQ("and segments", id, 98405);
+    shmctl(id, IPC_RMID, NULL);
+}
+
 int main(void)
 {
+    if (IS_ROOT && access("/proc/sys/kernel/msg_next_id", F_OK) == 0)
+        chosen();
     basics();
     sleeping();
     status();

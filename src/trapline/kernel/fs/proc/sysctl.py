@@ -9,9 +9,9 @@ from __future__ import annotations
 from collections.abc import Callable, Mapping
 from trapline.typed import TYPE_CHECKING, Any
 
-from trapline.abi.capability import CAP_LAST_CAP
+from trapline.abi.capability import CAP_CHECKPOINT_RESTORE, CAP_LAST_CAP, CAP_SYS_ADMIN
 from trapline.abi.core import MAX_NAME
-from trapline.abi.errno import EINVAL
+from trapline.abi.errno import EINVAL, EPERM
 from trapline.abi.ipc import (
     AIO_MAX_MAX,
     IPC_MNI,
@@ -77,6 +77,18 @@ def _ipc(field: str, high: int, low: int = 0) -> Value:
         lambda kernel, text: setattr(kernel.ipc, field, _number(text, low, high)),
         0o644,
     )
+
+
+def _next_id(table: str) -> Value:
+    """What the next System V object of a kind shall be called, -1 once there is one (sysctl/kernel.rst, "msg_next_id")."""
+
+    def put(kernel: Any, text: bytes) -> None:
+        caller = kernel.current
+        if caller is not None and not (caller.creds.has_cap(CAP_CHECKPOINT_RESTORE) or caller.creds.has_cap(CAP_SYS_ADMIN)):
+            raise EPERM
+        getattr(kernel.ipc, table).next_id = _number(text, 0, INT_MAX)
+
+    return Value(lambda kernel: b"%d" % getattr(kernel.ipc, table).next_id, put)
 
 
 def _semaphores(kernel: Any) -> bytes:
@@ -160,6 +172,7 @@ TREE: Tree = {
             lambda kernel: b"%d" % kernel.ctrl_alt_del,
             lambda kernel, text: setattr(kernel, "ctrl_alt_del", _number(text, 0, 1)), 0o644,
         ),
+        "msg_next_id": _next_id("msg"),
         "msgmax": _ipc("msgmax", INT_MAX),
         "msgmnb": _ipc("msgmnb", INT_MAX),
         "msgmni": _ipc("msgmni", IPC_MNI),
@@ -188,6 +201,8 @@ TREE: Tree = {
         "sched_rt_period_us": fixed(1_000_000),
         "sched_rt_runtime_us": fixed(950_000),
         "sem": Value(_semaphores, _set_semaphores, 0o644),
+        "sem_next_id": _next_id("sem"),
+        "shm_next_id": _next_id("shm"),
         "shm_rmid_forced": fixed(0),
         "shmall": _ipc("shmall", LONG_MAX),
         "shmmax": _ipc("shmmax", LONG_MAX),

@@ -76,6 +76,7 @@ class Table(Generic[T]):
         self._by_key: dict[int, T] = {}
         self._next = self._seq = 0
         self._last = -1
+        self.next_id = -1  #: what the next object shall be called, if that is free: /proc/sys/kernel/*_next_id
 
     def __len__(self) -> int:
         return len(self._by_index)
@@ -111,6 +112,23 @@ class Table(Generic[T]):
 
     def _add(self, new: T) -> None:
         self.check_room()
+        index = self._take_wanted(new) if self.next_id >= 0 else self._take_next(new)
+        self._by_index[index] = new
+        if new.key != ipc.IPC_PRIVATE:
+            self._by_key[new.key] = new
+
+    def _take_wanted(self, new: T) -> int:
+        """The identifier somebody wished for; if its index is taken, the next free one. ENOSPC if there is none."""
+        sequence, index = self.next_id >> ipc.IPC_ID_BITS, self.next_id & INDEX_MASK
+        while index in self._by_index:
+            index += 1
+        if index >= ipc.IPC_MNI:
+            raise ENOSPC
+        self.next_id = -1
+        new.id = sequence << ipc.IPC_ID_BITS | index
+        return index
+
+    def _take_next(self, new: T) -> int:
         top = min(max(len(self._by_index) * 3 // 2, MIN_CYCLE), ipc.IPC_MNI)
         index = self._next if self._next < top else 0
         while index in self._by_index:
@@ -119,9 +137,7 @@ class Table(Generic[T]):
             self._seq = (self._seq + 1) % SEQ_MAX
         self._last, self._next = index, index + 1
         new.id = self._seq << ipc.IPC_ID_BITS | index
-        self._by_index[index] = new
-        if new.key != ipc.IPC_PRIVATE:
-            self._by_key[new.key] = new
+        return index
 
     def find(self, ident: int) -> T:
         """The object of an identifier. Raises EINVAL."""

@@ -194,6 +194,14 @@ int main(void)
     struct seccomp_notif_addfd gift = {.id = request.id, .srcfd = (unsigned)file, .newfd = 30};
     CHECK_ERRNO("a place without the flag", ioctl(listener, SECCOMP_IOCTL_NOTIF_ADDFD, &gift), EINVAL);
     gift.flags = SECCOMP_ADDFD_FLAG_SETFD;
+    struct {
+        struct seccomp_notif_addfd known;
+        uint64_t unknown;
+    } longer = {gift, 1};
+    CHECK_ERRNO("more than is known", ioctl(listener, _IOW('!', 3, longer), &longer), E2BIG);
+    CHECK_ERRNO("less than is needed", ioctl(listener, _IOW('!', 3, uint64_t), &gift), EINVAL);
+    longer.unknown = 0, longer.known.newfd = 31;
+    CHECK_EQ("a longer one that says no more", ioctl(listener, _IOW('!', 3, longer), &longer), 31);
     CHECK_EQ("give a descriptor", ioctl(listener, SECCOMP_IOCTL_NOTIF_ADDFD, &gift), 30);
     CHECK_EQ("and its number", answer(30, 0, 0), 0);
     request.id = 0;

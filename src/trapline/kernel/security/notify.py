@@ -12,12 +12,13 @@ from collections.abc import Coroutine
 from trapline.typed import TYPE_CHECKING, Any, NamedTuple
 
 from trapline.abi import seccomp as s
-from trapline.abi.errno import EBADF, EFAULT, EINPROGRESS, EINVAL, ENOENT, ENOSYS
+from trapline.abi.errno import E2BIG, EBADF, EFAULT, EINPROGRESS, EINVAL, ENOENT, ENOSYS
 from trapline.abi.fcntl import O_CLOEXEC, O_NONBLOCK, O_RDWR
 from trapline.abi.poll import POLL_IN, POLL_OUT, POLLHUP
 from trapline.kernel.ipc.anon import AnonFile
 from trapline.kernel.sync.park import Interrupted, WaitQueue
 from trapline.kernel.task.task import WORK_EXIT
+from trapline.machine.paging.entry import PAGE_SIZE
 
 if TYPE_CHECKING:
     from trapline.kernel.task.task import Task
@@ -124,8 +125,8 @@ class NotifyFile(AnonFile):
             if request is None or not request.sent or request.answer is not None:
                 raise ENOENT
             return 0
-        if cmd == s.SECCOMP_IOCTL_NOTIF_ADDFD:
-            return self._add_descriptor(task, arg)
+        if cmd & ~s.IOC_SIZE_MASK == s.SECCOMP_IOCTL_NOTIF_ADDFD & ~s.IOC_SIZE_MASK:
+            return self._add_descriptor(task, arg, (cmd & s.IOC_SIZE_MASK) >> 16)
         raise EINVAL("no such request")
 
     async def _receive(self, task: Task, address: int) -> int:
@@ -167,11 +168,15 @@ class NotifyFile(AnonFile):
         request.queue.wake_all()
         return 0
 
-    def _add_descriptor(self, task: Task, address: int) -> int:
-        """Give the filtered task one of our descriptors; which it got."""
-        ident, flags, source, wanted, new_flags = s.SECCOMP_NOTIF_ADDFD.unpack(
-            task.mm.read(address, s.SECCOMP_NOTIF_ADDFD.size)
-        )
+    def _add_descriptor(self, task: Task, address: int, size: int) -> int:
+        """Give the filtered task one of our descriptors; which it got. A later, longer structure must end in zeros: E2BIG."""
+        known = s.SECCOMP_NOTIF_ADDFD.size
+        if not known <= size < PAGE_SIZE:
+            raise EINVAL
+        raw = task.mm.read(address, size)
+        if any(raw[known:]):
+            raise E2BIG
+        ident, flags, source, wanted, new_flags = s.SECCOMP_NOTIF_ADDFD.unpack(raw[:known])
         sets = flags & s.SECCOMP_ADDFD_FLAG_SETFD
         if new_flags & ~O_CLOEXEC or flags & ~(s.SECCOMP_ADDFD_FLAG_SETFD | s.SECCOMP_ADDFD_FLAG_SEND):
             raise EINVAL

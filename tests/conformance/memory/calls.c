@@ -143,6 +143,10 @@ static void advice(void)
     CHECK_ERRNO("a gap", madvise(at, 3 * PAGE, MADV_NORMAL), ENOMEM);
     CHECK_ERRNO("dont-need over a gap", madvise(at, 3 * PAGE, MADV_DONTNEED), ENOMEM);
     CHECK("done all the same", at[2 * PAGE] == 0);
+    mprotect(at, PAGE, PROT_WRITE);
+    CHECK_ERRNO("populate to read what is only to be written", madvise(at, PAGE, MADV_POPULATE_READ), EINVAL);
+    CHECK_EQ("to write it", madvise(at, PAGE, MADV_POPULATE_WRITE), 0);
+    mprotect(at, PAGE, PROT_READ);
     CHECK_ERRNO("populate over a gap", madvise(at, 3 * PAGE, MADV_POPULATE_READ), ENOMEM);
     mlock(at, PAGE);
     CHECK_ERRNO("dont-need what is locked", madvise(at, PAGE, MADV_DONTNEED), EINVAL);
@@ -171,6 +175,9 @@ static void locking(void)
     CHECK("one page is there", !vector[0] && vector[1] && !vector[2]);
     CHECK_EQ("on fault", mlock2(at + 2 * PAGE, PAGE, MLOCK_ONFAULT), 0);
     CHECK("not there yet", !present(at + 2 * PAGE));
+    at[2 * PAGE] = 1;
+    mincore(at, 4 * PAGE, vector);
+    CHECK("it is once touched, alone", vector[2] && !vector[3]);
     CHECK_ERRNO("mlock2: unknown flag", mlock2(at, PAGE, 2), EINVAL);
     CHECK_ERRNO("mlock: nothing there", mlock((void *)0x200000000000, PAGE), ENOMEM);
     CHECK_ERRNO("mlock: wraps around", mlock((void *)-PAGE, 2 * PAGE), EINVAL);

@@ -15,7 +15,7 @@ from contextlib import suppress
 from trapline.typed import TYPE_CHECKING
 
 from trapline.abi.errno import Errno
-from trapline.abi.mman import PROT_EXEC, VM_HUGEPAGE, VM_HUGETLB, VM_NOHUGEPAGE, VM_RAND_READ, VM_SHARED
+from trapline.abi.mman import PROT_EXEC, VM_HUGEPAGE, VM_HUGETLB, VM_LOCKONFAULT, VM_NOHUGEPAGE, VM_RAND_READ, VM_SHARED
 from trapline.kernel.mm import hugetlb
 from trapline.kernel.mm.errors import OutOfFrames
 from trapline.kernel.mm.hugepages import ADVISED, NEVER, pool_of
@@ -116,7 +116,7 @@ def _chunk(mm: AddressSpace, area: Area, addr: int, around: int) -> tuple[int, i
     A fault where the last one's chunk ended goes on with it: twice as many pages as then, from `addr` on.
     """
     lane = addr >> PAGE_SHIFT & LANE_MASK
-    if around == 1 or area.flags & VM_RAND_READ:
+    if around == 1 or area.flags & (VM_RAND_READ | VM_LOCKONFAULT):
         return lane, lane + 1
     block_va = addr >> BLOCK_SHIFT << BLOCK_SHIFT
     end = min(LANES, (area.end - block_va) >> PAGE_SHIFT)

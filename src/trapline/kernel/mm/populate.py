@@ -33,7 +33,7 @@ def populate(mm: AddressSpace, start: int, end: int, access: int = 0) -> int:
         if area.start > start:
             return UNMAPPED
         wanted = access or (WRITE if area.prot & PROT_WRITE and not area.flags & VM_SHARED else READ)
-        if not (area.prot if wanted == READ else area.prot & wanted):
+        if not (area.prot & wanted if access or wanted == WRITE else area.prot):
             if access:
                 return DENIED
             start = area.end

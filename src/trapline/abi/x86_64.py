@@ -10,6 +10,8 @@ RIP, EFLAGS, CSGSFS, ERR, TRAPNO, OLDMASK, CR2 = range(16, 23)
 FS_BASE, GS_BASE = 23, 24
 NREGS = 25
 
+VSYSCALL = 0xFFFF_FFFF_FF60_0000  #: the page of calls that every process has above user space
+
 USER_CS, USER32_CS, USER_DS = 0x33, 0x23, 0x2B
 
 # Exception vectors (AMD64 Architecture Programmer's Manual, volume 2, "Vectors").

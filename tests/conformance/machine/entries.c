@@ -2,6 +2,7 @@
  * Ways into the kernel: syscall keeps every register but rax, rcx, r11; int 0x80 from 64-bit code; the vsyscall page. */
 #include "../check.h"
 #include <sys/time.h>
+#include <ucontext.h>
 
 /* probe(out): a value in every register, getppid, then every register to out[]; out[15] is 1 if rcx was the return
  * address, out[14] is r11 xor rflags. */
@@ -53,6 +54,19 @@ static void by_int80(void)
     CHECK_EQ("the upper half of the number does not count", int80(0x500000014, 0, 0, 0), getpid());
 }
 
+static volatile int inside;
+
+static void stepped(int signo, siginfo_t *info, void *context)
+{
+    (void)signo, (void)info;
+    inside += ((ucontext_t *)context)->uc_mcontext.gregs[REG_RIP] == (greg_t)0xffffffffff600400;
+}
+
+static void step(bool on)
+{
+    __asm__ volatile("pushfq; andl $~0x100, (%%rsp); orq %0, (%%rsp); popfq" ::"r"(on ? 0x100l : 0) : "cc", "memory");
+}
+
 static void by_vsyscall(void)
 {
     int (*get_time_of_day)(struct timeval *, void *) = (void *)0xffffffffff600000;
@@ -62,6 +76,12 @@ static void by_vsyscall(void)
     time_t stored = 0;
     time_t got = get_time(&stored);
     CHECK("time", got == stored && labs(got - tv.tv_sec) <= 2);
+    struct sigaction act = {.sa_sigaction = stepped, .sa_flags = SA_SIGINFO};
+    sigaction(SIGTRAP, &act, NULL);
+    step(true);
+    got = get_time(&stored);
+    step(false);
+    CHECK("single-stepped: the whole call is one step", inside == 1 && got == stored);
 }
 
 int main(void)

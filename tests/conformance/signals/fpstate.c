@@ -117,6 +117,54 @@ static void asynchronous(void)
     CHECK("arithmetic goes on under 20 signals", good);
 }
 
+enum { HEADER, SEGMENT, PLACE };
+static volatile int damage, mended;
+static void *volatile interrupted;
+
+/* Make the frame one that cannot be returned to. */
+static void damaging(int signo, siginfo_t *info, void *context)
+{
+    (void)signo, (void)info;
+    ucontext_t *frame = context;
+    greg_t *regs = frame->uc_mcontext.gregs;
+    interrupted = (void *)regs[REG_RIP];
+    if (damage == HEADER)
+        memset((char *)frame->uc_mcontext.fpregs + 512 + 16, 0xff, 48);
+    if (damage == SEGMENT)
+        regs[REG_CSGSFS] = (regs[REG_CSGSFS] & ~0xffffll) | 0x47;
+    if (damage == PLACE)
+        regs[REG_RIP] = 0x4000000000000000;
+}
+
+static void mending(int signo, siginfo_t *info, void *context)
+{
+    (void)signo;
+    greg_t *regs = ((ucontext_t *)context)->uc_mcontext.gregs;
+    if (mended++)
+        _exit(1); /* it did not help */
+    mended += damage == HEADER && (void *)regs[REG_RIP] != interrupted;
+    mended += info->si_code != SI_KERNEL;
+    if (damage == SEGMENT)
+        regs[REG_CSGSFS] = (regs[REG_CSGSFS] & ~0xffffll) | 0x33;
+    regs[REG_RIP] = (greg_t)interrupted;
+}
+
+static void false_frames(void)
+{
+    static const char *const names[] = {"a false xsave header", "a false code segment", "no place of user space"};
+    catch_with(SIGUSR2, damaging, 0);
+    catch_with(SIGSEGV, mending, 0);
+    for (damage = HEADER; damage <= PLACE; damage++) {
+        mended = 0;
+        kill(getpid(), SIGUSR2);
+        CHECK_EQ(names[damage], mended, 1);
+        sigset_t now;
+        sigprocmask(SIG_BLOCK, NULL, &now);
+        CHECK("the mask is the old one", !sigismember(&now, SIGUSR2) && !sigismember(&now, SIGSEGV));
+    }
+    signal(SIGSEGV, SIG_DFL);
+}
+
 int main(void)
 {
     catch_with(SIGUSR1, clobber, 0);
@@ -125,5 +173,6 @@ int main(void)
     red_zone();
     layouts();
     asynchronous();
+    false_frames();
     return finish();
 }

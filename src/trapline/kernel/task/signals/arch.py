@@ -17,7 +17,7 @@ class Half(NamedTuple):
     """What each `frame_*` and `trap_*` module offers; see there."""
 
     build: Callable[[Task, SigInfo, Action, int], bool]
-    read_back: Callable[[Task], tuple[int, tuple[int, int, int]] | None]
+    read_back: Callable[[Task], tuple[int, tuple[int, int, int] | None] | None]
     frame_size: int  #: without what depends on the CPU, its floating-point image
     sigmask: int  #: where, from the stack pointer at rt_sigreturn(2), the saved mask is
     note_fault: Callable[[Task], None]

@@ -125,7 +125,7 @@ def no_frame(task: Task, signo: int) -> None:
 
 
 def sigreturn(task: Task) -> None:
-    """rt_sigreturn(2): go back to what the handler interrupted, or die of SIGSEGV."""
+    """rt_sigreturn(2): go back to what the handler interrupted, to SIGSEGV if the frame cannot be true."""
     from trapline.kernel.task.signals import altstack
 
     task.restart, task.again = 0, None
@@ -135,4 +135,7 @@ def sigreturn(task: Task) -> None:
         return
     mask, stack = back
     set_blocked(task, mask)
+    if stack is None:
+        no_frame(task, 0)
+        return
     altstack.restore(task, stack)

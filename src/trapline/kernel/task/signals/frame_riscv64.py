@@ -71,22 +71,22 @@ def _contents(task: Task, info: SigInfo, mask: int) -> bytes:
     ))  # fmt: skip
 
 
-def read_back(task: Task) -> tuple[int, tuple[int, int, int]] | None:
+def read_back(task: Task) -> tuple[int, tuple[int, int, int] | None] | None:
     """rt_sigreturn(2): load the registers from the frame at the stack pointer.
 
-    Returns the signal mask and the alternate stack (sp, size, flags) that the frame holds, or None, with nothing
-    changed, if the frame cannot be true.
+    Returns the signal mask and the alternate stack (sp, size, flags) that the frame holds. The stack is None if the registers
+    and the mask are in force, but not all of it can be true: SIGSEGV meets the program where it was interrupted. None alone,
+    with nothing changed, if there is no frame.
     """
     ctx = task.ctx
     try:
         data = task.mm.read(ctx.regs[r.SP], FRAME_SIZE)
     except Errno:
         return None
-    fp = data[_FPREGS:]
-    if any(fp[r.SC_RESERVED :]) or not ctx.set_fp(fp[: task.kernel.machine.arch.fp_size]):
-        return None
     _, _, low, flags, _, size, mask = r.UCONTEXT.unpack_from(data, UCONTEXT)
     regs = array("Q", data[_REGS:_FPREGS])
     ctx.regs[r.PC] = regs[0] & ~1  # as the hardware's own way back reads it (sepc)
     ctx.regs[1 : r.PC] = regs[1:]
-    return mask, (low, size, flags)
+    fp = data[_FPREGS:]
+    good = not any(fp[r.SC_RESERVED :]) and ctx.set_fp(fp[: task.kernel.machine.arch.fp_size])
+    return mask, (low, size, flags) if good else None

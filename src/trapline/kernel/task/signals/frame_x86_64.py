@@ -109,43 +109,48 @@ def _enter(task: Task, signo: int, handler: int, frame: int) -> None:
     regs[x.EFLAGS] &= ~(x.DF_FLAG | x.RF | x.TF) & _MASK64
 
 
-def read_back(task: Task) -> tuple[int, tuple[int, int, int]] | None:
+def read_back(task: Task) -> tuple[int, tuple[int, int, int] | None] | None:
     """rt_sigreturn(2): load the registers from the frame at the stack pointer.
 
-    Returns the signal mask and the alternate stack (sp, size, flags) that the frame holds, or None, with nothing
-    changed, if the frame cannot be true.
+    Returns the signal mask and the alternate stack (sp, size, flags) that the frame holds. The stack is None if the registers
+    and the mask are in force, but not all of it can be true: SIGSEGV meets the program where it was interrupted. None alone,
+    with nothing changed, if there is no frame.
     """
     ctx = task.ctx
-    limit = task.kernel.machine.arch.task_size
     try:
         data = task.mm.read(ctx.regs[x.RSP] - 8 & _MASK64, SIGINFO)
-        _, uc_flags, _, low, flags, _, size = _HEAD.unpack_from(data)
-        gregs = array("Q", data[_GREGS:_FPSTATE])
-        if not _repair(gregs, ctx.regs[x.EFLAGS], uc_flags, limit):
-            return None
-        fpstate = int.from_bytes(data[_FPSTATE : _FPSTATE + 8], "little")
-        if not fpstate:
-            ctx.reset_fp()
-        elif not ctx.set_fp(_fp_image(task, fpstate)):
-            return None
     except Errno:
         return None
+    _, uc_flags, _, low, flags, _, size = _HEAD.unpack_from(data)
+    gregs = array("Q", data[_GREGS:_FPSTATE])
+    good = _repair(gregs, ctx.regs[x.EFLAGS], uc_flags, task.kernel.machine.arch.task_size)
     ctx.regs[: x.ERR] = gregs[: x.ERR]
-    return int.from_bytes(data[SIGMASK:SIGINFO], "little"), (low, size, flags)
+    if not _read_fp(task, int.from_bytes(data[_FPSTATE : _FPSTATE + 8], "little")):
+        ctx.reset_fp()
+        good = False
+    return int.from_bytes(data[SIGMASK:SIGINFO], "little"), (low, size, flags) if good else None
+
+
+def _read_fp(task: Task, fpstate: int) -> bool:
+    """Load what the frame says of floating point, if anything; False if that cannot be loaded."""
+    if not fpstate:
+        task.ctx.reset_fp()
+        return True
+    try:
+        return task.ctx.set_fp(_fp_image(task, fpstate))
+    except Errno:
+        return False
 
 
 def _repair(gregs: array[int], eflags: int, uc_flags: int, limit: int) -> bool:
-    """Check or fix the registers of a frame; False when no program can run with them."""
+    """Fix the registers of a frame; False when no program can run with what they were."""
     code, stack = (gregs[x.CSGSFS] & 0xFFFF) | 3, (gregs[x.CSGSFS] >> 48) | 3
-    if stack != x.USER_DS:
-        if uc_flags & UC_STRICT_RESTORE_SS:
-            return False
-        stack = x.USER_DS
-    if code not in _CODE_SEGMENTS or gregs[x.RIP] >= limit or not _canonical(gregs[x.RSP]):
-        return False
-    gregs[x.CSGSFS] = code | stack << 48
+    good = stack == x.USER_DS or not uc_flags & UC_STRICT_RESTORE_SS
+    good &= code in _CODE_SEGMENTS and _canonical(gregs[x.RSP])
+    good &= gregs[x.RIP] < limit or gregs[x.RIP] >> 12 == x.VSYSCALL >> 12
+    gregs[x.CSGSFS] = (code if code in _CODE_SEGMENTS else x.USER_CS) | x.USER_DS << 48
     gregs[x.EFLAGS] = eflags & ~x.EFLAGS_USER | gregs[x.EFLAGS] & x.EFLAGS_USER
-    return True
+    return good
 
 
 def _canonical(address: int) -> bool:

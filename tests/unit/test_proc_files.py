@@ -270,14 +270,17 @@ def test_every_file_of_a_process_can_be_listed_opened_and_read(kernel: Any, task
                         assert tid == zombie.tid and error.number == ESRCH.number, name
 
 
+SAME_FOR_THREADS = frozenset((b"attr", b"fd", b"fdinfo", b"map_files", b"net", b"ns", b"cwd", b"exe", b"root"))
+
+
 def test_inode_numbers_are_stable_and_distinct(kernel: Any, task: Any) -> None:
     first = {name: ino for name, ino, _ in kernel.vfs.at_root(b"/proc/2").inode.entries()}
     again = {name: ino for name, ino, _ in kernel.vfs.at_root(b"/proc/2").inode.entries()}
     assert first == again
     threads = {name: ino for name, ino, _ in kernel.vfs.at_root(b"/proc/2/task/2").inode.entries()}
-    own = {ino for name, ino in first.items() if name not in (b"attr", b"fd", b"fdinfo", b"net", b"ns", b"cwd", b"exe", b"root")}
+    own = {ino for name, ino in first.items() if name not in SAME_FOR_THREADS}
     assert len(set(first.values())) == len(first)
-    assert not own & {ino for name, ino in threads.items() if name not in (b"attr", b"fd", b"fdinfo", b"net", b"ns", b"cwd", b"exe", b"root")}
+    assert not own & {ino for name, ino in threads.items() if name not in SAME_FOR_THREADS}
     assert task_ino(1, 2) != task_ino(2, 1)
 
 

@@ -15,7 +15,15 @@ from contextlib import suppress
 from trapline.typed import TYPE_CHECKING
 
 from trapline.abi.errno import Errno
-from trapline.abi.mman import PROT_EXEC, VM_HUGEPAGE, VM_HUGETLB, VM_LOCKONFAULT, VM_NOHUGEPAGE, VM_RAND_READ, VM_SHARED
+from trapline.abi.mman import (
+    PROT_EXEC,
+    VM_HUGEPAGE,
+    VM_HUGETLB,
+    VM_LOCKONFAULT,
+    VM_NOHUGEPAGE,
+    VM_RAND_READ,
+    VM_SHARED,
+)
 from trapline.kernel.mm import hugetlb
 from trapline.kernel.mm.errors import OutOfFrames
 from trapline.kernel.mm.hugepages import ADVISED, NEVER, pool_of

@@ -377,9 +377,9 @@ def test_mount_names_are_escaped() -> None:
 
 def test_sysctl_has_no_value_that_pretends_to_be_writable() -> None:
     def visit(tree: sysctl.Tree) -> None:
-        for value in tree.values():
-            if isinstance(value, sysctl.Value):
-                assert bool(value.mode & 0o222) is (value.put is not None)
+        for name, value in tree.items():
+            if isinstance(value, sysctl.Value):  # those for a privilege look as they do on Linux
+                assert bool(value.mode & 0o222) is (value.put is not None and not name.endswith("_next_id")), name
             else:
                 visit(value)
 

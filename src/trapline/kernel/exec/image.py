@@ -291,6 +291,7 @@ def commit(task: Task, program: Program, loaded: Loaded) -> None:
     task.altstack = (0, 0, 2)
     task.robust_list = (0, 0)
     task.rseq = (0, 0, 0)
+    task.user_dispatch = None
     task.clear_child_tid = 0
     task.comm = program.comm
     task.syscall_nr = -1

@@ -159,10 +159,12 @@ def _strength(result: int) -> int:
 
 
 def guard(table: Table, number: int, thunk: Callable[[Any, array[int]], Any]) -> Callable[[Any, array[int]], Any]:
-    """The thunk of a number, for a kernel in which some task has rules."""
+    """The thunk of a number, for a kernel in which some task has rules, or has calls sent back (`user_dispatch`)."""
     name = table.names[number] if number < len(table.names) else None
 
     def guarded(task: Task, regs: array[int]) -> Any:
+        if task.user_dispatch is not None and task.user_dispatch.sends_back(task, table, number, regs):
+            return regs[task.kernel.machine.arch.ret]
         rules: Rules | None = task.seccomp
         if rules is None:
             return thunk(task, regs)
@@ -274,6 +276,11 @@ def _under(mine: Rules | None, other: Rules) -> bool:
 
 def _install(task: Task, rules: Rules) -> None:
     task.seccomp = rules
+    watch_calls(task)
+
+
+def watch_calls(task: Task) -> None:
+    """From now on `guard` looks at every call of every task."""
     for table in task.kernel.loop.dispatcher.tables():  # type: ignore[attr-defined]  # a kernel that runs programs
         table.set_guard(guard)
 

@@ -43,7 +43,7 @@ def sys_prctl(
 ) -> int:
     """prctl(2): operations on a process or thread.
 
-    Partial: PR_SET_TSC knows PR_TSC_ENABLE only; PR_SET_SYSCALL_USER_DISPATCH and PR_SCHED_CORE answer EINVAL.
+    Partial: PR_SET_TSC knows PR_TSC_ENABLE only; PR_SCHED_CORE answers EINVAL.
     """
     handler = _OPTIONS.get(option) or _rare(option)
     if handler is None:
@@ -209,6 +209,10 @@ def _set_seccomp(task: Task, args: _Args) -> int:
 
 def _rare(option: int) -> Callable[[Task, _Args], int] | None:
     """What few programs ask for is imported when one does."""
+    if option == p.PR_SET_SYSCALL_USER_DISPATCH:
+        from trapline.kernel.security.user_dispatch import set_dispatch
+
+        return set_dispatch
     from trapline.kernel.syscalls import prctl_cpu, prctl_memory
 
     return prctl_cpu.OPTIONS.get(option) or prctl_memory.OPTIONS.get(option)

@@ -91,6 +91,7 @@ class Task:
         "tid",
         "timer_slack_default_ns",
         "timer_slack_ns",
+        "user_dispatch",
         "user_since_ns",
         "utime_ns",
         "vfork_done",
@@ -144,6 +145,7 @@ class Task:
         self.io_context: Any = None  #: task.ioprio.IoContext once a priority was set; shared by CLONE_IO
         self.sem_undo: Any = None  #: adjustments of semop(2) with SEM_UNDO; shared by CLONE_SYSVSEM
         self.seccomp: Any = None  #: filters of seccomp(2), or None
+        self.user_dispatch: Any = None  #: security.user_dispatch.Dispatch, if its calls are sent back to it
         # accounting
         self.utime_ns = 0
         self.stime_ns = 0

@@ -358,7 +358,7 @@ CODES_BY_SIGNAL: dict[int, Table] = {
     11: _counted("MAPERR ACCERR BNDERR PKUERR", prefix="SEGV_", start=1),
     17: _counted("EXITED KILLED DUMPED TRAPPED STOPPED CONTINUED", prefix="CLD_", start=1),
     29: _counted("IN OUT MSG ERR PRI HUP", prefix="POLL_", start=1),
-    31: {1: "SYS_SECCOMP"},
+    31: {1: "SYS_SECCOMP", 2: "SYS_USER_DISPATCH"},
 }
 CODES = _table(
     "SI_USER 0 SI_KERNEL 0x80 SI_QUEUE -1 SI_TIMER -2 SI_MESGQ -3 SI_ASYNCIO -4 SI_SIGIO -5 SI_TKILL -6 SI_ASYNCNL -60"

@@ -72,8 +72,10 @@ def pending(hart: Hart) -> int:
 
     Volume II, "Machine Interrupt (mip and mie) Registers".
     """
-    if not hart.interrupts() & hart.cpu[at.MIE]:
-        return -1
+    cpu = hart.cpu
+    ready = hart.interrupts() & cpu[at.MIE]
+    if not ready or (cpu[at.PRIV] == st.S and not (ready & ~cpu[at.MIDELEG] or cpu[at.MSTATUS] & st.SIE or cpu[at.VIRT])):
+        return -1  # the common cases of what `enabled` says
     enabled = transitions.enabled(hart)
     return next((bit for bit in PRIORITY if enabled >> bit & 1), -1) if enabled else -1
 

@@ -26,7 +26,15 @@ from trapline.machine.riscv.devices.virtio.block import (
 )
 from trapline.machine.riscv.devices.virtio.console import Console
 from trapline.machine.riscv.devices.virtio.entropy import Entropy, Stream
-from trapline.machine.riscv.devices.virtio.net import BACKLOG, F_MRG_RXBUF, GATHERING, HEADER, Hub, Net
+from trapline.machine.riscv.devices.virtio.net import (
+    BACKLOG,
+    F_MRG_RXBUF,
+    GATHERING,
+    HEADER,
+    PATIENCE,
+    Hub,
+    Net,
+)
 from trapline.machine.riscv.devices.virtio.queue import F_EVENT_IDX, F_INDIRECT_DESC, INDIRECT, NEXT, WRITE
 
 DISK = 64 << 10
@@ -449,7 +457,47 @@ class TestNet:
         driver.wait(GATHERING - 1)
         assert not sent
         driver.wait(1)
-        assert sent == [self.FRAME] * 3 and batches == [3] and len(driver.used(1)) == 3 and driver.wire
+        assert sent == [self.FRAME] * 3 and batches == [3] and len(driver.used(1)) == 3
+
+    def test_driver_hears_of_what_is_sent_with_what_comes_or_later(self) -> None:
+        card, driver, _ = self.made()
+        driver.put(DATA, bytes(HEADER) + self.FRAME)
+        driver.chain(1, [HEADER + len(self.FRAME)], [])
+        driver.wait(GATHERING)
+        assert len(driver.used(1)) == 1 and not driver.wire and driver.device.quiet
+        driver.chain(0, [], [1526])
+        card.receive(self.FRAME)
+        assert driver.wire
+        driver.set(at.INTERRUPT_ACK, 1)
+        driver.wait(PATIENCE)
+        assert not driver.wire  # it has looked at both queues
+        driver.chain(1, [HEADER + len(self.FRAME)], [])
+        driver.wait(GATHERING)
+        driver.wait(PATIENCE - 1)
+        assert not driver.wire
+        driver.wait(1)
+        assert driver.wire
+
+    def test_driver_hears_at_once_if_much_is_sent(self) -> None:
+        _, driver, _ = self.made()
+        driver.put(DATA, bytes(HEADER) + self.FRAME)
+        for _ in range(64):
+            assert not driver.wire
+            driver.chain(1, [HEADER + len(self.FRAME)], [])
+            driver.wait(GATHERING)
+        driver.wait(1)
+        assert driver.wire
+
+    def test_untold_news_are_in_a_checkpoint(self) -> None:
+        _, driver, _ = self.made()
+        driver.put(DATA, bytes(HEADER) + self.FRAME)
+        driver.chain(1, [HEADER + len(self.FRAME)], [])
+        driver.wait(GATHERING)
+        kept = driver.device.state()
+        driver.device.reset()
+        driver.device.load(kept)
+        driver.wait(PATIENCE)
+        assert driver.wire
 
     def test_receives_into_buffers_or_waits_for_them(self) -> None:
         card, driver, _ = self.made()

@@ -425,7 +425,7 @@ def _card(board: Board, text: str, number: int, opened: ExitStack) -> Wire:
 
     digest = hashlib.sha256(b"mac" + board.seed + text.encode() + bytes([number])).digest()
     kind, _, rest = text.partition(",")
-    card = Net(b"\x02" + digest[:5], whole=kind == "user")
+    card = Net(b"\x02" + digest[:5], whole=kind == "user", headed=kind != "user")
     link: Link | UserNet
     if kind == "user":
         from trapline.cli.usernet import UserNet

@@ -52,6 +52,8 @@ class Debugger:
 
     # ---- as a session sees a wire
 
+    full = False
+
     def fileno(self) -> int:
         return (self._peer or self._listener).fileno()
 

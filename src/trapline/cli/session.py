@@ -13,6 +13,7 @@ from contextlib import nullcontext
 from trapline.typed import TYPE_CHECKING, Protocol
 
 from trapline.cli.main import FAILED, complain
+from trapline.cli.patience import Patience
 from trapline.cli.terminal import HELP_TEXT, LIST, QUIT, RESET, SAVE, STATUS, Keys, Raw
 
 if TYPE_CHECKING:
@@ -38,6 +39,10 @@ class Port(Protocol):
 
 class Wire(Protocol):
     """What else the machine is connected to."""
+
+    @property
+    def full(self) -> bool:
+        """Whether something waits until `fileno` can be written."""
 
     def fileno(self) -> int:
         """What to wait for; -1 if nothing can come."""
@@ -135,6 +140,7 @@ class Session:
         self._polls = 0
         self._polls_feed = port is board.uart or debugger is not None
         self._links = links
+        self._patience = Patience()
         self._arrived = False  #: something has come over a link
         self._early = False  #: the last look was cut short by what a link had to do
         self._span = ON_THREADS if threads else CHUNK if self._keys is None else SHORT
@@ -235,7 +241,9 @@ class Session:
         wanted: list[int | Wire] = [each for each in self._links if each.fileno() >= 0]
         if self._stdin >= 0 and len(self._input) <= 4096:
             wanted.append(self._stdin)
-        ready, _, _ = select.select(wanted, [], [], None if timeout_s < 0 else timeout_s)
+        full = [each for each in self._links if each.full]
+        ready, empty = self._patience.wait(wanted, full, None if timeout_s < 0 else timeout_s)
+        self._early |= bool(empty)
         for wire in self._links:
             self._arrived |= wire.flush()
             if wire in ready:

@@ -47,6 +47,8 @@ class Keys:
 class Window:
     """Tells when the terminal at `fd` has another size: a wire, as a session sees one. `resize(columns, rows)` is called."""
 
+    full = False
+
     def __init__(self, resize: Callable[[int, int], object], fd: int = 0) -> None:
         self._resize, self._fd = resize, fd
         self._bell = os.eventfd(0, os.EFD_CLOEXEC | os.EFD_NONBLOCK)

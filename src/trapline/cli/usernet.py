@@ -34,6 +34,7 @@ class UserNet:
     """`receive(*frames)` brings frames to the guest's card, `large()` as the stack's. Raises UsageError."""
 
     up = True
+    full = False  #: it waits for its sockets itself
 
     def __init__(self, text: str, receive: Callable[..., object], large: Callable[[], object] = bool) -> None:
         self._policy = Policy(text)

@@ -31,6 +31,7 @@ class Block:
     device_id = 2
     queues = 1
     delays: dict[int, int] = {}
+    patience: dict[int, int] = {}
 
     def __init__(self, storage: Storage, name: str = "") -> None:
         self._storage = storage

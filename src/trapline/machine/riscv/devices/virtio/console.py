@@ -22,6 +22,7 @@ class Console:
     features = F_SIZE
     queues = 2
     delays: dict[int, int] = {}
+    patience: dict[int, int] = {}
 
     def __init__(self, send: Callable[[bytes], object], columns: int = 0, rows: int = 0) -> None:
         self._send = send

@@ -41,6 +41,7 @@ class Entropy:
     features = 0
     queues = 1
     delays: dict[int, int] = {}
+    patience: dict[int, int] = {}
 
     def __init__(self, source: Callable[[int], bytes]) -> None:
         self._source = source

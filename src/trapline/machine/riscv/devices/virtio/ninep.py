@@ -378,6 +378,7 @@ class NineP:
     features = F_MOUNT_TAG
     queues = 1
     delays: dict[int, int] = {}
+    patience: dict[int, int] = {}
 
     def __init__(self, share: Share, tag: str) -> None:
         self._server = Server(share)

@@ -177,6 +177,11 @@ class Queue:
         self._put = self._put + 1 & 0xFFFF
         self._halves[self._used + 2 >> 1] = self._put
 
+    @property
+    def untold(self) -> int:
+        """Requests that have been put since the driver was last told."""
+        return self._put - self._told & 0xFFFF
+
     def tell(self) -> bool:
         """Whether the driver wants an interrupt for what has been put since it was last told."""
         old, new = self._told, self._put

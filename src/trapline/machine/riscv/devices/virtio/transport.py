@@ -2,7 +2,8 @@
 
 A `Function` is what the device does: it is told which queues have requests, works on them, and says when it has more to do.
 Work is done at the store that notifies, or a set time after it, up to a limit; what is left is done when time has passed, so a
-driver cannot keep the machine from running.
+driver cannot keep the machine from running. Of some queues the driver need not hear at once (`patience`): it is told with the
+next interrupt, or when much or time has passed.
 """
 
 from __future__ import annotations
@@ -25,6 +26,7 @@ ACKNOWLEDGE, DRIVER, DRIVER_OK, FEATURES_OK, NEEDS_RESET, FAILED = 1, 2, 4, 8, 6
 F_VERSION_1 = 1 << 32
 _RING, _CONFIG_CHANGE = 1, 2
 _LOW = 0xFFFF_FFFF
+_MUCH = 64  #: requests that are done, and that the driver has not been told of
 
 
 class Function(Protocol):
@@ -34,6 +36,7 @@ class Function(Protocol):
     features: int
     queues: int  #: how many
     delays: dict[int, int]  #: by queue: ticks between its notification and `work`, in which more requests may gather
+    patience: dict[int, int]  #: by queue that has a delay: ticks in which the driver need not hear of what is done
 
     def attach(self, transport: Transport) -> None:
         """Called once, before anything else."""
@@ -76,6 +79,8 @@ class Transport:
         self._device_sel = self._driver_sel = self._queue_sel = 0
         self._waiting: set[int] = set()  # queues with more to do,
         self._due = 0  # at this tick
+        self._untold: set[int] = set()  # queues with news for the driver,
+        self._tell_at = 0  # that it is told at this tick at the latest
         for queue in self.queues:
             queue.reset()
         self._function.reset()
@@ -99,14 +104,15 @@ class Transport:
         return {
             "_status": whole(0xFF), "_interrupts": whole(_LOW), "accepted": whole(), "_device_sel": whole(_LOW),
             "_driver_sel": whole(_LOW), "_queue_sel": whole(_LOW), "_waiting": some(len(self.queues) - 1, len(self.queues)),
-            "_generation": whole(_LOW), "_due": whole(1 << 80),
+            "_generation": whole(_LOW), "_due": whole(1 << 80), "_tell_at": whole(1 << 80),
+            "_untold": some(len(self.queues) - 1, len(self.queues)),
         }  # fmt: skip
 
     # ---- work
 
     @property
     def quiet(self) -> bool:
-        """Whether there is no deadline now, and so none that a store has moved to earlier than it was."""
+        """Whether there is no deadline now, and so none that a store has moved to earlier than it was; news can wait."""
         return not self._waiting
 
     @property
@@ -124,12 +130,23 @@ class Transport:
                 self._wait(number, 1)
         except Broken:
             self.broken()
-        self.tell(number)
+        if number not in self._function.patience:
+            self.tell(number)
+        elif queue.untold:
+            self._tell_later(number, self._function.patience[number] if queue.untold < _MUCH else 1)
 
     def tell(self, number: int) -> None:
-        """Interrupt the driver if it wants to know what has been put into a queue."""
+        """Interrupt the driver if it wants to know what has been put into a queue; then it hears of all of them."""
         if self.queues[number].ready and self.queues[number].tell():
             self._interrupt(_RING)
+            for other in self._untold:
+                self.queues[other].tell()
+            self._untold.clear()
+
+    def _tell_later(self, number: int, ticks: int) -> None:
+        due = self._harts.now() + ticks
+        self._tell_at = min(self._tell_at, due) if self._untold else due
+        self._untold.add(number)
 
     def config_changed(self) -> None:
         """The configuration space is not what it was."""
@@ -141,6 +158,7 @@ class Transport:
         """The device stops until it is reset."""
         self._status |= NEEDS_RESET
         self._waiting.clear()
+        self._untold.clear()
         self._interrupt(_CONFIG_CHANGE)
 
     def _interrupt(self, why: int) -> None:
@@ -154,13 +172,20 @@ class Transport:
         self._waiting.add(number)
 
     def _deadline(self) -> int | None:
-        return max(self._due, self._harts.now() + 1) if self._waiting else None
+        if not self._waiting and not self._untold:
+            return None
+        due = self._due if self._waiting else self._tell_at
+        return max(min(due, self._tell_at) if self._untold else due, self._harts.now() + 1)
 
     def _advance(self) -> None:
         if self._waiting and self._harts.now() >= self._due:
             waiting, self._waiting = self._waiting, set()
             for number in sorted(waiting):
                 self.serve(number)
+        if self._untold and self._harts.now() >= self._tell_at:
+            untold, self._untold = self._untold, set()
+            for number in sorted(untold):
+                self.tell(number)
 
     # ---- registers
 

@@ -194,10 +194,16 @@ class ProcessDebugger(Debugger):
         if self._waits:
             self._waits = False
             complain(f"waiting for gdb: target remote {self.name}")
+        elif self._peer is not None and self._process.news():
+            return True
         elif not select.select([self], [], [], 0)[0]:
             return False
         self.ready()
         return True
+
+    def _accept(self) -> None:
+        super()._accept()
+        self._process.attach()
 
     def ready(self) -> None:
         if self._peer is None:
@@ -219,8 +225,10 @@ class ProcessDebugger(Debugger):
 
     def finish(self) -> None:
         """The program has ended, or never began."""
-        first = self._kernel.system.first
-        if first is not None and first.zombie:
-            status = first.exit_status
-            self._send(pack(b"X%02x" % (status & 0x7F) if status & 0x7F else b"W%02x" % (status >> 8 & 0xFF)))
+        *others, last = self._process.last_words() or [b""]
+        for each in others:
+            self._process.ended(each)
+            self._serve(pack(each))
+        if last:
+            self._send(pack(last))
         self.close()

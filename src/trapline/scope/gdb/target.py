@@ -19,6 +19,7 @@ from trapline.scope.gdb.packets import MOST
 _WATCHES = {2: (WRITE, "watch"), 3: (READ, "rwatch"), 4: (READ | WRITE, "awatch")}
 WATCH_NAMES = dict(_WATCHES.values())
 MOST_WATCHED = 1 << 16  #: bytes of a watchpoint
+MOST_WATCHES = 64
 OK, BAD, FAULT = b"OK", b"E01", b"E0e"
 
 
@@ -144,11 +145,17 @@ class Target:
 
     # ---- where to stop
 
+    def places(self) -> tuple[set[int], set[Watch]]:
+        """Breakpoints and watchpoints of what was chosen. Raises ValueError."""
+        return self._breaks, self._watches
+
     def _insert(self, rest: bytes) -> bytes:
-        return self._point(rest, self._breaks.add, self._watches.add)
+        breaks, watches = self.places()
+        return self._point(rest, breaks.add, watches.add)
 
     def _remove(self, rest: bytes) -> bytes:
-        return self._point(rest, self._breaks.discard, self._watches.discard)
+        breaks, watches = self.places()
+        return self._point(rest, breaks.discard, watches.discard)
 
     def _point(self, rest: bytes, at_pc: Callable[[int], None], at_data: Callable[[Watch], None]) -> bytes:
         kind, where, length, *_ = rest.split(b";")[0].split(b",")
@@ -158,7 +165,7 @@ class Target:
             return OK
         if int(kind) not in _WATCHES:
             return b""
-        if not 0 < size <= MOST_WATCHED or len(self._watches) > 64:
+        if not 0 < size <= MOST_WATCHED or len(self.places()[1]) > MOST_WATCHES:
             return BAD
         at_data(Watch(address, address + size, _WATCHES[int(kind)][0]))
         return OK

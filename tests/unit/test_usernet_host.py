@@ -47,7 +47,7 @@ def test_allow_and_restrict() -> None:
     "text",
     [
         "nonsense", "allow=", "allow=1.2.3", "allow=1.2.3.4/33", "allow=1.2.3.4:0", "allow=1.2.3.4:x", "allow=1.2.3.256", "restrict=1",
-        "restrict,allow=1.2.3.4", "dns=localhost", "hostfwd=tcp:1-:2", "hostfwd=udp::1-:2", "hostfwd=tcp::1", "hostfwd=tcp::1-:99999",
+        "restrict,allow=1.2.3.4", "dns=localhost", "hostfwd=tcp:1-:2", "hostfwd=sctp::1-:2", "hostfwd=tcp::1", "hostfwd=tcp::1-:99999",
         "hostfwd=tcp:localhost:1-:2", "allow=1.2.3.4/", "",  "allow=\u0661.2.3.4",
     ],
 )  # fmt: skip
@@ -115,8 +115,8 @@ def echo(peer: socket.socket) -> None:
         peer.sendall(data)
 
 
-def opened(found: World, port: int) -> Peer:
-    peer = Peer(found, (GATEWAY, port))  # type: ignore[arg-type]
+def opened(found: World, port: int, to: bytes = GATEWAY) -> Peer:
+    peer = Peer(found, (to, port))  # type: ignore[arg-type]
     peer.send(SYN)
     found.until(lambda: found.frames)
     peer.take()
@@ -182,6 +182,17 @@ def test_names_and_datagrams() -> None:
         assert found.take()[0].protocol == packets.ICMP
 
 
+def test_names_by_a_connection() -> None:
+    """As resolvers ask when an answer is too long for a datagram."""
+    with world(f"restrict,dns=127.0.0.1:{server(echo)}") as found:
+        peer = opened(found, 53, NAMES)
+        peer.send(ACK, b"\0\4long")
+        found.until(lambda: peer.got == b"\0\4long", peer.take)
+        other = Peer(found, (NAMES, 54))  # type: ignore[arg-type]
+        other.send(SYN)
+        assert other.take()[0].flags == RST | ACK
+
+
 def test_a_port_of_the_hosts_leads_to_the_guest() -> None:
     with socket.create_server(("127.0.0.1", 0)) as free:
         port = free.getsockname()[1]
@@ -199,6 +210,56 @@ def test_a_port_of_the_hosts_leads_to_the_guest() -> None:
         assert client.recv(100) == b"and good bye" and client.recv(100) == b""
     with socket.create_server(("127.0.0.1", 0)) as taken, pytest.raises(UsageError, match="hostfwd"):
         UserNet(f"hostfwd=tcp::{taken.getsockname()[1]}-:1", bool)
+
+
+def test_datagrams_to_a_port_of_the_hosts_and_back() -> None:
+    """Each sender gets its own answers; one that was forgotten begins anew."""
+    with socket.socket(socket.AF_INET, socket.SOCK_DGRAM) as free:
+        free.bind(("127.0.0.1", 0))
+        port = free.getsockname()[1]
+    with world(f"restrict,hostfwd=udp::{port}-:{PORT}") as found:
+        ends = [socket.socket(socket.AF_INET, socket.SOCK_DGRAM) for _ in range(2)]
+        seen = set()
+        for _ in range(2):
+            for n, end in enumerate(ends):
+                end.settimeout(5)
+                end.connect(("127.0.0.1", port))
+                end.send(b"from %d" % n)
+                found.until(lambda: found.frames)
+                (packet,) = found.take()
+                datagram = packets.read_udp(packet.payload)
+                assert datagram is not None and packet.source == GATEWAY and packet.to == GUEST
+                assert (datagram.to, datagram.payload) == (PORT, b"from %d" % n)
+                seen.add(datagram.source)
+                found.send(GATEWAY, packets.UDP, packets.udp(GUEST, GATEWAY, PORT, datagram.source, b"to %d" % n))
+                assert end.recv(100) == b"to %d" % n
+            assert len(seen) == 2
+        for _, used in found.net.stack._flows.values():
+            used[0] -= 100
+        found.net.flush()
+        assert not found.net.stack._flows and not found.net._listeners[0].known  # type: ignore[union-attr]
+        ends[0].send(b"again")
+        found.until(lambda: found.frames)
+        assert found.take()[0].source == GATEWAY
+        found.send(GATEWAY, packets.UDP, packets.udp(GUEST, GATEWAY, PORT, 9, b"to a port that nobody has"))
+        assert found.take()[0].protocol == packets.ICMP
+        for end in ends:
+            end.close()
+
+
+def test_many_senders_displace_the_oldest() -> None:
+    from trapline.machine.riscv.devices.usernet.stack import FLOWS
+
+    with socket.socket(socket.AF_INET, socket.SOCK_DGRAM) as free:
+        free.bind(("127.0.0.1", 0))
+        port = free.getsockname()[1]
+    with world(f"restrict,hostfwd=udp::{port}-:{PORT}") as found:
+        for n in range(FLOWS + 20):
+            with socket.socket(socket.AF_INET, socket.SOCK_DGRAM) as end:
+                end.sendto(b"%d" % n, ("127.0.0.1", port))
+                found.until(lambda: found.frames)
+                found.take()
+        assert len(found.net.stack._flows) == FLOWS and len(found.net._listeners[0].known) <= FLOWS  # type: ignore[union-attr]
 
 
 def test_nothing_is_left_open() -> None:

@@ -4,6 +4,7 @@
     restrict                           nothing
     dns=ADDRESS[:PORT]                 who is asked for names (default: the host's resolver, unless allow or restrict is given)
     hostfwd=tcp:[ADDRESS]:PORT-:PORT   connections to this port of the host's (of 127.0.0.1) go to that one of the guest's
+    hostfwd=udp:[ADDRESS]:PORT-:PORT   datagrams, and what the guest answers
 
 Without allow and restrict: everything but REFUSED, where the host keeps what is only for itself.
 """
@@ -14,7 +15,7 @@ from trapline.typed import NamedTuple
 
 from trapline.cli.options import UsageError
 
-WRITE = "write --net user[,restrict][,allow=ADDRESS[/BITS][:PORT]][,dns=ADDRESS[:PORT]][,hostfwd=tcp:[ADDRESS]:PORT-:PORT]"
+WRITE = "write --net user[,restrict][,allow=ADDRESS[/BITS][:PORT]][,dns=ADDRESS[:PORT]][,hostfwd=tcp|udp:[ADDRESS]:PORT-:PORT]"
 
 
 class Range(NamedTuple):
@@ -32,6 +33,7 @@ class Forward(NamedTuple):
     address: str
     port: int  #: of the host's
     guest: int  #: and of the guest's
+    protocol: str = "tcp"  #: or "udp"
 
 
 def _range(text: str) -> Range:
@@ -96,10 +98,10 @@ class Policy:
         elif name == "hostfwd":
             host, _, guest = value.partition("-:")
             protocol, address, port = host.split(":")
-            if protocol != "tcp":
+            if protocol not in ("tcp", "udp"):
                 raise ValueError(protocol)
             address_of(address or "127.0.0.1")
-            self.forwards.append(Forward(address or "127.0.0.1", port_of(port), port_of(guest)))
+            self.forwards.append(Forward(address or "127.0.0.1", port_of(port), port_of(guest), protocol))
         else:
             raise ValueError(name)
 

@@ -44,10 +44,10 @@ class UserNet:
         self._watched: dict[int, Watched] = {}
         self._resolver: tuple[str, int] | None = None
         self.stack = Stack(self, self._frames.append, time.monotonic, lambda: int.from_bytes(os.urandom(4), "big"), large)
-        self._listeners: list[_Listener] = []
+        self._listeners: list[_Listener | _Post] = []
         try:
             for each in self._policy.forwards:
-                self._listeners.append(_Listener(self, each))
+                self._listeners.append((_Post if each.protocol == "udp" else _Listener)(self, each))
         except UsageError:
             self.close()
             raise
@@ -249,20 +249,71 @@ class _Flow:
         self._end.close()
 
 
+def _bound(forward: Forward) -> socket.socket:
+    """A socket at a port of the host's that leads to the guest. Raises UsageError."""
+    kind = socket.SOCK_DGRAM if forward.protocol == "udp" else socket.SOCK_STREAM
+    end = socket.socket(socket.AF_INET, kind)
+    try:
+        if kind == socket.SOCK_STREAM:
+            end.setsockopt(socket.SOL_SOCKET, socket.SO_REUSEADDR, 1)
+        end.bind((forward.address, forward.port))
+        if kind == socket.SOCK_STREAM:
+            end.listen(AT_ONCE)
+    except OSError as error:
+        end.close()
+        raise UsageError(f"--net user: hostfwd: {forward.address}:{forward.port}: {error.strerror}") from None
+    end.setblocking(False)
+    return end
+
+
+class _Post:
+    """A port of the host's whose datagrams the guest gets, and may answer. Raises UsageError."""
+
+    def __init__(self, net: UserNet, forward: Forward) -> None:
+        self._net, self._port = net, forward.guest
+        self._end = _bound(forward)
+        self.known: dict[tuple[str, int], int] = {}  #: who has sent something -> the port that the guest sees
+        net.watch(self._end, select.EPOLLIN, 0, self)
+
+    def event(self, mask: int) -> None:
+        stack = self._net.stack
+        for _ in range(AT_ONCE):
+            try:
+                data, sender = self._end.recvfrom(65536)
+            except BlockingIOError:
+                return
+            except OSError:
+                continue  # an answer of the guest's was refused
+            by = self.known.get(sender)
+            if by is None or not stack.arrive(self._port, by, data):
+                by = stack.lead(self._port, _Answers(self, self._end, sender))
+                self.known[sender] = by
+                stack.arrive(self._port, by, data)
+
+    def close(self) -> None:
+        self._end.close()
+
+
+class _Answers:
+    """What the guest sends back to somebody whose datagrams it got."""
+
+    def __init__(self, post: _Post, end: socket.socket, sender: tuple[str, int]) -> None:
+        self._post, self._end, self._sender = post, end, sender
+
+    def send(self, data: bytes) -> None:
+        with suppress(OSError):
+            self._end.sendto(data, self._sender)
+
+    def close(self) -> None:
+        self._post.known.pop(self._sender, None)
+
+
 class _Listener:
     """A port of the host's that leads to the guest. Raises UsageError."""
 
     def __init__(self, net: UserNet, forward: Forward) -> None:
         self._net, self._port = net, forward.guest
-        self._end = socket.socket(socket.AF_INET, socket.SOCK_STREAM)
-        try:
-            self._end.setsockopt(socket.SOL_SOCKET, socket.SO_REUSEADDR, 1)
-            self._end.bind((forward.address, forward.port))
-            self._end.listen(AT_ONCE)
-        except OSError as error:
-            self._end.close()
-            raise UsageError(f"--net user: hostfwd: {forward.address}:{forward.port}: {error.strerror}") from None
-        self._end.setblocking(False)
+        self._end = _bound(forward)
         net.watch(self._end, select.EPOLLIN, 0, self)
 
     def event(self, mask: int) -> None:

@@ -131,15 +131,41 @@ class Stack:
             self._send(other[0], guest[0], packets.UDP, packets.udp(other[0], guest[0], other[1], guest[1], data))
 
         used = [self._now()]
-        if len(self._flows) >= FLOWS:
-            oldest = min(self._flows, key=lambda each: self._flows[each][1][0])
-            self._flows.pop(oldest)[0].close()
+        self._make_room()
         flow = self._outside.flow(other, receive)
         if flow is None:
             self.refused += 1
             return None
         self._flows[pair] = flow, used
         return self._flows[pair]
+
+    def lead(self, port: int, flow: Flow) -> int:
+        """Somebody outside sends to a port that is the guest's: what the guest answers goes to `flow`. The port that the guest
+        sees it come from."""
+        self._make_room()
+        for _ in range(FLOWS + 1):
+            pair = (GUEST, port), (GATEWAY, 49152 + self._draw() % 16384)
+            if pair not in self._flows:
+                break
+        else:
+            self._flows.pop(pair)[0].close()
+        self._flows[pair] = flow, [self._now()]
+        return pair[1][1]
+
+    def arrive(self, port: int, by: int, data: bytes) -> bool:
+        """A datagram for the guest's `port`, from the one that `lead` gave; False if nobody knows of that any more."""
+        known = self._flows.get(((GUEST, port), (GATEWAY, by)))
+        if known is None:
+            return False
+        known[1][0] = self._now()
+        self._send(GATEWAY, GUEST, packets.UDP, packets.udp(GATEWAY, GUEST, by, port, data))
+        return True
+
+    def _make_room(self) -> None:
+        """For one more flow."""
+        if len(self._flows) >= FLOWS:
+            oldest = min(self._flows, key=lambda each: self._flows[each][1][0])
+            self._flows.pop(oldest)[0].close()
 
     def _prohibited(self, packet: Packet) -> None:
         """Say that it was not let through, with the beginning of it (RFC 1812)."""

@@ -1,7 +1,7 @@
 """Mount and Path: file systems put together to one tree, and a place in it.
 
 Invariants:
-- a mount's `mountpoint` is a dentry of `parent`'s file system, whose `mounts` counts it;
+- a mount's `mountpoint` is a dentry of `parent`'s file system, whose `mounts` counts it; `parent.below` has it;
 - only the root of a tree has no parent.
 """
 
@@ -23,7 +23,7 @@ class Mount:
     into it, and `expiring` is that count when MNT_EXPIRE of umount2(2) marked it."""
 
     __slots__ = (
-        "__weakref__", "expiring", "flags", "ident", "master", "mountpoint", "parent", "peers", "root", "sb", "source",
+        "__weakref__", "below", "expiring", "flags", "ident", "master", "mountpoint", "parent", "peers", "root", "sb", "source",
         "unbindable", "visits",
     )  # fmt: skip
 
@@ -40,6 +40,7 @@ class Mount:
         self.master: PeerGroup | None = None  #: of whose changes it hears besides
         self.parent: Mount | None = None
         self.mountpoint: Dentry | None = None
+        self.below: dict[Mount, None] = {}  #: what hangs on it directly, in the order in which it came
 
     def read_only(self) -> bool:
         return bool(self.flags & MS_RDONLY) or self.sb.read_only

@@ -248,11 +248,11 @@ def unmounted_with(vfs: Vfs, tree: list[Mount]) -> list[Mount]:
         if each.parent is not None and each.mountpoint is not None:
             found = (vfs.covering(Path(mount, each.mountpoint)) for mount in receivers(each.parent))
             doomed |= dict.fromkeys(child for child in found if child is not None)
-    kept, children = True, vfs.children()
+    kept = True
     while kept:
         kept = False
         for each in list(doomed)[len(tree) :]:
-            inside = (child for child in children.get(each, ()) if child.mountpoint is not each.root)
+            inside = (child for child in each.below if child.mountpoint is not each.root)
             if any(_stays(vfs, child, doomed) for child in inside):
                 del doomed[each]
                 kept = True

@@ -36,8 +36,8 @@ class SuperBlock:
     """`fstype` as /proc/mounts shows it; `magic` as statfs(2) does."""
 
     __slots__ = (
-        "__weakref__", "block_size", "dev", "fstype", "magic", "next_ino", "now", "options", "read_only", "root", "vfs",
-        "watched",
+        "__weakref__", "block_size", "dev", "fstype", "hung", "magic", "next_ino", "now", "options", "read_only", "root",
+        "vfs", "watched",
     )  # fmt: skip
 
     root: Inode
@@ -49,6 +49,7 @@ class SuperBlock:
         self.magic = magic
         self.read_only = read_only
         self.block_size = 4096
+        self.hung = 0  #: how many of its mounts hang on another
         self.watched: set[Inode] = set()  #: the inodes somebody watches: inotify(7)
         self.options = b""  #: what /proc/mounts prints after rw or ro, with a leading comma
         self.dev = vfs.alloc_dev() if vfs is not None else makedev(0, 1)

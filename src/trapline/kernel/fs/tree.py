@@ -79,7 +79,7 @@ def attach(vfs: Vfs, mount: Mount, at: Path) -> None:
     vfs.check_place(mount, at)
     copies = _spread(vfs, tree, at, True)
     propagation.hang_beneath(vfs, mount, at)
-    vfs.mounts += tree
+    vfs.mounts.update(dict.fromkeys(tree))
     _hang_copies(vfs, copies, at)
     vfs.detached.pop(mount, None)
 
@@ -115,7 +115,7 @@ def _hang_copies(vfs: Vfs, copies: list[tuple[Mount, Mount]], at: Path) -> None:
     propagation.hang(vfs, copies, at.dentry)
     for copy, _ in copies:
         if top_of(copy) is vfs.root.mount:
-            vfs.mounts += [each for each in vfs.below(copy) if each not in vfs.mounts]
+            vfs.mounts.update(dict.fromkeys(vfs.below(copy)))
 
 
 def dissolve(vfs: Vfs, mount: Mount) -> None:

@@ -50,7 +50,7 @@ class Vfs:
     def __init__(self, ram: Ram, now: Callable[[], int]) -> None:
         self.ram = ram
         self.now = now
-        self.mounts: list[Mount] = []  #: in the order they were mounted; the root first
+        self.mounts: dict[Mount, None] = {}  #: in the order they were mounted; the root first
         self.changes = 0  #: how often the tree of mounts has changed
         self.changed = WaitQueue()  #: woken when it does
         self.detached: dict[Mount, None] = {}  #: the tops of trees that are not attached: see `tree`
@@ -121,7 +121,7 @@ class Vfs:
     def mount_root(self, sb: SuperBlock, source: bytes = b"none", flags: int = 0) -> Mount:
         """Make `sb` the top of the tree."""
         mount = self.new_mount(sb, source, flags)
-        self.mounts.insert(0, mount)
+        self.mounts = {mount: None, **self.mounts}
         self.root = Path(mount, mount.root)
         return mount
 
@@ -129,7 +129,7 @@ class Vfs:
         """Put `mount` over the place `at`."""
         self.check_place(mount, at)
         self.hang(mount, at)
-        self.mounts.append(mount)
+        self.mounts[mount] = None
         return mount
 
     def check_place(self, mount: Mount, at: Path) -> None:
@@ -147,6 +147,8 @@ class Vfs:
         """Make `mount` cover the place `at`, whatever tree that is in."""
         mount.parent = at.mount
         mount.mountpoint = at.dentry
+        at.mount.below[mount] = None
+        mount.sb.hung += 1
         self._mounted[at.mount, at.dentry] = mount
         at.dentry.mounts += 1
         self._note_change()
@@ -161,6 +163,8 @@ class Vfs:
             raise EINVAL
         dentry = mount.mountpoint
         del self._mounted[mount.parent, dentry]
+        del mount.parent.below[mount]
+        mount.sb.hung -= 1
         dentry.mounts -= 1
         self._note_change()
         while dentry.parent is not dentry and not dentry.mounts and not dentry.children:
@@ -188,13 +192,12 @@ class Vfs:
             if each.parent is not None:
                 self.detach(each)
                 each.parent = each.mountpoint = None
-        gone = set(tree)
-        self.mounts = [each for each in self.mounts if each not in gone]
         self.detached.pop(mount, None)
-        still = {each.sb for each in self.mounts} | {each.sb for top in self.detached for each in self.below(top)}
+        seen = {self.root.mount.sb, *(top.sb for top in self.detached)}
         for each in tree:
-            if each.sb not in still:
-                still.add(each.sb)
+            self.mounts.pop(each, None)
+            if not each.sb.hung and each.sb not in seen:
+                seen.add(each.sb)
                 forget(each.root)
                 for inode in tuple(each.sb.watched):
                     notify.event(inode, notify.IN_UNMOUNT)
@@ -204,18 +207,10 @@ class Vfs:
 
     def below(self, mount: Mount) -> list[Mount]:
         """`mount` and what hangs below it, each after what it hangs on."""
-        below = self.children()
         tree = [mount]
         for each in tree:
-            tree += below.get(each, ())
+            tree += each.below
         return tree
-
-    def children(self) -> dict[Mount | None, list[Mount]]:
-        """What hangs on each mount directly."""
-        found: dict[Mount | None, list[Mount]] = {}
-        for each in self._mounted.values():
-            found.setdefault(each.parent, []).append(each)
-        return found
 
     def sync(self) -> None:
         """Write every file system back."""
@@ -229,8 +224,7 @@ class Vfs:
         mount.parent = mount.mountpoint = None
         self.hang(old, put_old)
         self.root = Path(mount, mount.root)
-        self.mounts.remove(mount)
-        self.mounts.insert(0, mount)
+        self.mounts = {mount: None, **self.mounts}
 
     def cross(self, mount: Mount, dentry: Dentry) -> tuple[Mount, Dentry]:
         """The top of what is mounted on a place (the place itself if nothing is)."""

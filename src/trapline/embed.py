@@ -19,7 +19,7 @@ from trapline.typed import TYPE_CHECKING, Any
 
 from trapline.abi.errno import ENOTDIR, Errno
 from trapline.abi.stat import S_IFDIR, S_IFMT
-from trapline.kernel.config import DEFAULT_PIDS, Config, ConfigError, Identity
+from trapline.kernel.config import CLOSED, DEFAULT_PIDS, NOTHING, Config, ConfigError, Identity
 from trapline.machine.select import open_machine
 
 if TYPE_CHECKING:
@@ -74,18 +74,20 @@ def _here() -> str:
         return "/"
 
 
-def _is_open(fd: int) -> bool:
-    try:
-        os.fstat(fd)
-    except OSError:
-        return False
-    return True
+def _open_or_not(fd: int) -> int:
+    """The descriptor, or what stands for none."""
+    if fd != CLOSED:
+        try:
+            os.fstat(fd)
+        except OSError:
+            return NOTHING
+    return fd
 
 
 class Kernel:
-    """One kernel. The arguments are those of `trapline run`; `stdio` are descriptors of yours, -1 (or a closed
-    one) for /dev/null. Signals that your process gets meanwhile (Ctrl-C, ...) go to the guest, or, without
-    `forward_signals`, Ctrl-C raises KeyboardInterrupt from `run` and `wait`: then close the kernel."""
+    """One kernel. The arguments are those of `trapline run`; `stdio` are descriptors of yours, -1 (or a closed one)
+    for /dev/null, -2 for one that the guest does not have. Signals that your process gets meanwhile (Ctrl-C, ...) go to
+    the guest, or, without `forward_signals`, Ctrl-C raises KeyboardInterrupt from `run` and `wait`: then close the kernel."""
 
     def __init__(
         self,
@@ -111,7 +113,7 @@ class Kernel:
         self._closed = False
         self._observer: Observer | None = None
         self.timed_out = False  #: the last `run` was ended by its time-out
-        stdin, stdout, stderr = (fd if _is_open(fd) else -1 for fd in stdio)  # before anything of ours can get the number
+        stdin, stdout, stderr = (_open_or_not(fd) for fd in stdio)  # before anything of ours can get the number
         hardware = open_machine(machine, memory, cpus)
         config = Config(
             hardware, root=root, binds=[*_libraries(hardware.arch.name, root), *binds], rw=list(rw), pids=pids,

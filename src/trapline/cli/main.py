@@ -18,6 +18,8 @@ FAILED = 125  #: our own failure, as env(1) and timeout(1) have it
 SIGINT = 2
 YOUNG = 30_000  #: objects made before the youngest are looked through for garbage: more than a start makes
 
+PLUGGED: set[int] = set()  #: the standard streams that the caller had closed
+
 #: Sorted by importance: name -> (how it is called, what it does).
 COMMANDS = {
     "run": ("[OPTION]... [--] PROGRAM [ARGUMENT]...", "run a program; `trapline help run` lists the options"),
@@ -59,6 +61,8 @@ def plug_streams() -> None:
     while fd <= 2:
         fd = os.open(os.devnull, os.O_RDWR)
         os.set_inheritable(fd, fd <= 2)
+        PLUGGED.add(fd)
+    PLUGGED.discard(fd)
     os.close(fd)
 
 

@@ -13,7 +13,7 @@ from trapline.typed import TYPE_CHECKING, Any
 
 from trapline.cli import values
 from trapline.cli.environment import environment
-from trapline.cli.main import FAILED, complain, say
+from trapline.cli.main import FAILED, PLUGGED, complain, say
 from trapline.cli.options import Option, Parsed, UsageError, describe, parse
 
 if TYPE_CHECKING:
@@ -160,6 +160,10 @@ def kernel_settings(parsed: Parsed, outputs: Outputs) -> dict[str, Any]:
         "machine": _machine(parsed),
         "save_overlay": values.overlay(last("--save-overlay")) if parsed.flag("--save-overlay") else "",
     }
+    if PLUGGED:
+        from trapline.kernel.config import CLOSED
+
+        settings["stdio"] = tuple(CLOSED if fd in PLUGGED else fd for fd in range(3))
     if parsed.flag("--hostname"):
         settings["hostname"] = values.hostname(last("--hostname"))
     if parsed.flag("--memory"):

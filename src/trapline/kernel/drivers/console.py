@@ -1,6 +1,6 @@
 """The console: what the first program's descriptors 0, 1 and 2 are.
 
-Each is a host descriptor, a stream of the caller's (`stdio`), or nothing (/dev/null). Host terminals become one guest
+Each is a host descriptor, a stream of the caller's (`stdio`), nothing (/dev/null), or closed. Host terminals become one guest
 terminal, /dev/pts/0 (also /dev/console), whose modes are mirrored to the host's, so that the host's own line discipline
 does the echo and the editing; signals from its keyboard come in as host signals and go to the guest's foreground group.
 
@@ -14,6 +14,7 @@ from trapline.typed import TYPE_CHECKING, Any
 from trapline.abi.errno import ENXIO, Errno
 from trapline.abi.fcntl import O_RDONLY, O_RDWR, O_WRONLY
 from trapline.abi.signal import SIGCONT, SIGWINCH
+from trapline.kernel.config import CLOSED
 from trapline.kernel.drivers.groupsignal import signal_group
 from trapline.kernel.drivers.hostio import HostIo, HostStream
 from trapline.kernel.drivers.pts import ptys_of
@@ -29,7 +30,7 @@ if TYPE_CHECKING:
     from trapline.kernel.fs.inode import Inode
     from trapline.kernel.fs.mount import Path
 
-Source = int | Stream  #: a host descriptor (-1: /dev/null) or a stream
+Source = int | Stream  #: a host descriptor (or NOTHING, CLOSED) or a stream
 
 
 class Console:
@@ -46,18 +47,19 @@ class Console:
         self._streams: list[Stream] = []
         self._uid = uid
         self._gid = gid
-        self._files: list[File] = []
+        self._files: dict[int, File] = {}
         terminal: File | None = None
         for number, source in enumerate(sources):
+            if source == CLOSED:
+                continue
             stream = self._stream(source)
             if isinstance(stream, HostStream) and stream.is_tty and self._same_terminal(stream):  # type: ignore[arg-type]
                 if terminal is None:
-                    terminal = self._terminal_file()
-                    self._files.append(terminal)
+                    self._files[number] = terminal = self._terminal_file()
                 else:
-                    self._files.append(terminal.get())
+                    self._files[number] = terminal.get()
             else:
-                self._files.append(self._file(stream, O_RDONLY if number == 0 else O_WRONLY))
+                self._files[number] = self._file(stream, O_RDONLY if number == 0 else O_WRONLY)
 
     def _stream(self, source: Source) -> Stream | None:
         if isinstance(source, Stream):
@@ -112,7 +114,7 @@ class Console:
 
     def install(self, files: FdTable) -> None:
         """Give the first program its descriptors."""
-        for fd, file in enumerate(self._files):
+        for fd, file in self._files.items():
             files.install_at(fd, file.get())
 
     def adopt(self, group: Any) -> None:

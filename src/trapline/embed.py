@@ -19,7 +19,8 @@ from trapline.typed import TYPE_CHECKING, Any
 
 from trapline.abi.errno import ENOTDIR, Errno
 from trapline.abi.stat import S_IFDIR, S_IFMT
-from trapline.kernel.config import CLOSED, DEFAULT_PIDS, NOTHING, Config, ConfigError, Identity
+from trapline.kernel.config import DEFAULT_PIDS, Config, ConfigError, Identity
+from trapline.kernel.drivers.stdio import CLOSED, NOTHING
 from trapline.machine.select import open_machine
 
 if TYPE_CHECKING:

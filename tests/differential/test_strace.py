@@ -151,6 +151,19 @@ a.sendmsg([b"x", b"yy"], [(1, 1, struct.pack("i", 2))]); b.recvmsg(10, 100); a.s
 u = socket.socket(1, 2); v = socket.socket(1, 2); u.bind(chr(0) + "abs"); v.sendto(b"hi", chr(0) + "abs"); u.recvfrom(10)
 v.bind("named"); v.sendto(b"hi", chr(0) + "abs"); u.recvfrom(10); v.sendmsg([b"z"], [], 0, chr(0) + "abs"); u.recvmsg(3)
 """],
+    "ignored signals": ["sh", "-c", "trap '' USR1; kill -USR1 $$; kill -CHLD $$; kill -WINCH $$; kill -CONT $$; kill -URG $$"],
+    "children": [PYTHON, "-S", "-c", """
+import os, signal
+for action in signal.SIG_DFL, signal.SIG_IGN:
+    signal.signal(signal.SIGCHLD, action)
+    pid = os.fork()
+    if not pid:
+        os._exit(3)
+    try:
+        os.waitpid(pid, 0)
+    except ChildProcessError:
+        pass
+"""],
     "threads": [PYTHON, "-S", "-c", "import threading; t = threading.Thread(target=print, args=(1,)); t.start(); t.join()"],
 }  # fmt: skip
 

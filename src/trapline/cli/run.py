@@ -161,7 +161,7 @@ def kernel_settings(parsed: Parsed, outputs: Outputs) -> dict[str, Any]:
         "save_overlay": values.overlay(last("--save-overlay")) if parsed.flag("--save-overlay") else "",
     }
     if PLUGGED:
-        from trapline.kernel.config import CLOSED
+        from trapline.kernel.drivers.stdio import CLOSED
 
         settings["stdio"] = tuple(CLOSED if fd in PLUGGED else fd for fd in range(3))
     if parsed.flag("--hostname"):

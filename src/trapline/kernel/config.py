@@ -19,9 +19,6 @@ class ConfigError(Exception):
     """What was asked for cannot be done; the text says what and what to do instead."""
 
 
-NOTHING, CLOSED = -1, -2  #: in place of a host descriptor: /dev/null; no descriptor at all
-
-
 class Identity(NamedTuple):
     """Whose rights the first program has; `name` and `home` are for its environment."""
 
@@ -47,7 +44,7 @@ class Config(NamedTuple):
     pids: int = DEFAULT_PIDS  #: most tasks at once
     seed: int | None = None  #: random numbers come from this seed instead of from the host
     aslr: bool = True
-    stdio: tuple[int, int, int] = (0, 1, 2)  #: host descriptors behind the first program's 0, 1, 2; NOTHING, CLOSED
+    stdio: tuple[int, int, int] = (0, 1, 2)  #: host descriptors behind the first program's 0, 1, 2; `stdio.NOTHING`, CLOSED
     vdso: Callable[[Any], Any] | None = None  #: makes the vDSO (user.vdso.vdso.Vdso) of a kernel; None: there is none
     log: Callable[[str], None] | None = None  #: told of every line of the kernel log
     forward_signals: bool = True  #: the host's signals go to the guest; else Ctrl-C raises KeyboardInterrupt

@@ -89,6 +89,7 @@ class Kernel:
         self.afterwards: deque[Callable[[], None]] = deque()
         self.newborn: Task | None = None  #: the process that the call being served has made, queued by now
         self.on_signal: Callable[[Task, Any], None] | None = None  #: while somebody observes: a task takes a signal
+        self.on_ignored: Callable[[Task, Any], None] | None = None  #: while somebody observes: one is dropped, as it is ignored
 
     def log(self, message: str, priority: int = 6) -> None:
         """A line on the kernel log; its priority as in syslog(3): 6, "informational", if the kernel itself speaks."""

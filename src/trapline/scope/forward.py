@@ -53,6 +53,10 @@ class Forward(Listener):
         if (listener := self.target(task)) is not None:
             listener.signal(task, info)
 
+    def ignored(self, task: Task, info: Any) -> None:
+        if (listener := self.target(task)) is not None:
+            listener.ignored(task, info)
+
     def stopped(self, task: Task, signo: int) -> None:
         if (listener := self.target(task)) is not None:
             listener.stopped(task, signo)

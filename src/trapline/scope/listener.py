@@ -70,6 +70,9 @@ class Listener:
     def signal(self, task: Task, info: Any) -> None:
         """A signal (a SigInfo) is about to be delivered."""
 
+    def ignored(self, task: Task, info: Any) -> None:
+        """A signal (a SigInfo) was sent that the process ignores: it is dropped. `task` may be anywhere."""
+
     def stopped(self, task: Task, signo: int) -> None:
         """The task stopped for job control."""
 

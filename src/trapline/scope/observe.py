@@ -79,7 +79,7 @@ class Observer:
         hooks.exit = self._exit  # type: ignore[method-assign]
         hooks.on_fault = self._fault
         system.sched.born = self._new  # type: ignore[method-assign]
-        system.on_signal = self._signal
+        system.on_signal, system.on_ignored = self._signal, self._ignored
 
     def _disconnect(self) -> None:
         system, hooks = self._system, self._system.hooks
@@ -87,7 +87,7 @@ class Observer:
         del self._dispatcher.call, hooks.exit, system.sched.born  # the classes' own show again
         self._dispatcher.on_done = None
         hooks.on_fault = None
-        system.on_signal = None
+        system.on_signal = system.on_ignored = None
         self._open.clear()
 
     # ---- system calls
@@ -241,6 +241,10 @@ class Observer:
     def _signal(self, task: Task, info: Any) -> None:
         for each in self._listeners:
             each.signal(task, info)
+
+    def _ignored(self, task: Task, info: Any) -> None:
+        for each in self._listeners:
+            each.ignored(task, info)
 
     def _exit(self, task: Task) -> None:
         for each in self._listeners:

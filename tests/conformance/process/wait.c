@@ -75,6 +75,15 @@ static void sigchld(void)
     if (pid == 0)
         _exit(0);
     CHECK_ERRNO("ignored SIGCHLD: waits for the end, then ECHILD", waitpid(pid, &status, 0), ECHILD);
+    sigset_t chld, pending;
+    sigemptyset(&chld), sigaddset(&chld, SIGCHLD);
+    sigprocmask(SIG_BLOCK, &chld, NULL);
+    if (fork() == 0)
+        _exit(0);
+    while (wait(&status) > 0 || errno == EINTR)
+        ;
+    CHECK("nor is it sent where it is blocked", sigpending(&pending) == 0 && !sigismember(&pending, SIGCHLD));
+    sigprocmask(SIG_UNBLOCK, &chld, NULL);
     catch_with(SIGCHLD, on_child, SA_NOCLDWAIT);
     if (fork() == 0)
         _exit(0);

@@ -14,11 +14,10 @@ from trapline.typed import TYPE_CHECKING, Any
 from trapline.abi.errno import ENXIO, Errno
 from trapline.abi.fcntl import O_RDONLY, O_RDWR, O_WRONLY
 from trapline.abi.signal import SIGCONT, SIGWINCH
-from trapline.kernel.config import CLOSED
 from trapline.kernel.drivers.groupsignal import signal_group
 from trapline.kernel.drivers.hostio import HostIo, HostStream
 from trapline.kernel.drivers.pts import ptys_of
-from trapline.kernel.drivers.stdio import Stream, StreamFile, StreamInode
+from trapline.kernel.drivers.stdio import CLOSED, Stream, StreamFile, StreamInode
 from trapline.kernel.fs.devices import register_chardev
 
 if TYPE_CHECKING:

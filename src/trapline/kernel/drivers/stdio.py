@@ -23,6 +23,9 @@ if TYPE_CHECKING:
     from trapline.kernel.fs.superblock import SuperBlock
 
 
+NOTHING, CLOSED = -1, -2  #: in place of a host descriptor: /dev/null; no descriptor at all
+
+
 class Stream:
     """One end of the world outside. `mode` is what fstat(2) shows; a result of None means "would block"."""
 

@@ -15,7 +15,17 @@ from contextlib import suppress
 from trapline.typed import TYPE_CHECKING
 
 from trapline.abi.errno import EAGAIN, Errno
-from trapline.abi.signal import CLD_DUMPED, CLD_EXITED, CLD_KILLED, NSIG, SI_USER, SIGCHLD, SIGCONT, SIGHUP
+from trapline.abi.signal import (
+    CLD_DUMPED,
+    CLD_EXITED,
+    CLD_KILLED,
+    NSIG,
+    SI_USER,
+    SIG_IGN,
+    SIGCHLD,
+    SIGCONT,
+    SIGHUP,
+)
 from trapline.kernel.ipc.futex.robust import exit_robust_list
 from trapline.kernel.sync.park import SIGNALLED
 from trapline.kernel.task.signals import stop
@@ -151,7 +161,8 @@ def _tell_parent(group: ThreadGroup) -> None:
     assert parent is not None
     signo = group.leader.exit_signal
     reaps = parent is group.kernel.init or (signo == SIGCHLD and parent.actions.reaps_children())
-    if 1 <= signo <= NSIG and parent is not group.kernel.init:
+    sent = signo != SIGCHLD or parent.actions.table[SIGCHLD].handler != SIG_IGN  # else not even where it is blocked
+    if sent and 1 <= signo <= NSIG and parent is not group.kernel.init:
         _notify(parent, child_info(group, signo))
     if reaps:
         reap(group)

@@ -179,6 +179,10 @@ class Chosen(Through):
         if self._signals is None or info.signo in self._signals:
             self._listener.signal(task, info)
 
+    def ignored(self, task: Task, info: Any) -> None:
+        if self._signals is None or info.signo in self._signals:
+            self._listener.ignored(task, info)
+
     def exited(self, task: Task, status: int) -> None:
         self._open.discard(task)
         self._listener.exited(task, status)

@@ -2,7 +2,8 @@
 
 Invariants:
 - what a call reads is shown as it was when the call came in; what it writes, as it is when the call returns;
-- a signal that is ignored is not shown: the kernel drops it when it is sent (strace sees it, because ptrace(2) keeps it);
+- a signal that is ignored is shown when the call is over in which it found its task, as strace does; but it ends no wait, as
+  it would under ptrace(2);
 - with `statuses`, a call is written when it has returned, with the time at which it came in;
 - a line that another task interrupts ends in "<unfinished ...>", and is continued by "<... NAME resumed>".
 """
@@ -12,6 +13,7 @@ from __future__ import annotations
 from collections.abc import Callable
 from typing import TYPE_CHECKING, Any
 
+from trapline.abi.signal import SIGRTMIN
 from trapline.kernel.syscalls.declare import SystemCall
 from trapline.scope.listener import NEVER_RETURN, Args, Listener
 from trapline.scope.strace import names
@@ -90,6 +92,7 @@ class Strace(Listener):
             self._stacks = Stacks()
         self._ends: dict[Any, str] = {}  #: the stacks of tasks that are about to end
         self._tasks: set[Any] = set()
+        self._ignored: dict[Any, list[Any]] = {}  #: signals that were dropped while their task was in a call
 
     # ---- what we hear
 
@@ -164,16 +167,27 @@ class Strace(Listener):
             tail = self._result(state, task, result) + self._mark(task, result) + self._stamps.duration(taken_ns)
             self._write(f"{self._closed(text, ')', column)}{tail}\n{self._dump(state)}{self._stack(task)}")
         self._last = None
+        for each in self._ignored.pop(task, ()):
+            self.signal(task, each)
 
     def signal(self, task: Task, info: Any) -> None:
         shown = self._styled(siginfo)(info)
         self._line(task, f"--- {names.signal_name(info.signo)} {shown} ---")
         self._write(self._stack(task))
 
+    def ignored(self, task: Task, info: Any) -> None:
+        if task not in self._open:
+            self.signal(task, info)
+            return
+        waiting = self._ignored.setdefault(task, [])
+        if info.signo >= SIGRTMIN or all(each.signo != info.signo for each in waiting):
+            waiting.append(info)
+
     def stopped(self, task: Task, signo: int) -> None:
         self._line(task, f"--- stopped by {names.signal_name(signo)} ---")
 
     def exited(self, task: Task, status: int) -> None:
+        self._ignored.pop(task, None)
         state = self._open.pop(task, None)
         if state is not None:  # it died in the middle of a call
             self._abandoned(task, state, *self._again(task, state))

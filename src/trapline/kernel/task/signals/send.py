@@ -40,7 +40,7 @@ CAP_KILL = 5
 
 def send_to_task(task: Task, info: SigInfo) -> bool:
     """Send to one thread, as tgkill(2). False when the signal is ignored. Raises EAGAIN: RLIMIT_SIGPENDING."""
-    if task.state == DEAD or not _prepare(task.group, task, info.signo):
+    if task.state == DEAD or not _prepare(task.group, task, info):
         return False
     if info.signo == SIGKILL:
         return _kill(task.group)
@@ -52,7 +52,7 @@ def send_to_task(task: Task, info: SigInfo) -> bool:
 def send_to_group(group: ThreadGroup, info: SigInfo) -> bool:
     """Send to a process, as kill(2). False when the signal is ignored. Raises EAGAIN: RLIMIT_SIGPENDING."""
     main = next((each for each in group.tasks if each.state != DEAD), None)
-    if main is None or not _prepare(group, main, info.signo):
+    if main is None or not _prepare(group, main, info):
         return False
     if info.signo == SIGKILL:
         return _kill(group)
@@ -96,8 +96,9 @@ def may_signal(sender: Task, target: ThreadGroup, signo: int) -> bool:
 # ---- what sending does at once
 
 
-def _prepare(group: ThreadGroup, task: Task, signo: int) -> bool:
+def _prepare(group: ThreadGroup, task: Task, info: SigInfo) -> bool:
     """Effects that do not wait for delivery; False when the signal is to be dropped."""
+    signo = info.signo
     if group.exiting or group.zombie:
         return False
     if STOP_SIGNALS & bit(signo):
@@ -105,7 +106,11 @@ def _prepare(group: ThreadGroup, task: Task, signo: int) -> bool:
     elif signo == SIGCONT:
         _discard(group, STOP_SIGNALS)
         stop.resume(group)
-    return bool(task.blocked & bit(signo)) or not group.actions.ignores(signo)
+    if task.blocked & bit(signo) or not group.actions.ignores(signo):
+        return True
+    if task.kernel.on_ignored is not None:
+        task.kernel.on_ignored(task, info)
+    return False
 
 
 def _discard(group: ThreadGroup, unwanted: int) -> None:

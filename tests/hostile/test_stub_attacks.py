@@ -26,6 +26,7 @@ from trapline.machine.ram import Ram
 host = pytest.importorskip("trapline.machine.host")
 layout = pytest.importorskip("trapline.machine.host.layout")
 StubDied = pytest.importorskip("trapline.machine.host.errors").StubDied
+Suspicion = pytest.importorskip("trapline.machine.host.suspicion").Suspicion
 pytest.importorskip("trapline.machine.host._ring")
 
 WITNESS = "1: mov eax, 110\n syscall\n inc rbx\n jmp 1b"
@@ -230,11 +231,37 @@ def test_liar_cannot_reach_a_frame_after_flush(arena: Arena) -> None:
     assert liar is ctx
     time.sleep(0.01)
     guest.set_entry(DATA, 0)
+    process = guest.space.process
     guest.space.flush(DATA, DATA + PAGE)
+    assert "computing" in process.obituary(), "the kernel sees what it does, and waits no longer than that takes"
     guest.write(guest.data[0], bytes(8))
     time.sleep(0.02)
     assert guest.read(guest.data[0], 8) == bytes(8)
     assert arena.attack(ctx).kind == DEAD
+
+
+def test_a_busy_host_is_no_ground_for_suspicion() -> None:
+    """A thread that has no CPU is not taken for one that computes, nor one that was stopped for one that sleeps."""
+    with subprocess.Popen(["sh", "-c", "while :; do :; done"]) as process:
+        os.kill(process.pid, signal.SIGSTOP)
+        suspicion = Suspicion(process.pid, process.pid)
+        for _ in range(10):
+            time.sleep(0.01)
+            assert suspicion.why() == ""
+        os.kill(process.pid, signal.SIGCONT)
+        deadline = time.monotonic() + 20
+        while not (why := suspicion.why()) and time.monotonic() < deadline:
+            time.sleep(0.01)
+        process.kill()
+    assert "computing" in why
+
+
+def test_a_thread_that_nobody_wakes_is_not_waited_for() -> None:
+    with subprocess.Popen(["sleep", "100"]) as process:
+        time.sleep(0.2)
+        suspicion = Suspicion(process.pid, process.pid)
+        assert [suspicion.why() for _ in range(3)] == ["", "", "it slept instead of doing as it was told"]
+        process.kill()
 
 
 def test_liar_cannot_reach_a_frame_after_its_end(arena: Arena) -> None:

@@ -15,9 +15,14 @@ import os
 import select
 import time
 from collections.abc import Callable
+from trapline.typed import TYPE_CHECKING
 
 from trapline.machine.host.errors import StubDied
 from trapline.machine.host.layout import Op
+
+if TYPE_CHECKING:
+    from trapline.machine.host.contexts import Slot
+    from trapline.machine.host.suspicion import Suspicion
 
 _RECV, _SEND = 0xC050_2100, 0xC018_2101
 _CONTINUE = 1
@@ -80,19 +85,26 @@ class Listener:
             raise
         return True
 
-    def expect(self, tid: int, op: Op, alive: Callable[[], bool]) -> None:
-        """Wait for `op` by `tid` and let it go on. Raises StubDied."""
-        deadline_ns = 0
+    def expect(self, slot: Slot, op: Op) -> None:
+        """Wait for `op` by the thread of `slot` and let it go on. Raises StubDied."""
+        deadline_ns, process = 0, slot.process
+        suspicion: Suspicion | None = None
         while True:
             held = self.receive(20)
             if held is not None:
-                if held.tid == tid and held.op == op:
+                if held.tid == slot.tid and held.op == op:
                     if self.proceed(held):
                         return
                 else:
                     self._intruder(held.tid)
-            if not alive():
+            if not process.alive():
                 raise StubDied("it died in an operation")
+            if suspicion is None:
+                from trapline.machine.host.suspicion import Suspicion
+
+                suspicion = Suspicion(process.pid, slot.tid)
+            elif held is None and (why := suspicion.why()):
+                raise StubDied(why)
             now_ns = time.monotonic_ns()
             deadline_ns = deadline_ns or now_ns + PATIENCE_NS
             if now_ns > deadline_ns:

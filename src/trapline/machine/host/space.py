@@ -43,6 +43,7 @@ from trapline.machine.paging.entry import PAGE_MASK, PAGE_SIZE
 if TYPE_CHECKING:
     from trapline.machine.host.context import HostContext
     from trapline.machine.host.machine import HostMachine
+    from trapline.machine.host.suspicion import Suspicion
 
 MAX_EXTENTS = 8192
 MAX_PROTECTS = 8  #: a downgrade of more extents than this unmaps instead
@@ -50,6 +51,7 @@ MAX_POPULATED = 1 << 20  #: bytes: a writable mapping up to this size is made wi
 MAX_READ_POPULATED = 1 << 16  #: others: the host loads the neighbours of what is read by itself
 MAX_HINTED = 16  #: mappings that one resume loads ahead
 KICK_NS = 1_000_000_000  #: a thread that has not trapped so long after a kick blocks it
+LOOK_NS = 20_000_000  #: how often to look what it does meanwhile, while the kernel can do nothing else
 
 
 class HostSpace:
@@ -185,9 +187,9 @@ class HostSpace:
         if slot.process.fresh:
             slot.process.fresh = False
             return
-        expect, tid, alive = self.machine.listener.expect, slot.tid, slot.process.alive
+        expect = self.machine.listener.expect
         for op in ops:
-            expect(tid, op, alive)
+            expect(slot, op)
 
     def stopped_slot(self) -> Slot:
         """A thread that can take orders now; if all run, one is kicked out of user mode. Raises StubDied."""
@@ -197,11 +199,21 @@ class HostSpace:
             if not slot.running or slot.stopped:
                 return slot
         slot = process.slots[0]
-        deadline_ns = time.monotonic_ns() + KICK_NS
+        start_ns, looked_ns = time.monotonic_ns(), 0
+        suspicion: Suspicion | None = None
         self.machine.interrupt(slot)
         while _ring.spin([slot.address], 2000) < 0:
-            if time.monotonic_ns() > deadline_ns or not process.alive():
+            now_ns = time.monotonic_ns()
+            if now_ns > start_ns + KICK_NS or not process.alive():
                 raise StubDied("it blocked the kick")
+            if now_ns > max(looked_ns, start_ns) + LOOK_NS:
+                looked_ns = now_ns
+                if suspicion is None:
+                    from trapline.machine.host.suspicion import Suspicion
+
+                    suspicion = Suspicion(process.pid, slot.tid)
+                elif suspicion.why():
+                    raise StubDied("it blocked the kick")
             time.sleep(0.00002)
         return slot
 

@@ -198,3 +198,10 @@ def test_segment_outside_ram(tmp_path: Path) -> None:
     image.write_bytes(data)
     got = boot(str(image))
     assert got.returncode == 125 and b"outside RAM" in got.stderr
+
+
+def test_a_kernel_image_without_its_option(tmp_path: Path) -> None:
+    image = tmp_path / "Image"
+    image.write_bytes(bytes(56) + b"RSC\5" + bytes(4096))
+    got = boot(str(image))
+    assert got.returncode == 125 and b"write --kernel before it" in got.stderr, got

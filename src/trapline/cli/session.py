@@ -290,13 +290,19 @@ class Session:
             self._reset()
         elif command == SAVE:
             if self._save is None:
-                complain("there is nowhere to save to: start with --save FILE")
-            else:
-                self._save()
+                self._aside("there is nowhere to save to: start with --save FILE")
+            elif self._save():
+                self._aside("kept")
         elif command == STATUS:
-            complain(statistics(self._board, time.monotonic() - self._start))
+            self._aside(statistics(self._board, time.monotonic() - self._start))
         elif command == LIST:
-            complain(HELP_TEXT)
+            self._aside(HELP_TEXT)
+
+    def _aside(self, text: str) -> None:
+        """Say something between what the guest prints, on lines of its own."""
+        self._output.send(b"\n")
+        self._output.flush()
+        complain(text)
 
     def _feed(self) -> None:
         """Give the port as much as it has room for."""

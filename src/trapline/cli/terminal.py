@@ -18,7 +18,10 @@ from types import FrameType
 ESCAPE = 1
 QUIT, RESET, STATUS, LIST, SAVE = "quit", "reset", "status", "help", "save"
 _COMMANDS = {ord("w"): SAVE, ord("x"): QUIT, ord("r"): RESET, ord("s"): STATUS, ord("h"): LIST, ord("?"): LIST}
-HELP_TEXT = "Ctrl-A X ends the machine, R resets it, S says what it has done, W saves it, H lists this, Ctrl-A sends one Ctrl-A"
+HELP_TEXT = (
+    "Ctrl-A X ends the machine, R resets it, S says what it has done,\n"
+    "W keeps a checkpoint, H lists this, Ctrl-A sends one Ctrl-A"
+)
 
 
 class Keys:

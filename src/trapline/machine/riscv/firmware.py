@@ -27,6 +27,7 @@ ROM_INFO = 0x28  #: offset of the description for fw_dynamic in the ROM
 _DYNAMIC = struct.Struct("<6Q")
 _DYNAMIC_MAGIC, _DYNAMIC_VERSION, _S_MODE = 0x4942_534F, 2, 1
 GZIP = b"\x1f\x8b"
+_FLAT, _FLAT_AT = b"RSC\x05", 56  #: magic number of a flat Linux image (Documentation/arch/riscv/boot-image-header.rst)
 
 
 class BadImage(ValueError):
@@ -47,7 +48,8 @@ class Program(NamedTuple):
 def parse(data: bytes) -> Program:
     """A statically linked riscv64 ELF executable, loaded at its physical addresses. Raises BadImage."""
     if len(data) < elf.EHDR.size or data[:4] != elf.MAGIC:
-        raise BadImage("not an ELF file")
+        flat = data[_FLAT_AT : _FLAT_AT + len(_FLAT)] == _FLAT
+        raise BadImage("not an ELF file" + (", but a kernel image: write --kernel before it" if flat else ""))
     ident, kind, machine, _, entry, phoff, _, _, _, phentsize, phnum, _, _, _ = elf.EHDR.unpack_from(data)
     if ident[4] != elf.ELFCLASS64 or ident[5] != elf.ELFDATA2LSB or machine != elf.EM_RISCV:
         raise BadImage("not a program for 64-bit RISC-V")

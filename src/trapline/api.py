@@ -53,10 +53,10 @@ _REFUSED = ("preexec_fn", "user", "group", "extra_groups", "process_group", "exe
 class Popen(subprocess.Popen[Any]):
     """`subprocess.Popen` for a program under Trapline.
 
-    More arguments: `root`, `binds`, `rw`, `memory`, `cpus`, `pids`, `hostname`, `guest_user`, `seed`, `aslr`, `trace`, `log`,
-    `save_overlay`, `machine`, as the options of `trapline run` have them. The constructor returns when the program runs. It
-    raises what subprocess raises (FileNotFoundError, PermissionError, ...) if the guest does not have the program or `cwd`,
-    SubprocessError if there is no kernel.
+    More arguments: `root`, `binds`, `rw`, `memory`, `swap`, `cpus`, `pids`, `hostname`, `guest_user`, `seed`, `aslr`,
+    `trace`, `log`, `save_overlay`, `machine`, as the options of `trapline run` have them. The constructor returns when the
+    program runs. It raises what subprocess raises (FileNotFoundError, PermissionError, ...) if the guest does not have the
+    program or `cwd`, SubprocessError if there is no kernel.
     """
 
     def __init__(
@@ -70,6 +70,7 @@ class Popen(subprocess.Popen[Any]):
         binds: Iterable[str] = (),
         rw: Iterable[str | os.PathLike[str]] = (),
         memory: int | str | None = None,
+        swap: int | str | None = None,
         cpus: int | None = None,
         pids: int | None = None,
         hostname: str | None = None,
@@ -89,8 +90,8 @@ class Popen(subprocess.Popen[Any]):
             raise ValueError("pass_fds: only stdin, stdout and stderr reach the guest")
         program = _program(args, shell)
         options = _options(
-            root=root, memory=memory, cpus=cpus, pids=pids, hostname=hostname, user=guest_user, seed=seed, trace=trace,
-            log=log, save_overlay=save_overlay, machine=machine, workdir=cwd,
+            root=root, memory=memory, swap=swap, cpus=cpus, pids=pids, hostname=hostname, user=guest_user, seed=seed,
+            trace=trace, log=log, save_overlay=save_overlay, machine=machine, workdir=cwd,
         )  # fmt: skip
         options += [] if aslr else ["--no-aslr"]
         for each in binds:

@@ -106,6 +106,8 @@ class Kernel:
         machine: str = "host",
         stdio: tuple[int, int, int] = (0, 1, 2),
         log: Callable[[str], None] | None = None,
+        swap: int = 0,
+        swap_dir: str = "",
         save_overlay: str = "",
         forward_signals: bool = True,
     ) -> None:
@@ -120,7 +122,7 @@ class Kernel:
             hardware, root=root, binds=[*_libraries(hardware.arch.name, root), *binds], rw=list(rw), pids=pids,
             current_directory=_here(), identity=identity or Identity(), hostname=os.fsencode(hostname), seed=seed,
             aslr=aslr, stdio=(stdin, stdout, stderr), log=log, vdso=_vdso, save_overlay=save_overlay,
-            forward_signals=forward_signals,
+            swap=swap, swap_dir=swap_dir, forward_signals=forward_signals,
         )  # fmt: skip
         try:
             self.system: System = boot(config)  #: the kernel itself

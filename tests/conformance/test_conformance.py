@@ -1,7 +1,7 @@
 """Conformance: each C program here passes on the host's own kernel, then under Trapline with the same output and status.
 
 A program says how it is compiled in the first line of its first comment: "cc: FLAGS", and "; only ARCH" if it is about one
-architecture. Programs that look at who runs them (they use IS_ROOT) run twice when the tests run as root: as root and as an
+architecture; "; on disk" if its scratch directory has to be the host's, bound read-write. Programs that look at who runs them (they use IS_ROOT) run twice when the tests run as root: as root and as an
 unprivileged user. One that cannot say anything where the tests run says "skip all: WHY" first.
 
 On the RISC-V machine, where its cross compiler is installed, the same programs must say what they say natively; those that
@@ -15,6 +15,7 @@ from __future__ import annotations
 import os
 import re
 import subprocess
+import tempfile
 from pathlib import Path
 
 import pytest
@@ -27,7 +28,7 @@ SOURCES = sorted(HERE.glob("*/*.c"))
 NOT_HERE = "skip everything: "  #: what a program says first that cannot be judged on this computer: how it is set up forbids it
 QUICK = frozenset(
     "riscv64/traps riscv64/frames exec/elf exec/image_static exec/image_dynamic files/stat files/splice ipc/epoll ipc/sysvsem "
-    "memory/anonymous memory/cow memory/faults process/clone process/groups signals/handlers signals/restart system/misc "
+    "memory/anonymous memory/cow memory/faults memory/swap process/clone process/groups signals/handlers signals/restart system/misc "
     "threads/membarrier threads/pthreads threads/rseq threads/signals time/clocks".split()
 )
 #: what runs on the reference tier besides: a second each
@@ -44,6 +45,14 @@ def head_of(source: Path) -> tuple[list[str], str]:
     match = re.match(r"/\* cc:([^\n*;]*)(?:; only (\w+))?", source.read_text())
     assert match, f"{source}: the first line must say how to compile: /* cc: FLAGS"
     return match.group(1).split(), match.group(2) or ""
+
+
+def on_disk(source: Path, scratch: Path) -> tuple[list[str], dict[str, str]]:
+    """(options, variables) for `trapline`: a scratch directory on the host's disk, if the program needs one."""
+    if "; on disk" not in source.read_text().partition("\n")[0]:
+        return [], {}
+    os.chmod(scratch, 0o1777)
+    return ["--bind", f"{scratch}:/scratch:rw"], {"TMPDIR": "/scratch"}
 
 
 def compiled(source: Path, compiler: str = "gcc") -> Path:
@@ -63,18 +72,21 @@ def cases() -> list[object]:
 
 
 @pytest.mark.parametrize(("source", "uid"), cases())
-def test_program(source: Path, uid: int, tmp_path: Path, no_process_left: None) -> None:
+def test_program(source: Path, uid: int, no_process_left: None) -> None:
     program = compiled(source)
     expected = natively(program, uid)
     if expected.text.startswith("skip all: "):
         pytest.skip(expected.text.strip())
     assert expected.status == 0, "fails on the host's own kernel: " + expected.tail()
-    got = support.trapline(
-        [f"/conformance/{program.name}"],
-        ["--bind", f"{program.parent}:/conformance:ro"],
-        cwd="/usr",
-        uid=uid,
-    )
+    with tempfile.TemporaryDirectory(dir=support.build_dir()) as scratch:
+        options, env = on_disk(source, Path(scratch))
+        got = support.trapline(
+            [f"/conformance/{program.name}"],
+            ["--bind", f"{program.parent}:/conformance:ro", *options],
+            cwd="/usr",
+            uid=uid,
+            env=env,
+        )
     failed = [line for line in got.text.splitlines() if not line.startswith(("ok ", "skip "))]
     assert not failed and got.status == 0, "\n".join(failed) + "\n" + got.tail()
     if not expected.text.startswith(NOT_HERE):
@@ -131,12 +143,15 @@ def on_the_riscv_machine(source: Path, tier: str) -> None:
     if expected.text.startswith("skip all: "):
         pytest.skip(expected.text.strip())
     assert expected.status == 0, "fails natively: " + expected.tail()
-    got = support.trapline(
-        [f"/conformance/{program.name}"],
-        ["--machine", "riscv", *(["--tier", tier] if tier else []), "--bind", f"{program.parent}:/conformance:ro"],
-        cwd="/usr",
-        timeout_s=RISCV_TIMEOUT_S,
-    )
+    with tempfile.TemporaryDirectory(dir=support.build_dir()) as scratch:
+        options, env = on_disk(source, Path(scratch))
+        got = support.trapline(
+            [f"/conformance/{program.name}"],
+            ["--machine", "riscv", *(["--tier", tier] if tier else []), "--bind", f"{program.parent}:/conformance:ro", *options],
+            cwd="/usr",
+            env=env,
+            timeout_s=RISCV_TIMEOUT_S,
+        )
     failed = [line for line in got.text.splitlines() if not line.startswith(("ok ", "skip "))]
     assert not failed and got.status == 0, "\n".join(failed) + "\n" + got.tail()
     here = [re.sub(f"^skip (.*){ELSEWHERE}$", r"ok \1", line) for line in got.text.splitlines()]

@@ -8,11 +8,26 @@ from dataclasses import dataclass
 
 from hypothesis import HealthCheck, given, settings
 from hypothesis import strategies as st
-from userland import PAGE, FakeFile, Signal, backed_cache, load, new_machine, store, stored_cache, tmpfs_file
+from userland import (
+    PAGE,
+    FakeFile,
+    MemoryBacking,
+    Signal,
+    backed_cache,
+    load,
+    new_machine,
+    store,
+    stored_cache,
+    tmpfs_file,
+)
 
 from trapline.abi.errno import EFAULT, Errno
 from trapline.abi.mman import (
+    MADV_COLD,
+    MADV_COLLAPSE,
     MADV_DONTNEED,
+    MADV_PAGEOUT,
+    MADV_WILLNEED,
     MAP_ANONYMOUS,
     MAP_FIXED,
     MAP_PRIVATE,
@@ -21,12 +36,19 @@ from trapline.abi.mman import (
     MREMAP_MAYMOVE,
 )
 from trapline.kernel.mm.address_space import AddressSpace
+from trapline.kernel.mm.page_cache import PageCache
 from trapline.kernel.mm.policy import Policy
+from trapline.kernel.mm.swap.areas import Swap
+from trapline.kernel.mm.swap.entries import swapped
+from trapline.kernel.mm.swap.off import switch_off
+from trapline.kernel.mm.swap.out import put_out
+from trapline.kernel.mm.swap.shmem import SwappedCache
 from trapline.machine.paging.walk import leaves
 
 ARENA = 0x4000_0000
 PAGES = 1536  #: three blocks
 FILE_PAGES = 24
+SLOTS = 3000
 SEGV, BUS = 11, 7
 
 
@@ -79,10 +101,16 @@ class ModelFile:
 class World:
     """Spaces and files, real and model side by side."""
 
-    def __init__(self, policy: Policy) -> None:
+    def __init__(self, policy: Policy, *, swaps: bool = False) -> None:
         self.machine = new_machine(64)
         self.frames = self.machine.ram.frames
+        self.copies_neighbours = policy.cow_around_pages > 1
         self.spaces = [(AddressSpace(self.machine, aslr=False, policy=policy), {})]  # type: ignore[var-annotated]
+        self.swap: Swap | None = None
+        if swaps:
+            self.swap = Swap(self.machine.ram, lambda: [mm for mm, _ in self.spaces], lambda do: None, print, print)
+            self.swap.add(b"first", b"file", MemoryBacking(SLOTS), SLOTS, [1, 5], 3, None)
+            self.swap.add(b"second", b"file", MemoryBacking(SLOTS), SLOTS, [], 3, None)
         content = [17 + i for i in range(10)]
         disk = b"".join(bytes([each]) * PAGE for each in content)
         ram = self.machine.ram
@@ -223,6 +251,8 @@ class World:
 
     def store_file(self, mm: AddressSpace, model: dict[int, Page], first: int, count: int, c: int) -> None:
         file = self.files[c % len(self.files)]
+        if self.copies_neighbours and any(page.file is file and page.private for _, other in self.spaces for page in other.values()):
+            return  # it may have been copied with a neighbour: whether it shows what the file becomes is unspecified, mmap(2)
         index = (c >> 3) % FILE_PAGES
         value = c >> 8 & 0xFF
         cache = file.file.page_cache
@@ -239,6 +269,25 @@ class World:
         for file in self.files:
             assert file.file.page_cache is not None
             file.file.page_cache.sync()
+
+    def page_out(self, mm: AddressSpace, model: dict[int, Page], first: int, count: int, c: int) -> None:
+        if self.swap is not None:
+            with suppress(Errno):
+                mm.madvise(ARENA + first * PAGE, count * PAGE, (MADV_PAGEOUT, MADV_COLD, MADV_WILLNEED, MADV_PAGEOUT)[c & 3])
+
+    def press(self, mm: AddressSpace, model: dict[int, Page], first: int, count: int, c: int) -> None:
+        if self.swap is not None:
+            put_out(self.swap, c % 700)
+
+    def collapse(self, mm: AddressSpace, model: dict[int, Page], first: int, count: int, c: int) -> None:
+        with suppress(Errno):
+            mm.madvise(ARENA + (first & ~511) * PAGE, 512 * PAGE, MADV_COLLAPSE)
+
+    def off_and_on(self, mm: AddressSpace, model: dict[int, Page], first: int, count: int, c: int) -> None:
+        if self.swap is not None and not c % 7:
+            area = self.swap.areas[min(self.swap.areas)]
+            switch_off(self.swap, area)
+            self.swap.add(b"again", b"file", MemoryBacking(SLOTS), SLOTS, [7], -1, None)
 
     def reclaim(self, mm: AddressSpace, model: dict[int, Page], first: int, count: int, c: int) -> None:
         if self.frames.reclaim is not None:
@@ -278,12 +327,35 @@ class World:
         for cache in caches:
             if cache is not None:
                 references.update(cache.pages.values())
+        self.verify_swap({cache for cache in caches if cache is not None})
+        if self.swap is not None:
+            references.update(self.swap.cache.values())
         used = {pfn: count for pfn, count in enumerate(self.frames.counts) if count}
         assert used == references
         assert self.frames.used_pages == len(used)
         for mm, model in self.spaces:
             for i in set(model) | {0, 600, PAGES - 1}:
                 self.check(mm, model, i, bool(i & 1))
+
+    def verify_swap(self, caches: set[PageCache]) -> None:
+        slots: Counter[int] = Counter()
+        for mm, _ in self.spaces:
+            found = [slot for _, slot in swapped(mm.tables, 0, mm.task_size)]
+            assert len(found) == mm.tables.swapped
+            slots.update(found)
+        for cache in caches:
+            if isinstance(cache, SwappedCache):
+                assert not cache.pages.keys() & cache.swapped.keys()
+                slots.update(cache.swapped.values())
+        if self.swap is None:
+            assert not slots
+            return
+        slots.update(list(self.swap.cache))
+        assert self.swap.slots == {pfn: slot for slot, pfn in self.swap.cache.items()}
+        for area in self.swap.areas.values():
+            counts = {area.number << 40 | page: count for page, count in enumerate(area.counts) if count > 0}
+            assert counts == {slot: count for slot, count in slots.items() if slot >> 40 == area.number}
+            assert area.used == len(counts)
 
     def finish(self) -> None:
         for mm, _ in self.spaces:
@@ -293,6 +365,9 @@ class World:
             assert file.file.page_cache is not None
             assert not file.file.page_cache.mappers
             file.file.page_cache.close()
+        if self.swap is not None:
+            self.swap.shrink(1 << 20)
+            assert not any(area.used for area in self.swap.areas.values())
         assert self.frames.used_pages == 0
         assert not any(self.frames.counts)
 
@@ -309,6 +384,20 @@ POLICIES = st.sampled_from([Policy(), Policy(fork_copy_pages=0), Policy(1, 1, 1,
 @given(STEPS, POLICIES)
 def test_a_space_behaves_like_a_dictionary_of_pages(steps: list[tuple[str, int, int, int, int]], policy: Policy) -> None:
     world = World(policy)
+    for step in steps:
+        world.step(*step)
+    world.verify()
+    world.finish()
+
+
+SWAP_OPS = [*OPS, *"page_out page_out press press press collapse off_and_on write write".split()]
+SWAP_STEPS = st.lists(st.tuples(st.sampled_from(SWAP_OPS), NUMBER, NUMBER, NUMBER, NUMBER), max_size=80)
+
+
+@settings(max_examples=100, deadline=None, suppress_health_check=list(HealthCheck))
+@given(SWAP_STEPS, POLICIES)
+def test_it_does_while_its_pages_go_to_swap_and_come_back(steps: list[tuple[str, int, int, int, int]], policy: Policy) -> None:
+    world = World(policy, swaps=True)
     for step in steps:
         world.step(*step)
     world.verify()

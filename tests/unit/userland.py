@@ -5,11 +5,13 @@
 
 from __future__ import annotations
 
+from collections.abc import Sequence
 from dataclasses import dataclass, field
 from typing import Any
 
 from scripted import ScriptedMachine
 
+from trapline.abi.errno import EIO
 from trapline.abi.mman import MAP_ANONYMOUS, MAP_FIXED, MAP_PRIVATE, MAP_SHARED
 from trapline.kernel.mm.address_space import AddressSpace
 from trapline.kernel.mm.page_cache import PageCache
@@ -134,3 +136,30 @@ def tmpfs_file(ram: Ram, data: bytes = b"") -> FakeFile:
     if data:
         cache.write(0, data)
     return FakeFile(cache)
+
+
+class MemoryBacking:
+    """Swap in the test's memory. `fails`: whether each transfer does."""
+
+    def __init__(self, pages: int) -> None:
+        self.pages = pages
+        self.data = bytearray(pages * PAGE)
+        self.fails = self.closed = False
+
+    def read(self, page: int, views: Sequence[memoryview]) -> None:
+        if self.fails:
+            raise EIO
+        for i, view in enumerate(views, page):
+            view[:] = self.data[i * PAGE : (i + 1) * PAGE]
+
+    def write(self, page: int, views: Sequence[memoryview]) -> None:
+        if self.fails:
+            raise EIO
+        for i, view in enumerate(views, page):
+            self.data[i * PAGE : (i + 1) * PAGE] = view
+
+    def close(self) -> None:
+        self.closed = True
+
+    def end(self) -> None:
+        pass

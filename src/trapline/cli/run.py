@@ -35,6 +35,8 @@ OPTIONS = (
     Option("--user", "UID[:GID]|NAME", "run as this user of the guest (default: your own ids)"),
     Option("--hostname", "NAME", "the guest's host name (default: trapline)"),
     Option("--memory", "SIZE", "memory of the guest, for example 512M (default: half of the host's)"),
+    Option("--swap", "SIZE[:DIR]", "swap to /dev/swap0 of this size when memory runs short: a nameless file in the host's "
+           "directory DIR (default: where temporary files go)"),
     Option("--cpus", "N", "processors of the guest (default: as many as you may use)"),
     Option("--pids", "N", "most processes and threads at once (default: 4096)"),
     Option("--timeout", "TIME", "kill everything after TIME (10, 1.5s, 2m) and exit with 124"),
@@ -168,6 +170,8 @@ def kernel_settings(parsed: Parsed, outputs: Outputs) -> dict[str, Any]:
         settings["hostname"] = values.hostname(last("--hostname"))
     if parsed.flag("--memory"):
         settings["memory"] = values.size("--memory", last("--memory"))
+    if parsed.flag("--swap"):
+        settings["swap"], settings["swap_dir"] = values.swap(last("--swap"))
     for option, name, high in (("--cpus", "cpus", 64), ("--pids", "pids", MAX_PIDS)):
         if parsed.flag(option):
             settings[name] = values.number(option, last(option), 1, high)

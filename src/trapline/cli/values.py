@@ -31,6 +31,14 @@ def size(option: str, text: str) -> int:
     return bytes_
 
 
+def swap(text: str) -> tuple[int, str]:
+    """(bytes, directory): SIZE[:DIR]."""
+    text, _, where = text.partition(":")
+    if where and not os.path.isdir(where):
+        raise UsageError(f"--swap {text}:{where}: no such directory: write for example 1G:/var/tmp")
+    return size("--swap", text), where
+
+
 def duration_ns(option: str, text: str) -> int:
     """Nanoseconds: seconds, or a number with ms, s, m, h or d."""
     digits = text.rstrip("abcdefghijklmnopqrstuvwxyz")

@@ -11,7 +11,7 @@ from trapline.typed import TYPE_CHECKING, Any
 
 from trapline.abi.errno import Errno
 from trapline.abi.mount import MS_NODEV, MS_NOEXEC, MS_NOSUID
-from trapline.abi.stat import S_IFIFO
+from trapline.abi.stat import S_IFBLK, S_IFIFO
 from trapline.kernel.config import Config, ConfigError
 from trapline.kernel.core import Kernel
 from trapline.kernel.drivers import DRIVERS, pts
@@ -210,6 +210,10 @@ class System(Kernel):
             if self.vdso is not None:
                 self.vdso.close()
             self.root.descriptors.close()
+            if self.swap is not None:
+                self.swap.close()
+            for each in self.swap_devices.values():
+                each.end()
             self.machine.close()
             self.ram.close()
 
@@ -256,8 +260,24 @@ def _compose(kernel: System, config: Config) -> None:
     mount_sysfs(kernel)
     kernel.console = Console(kernel, config.stdio, config.identity.uid, config.identity.gid)
     kernel.hooks.host_ready = lambda: _host_ready(kernel)
+    if config.swap:
+        _have_swap(kernel, config)
     if config.vdso is not None:
         kernel.vdso = config.vdso(kernel)
+
+
+def _have_swap(kernel: System, config: Config) -> None:
+    """A device of the configured size, in a file of the host's, that is swapped to."""
+    from trapline.kernel.drivers.hostswap import nameless
+    from trapline.kernel.task import swap
+
+    try:
+        backing = nameless(config.swap, config.swap_dir or None)
+    except OSError as error:
+        raise ConfigError(f"there is no room for swap: {error}") from error
+    path, _, name = swap.DEVICE_NAME.rpartition(b"/")
+    kernel.vfs.at_root(path).inode.create(name, S_IFBLK | 0o660, None, swap.DEVICE)
+    swap.have_device(kernel, backing)
 
 
 def _send(kernel: Any, pgid: int, signo: int) -> None:

@@ -48,4 +48,6 @@ class Config(NamedTuple):
     vdso: Callable[[Any], Any] | None = None  #: makes the vDSO (user.vdso.vdso.Vdso) of a kernel; None: there is none
     log: Callable[[str], None] | None = None  #: told of every line of the kernel log
     forward_signals: bool = True  #: the host's signals go to the guest; else Ctrl-C raises KeyboardInterrupt
+    swap: int = 0  #: bytes of a device to swap to, /dev/swap0, that is on from the beginning; 0: there is none
+    swap_dir: str = ""  #: the host's directory for the nameless file that it is; "": where temporary files go
     save_overlay: str = ""  #: directory or tar archive to write what the guest changed to, when the kernel closes

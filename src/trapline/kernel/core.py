@@ -20,6 +20,7 @@ from trapline.kernel.sync.timers import Timers
 if TYPE_CHECKING:
     from trapline.kernel.fs.vfs import Vfs
     from trapline.kernel.ipc.sysv.namespace import IpcNamespace
+    from trapline.kernel.mm.swap.areas import Backing, Swap
     from trapline.kernel.sched.interface import Scheduler
     from trapline.kernel.task.accounting import Accounting
     from trapline.kernel.task.task import Task, ThreadGroup
@@ -43,6 +44,7 @@ class Kernel:
     accounting_limits = (4, 2, 30)  #: /proc/sys/kernel/acct
     ctrl_alt_del = 0  #: what reboot(2) said that the keys do: 1: restart at once, 0: tell init
     first: ThreadGroup | None = None  #: the first program, which stands for us in the eyes of who started us
+    swap: Swap | None = None  #: task.swap: made when something is swapped to first
     on_stop: Callable[[ThreadGroup], None] | None = None  #: told of every process that has stopped
     init: ThreadGroup  #: pid 1: the kernel's own, without user code; adopts orphans and reaps them at once
 
@@ -87,6 +89,7 @@ class Kernel:
         self.vdso = None
         #: what is to be done once all who can run do so, and before the next trap is served
         self.afterwards: deque[Callable[[], None]] = deque()
+        self.swap_devices: dict[int, Backing] = {}  #: by number: block devices, which are good for nothing else
         self.newborn: Task | None = None  #: the process that the call being served has made, queued by now
         self.on_signal: Callable[[Task, Any], None] | None = None  #: while somebody observes: a task takes a signal
         self.on_ignored: Callable[[Task, Any], None] | None = None  #: while somebody observes: one is dropped, as it is ignored

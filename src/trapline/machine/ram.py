@@ -7,7 +7,7 @@ Invariants:
 - a frame handed out with zero=True reads as zeros; a frame with count 0 is free and belongs to exactly one free list, or
   waits in `_aside` for the end of what may still write to it;
 - a frame whose `_dirty` byte is 0 reads as zeros;
-- `used_pages` never exceeds `limit_pages`.
+- `used_pages` never exceeds `limit_pages`; beyond `press_at`, which is no higher, an allocation looks for room first.
 """
 
 from __future__ import annotations
@@ -18,6 +18,7 @@ from array import array
 from collections import deque
 from collections.abc import Callable
 from contextlib import suppress
+from trapline.typed import Any
 
 from trapline.machine.paging.entry import PAGE_SHIFT, PAGE_SIZE
 
@@ -86,11 +87,13 @@ class Frames:
     def __init__(self, ram: Ram) -> None:
         self._ram = ram
         self.total_pages = ram.size >> PAGE_SHIFT
-        self.limit_pages = self.total_pages - BLOCK_PAGES
+        self._limit_pages = self.press_at = self.total_pages - BLOCK_PAGES
         self.used_pages = 0
         self.peak_pages = 0
         #: asked to free some frames when the limit is reached; how many it did
         self.reclaim: Callable[[int], int] | None = None
+        self.swap: Any = None  #: kernel.mm.swap.Swap, while there is somewhere to put pages out to
+        self.kept = 0  #: so many of the last frames are not for whoever allocates now
         self._next_block = 1  # blocks from here on were never used
         self._hot: list[int] = []
         self._warm: list[int] = []  # free blocks that are dirty
@@ -100,13 +103,22 @@ class Frames:
         self.counts: array[int] = array("i", bytes(4 * BLOCK_PAGES))
         self._dirty = bytearray(BLOCK_PAGES)
 
+    @property
+    def limit_pages(self) -> int:
+        """How many frames may be in use."""
+        return self._limit_pages
+
+    @limit_pages.setter
+    def limit_pages(self, pages: int) -> None:
+        self._limit_pages = self.press_at = pages
+
     # ---- out
 
     def alloc(self, order: int = 0, *, zero: bool = True) -> int:
         """The first of 2**order consecutive, aligned frames, each with count 1. Raises OutOfFrames."""
         pages = 1 << order
         used = self.used_pages + pages
-        if used > self.limit_pages:
+        if used > self.press_at:
             used = self._press(pages)
         pfn = self._hot.pop() if order == 0 and self._hot else self._take(order)
         self.used_pages = used
@@ -128,11 +140,15 @@ class Frames:
         return pfn
 
     def _press(self, pages: int) -> int:
-        """The limit is reached: reclaim. What `used_pages` will be after the allocation."""
+        """The limit is near: have room made, at once if it is reached. What `used_pages` will be after the allocation."""
+        if self.swap is not None:
+            self.swap.pressed()
+            if self.used_pages + pages <= self.limit_pages - self.kept:
+                return self.used_pages + pages
         if self.reclaim is not None and self.limit_pages >= pages:
             self.reclaim(max(pages, 64))
         used = self.used_pages + pages
-        if used > self.limit_pages:
+        if used > self.limit_pages - self.kept:
             raise OutOfFrames(f"{pages} frames wanted, {self.limit_pages - self.used_pages} left")
         return used
 

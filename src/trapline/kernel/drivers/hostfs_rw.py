@@ -23,11 +23,13 @@ from trapline.kernel.fs.devices import open_special
 from trapline.kernel.fs.file import File, open_regular
 from trapline.kernel.fs.inode import REVALIDATE, Inode
 from trapline.kernel.mm.page_cache import PageCache
+from trapline.machine.paging.entry import PAGE_SHIFT
 from trapline.machine.ram import OutOfFrames
 
 if TYPE_CHECKING:
     from collections.abc import Coroutine
 
+    from trapline.kernel.drivers.hostswap import HostSwap
     from trapline.kernel.fs.mount import Path
 
 MAX_NODES = 4096  #: FIFOs and sockets made in one tree
@@ -395,6 +397,22 @@ class WritableFile(_Writable, HostFile):
             raise errno_of(error) from error
         if self.page_cache is not None and self.page_cache.size < offset + length:
             self.page_cache.truncate(offset + length)
+
+    def swap_backing(self) -> HostSwap:
+        """Raises EINVAL if there are holes: what is put there must not need room that the disk may not have."""
+        from trapline.kernel.drivers.hostswap import HostSwap
+
+        if self.page_cache is not None:
+            self.page_cache.sync()
+        try:
+            fd = self.fd_for_writing()
+            size = os.fstat(fd).st_size
+            if size and os.lseek(fd, 0, os.SEEK_HOLE) < size:
+                raise EINVAL("the file has holes")
+            self._disarm(fd)
+            return HostSwap(os.dup(fd), size >> PAGE_SHIFT)
+        except OSError as error:
+            raise errno_of(error) from error
 
     def fsync(self) -> None:
         if self.page_cache is not None:

@@ -20,7 +20,7 @@ _NEVER = (1 << 63) - 1
 
 def _only_here(cache: PageCache, index: int) -> bool:
     """A page's data is in the cache, and not behind it."""
-    return index in cache.pages and (index in cache.dirty or index << PAGE_SHIFT >= cache.backed)
+    return cache.holds(index) and (index in cache.dirty or index << PAGE_SHIFT >= cache.backed)
 
 
 def next_data(inode: Inode, cache: PageCache, offset: int) -> int:
@@ -31,11 +31,11 @@ def next_data(inode: Inode, cache: PageCache, offset: int) -> int:
     behind = inode.seek_behind(offset, False) if offset < backed else None
     if behind == offset:
         return offset
-    pages = cache.dirty if backed > offset else cache.pages
+    pages = cache.dirty if backed > offset else cache.held()
     later = min((each for each in pages if each > index and _only_here(cache, each)), default=_NEVER) << PAGE_SHIFT
     if backed > offset:
         beyond = (backed + PAGE_MASK) >> PAGE_SHIFT
-        later = min(later, min((each for each in cache.pages if each >= beyond), default=_NEVER) << PAGE_SHIFT)
+        later = min(later, min((each for each in cache.held() if each >= beyond), default=_NEVER) << PAGE_SHIFT)
     if behind is not None and behind < min(later, backed):
         return behind
     if later >= cache.size:
@@ -80,8 +80,8 @@ def data_runs(inode: Inode | None, cache: PageCache, start: int, end: int) -> It
 def _pages_here(cache: PageCache, start: int, end: int) -> Iterator[tuple[int, int]]:
     """Runs of the pages whose data is in the cache and nowhere else."""
     first, last = start >> PAGE_SHIFT, (end + PAGE_MASK) >> PAGE_SHIFT
-    few = last - first < len(cache.pages)
-    indices = range(first, last) if few else sorted(each for each in tuple(cache.pages) if first <= each < last)
+    few = last - first < cache.pages_used
+    indices = range(first, last) if few else sorted(each for each in cache.held() if first <= each < last)
     run_at = run_end = start
     for index in indices:
         if not _only_here(cache, index):

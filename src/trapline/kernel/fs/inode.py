@@ -20,6 +20,7 @@ if TYPE_CHECKING:
     from trapline.kernel.fs.mount import Path
     from trapline.kernel.fs.superblock import StatFs, SuperBlock
     from trapline.kernel.mm.page_cache import PageCache
+    from trapline.kernel.mm.swap.areas import Backing
 
 Entry = tuple[bytes, int, int]  #: (name, inode number, DT_*)
 
@@ -200,6 +201,10 @@ class Inode:
 
     def statfs(self) -> StatFs:
         return self.sb.statfs()
+
+    def swap_backing(self) -> Backing:
+        """What to swap to this regular file with. Raises EINVAL: what is in memory anyway is no place to put memory out to."""
+        raise EINVAL("not on a disk")
 
     def deny_write(self) -> None:
         """The file is about to run: opening it for writing is ETXTBSY until `allow_write`; so is this while it is written."""

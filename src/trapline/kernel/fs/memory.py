@@ -263,7 +263,7 @@ class MemFile(MemInode):
         self._account()
         free = self.sb.max_pages - self.sb.used_pages
         for index in range(offset >> 12, (offset + len(data) + 4095) >> 12):
-            if not cache.resident(index):
+            if not cache.holds(index):
                 free -= 1
                 if free < 0:
                     data = data[: max((index << 12) - offset, 0)]
@@ -302,7 +302,7 @@ class MemFile(MemInode):
             self._account()
             return
         first, last = offset >> 12, (end + 4095) >> 12
-        absent = last - first - sum(first <= index < last for index in cache.pages)
+        absent = last - first - sum(first <= index < last for index in cache.held())
         if self.sb.max_pages and self.sb.used_pages + absent > self.sb.max_pages:
             raise ENOSPC
         self.changing()

@@ -37,7 +37,7 @@ from trapline.kernel.mm.mould import Cast, Mould
 from trapline.kernel.mm.page_cache import PageCache
 from trapline.kernel.mm.policy import MmLimits, Policy
 from trapline.kernel.mm.populate import prefault_kin
-from trapline.kernel.mm.reclaim import evict, reclaimer
+from trapline.kernel.mm.reclaim import EVICT_PAGES, evict, reclaimer
 from trapline.kernel.mm.tables import PageTables, Run
 from trapline.kernel.mm.uaccess import UserAccess
 from trapline.kernel.sync.budget import Budgets
@@ -49,7 +49,6 @@ if TYPE_CHECKING:
 
 MMAP_RND_BITS = 28  #: pages of randomness in where mappings start, as vm.mmap_rnd_bits on x86-64
 STACK_RND = 16 << 30  #: at most this much of user space's end is randomness of the stack
-EVICT_PAGES = 256  #: how many mapped pages of files to give up when there is no memory
 MIN_GAP, STACK_SLACK = 128 << 20, 1 << 20
 AREAS = Budgets(1, 1 << 19)  #: areas of all spaces on a machine
 AREAS_AT_ONCE = 64  #: are taken from that
@@ -212,6 +211,8 @@ class AddressSpace(UserAccess):
                 zap(self.tables, start, end, runs)
             self.tables.close(runs)
         put_runs(self.ram.frames, runs)
+        if self.ram.frames.swap is not None:
+            self.ram.frames.swap.holders.pop(self, None)
 
     def _writes_for_others(self) -> bool:
         """It may have written what others map too."""
@@ -238,7 +239,12 @@ class AddressSpace(UserAccess):
             self.admitted += more
 
     def fork(self) -> AddressSpace:
-        """A copy-on-write copy. Raises ENOMEM."""
+        """A copy-on-write copy. Raises ENOMEM. (Nobody relies on a page's place in a call that begins with this.)"""
+        try:
+            return fork.fork(self)
+        except OutOfMemory:
+            if self.ram.frames.swap is None or not evict(self.ram, EVICT_PAGES + 2 * self.tables.table_pages):
+                raise
         return fork.fork(self)
 
     # ---- faults
@@ -249,12 +255,22 @@ class AddressSpace(UserAccess):
         if area is not None and not area.known and area.file is not None and not area.flags & VM_SHARED:
             if area.prot & access or (access == READ and area.prot):
                 prefault_kin(self, area)
+        repair = self.repair if self.ram.frames.swap is None else self._repair_frugally
         try:
-            return self.repair(addr, access)
+            return repair(addr, access)
         except OutOfMemory:
             if not evict(self.ram, EVICT_PAGES):
                 raise
-        return self.repair(addr, access)
+        return repair(addr, access)
+
+    def _repair_frugally(self, addr: int, access: int) -> tuple[int, int, int] | None:
+        """`repair` for user code, which can wait or die: the last frames are left to the kernel's own accesses."""
+        frames = self.ram.frames
+        frames.kept = frames.swap.reserve
+        try:
+            return self.repair(addr, access)
+        finally:
+            frames.kept = 0
 
     def repair(self, addr: int, access: int) -> tuple[int, int, int] | None:
         """`fault`, without taking mapped pages of files from anybody."""

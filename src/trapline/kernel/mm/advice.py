@@ -152,8 +152,12 @@ def _remove(mm: AddressSpace, area: Area, start: int, end: int, behaviour: int) 
 
 
 def _will_need(mm: AddressSpace, area: Area, start: int, end: int, behaviour: int) -> None:
-    """Read a file's pages ahead, up to 2 MiB of them."""
+    """Bring back what is in swap; read a file's pages ahead, up to 2 MiB of them."""
     cache = area.cache
+    if mm.tables.swapped and not area.flags & VM_SHARED:
+        from trapline.kernel.mm.swap.entries import bring_back
+
+        bring_back(mm, area, start, end)
     if cache is not None and cache.fill is not None:
         first = (area.offset + start - area.start) >> PAGE_SHIFT
         last = min(first + 512, first + ((end - start) >> PAGE_SHIFT), (cache.size + PAGE_MASK) >> PAGE_SHIFT)
@@ -162,9 +166,13 @@ def _will_need(mm: AddressSpace, area: Area, start: int, end: int, behaviour: in
 
 
 def _cold(mm: AddressSpace, area: Area, start: int, end: int, behaviour: int) -> None:
-    """There is nowhere to page out to."""
+    """MADV_COLD and MADV_PAGEOUT. Pages of files go by themselves when memory is short; others, if there is swap."""
     if area.flags & (VM_LOCKED | VM_DONTEXPAND):
         raise EINVAL
+    if mm.ram.frames.swap is not None:
+        from trapline.kernel.mm.swap.advice import age, page_out
+
+        (page_out if behaviour == MADV_PAGEOUT else age)(mm, area, start, end)
 
 
 def _populate(mm: AddressSpace, start: int, end: int, access: int) -> None:
@@ -235,5 +243,5 @@ def mincore(mm: AddressSpace, addr: int, length: int) -> bytes:
 
 def _present(mm: AddressSpace, start: int, end: int, answer: bytearray, at: int) -> None:
     for va in range(start, end, 1 << PAGE_SHIFT):
-        if mm.tables.entry(va):
+        if mm.tables.entry(va) & mm.tables.fmt.present:
             answer[at + ((va - start) >> PAGE_SHIFT)] = 1

@@ -39,11 +39,14 @@ def collapse(mm: AddressSpace, area: Area, start: int, end: int, behaviour: int)
 def _collapse(mm: AddressSpace, area: Area, block: int, base: int) -> bool:
     """Unmap the block's pages, copy them together, and map the result; False if there is no memory for it."""
     tables, frames, fmt = mm.tables, mm.tables.frames, mm.tables.fmt
+    va = block << BLOCK_SHIFT
     try:
         pfn = frames.alloc(BLOCK_ORDER)
     except OutOfFrames:
         return False
-    va = block << BLOCK_SHIFT
+    if tables.swapped and not _all_back(mm, area, va):
+        frames.put_run(pfn, BLOCK_PAGES)
+        return False
     entries = tables.words[base : base + BLOCK_PAGES].tolist()
     runs: list[Run] = []
     files, others = zap(tables, va, va + BLOCK_SIZE, runs)
@@ -62,3 +65,9 @@ def _collapse(mm: AddressSpace, area: Area, block: int, base: int) -> bool:
     put_runs(frames, runs)
     return True
 
+
+def _all_back(mm: AddressSpace, area: Area, va: int) -> bool:
+    """No page of the block is in swap any more."""
+    from trapline.kernel.mm.swap.entries import bring_back
+
+    return bring_back(mm, area, va, va + BLOCK_SIZE)

@@ -53,12 +53,16 @@ def repair(mm: AddressSpace, area: Area, addr: int, access: int) -> Signal | Non
     if base is not None:
         word = ~base if base < 0 else base + (addr >> PAGE_SHIFT & LANE_MASK)
         entry = tables.words[word]
-        if entry:
+        if entry & tables.fmt.present:
             if access & WRITE and not entry & tables.fmt.write:
                 if area.flags & VM_HUGETLB:
                     return None if hugetlb.write(mm, area, addr) else (SIGBUS, BUS_ADRERR, addr)
                 _write_to_present(mm, area, addr, word, entry)
             return None  # else: somebody else's fault has repaired it
+        if entry:
+            from trapline.kernel.mm.swap.fault import swap_in
+
+            return None if swap_in(mm, area, addr, access, base) else (SIGBUS, BUS_ADRERR, addr)
     if area.cache is None:
         _zero_pages(mm, area, addr, base)
         return None
@@ -182,7 +186,10 @@ def _file_pages(mm: AddressSpace, area: Area, addr: int, access: int) -> Signal 
     if index in cache.pages:
         mm.minflt += 1
     else:
-        mm.majflt += 1
+        if cache.stored(index):
+            mm.majflt += 1
+        else:
+            mm.minflt += 1
         try:
             _read_around(mm, area, addr)
             cache.frame(index)
@@ -289,6 +296,8 @@ def copy_on_write(mm: AddressSpace, area: Area, addr: int, base: int) -> None:
     block_va = addr >> BLOCK_SHIFT << BLOCK_SHIFT
     lane = addr >> PAGE_SHIFT & LANE_MASK
     first, last = _chunk(mm, area, addr, mm.policy.cow_around_pages)
+    if tables.frames.swap is not None:
+        tables.frames.swap.reuse(tables, base + first, base + last)
     sources = _whole_chunk(mm, base, first, last)
     if sources is None:
         sources = _sources(mm, area, block_va, base, first, last)

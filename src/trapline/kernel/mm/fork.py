@@ -61,6 +61,8 @@ def fork(mm: AddressSpace) -> AddressSpace:
         mm.space.flush(0, mm.task_size, downgrade=True)
         child.put()
         raise OutOfMemory from None
+    if child.tables.swapped:
+        mm.ram.frames.swap.holders[child] = None
     child.space.hint_like(mm.space, child.cast is not None and mm.mould is mould)
     if mm.exe_file is not None:
         child.exe_file = mm.exe_file.get()
@@ -99,7 +101,7 @@ def _duplicate_leaves(mm: AddressSpace, child: AddressSpace, plain: bool) -> boo
     Tables and pages go to frames in a row: they are taken, and given back when the child ends, in one piece. `plain`: all that
     is mapped is inherited; what is shared has leaves of files only, as all private pages of files.
     """
-    if mm.rss_anon > min(mm.policy.fork_copy_pages, BLOCK_PAGES - 1):
+    if mm.rss_anon > min(mm.policy.fork_copy_pages, BLOCK_PAGES - 1) or mm.tables.swapped:
         return False
     ranges = [] if plain else list(_ranges(mm))
     mould = _mould_of(mm) if plain else Mould(mm.tables, _private_pieces(mm, ranges))

@@ -11,7 +11,7 @@ from __future__ import annotations
 from array import array
 from collections.abc import Callable
 
-from trapline.kernel.mm.tables import BLOCK_SHIFT, BLOCK_SIZE, ZEROS, PageTables, Run
+from trapline.kernel.mm.tables import BLOCK_SHIFT, BLOCK_SIZE, SLOT_SHIFT, ZEROS, PageTables, Run
 from trapline.machine.paging.entry import PAGE_SHIFT
 from trapline.machine.paging.lanes import LANES, ONES, first_set, last_set
 from trapline.machine.ram import BLOCK_PAGES, Frames
@@ -35,6 +35,8 @@ def zap(tables: PageTables, start: int, end: int, runs: list[Run]) -> tuple[int,
         data = tables.mem[word << 3 : (word + pages) << 3].tobytes()
         if data != bytes(len(data)):
             words[word : word + pages] = ZEROS[:pages]
+            if tables.swapped:
+                data = _without_swapped(tables, data, gone=True)
             of_files, of_others = _each_frame(tables, data, runs.append)
             files += of_files
             others += of_others
@@ -229,7 +231,11 @@ def copy(tables: PageTables, child: PageTables, start: int, end: int, private: b
         skipped = (len(data) - len(data.lstrip(b"\0"))) >> 3
         data = data[skipped << 3 : (last - first) << 3]
         first += skipped
-        of_files, of_others = _each_frame(tables, data, lambda run: get_run(*run))
+        present = data
+        if tables.swapped:
+            present = _without_swapped(tables, data)
+            child.swapped += _share_swapped(tables, data)
+        of_files, of_others = _each_frame(tables, present, lambda run: get_run(*run))
         files += of_files
         others += of_others
         if private and of_others:  # what is a file's is read-only and marked already
@@ -241,6 +247,26 @@ def copy(tables: PageTables, child: PageTables, start: int, end: int, private: b
             mem[(base + first) << 3 : (base + last) << 3] = data
         mem[(target + first) << 3 : (target + last) << 3] = data
     return files, others, lost
+
+
+def _without_swapped(tables: PageTables, data: bytes, *, gone: bool = False) -> bytes:
+    """`data` without the entries of pages in swap; `gone`: these let go of their places."""
+    entries = array("Q", data)
+    for i, entry in enumerate(entries):
+        if entry and not entry & 1:
+            entries[i] = 0
+            if gone:
+                tables.swapped -= 1
+                tables.frames.swap.put(entry >> SLOT_SHIFT)
+    return entries.tobytes()
+
+
+def _share_swapped(tables: PageTables, data: bytes) -> int:
+    """The entries of pages in swap are copied: one more reference to each place. How many there are."""
+    found = [entry >> SLOT_SHIFT for entry in array("Q", data) if entry and not entry & 1]
+    for slot in found:
+        tables.frames.swap.get(slot)
+    return len(found)
 
 
 def _share(tables: PageTables, lanes: int) -> tuple[int, int]:

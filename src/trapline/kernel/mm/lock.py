@@ -1,6 +1,6 @@
 """mlock(2), mlock2(2), munlock(2), mlockall(2), munlockall(2): pages that stay present, and how many may be.
 
-Nothing is ever swapped out here, so locking means populating and counting.
+Locking means populating and counting; what goes to swap passes locked areas by (see mm.swap.out).
 """
 
 from __future__ import annotations

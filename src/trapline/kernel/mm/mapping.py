@@ -54,6 +54,7 @@ from trapline.machine.paging.entry import PAGE_MASK, PAGE_SHIFT, PAGE_SIZE
 
 if TYPE_CHECKING:
     from trapline.kernel.mm.address_space import AddressSpace
+    from trapline.machine.ram import Frames
 
 LOW_START, LOW_END = 0x4000_0000, 0x8000_0000  #: where MAP_32BIT mappings go
 MAX_OFFSET = 1 << 63
@@ -223,8 +224,13 @@ def check_limits(
             raise ENOMEM("RLIMIT_AS")
         if is_data(prot, vm_flags) and (mm.data_pages - data_gone + pages) << PAGE_SHIFT > limits.data:
             raise ENOMEM("RLIMIT_DATA")
-    if vm_flags & VM_ACCOUNT and pages > mm.ram.frames.limit_pages:
+    if vm_flags & VM_ACCOUNT and pages > all_pages(mm.ram.frames):
         raise ENOMEM("more than all memory")
+
+
+def all_pages(frames: Frames) -> int:
+    """Pages of memory and swap together."""
+    return frames.limit_pages + (frames.swap.total_pages if frames.swap is not None else 0)
 
 
 def is_data(prot: int, vm_flags: int) -> bool:

@@ -12,7 +12,7 @@ Invariants:
 
 from __future__ import annotations
 
-from collections.abc import Callable
+from collections.abc import Callable, Iterable
 from trapline.typed import TYPE_CHECKING
 
 from trapline.abi.errno import ENOSPC
@@ -41,7 +41,7 @@ class PageCache:
 
     __slots__ = (
         "_ahead", "_frames", "_mem", "_next", "backed", "chunk", "dirty", "fill", "mappers", "owned", "pages", "ram",
-        "room", "shared_writers", "size", "writeback",
+        "room", "shared_writers", "size", "swapped", "writeback",
     )  # fmt: skip
 
     def __init__(self, ram: Ram, size: int, fill: Fill | None = None) -> None:
@@ -73,6 +73,25 @@ class PageCache:
 
     def resident(self, index: int) -> bool:
         return index in self.pages
+
+    # ---- what may be elsewhere than in RAM, of a cache that holds all there is (see mm.swap.shmem)
+
+    def holds(self, index: int) -> bool:
+        """A page is here, be it put out to swap."""
+        return index in self.pages
+
+    def held(self) -> Iterable[int]:
+        """The pages that are here, in any order."""
+        return tuple(self.pages)
+
+    def stored(self, index: int) -> bool:
+        """An absent page's content is to be read from somewhere; else it is a hole."""
+        return self.fill is not None and index << PAGE_SHIFT < self.backed
+
+    def _grown(self) -> None:
+        """A cache without anything behind it has pages more."""
+        if self._frames.swap is not None:
+            self._frames.swap.caches[self] = None
 
     # ---- pages
 
@@ -168,8 +187,10 @@ class PageCache:
                     pass
                 else:
                     self.pages.update(zip(range(first, first + chunk), range(pfn, pfn + chunk), strict=True))
+                    self._grown()
                     return pfn + index - first
         pfn = self.pages[index] = self._frames.alloc()
+        self._grown()
         return pfn
 
     def reserve(self, first: int, last: int) -> None:
@@ -196,6 +217,8 @@ class PageCache:
         pages.update(made)
         if self.fill is not None:
             self.dirty.update(made)
+        else:
+            self._grown()
 
     # ---- read and write
 
@@ -289,6 +312,8 @@ class PageCache:
         pages.update(zip(range(index, index + (1 << order)), range(pfn, pfn + (1 << order)), strict=True))
         if self.fill is not None:
             reclaim.reclaimer(self.ram).touch(self)
+        else:
+            self._grown()
         return pfn, PAGE_SIZE << order
 
     # ---- change of size

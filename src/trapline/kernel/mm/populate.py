@@ -9,6 +9,7 @@ from trapline.abi.errno import Errno
 from trapline.abi.mman import PROT_EXEC, PROT_WRITE, VM_HUGETLB, VM_SHARED
 from trapline.kernel.mm.errors import OutOfFrames
 from trapline.kernel.mm.fault import Signal, repair
+from trapline.kernel.mm.reclaim import EVICT_PAGES, evict
 from trapline.kernel.mm.tables import BLOCK_SHIFT, BLOCK_SIZE, LANE_MASK
 from trapline.machine.contract import READ, WRITE
 from trapline.machine.paging.entry import PAGE_MASK, PAGE_SHIFT, PAGE_SIZE
@@ -28,7 +29,17 @@ def populate(mm: AddressSpace, start: int, end: int, access: int = 0) -> int:
     """Make every page of [start, end) present for `access` (0: as the area's permissions suggest).
 
     MAPPED, or why it stopped: at a gap, at an area that denies the access, at a page that would raise SIGBUS, for memory.
+    Nobody may rely on where a page of a program's is: room may have to be made.
     """
+    frames = mm.ram.frames
+    frames.kept = frames.swap.reserve if frames.swap is not None else 0
+    try:
+        return _populate(mm, start, end, access)
+    finally:
+        frames.kept = 0
+
+
+def _populate(mm: AddressSpace, start: int, end: int, access: int) -> int:
     for area in mm.map.overlapping(start, end):
         if area.start > start:
             return UNMAPPED
@@ -207,7 +218,12 @@ def _populate_area(mm: AddressSpace, area: Area, start: int, end: int, access: i
     needed = tables.fmt.present | (tables.fmt.write if access == WRITE else 0)
     while start < end:
         if tables.entry(start) & needed != needed:
-            signal = repair(mm, area, start, access)
+            try:
+                signal = repair(mm, area, start, access)
+            except OutOfFrames:
+                if mm.ram.frames.swap is None or not evict(mm.ram, EVICT_PAGES):
+                    raise
+                continue
             if signal is not None:
                 return signal
         large = tables.blocks.get(start >> BLOCK_SHIFT, 0) < 0

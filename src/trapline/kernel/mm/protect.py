@@ -85,7 +85,7 @@ def _change(mm: AddressSpace, area: Area, start: int, end: int, prot: int) -> No
     if prot & PROT_WRITE and not old & PROT_WRITE and mapping.is_data(prot, area.flags):
         if (mm.data_pages + pages) << PAGE_SHIFT > mm.limits.data:
             raise ENOMEM("RLIMIT_DATA")
-    if account and pages > mm.ram.frames.limit_pages:
+    if account and pages > mapping.all_pages(mm.ram.frames):
         raise ENOMEM("more than all memory")
     (part,) = seams.isolate(mm, start, end)
     mm.account(part, -pages)

@@ -8,7 +8,8 @@ Invariants:
 - every present leaf holds one reference to its frame (a large leaf: to each of its 512), but a leaf of a file's page
   (soft_file) holds none: the page cache unmaps its pages before it lets go of them; large leaves of files are `hugetlb`'s;
 - a leaf without user permission maps a page of an area with PROT_NONE: its frame waits for mprotect(2);
-- a leaf that permits writing has its accessed and dirty bits set, so no machine need set them.
+- a leaf that permits writing has its dirty bit set, and every leaf its accessed bit unless reclaim took it (see mm.swap.out);
+- an entry that is neither zero nor present says where in swap the page is (see mm.swap.areas): there are `swapped` of them.
 """
 
 from __future__ import annotations
@@ -24,13 +25,16 @@ from trapline.machine.ram import Ram
 BLOCK_SHIFT = 21
 BLOCK_SIZE = 1 << BLOCK_SHIFT
 LANE_MASK = LANES - 1
+SLOT_SHIFT = PAGE_SHIFT  #: an entry of a page in swap is its slot, above bits that are all zero (see mm.swap.areas)
 ZEROS = memoryview(array("Q", bytes(8 * LANES)))
 
 Run = tuple[int, int]  #: (first frame, frames)
 
 
 class PageTables:
-    __slots__ = ("blocks", "counts", "fmt", "frames", "mem", "ro", "root", "rw", "step", "table_pages", "upper", "words")
+    __slots__ = (
+        "blocks", "counts", "fmt", "frames", "mem", "ro", "root", "rw", "step", "swapped", "table_pages", "upper", "words",
+    )  # fmt: skip
 
     def __init__(self, ram: Ram, fmt: Format) -> None:
         if fmt.index_bits != 9 or fmt.present != 1:
@@ -42,6 +46,7 @@ class PageTables:
         self.mem = ram.mem
         self.root = ram.frames.alloc()
         self.table_pages = 1
+        self.swapped = 0
         self.blocks: dict[int, int] = {}
         #: upper[k]: first word of the tables of level k by va >> (21 + 9 * k); the root's level has one, the lowest none
         self.upper: list[dict[int, int]] = [{} for _ in range(fmt.levels)]

@@ -157,9 +157,9 @@ def sys_madvise(
 ) -> int:
     """madvise(2): say how memory will be used.
 
-    Partial: MADV_COLLAPSE knows private anonymous memory only (else EINVAL); MADV_COLD and MADV_PAGEOUT have no effect, as
-    there is no swap; nothing is merged (MADV_MERGEABLE, as while ksmd does not run), and nobody may poison memory
-    (MADV_HWPOISON, EPERM).
+    Partial: MADV_COLLAPSE knows private anonymous memory only (else EINVAL); MADV_COLD and MADV_PAGEOUT do nothing to pages of
+    files, nor to any while nothing is swapped to; nothing is merged (MADV_MERGEABLE, as while ksmd does not run), and nobody
+    may poison memory (MADV_HWPOISON, EPERM).
     """
     task.mm.madvise(addr, length, advice)
     return 0

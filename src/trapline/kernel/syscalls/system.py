@@ -70,7 +70,7 @@ def sys_setdomainname(task: Task, name: UserPtr, length: Int) -> int:
 @syscall("sysinfo")
 def sys_sysinfo(task: Task, info: Annotated[int, Arg(64, "struct_out:sysinfo")]) -> int:
     """sysinfo(2): uptime, memory and load."""
-    from trapline.kernel.fs.proc.system import load_averages
+    from trapline.kernel.fs.proc.system import load_averages, swap_pages
 
     kernel = task.kernel
     frames = kernel.ram.frames
@@ -78,7 +78,8 @@ def sys_sysinfo(task: Task, info: Annotated[int, Arg(64, "struct_out:sysinfo")])
     loads = [int(each * 65536) for each in load_averages(kernel)]
     total = frames.limit_pages << 12
     free = total - (frames.used_pages << 12)
-    task.mm.write(info, SYSINFO.pack(uptime, *loads, total, free, 0, 0, 0, 0, len(kernel.tasks), 0, 0, 0, 1))
+    swap, unused = (pages << 12 for pages in swap_pages(kernel))
+    task.mm.write(info, SYSINFO.pack(uptime, *loads, total, free, 0, 0, swap, unused, len(kernel.tasks), 0, 0, 0, 1))
     return 0
 
 

@@ -50,7 +50,7 @@ class Area(NamedTuple):
     dirty: int  #: by the entries' D bits
     copy_on_write: int  #: pages that a write would copy
     huge: int  #: mapped by leaves of 2 MiB
-    swap: int  #: always 0: this kernel has no swap
+    swap: int  #: what is in swap, `--swap` and swapon(2)
 
     @property
     def size(self) -> int:
@@ -164,7 +164,7 @@ def _area(mm: AddressSpace, area: Vma, users: Users) -> Area:
         (found["Rss"] + found["Shared_Hugetlb"] + found["Private_Hugetlb"]) << 10, found["Pss"] << 10,
         (found["Shared_Clean"] + found["Shared_Dirty"] + found["Shared_Hugetlb"]) << 10,
         (found["Private_Clean"] + found["Private_Dirty"] + found["Private_Hugetlb"]) << 10, found["Anonymous"] << 10,
-        accessed, dirty, cow, sum(found[each] for each in _HUGE) << 10, 0,
+        accessed, dirty, cow, sum(found[each] for each in _HUGE) << 10, found["Swap"] << 10,
     )  # fmt: skip
 
 

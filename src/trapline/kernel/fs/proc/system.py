@@ -38,6 +38,24 @@ def _spaces(kernel: Any) -> list[Any]:
     return list({id(each.mm): each.mm for each in kernel.tasks.values() if each.mm is not None}.values())
 
 
+def swap_pages(kernel: Any) -> tuple[int, int]:
+    """(pages of swap, those that are free)."""
+    return (kernel.swap.total_pages, kernel.swap.free_pages) if kernel.swap is not None else (0, 0)
+
+
+def swaps(kernel: Any) -> bytes:
+    """/proc/swaps: sizes in kB, without the page of the header."""
+    lines = [b"Filename\t\t\t\tType\t\tSize\t\tUsed\t\tPriority\n"]
+    if kernel.swap is not None:
+        swap_pages(kernel)  # slots that nobody needs any more are not used
+    for each in kernel.swap.areas.values() if kernel.swap is not None else ():
+        name = b"".join(b"\\%03o" % byte if byte in b"\\ \t\n" else bytes([byte]) for byte in each.name)
+        sizes = b"".join(b"%d\t\t" % (pages * _PAGE_KB) for pages in (each.total, each.used))
+        kind = each.kind + (b"\t" if len(each.kind) > 7 else b"\t\t")
+        lines.append(name.ljust(max(40, len(name) + 1)) + kind + sizes + b"%d\n" % each.priority)
+    return b"".join(lines)
+
+
 def meminfo(kernel: Any) -> bytes:
     frames = kernel.ram.frames
     total, used = frames.limit_pages, frames.used_pages
@@ -45,14 +63,17 @@ def meminfo(kernel: Any) -> bytes:
     anon = min(used, sum(each.rss_anon for each in spaces))
     committed = sum(each.total_vm_pages for each in spaces)
     cached = used - anon
+    swap = swap_pages(kernel)
     values = {
         "MemTotal": total, "MemFree": total - used, "MemAvailable": total - anon, "Buffers": 0, "Cached": cached,
-        "SwapCached": 0, "Active": used, "Inactive": 0, "Active(anon)": anon, "Inactive(anon)": 0,
+        "SwapCached": len(kernel.swap.cache) if kernel.swap is not None else 0,
+        "Active": used, "Inactive": 0, "Active(anon)": anon, "Inactive(anon)": 0,
         "Active(file)": cached, "Inactive(file)": 0,
     }  # fmt: skip
     tail = {
         "Mlocked": sum(each.locked_pages for each in spaces), "AnonPages": anon,
-        "Mapped": sum(each.rss_pages for each in spaces) - anon, "CommitLimit": total // 2, "Committed_AS": committed,
+        "Mapped": sum(each.rss_pages for each in spaces) - anon, "CommitLimit": total // 2 + swap[0], "Committed_AS": committed,
+        "SwapTotal": swap[0], "SwapFree": swap[1],
         "AnonHugePages": sum(transparent_pages(each.tables) for each in spaces),
     }  # fmt: skip
     values |= {name: max(0, tail.get(name, 0)) for name in _MEMINFO_TAIL}
@@ -166,9 +187,12 @@ def vmstat(kernel: Any) -> bytes:
     tasks = list(kernel.tasks.values()) + list(kernel.groups.values())
     faults = sum(each.minflt + each.majflt for each in tasks)
     major = sum(each.majflt for each in tasks)
-    zero = b"".join(b"%b 0\n" % each for each in (b"nr_dirty", b"nr_writeback", b"pgpgin", b"pgpgout", b"pswpin", b"pswpout"))
+    zero = b"".join(b"%b 0\n" % each for each in (b"nr_dirty", b"nr_writeback", b"pgpgin", b"pgpgout"))
+    pages_in, pages_out = (kernel.swap.pages_in, kernel.swap.pages_out) if kernel.swap is not None else (0, 0)
     free = frames.limit_pages - frames.used_pages
-    return b"nr_free_pages %d\n%bpgfault %d\npgmajfault %d\n" % (free, zero, faults, major)
+    return b"nr_free_pages %d\n%bpswpin %d\npswpout %d\npgfault %d\npgmajfault %d\n" % (
+        free, zero, pages_in, pages_out, faults, major
+    )  # fmt: skip
 
 
 def buddyinfo(kernel: Any) -> bytes:
@@ -207,7 +231,7 @@ FILES: dict[bytes, tuple[int, Callable[[Any], bytes]]] = {
     b"devices": (0o444, _text(_DEVICES)),
     b"partitions": (0o444, _text(b"major minor  #blocks  name\n\n")),
     b"diskstats": (0o444, _text(b"")),
-    b"swaps": (0o444, _text(b"Filename\t\t\t\tType\t\tSize\t\tUsed\t\tPriority\n")),
+    b"swaps": (0o444, swaps),
     b"modules": (0o444, _text(b"")),
     b"consoles": (0o444, _text(b"console              -W- (EC p  )    5:1\n")),
     b"crypto": (0o444, _text(b"")),

@@ -30,7 +30,7 @@ _VMFLAGS = (
     (m.VM_DONTDUMP, b"dd"), (m.VM_HUGEPAGE, b"hg"), (m.VM_NOHUGEPAGE, b"nh"), (m.VM_MERGEABLE, b"mg"),
 )  # fmt: skip
 _PROTS = ((1, b"rd"), (2, b"wr"), (4, b"ex"))
-_PRESENT, _FILE, _EXCLUSIVE = 1 << 63, 1 << 61, 1 << 56
+_PRESENT, _SWAPPED, _FILE, _EXCLUSIVE = 1 << 63, 1 << 62, 1 << 61, 1 << 56
 MAX_STRING = 1 << 20
 PAGE_KB = PAGE_SIZE >> 10
 #: The fields of smaps that are counted, in order.
@@ -117,7 +117,25 @@ def count(mm: Any, area: Any, shared: Users) -> dict[str, int]:
         pss += kb / users
         pss_dirty += kb / users if dirty else 0
     found["Pss"], found["Pss_Dirty"] = int(pss), int(pss_dirty)
+    if mm.ram.frames.swap is not None:
+        sharers = _in_swap(mm, area)
+        found["Swap"], found["SwapPss"] = len(sharers) * PAGE_KB, int(sum(PAGE_KB / each for each in sharers))
     return found
+
+
+def _in_swap(mm: Any, area: Any) -> list[int]:
+    """For each page of the area that is in swap: how many have it."""
+    from trapline.kernel.mm.swap.entries import swapped
+
+    swap = mm.ram.frames.swap
+    users = [max(1, swap.count(slot) - (slot in swap.cache)) for _, slot in swapped(mm.tables, area.start, area.end)]
+    cache = area.cache
+    if cache is not None and area.flags & m.VM_SHARED:
+        out = getattr(cache, "swapped", {})
+        users += [max(1, len(cache.mappers))] * sum(
+            area.offset <= index << PAGE_SHIFT < area.offset + area.end - area.start for index in out
+        )
+    return users
 
 
 def _tally(mm: Any, area: Any, shared: Users, found: dict[str, int]) -> Counter[tuple[int, int]]:
@@ -126,6 +144,7 @@ def _tally(mm: Any, area: Any, shared: Users, found: dict[str, int]) -> Counter[
     present, cached, mask, shift = fmt.present, fmt.soft_file, fmt.pfn_mask, fmt.pfn_shift
     telling = cached | fmt.dirty | fmt.accessed
     users = shared.of(area) if area.cache is not None else Counter()
+    kept = mm.ram.frames.swap.slots if mm.ram.frames.swap is not None else ()  # the swap cache has these frames too
     tally: Counter[tuple[int, int]] = Counter()
     for va, level, _, entries in spans(mm.ram.words, mm.tables.root, area.start, area.end, fmt):
         if level:
@@ -141,7 +160,8 @@ def _tally(mm: Any, area: Any, shared: Users, found: dict[str, int]) -> Counter[
         at = va - area.start + area.offset
         for entry in entries:
             if entry & present:
-                tally[entry & telling, users[at] if entry & cached else counts[(entry & mask) >> shift]] += 1
+                pfn = (entry & mask) >> shift
+                tally[entry & telling, users[at] if entry & cached else counts[pfn] - (pfn in kept)] += 1
             at += PAGE_SIZE
     return tally
 
@@ -352,6 +372,11 @@ class PagemapFile(MemFile):
                 alone = (_mapcount(mm, page) if cached else counts[pfn]) <= 1
                 bits = _PRESENT | (_FILE if cached else 0) | (_EXCLUSIVE if alone else 0)
                 words[(page - start) >> PAGE_SHIFT] = bits | (pfn if self.shows_frames else 0)
+        if mm.tables.swapped:
+            from trapline.kernel.mm.swap.entries import swapped
+
+            for va, slot in swapped(mm.tables, start, end):
+                words[(va - start) >> PAGE_SHIFT] = _SWAPPED | slot >> 40 | (slot & (1 << 40) - 1) << 5
         return pack(f"<{len(words)}Q", *words)
 
     def try_pwrite(self, data: bytes | memoryview, offset: int) -> int:

@@ -158,7 +158,8 @@ def _memory(mm: Any, dumping: bool) -> list[bytes]:
         (b"VmPeak", mm.hiwater_vm_pages), (b"VmSize", mm.total_vm_pages), (b"VmLck", mm.locked_pages), (b"VmPin", 0),
         (b"VmHWM", mm.hiwater_rss_pages), (b"VmRSS", mm.rss_pages), (b"RssAnon", mm.rss_anon), (b"RssFile", mm.rss_file),
         (b"RssShmem", 0), (b"VmData", mm.data_pages), (b"VmStk", mm.stack_pages), (b"VmExe", text),
-        (b"VmLib", max(0, mm.exec_pages - text)), (b"VmPTE", mm.tables.table_pages), (b"VmSwap", 0), (b"HugetlbPages", huge),
+        (b"VmLib", max(0, mm.exec_pages - text)), (b"VmPTE", mm.tables.table_pages),
+        (b"VmSwap", mm.tables.swapped), (b"HugetlbPages", huge),
     )  # fmt: skip
     lines = [b"%b:\t%8d kB" % (name, pages * _PAGE_KB) for name, pages in sizes]
     return [*lines, b"CoreDumping:\t%d" % dumping, b"THP_enabled:\t%d" % mm.policy.huge]

@@ -43,7 +43,8 @@ def shm(kernel: Any) -> bytes:
         b"%10d %10d  %4o %21d %5d %5d  %5d %5d %5d %5d %5d %10d %10d %10d %21d %21d\n"
         % (
             each.key, each.id, each.mode, each.size, each.cpid, each.lpid, each.nattch, each.uid, each.gid, each.cuid,
-            each.cgid, each.atime, each.dtime, each.ctime, each.resident_pages * PAGE_SIZE, 0,
+            each.cgid, each.atime, each.dtime, each.ctime, (each.resident_pages - each.swapped_pages) * PAGE_SIZE,
+            each.swapped_pages * PAGE_SIZE,
         )
         for each in kernel.ipc.shm.all()
     )  # fmt: skip

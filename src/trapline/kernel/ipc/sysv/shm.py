@@ -71,6 +71,11 @@ class Segment(Object):
         cache = self.inode.page_cache
         return cache.pages_used if cache is not None else 0
 
+    @property
+    def swapped_pages(self) -> int:
+        """How many of these are in swap."""
+        return len(getattr(self.inode.page_cache, "swapped", ()))
+
     def attached(self) -> None:
         self.nattch += 1
         self.atime, self.lpid = now_s(self.namespace.kernel), self._pid()

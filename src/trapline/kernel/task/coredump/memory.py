@@ -52,13 +52,19 @@ def _has_own_pages(mm: AddressSpace, area: Area) -> bool:
     """A private page of `area` has been written to, or made."""
     fmt = mm.tables.fmt
     found = leaves(mm.ram.words, mm.tables.root, area.start, area.end, fmt)
-    return any(not step.entry & fmt.soft_file for _, step in found)
+    return any(not step.entry & fmt.soft_file for _, step in found) or bool(_in_swap(mm, area, area.end))
 
 
 def contents(mm: AddressSpace, area: Area, length: int) -> Iterator[tuple[int, bytes | memoryview]]:
     """(offset into the area, bytes) of what the first `length` bytes hold, in order; what is left out is zero."""
     fmt, end, at = mm.tables.fmt, area.start + length, area.start
+    out = _in_swap(mm, area, end)
     for va, step in leaves(mm.ram.words, mm.tables.root, area.start, end, fmt):
+        while out and out[0][0] < va:
+            page, slot = out.pop(0)
+            yield from _from_cache(area, at, page)
+            yield page - area.start, mm.ram.frames.swap.read_bytes(slot)
+            at = page + PAGE_SIZE
         size = PAGE_SIZE << fmt.index_bits * step.level
         first, last = max(va, area.start), min(va + size, end)
         yield from _from_cache(area, at, first)
@@ -66,7 +72,20 @@ def contents(mm: AddressSpace, area: Area, length: int) -> Iterator[tuple[int, b
         pa = base + (first - va)
         yield first - area.start, mm.ram.mem[pa : pa + last - first]
         at = last
+    for page, slot in out:
+        yield from _from_cache(area, at, page)
+        yield page - area.start, mm.ram.frames.swap.read_bytes(slot)
+        at = page + PAGE_SIZE
     yield from _from_cache(area, at, end)
+
+
+def _in_swap(mm: AddressSpace, area: Area, end: int) -> list[tuple[int, int]]:
+    """(address, slot) of the area's private pages before `end` that are in swap."""
+    if not mm.tables.swapped:
+        return []
+    from trapline.kernel.mm.swap.entries import swapped
+
+    return list(swapped(mm.tables, area.start, end))
 
 
 def _from_cache(area: Area, start: int, end: int) -> Iterator[tuple[int, bytes | memoryview]]:

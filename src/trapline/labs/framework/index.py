@@ -17,6 +17,7 @@ MODULES = {
     "M7": "tlb",
     "M8": "aslr",
     "M9": "nx",
+    "M10": "swap",
     "P1": "privileged",
     "P3": "popek",
     "P4": "modes",

@@ -150,13 +150,15 @@ async def _poll_waiting(poll: _Poll, deadline: int | None) -> int:
 
 
 async def _poll_long(poll: LongPoll, only_look: bool, deadline: int | None) -> int:
-    await poll.look()
-    if not poll.check() and not only_look:
-        try:
-            await wait_ready(poll.task, poll.watched, poll.check, deadline, RESTART_BLOCK)
-        except Interrupted:
-            raise _restart(poll.address, poll.count, deadline) from None
-    return await poll.store()
+    try:
+        await poll.look()
+        if not await poll.check() and not only_look:
+            await poll.wait(deadline, RESTART_BLOCK)
+        return await poll.store()
+    except Interrupted:
+        raise _restart(poll.address, poll.count, deadline) from None
+    finally:
+        poll.let_go()
 
 
 def _restart(address: int, count: int, deadline: int | None) -> Interrupted:
@@ -256,36 +258,31 @@ class _Select:
         self.task = task
         self.addresses = addresses
         mask = (1 << min(count, table)) - 1
-        self.wanted = [
+        wanted = [
             int.from_bytes(task.mm.read(address, self.size), "little") & mask if address and self.size else 0
             for address in addresses
         ]
-        self.watched: list[tuple[File, int]] = []
-        self.bits: list[int] = []
-        rest = self.wanted[0] | self.wanted[1] | self.wanted[2]
-        while rest:
-            bit = rest & -rest
-            rest ^= bit
-            self.watched.append((task.files.get(bit.bit_length() - 1), 0))
-            self.bits.append(bit)
-        self.found = [0, 0, 0]
+        self.raw = [bits.to_bytes(self.size, "little") for bits in wanted]
+        any_of = (wanted[0] | wanted[1] | wanted[2]).to_bytes(self.size, "little")
+        self.places = [(at, 1 << bit) for at, byte in enumerate(any_of) if byte for bit in range(8) if byte >> bit & 1]
+        self.watched = [(task.files.get(at * 8 + mask.bit_length() - 1), 0) for at, mask in self.places]
+        self.found = [bytearray(self.size) for _ in range(3)]
 
     def check(self) -> int:
-        found = [0, 0, 0]
+        found = self.found = [bytearray(self.size) for _ in range(3)]
         count = 0
-        for (file, _), bit in zip(self.watched, self.bits, strict=True):
+        for (file, _), (at, mask) in zip(self.watched, self.places, strict=True):
             events = file_events(self.task, file)
             for index, interest in enumerate(_INTERESTS):
-                if events & interest and self.wanted[index] & bit:
-                    found[index] |= bit
+                if events & interest and self.raw[index][at] & mask:
+                    found[index][at] |= mask
                     count += 1
-        self.found = found
         return count
 
     def store(self) -> None:
         for address, bits in zip(self.addresses, self.found, strict=True):
             if address and self.size:
-                self.task.mm.write(address, bits.to_bytes(self.size, "little"))
+                self.task.mm.write(address, bytes(bits))
 
 
 _INTERESTS = (POLLIN_SET, POLLOUT_SET, POLLEX_SET)
@@ -334,12 +331,14 @@ async def _waiting(call: _Poll | _Select, left: _Timeout) -> int:
 
 
 async def _until_long(call: LongPoll, left: _Timeout) -> int:
-    await call.look()
-    if not call.check() and not left.is_zero():
-        try:
-            await wait_ready(call.task, call.watched, call.check, left.deadline, RESTART_NOHAND)
-        except Interrupted as stop:
-            raise left.interrupted(stop) from None
-    found = await call.store()
-    left.store()
-    return found
+    try:
+        await call.look()
+        if not await call.check() and not left.is_zero():
+            await call.wait(left.deadline, RESTART_NOHAND)
+        found = await call.store()
+        left.store()
+        return found
+    except Interrupted as stop:
+        raise left.interrupted(stop) from None
+    finally:
+        call.let_go()

@@ -48,7 +48,8 @@ def test_allow_and_restrict() -> None:
     [
         "nonsense", "allow=", "allow=1.2.3", "allow=1.2.3.4/33", "allow=1.2.3.4:0", "allow=1.2.3.4:x", "allow=1.2.3.256", "restrict=1",
         "restrict,allow=1.2.3.4", "dns=localhost", "hostfwd=tcp:1-:2", "hostfwd=sctp::1-:2", "hostfwd=tcp::1", "hostfwd=tcp::1-:99999",
-        "hostfwd=tcp:localhost:1-:2", "allow=1.2.3.4/", "",  "allow=\u0661.2.3.4",
+        "hostfwd=tcp:localhost:1-:2", "allow=1.2.3.4/", "", "allow=::1", "allow=[::1", "allow=[::1]x", "allow=[1.2.3.4]", "allow=[::1]/129", "allow=[::1]:0",
+        "allow=[::x]", "dns=[::1]x", "dns=::1", "hostfwd=tcp:[::1]:1-:2", "ipv6=maybe", "ipv6",  "allow=\u0661.2.3.4",
     ],
 )  # fmt: skip
 def test_other_options_are_refused(text: str) -> None:

@@ -17,11 +17,12 @@ from trapline.typed import Protocol
 
 from trapline.cli.options import UsageError
 from trapline.cli.policy import Forward, Policy, address_of
+from trapline.machine.riscv.devices.usernet.six import GATEWAY6, NAMES6, PREFIX
 from trapline.machine.riscv.devices.usernet.stack import GATEWAY, GUEST, NAMES, Flow, Place, Stack
 from trapline.machine.riscv.devices.usernet.tcp import Connection, StreamError
 
 AT_ONCE = 64  #: frames, datagrams, events, new connections that are served together
-_LOOPBACK = 0x7F00_0001
+_LOOPBACK, _LOOPBACK6 = bytes((127, 0, 0, 1)), bytes(15) + b"\1"
 _RESOLVER = "/etc/resolv.conf"
 
 
@@ -43,7 +44,10 @@ class UserNet:
         self._epoll = select.epoll()
         self._watched: dict[int, Watched] = {}
         self._resolver: tuple[str, int] | None = None
-        self.stack = Stack(self, self._frames.append, time.monotonic, lambda: int.from_bytes(os.urandom(4), "big"), large)
+        self.stack = Stack(
+            self, self._frames.append, time.monotonic, lambda: int.from_bytes(os.urandom(4), "big"), large,
+            ipv6=self._policy.ipv6,
+        )  # fmt: skip
         self._listeners: list[_Listener | _Post] = []
         try:
             for each in self._policy.forwards:
@@ -107,12 +111,15 @@ class UserNet:
     def _outside(self, to: Place) -> tuple[str, int] | None:
         """Where a place of the guest's network is outside; None if it may not go there."""
         address, port = to
-        if address == NAMES:
+        if address in (NAMES, NAMES6):
             return self._names() if port == 53 else None
-        if address[:3] == GUEST[:3] and address != GATEWAY:
+        if address in (GATEWAY, GATEWAY6):
+            address = _LOOPBACK if address == GATEWAY else _LOOPBACK6
+        elif address[:3] == GUEST[:3] or (len(address) == 16 and address[:8] == PREFIX[:8]):
             return None
-        number = _LOOPBACK if address == GATEWAY else int.from_bytes(address, "big")
-        return (socket.inet_ntoa(number.to_bytes(4, "big")), port) if self._policy.permits(number, port) else None
+        if not self._policy.permits(address, port):
+            return None
+        return socket.inet_ntop(socket.AF_INET if len(address) == 4 else socket.AF_INET6, address), port
 
     def _names(self) -> tuple[str, int] | None:
         """Who answers for 10.0.2.3."""
@@ -141,6 +148,10 @@ class UserNet:
             self._watched.pop(end.fileno(), None)
 
 
+def _family(place: tuple[str, int]) -> int:
+    return socket.AF_INET6 if ":" in place[0] else socket.AF_INET
+
+
 class _Stream:
     """A TCP connection of the host's."""
 
@@ -156,7 +167,7 @@ class _Stream:
         """A connection that begins; None if that fails at once."""
         end = None
         try:
-            end = socket.socket(socket.AF_INET, socket.SOCK_STREAM)
+            end = socket.socket(_family(place), socket.SOCK_STREAM)
             made = cls(net, end, connection, connected=False)
             with suppress(BlockingIOError):
                 end.connect(place)
@@ -221,7 +232,7 @@ class _Flow:
 
     def __init__(self, net: UserNet, place: tuple[str, int], receive: Callable[[bytes], object]) -> None:
         self._net, self._receive = net, receive
-        self._end = socket.socket(socket.AF_INET, socket.SOCK_DGRAM)
+        self._end = socket.socket(_family(place), socket.SOCK_DGRAM)
         try:
             self._end.setblocking(False)
             self._end.connect(place)

@@ -1,7 +1,8 @@
 """Packets: Ethernet (II), ARP (RFC 826), IPv4 (RFC 791), ICMP (RFC 792), UDP (RFC 768), TCP (RFC 9293), read and made.
 
 What is read came from a hostile guest: whatever is cut off or contradicts itself is None. Checksums of the guest's are not
-verified: its card may leave them to us, and the wire between loses nothing. Addresses are four bytes.
+verified: its card may leave them to us, and the wire between loses nothing. Addresses are four bytes; datagrams and segments
+take those of packets6.py, too.
 """
 
 from __future__ import annotations
@@ -24,7 +25,7 @@ MOST_SHIFT = 14
 
 
 class Packet(NamedTuple):
-    """An IPv4 packet that is whole."""
+    """A packet of IPv4 or IPv6 that is whole."""
 
     source: bytes
     to: bytes
@@ -147,20 +148,21 @@ def _packet(source: bytes, to: bytes, protocol: int, payload: bytes, number: int
     return _IP.pack(*fields, checksum(header), source, to) + payload
 
 
-def _pseudo(source: bytes, to: bytes, protocol: int, length: int) -> bytes:
-    return source + to + struct.pack("!HH", protocol, length)
+def pseudo(source: bytes, to: bytes, protocol: int, length: int) -> bytes:
+    """What checksums count in of IPv4, or of IPv6."""
+    return source + to + struct.pack("!HH" if len(source) == 4 else "!II", protocol, length)
 
 
 def udp(source: bytes, to: bytes, from_port: int, to_port: int, payload: bytes) -> bytes:
-    """A datagram, without its IPv4 header."""
+    """A datagram, without its IP header."""
     length = UDP_HEADER + len(payload)
     data = struct.pack("!4H", from_port, to_port, length, 0) + payload
-    found = checksum(_pseudo(source, to, UDP, length) + data) or 0xFFFF
+    found = checksum(pseudo(source, to, UDP, length) + data) or 0xFFFF
     return data[:6] + found.to_bytes(2, "big") + payload
 
 
 def tcp(source: bytes, to: bytes, segment: Segment) -> bytes:
-    """A segment, without its IPv4 header. One that does not fit a packet has the checksum of its pseudo-header alone."""
+    """A segment, without its IP header. One that does not fit a packet has the checksum of its pseudo-header alone."""
     options = b""
     if segment.mss:
         options += struct.pack("!BBH", _MSS, 4, segment.mss)
@@ -170,8 +172,8 @@ def tcp(source: bytes, to: bytes, segment: Segment) -> bytes:
     fields = (segment.source, segment.to, segment.seq, segment.ack, words, segment.flags, segment.window)
     rest = options + segment.payload
     length = TCP_HEADER + len(rest)
-    pseudo = _pseudo(source, to, TCP, length)
-    found = checksum(pseudo + _TCP.pack(*fields, 0, 0) + rest) if length <= MTU - IP_HEADER else 0xFFFF - checksum(pseudo)
+    counted = pseudo(source, to, TCP, length)
+    found = checksum(counted + _TCP.pack(*fields, 0, 0) + rest) if length <= MTU - IP_HEADER else 0xFFFF - checksum(counted)
     return _TCP.pack(*fields, found, 0) + rest
 
 

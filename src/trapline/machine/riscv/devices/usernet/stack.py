@@ -5,7 +5,7 @@
     10.0.2.15   the guest, as DHCP tells it
 
 It answers ARP, DHCP, and echo requests to the first two. UDP and TCP to other addresses go to `Outside`; what that refuses
-is answered as a router would (ICMP: prohibited) or by a reset.
+is answered as a router would (ICMP: prohibited) or by a reset. six.py has the same for IPv6.
 
 Invariants: at most CONNECTIONS and FLOWS at a time, each with bounded buffers; a frame of the guest's never raises.
 """
@@ -16,7 +16,7 @@ from collections.abc import Callable
 from itertools import count
 from trapline.typed import Protocol
 
-from trapline.machine.riscv.devices.usernet import dhcp, packets, tcp
+from trapline.machine.riscv.devices.usernet import dhcp, packets, packets6, six, tcp
 from trapline.machine.riscv.devices.usernet.packets import Datagram, Packet, Segment
 
 GATEWAY, NAMES, GUEST, MASK = bytes((10, 0, 2, 2)), bytes((10, 0, 2, 3)), bytes((10, 0, 2, 15)), bytes((255, 255, 255, 0))
@@ -51,15 +51,16 @@ class Outside(Protocol):
 
 class Stack:
     """`deliver(frame)` brings a frame to the guest. `now()`: a clock in seconds. `draw()`: 32 random bits. `large()`: whether
-    the guest's card takes frames of TCP that are longer than a wire's (see Net.large)."""
+    the guest's card takes frames of TCP that are longer than a wire's (see Net.large), over IPv4. `ipv6`: it has that, too."""
 
     def __init__(
         self, outside: Outside, deliver: Callable[[bytes], object], now: Callable[[], float], draw: Callable[[], int],
-        large: Callable[[], object] = bool,
+        large: Callable[[], object] = bool, *, ipv6: bool = True,
     ) -> None:  # fmt: skip
         self._large = large
         self._outside, self._deliver, self._now, self._draw = outside, deliver, now, draw
         self._guest_mac = b"\xff" * 6
+        self._six = six.Six(self._send, MAC, now) if ipv6 else None
         self._connections: dict[Pair, tcp.Connection] = {}
         self._flows: dict[Pair, tuple[Flow, list[float]]] = {}  # and when it was last used
         self._touched: dict[Pair, None] = {}  # connections that may have something to send
@@ -78,6 +79,8 @@ class Stack:
             self._arp(rest)
         elif kind == packets.IPV4 and (packet := packets.read_ip(rest)) is not None:
             self._packet(packet)
+        elif kind == packets6.IPV6 and self._six is not None and (packet := packets6.read(rest)) is not None:
+            self._packet6(packet, self._six)
 
     def _arp(self, data: bytes) -> None:
         found = packets.read_arp(data)
@@ -97,6 +100,17 @@ class Stack:
         elif packet.protocol == packets.ICMP:
             self._echo(packet)
 
+    def _packet6(self, packet: Packet, here: six.Six) -> None:
+        if packet.protocol == packets6.ICMP6:
+            if not here.message(packet):
+                here.prohibited(packet)
+        elif not six.is_guest(packet.source) or packet.to[0] == 0xFF:
+            return
+        elif packet.protocol == packets.UDP and (datagram := packets.read_udp(packet.payload)) is not None:
+            self._pass_on(packet, datagram)
+        elif packet.protocol == packets.TCP and (segment := packets.read_tcp(packet.payload)) is not None:
+            self._segment(packet, segment)
+
     def _echo(self, packet: Packet) -> None:
         data = packet.payload
         if packet.to in (GATEWAY, NAMES) and len(data) >= 8 and data[0] == _ECHO:
@@ -111,8 +125,11 @@ class Stack:
                 made = packets.udp(GATEWAY, EVERYBODY, dhcp.SERVER_PORT, dhcp.CLIENT_PORT, reply)
                 self._send(GATEWAY, EVERYBODY, packets.UDP, made)
             return
-        if packet.source[:3] != GUEST[:3] or packet.source in (GATEWAY, NAMES):
-            return
+        if packet.source[:3] == GUEST[:3] and packet.source not in (GATEWAY, NAMES):
+            self._pass_on(packet, datagram)
+
+    def _pass_on(self, packet: Packet, datagram: Datagram) -> None:
+        """A datagram to somebody outside."""
         pair = (packet.source, datagram.source), (packet.to, datagram.to)
         known = self._flows.get(pair)
         if known is None:
@@ -169,6 +186,10 @@ class Stack:
 
     def _prohibited(self, packet: Packet) -> None:
         """Say that it was not let through, with the beginning of it (RFC 1812)."""
+        if len(packet.source) == 16:
+            if self._six is not None:
+                self._six.prohibited(packet)
+            return
         told = bytes(4) + packet.header + packet.payload[:8]
         self._send(GATEWAY, packet.source, packets.ICMP, packets.icmp(_UNREACHABLE, _PROHIBITED, told))
 
@@ -209,7 +230,7 @@ class Stack:
             made = Segment(other[1], guest[1], seq, ack, flags, window, *options, payload)
             self._send(other[0], guest[0], packets.TCP, packets.tcp(other[0], guest[0], made))
 
-        return tcp.Connection(transmit, self._now, self._draw(), self._large)
+        return tcp.Connection(transmit, self._now, self._draw(), self._large if len(guest[0]) == 4 else bool)
 
     def _reset(self, pair: Pair, segment: Segment) -> None:
         """There is no such connection."""
@@ -253,6 +274,8 @@ class Stack:
         """Seconds until `expire` has something to do; None if it never has."""
         times = [each.deadline for each in self._connections.values() if each.deadline is not None]
         times += [used[0] + FLOW_S for _, used in self._flows.values()]
+        if self._six is not None and self._six.deadline is not None:
+            times.append(self._six.deadline)
         if any(each.state == tcp.CLOSED for each in self._connections.values()):
             return 0.0
         return max(0.0, min(times) - self._now()) if times else None
@@ -260,6 +283,8 @@ class Stack:
     def expire(self) -> None:
         """Do what is due, and let go what is over."""
         now = self._now()
+        if self._six is not None:
+            self._six.expire()
         for pair, connection in list(self._connections.items()):
             if connection.deadline is not None and connection.deadline <= now:
                 connection.expire()
@@ -281,7 +306,13 @@ class Stack:
     # ---- to the guest
 
     def _send(self, source: bytes, to: bytes, protocol: int, payload: bytes) -> None:
-        mac = b"\xff" * 6 if to == EVERYBODY else self._guest_mac
-        start = mac + MAC + packets.IPV4.to_bytes(2, "big")
-        for each in packets.ip(source, to, protocol, payload, next(self._numbers)):
+        number = next(self._numbers)
+        if len(to) == 16:
+            mac = b"\x33\x33" + to[12:] if to[0] == 0xFF else self._guest_mac
+            kind, made = packets6.IPV6, packets6.make(source, to, protocol, payload, number)
+        else:
+            mac = EVERYBODY + b"\xff\xff" if to == EVERYBODY else self._guest_mac
+            kind, made = packets.IPV4, packets.ip(source, to, protocol, payload, number)
+        start = mac + MAC + kind.to_bytes(2, "big")
+        for each in made:
             self._deliver(start + each)

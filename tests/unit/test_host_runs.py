@@ -31,6 +31,7 @@ from trapline.machine.host.fill import (  # noqa: E402
     present_runs,
     prot_of,
 )
+from trapline.machine.host.layout import OPS_MAX  # noqa: E402
 from trapline.machine.host.space import MAX_HINTED  # noqa: E402
 from trapline.machine.host.tlb import Extents  # noqa: E402
 from trapline.machine.host.zygote import FEW_BIRTHS  # noqa: E402
@@ -257,6 +258,88 @@ def test_what_was_prepared_is_found_again_after_a_change(machine: Any, change: s
     getattr(guest.space, change)(DATA, DATA + PAGE)
     assert run(machine, guest.context()).regs[RBX] & 0xFF == 0x77
     assert run(machine, Guest(machine, LOOP).context()).kind == SYSCALL
+
+
+def begun(machine: Any, guest: Guest, loops: int = 1000) -> None:
+    """The guest's process was born and has its first mappings ordered, before there is anything to run."""
+    deadline = time.monotonic() + 5
+    while not machine.crew.zygote.delivered and time.monotonic() < deadline:
+        machine.crew.zygote.advance()
+    guest.space.begin(loops)
+    assert guest.space.process.fresh
+
+
+@pytest.mark.parametrize("loops", [0, 1000, 10_000_000])
+def test_what_is_known_before_the_first_resume_is_mapped_before_it(machine: Any, loops: int) -> None:
+    """Whether the process sleeps meanwhile, or looks for the command all the time; and what is known later comes with it."""
+    guest = Guest(machine, f"mov rbx, [{DATA}]\n add rbx, [{RANGE}]\n syscall")
+    guest.write(guest.data[0], b"\x50")
+    guest.space.hint(DATA, DATA + PAGE)
+    begun(machine, guest, loops)
+    time.sleep(0.01)
+    with open(f"/proc/{guest.space.process.pid}/maps") as file:
+        assert f"{DATA:08x}-" in file.read()
+    guest.write(guest.map(RANGE, flags=FMT.accessed | FMT.dirty), b"\x05")
+    guest.space.hint(RANGE, RANGE + PAGE)
+    ctx = guest.context()
+    machine.resume(ctx)
+    assert guest.space.tlb.covering(RANGE)
+    assert machine.wait(time.monotonic_ns() + 2_000_000_000) is ctx
+    assert (ctx.kind, ctx.regs[RBX] & 0xFF, guest.space.process.early) == (SYSCALL, 0x55, 0)
+
+
+def test_early_mappings_and_later_ones_fit_into_one_command(machine: Any) -> None:
+    guest = Guest(machine, LOOP)
+    for i in range(OPS_MAX):
+        guest.map(RANGE + i * 2 * PAGE, flags=FMT.accessed | FMT.dirty)
+    guest.space.hint(RANGE, RANGE + 60 * PAGE)
+    begun(machine, guest)
+    assert guest.space.process.early == 30
+    guest.space.hint(RANGE + 60 * PAGE, RANGE + 2 * OPS_MAX * PAGE)
+    assert run(machine, guest.context()).kind == SYSCALL
+    assert len(guest.space.tlb) == OPS_MAX - 2 + 2  # and code and data, which were missed
+
+
+@pytest.mark.parametrize("change", ["flush", "reload"])
+def test_what_was_mapped_too_early_is_mapped_anew(machine: Any, change: str) -> None:
+    """By another process: nothing in a nursery can unmap."""
+    guest = Guest(machine, LOOP)
+    guest.space.hint(DATA, DATA + PAGE)
+    begun(machine, guest)
+    first = guest.space.process
+    guest.write(guest.map(DATA, flags=FMT.accessed | FMT.dirty), b"\x77")
+    getattr(guest.space, change)(RANGE, RANGE + PAGE)
+    getattr(guest.space, change)(DATA, DATA + PAGE)
+    assert guest.space.process is None
+    assert run(machine, guest.context()).regs[RBX] & 0xFF == 0x77
+    assert guest.space.process is not first
+    deadline = time.monotonic() + 5
+    while not first.reaped and time.monotonic() < deadline:
+        machine.wait(time.monotonic_ns() + 1_000_000)
+    assert first.reaped
+
+
+def test_an_early_mapping_that_the_host_refuses_is_tried_again(machine: Any, monkeypatch: pytest.MonkeyPatch) -> None:
+    guest = Guest(machine, LOOP)
+    honest = space_module._map_op
+    guest.space.hint(DATA, DATA + PAGE)
+    monkeypatch.setattr(space_module, "_map_op", lambda start, end, pa, prot: honest(start, end, pa | 1, prot))
+    begun(machine, guest)
+    monkeypatch.undo()
+    ctx = guest.context()
+    machine.resume(ctx)
+    assert machine.wait(time.monotonic_ns() + 2_000_000_000) is ctx
+    assert (ctx.kind, guest.space.failures, len(guest.space.tlb)) == (INTERRUPT, 1, 0)
+    assert run(machine, ctx).kind == SYSCALL
+
+
+def test_a_process_killed_after_its_early_mappings_is_reported_once(machine: Any) -> None:
+    guest = Guest(machine, LOOP)
+    guest.space.hint(DATA, DATA + PAGE)
+    begun(machine, guest)
+    os.kill(guest.space.process.pid, signal.SIGKILL)
+    assert run(machine, guest.context()).kind == DEAD
+    assert machine.wait(time.monotonic_ns() + 20_000_000) is None
 
 
 def test_a_copy_loads_what_its_model_has_loaded_to_read(machine: Any) -> None:

@@ -135,9 +135,9 @@ class Slot:
         else:
             self.fp = contexts.mem[:0]
 
-    def set_ops(self, ops: list[Op]) -> None:
-        """What the next command is to perform."""
-        at, mem = self.offset + OPS, self._mem
+    def set_ops(self, ops: list[Op], first: int = 0) -> None:
+        """What the next command is to perform, from number `first` on."""
+        at, mem = self.offset + OPS + 8 * OP_WORDS * first, self._mem
         for op in ops:
             _pack_op(mem, at, *op)
             at += 8 * OP_WORDS
@@ -148,6 +148,11 @@ class Slot:
     def rest(self) -> None:
         """Its context waits: let the thread sleep instead of spinning for a command on a CPU that others want."""
         self._halves[SPIN // 4] = 0
+
+    def rouse(self, nops: int, loops: int) -> None:
+        """Wake a new process: it performs operations, then looks `loops` times for the command to enter user code."""
+        self._halves[SPIN // 4] = loops
+        _ring.perform(self.address, nops)
 
     def stamp(self, on: bool) -> None:
         """Have the thread say when it leaves user code and enters it."""

@@ -1,5 +1,5 @@
 /* Where things are in a stub process and in a slot. layout.py says the same to Python; the greeting compares them. */
-#define LAYOUT_VERSION 3
+#define LAYOUT_VERSION 4
 
 #define STUB 0x7fffff000000UL          /* first address that is not the guest's */
 #define TOP 0x7ffffffff000UL           /* end of the host's user space */

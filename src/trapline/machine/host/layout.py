@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from trapline.typed import Final
 
-VERSION: Final = 3
+VERSION: Final = 4
 STUB: Final = 0x7FFF_FF00_0000  #: first address that is not the guest's
 TEXT_SIZE: Final = 0x2000
 NURSERY: Final = STUB + TEXT_SIZE  #: text that only processes have in which no user code has run yet

@@ -112,6 +112,8 @@ class HostMachine:
 
     def new_context(self, space: Space) -> HostContext:
         assert isinstance(space, HostSpace)
+        if self._loops and len(self._running) + 1 < self.host_cpus:
+            space.begin(self._stub_loops)
         return HostContext(space, self.template.fp)
 
     def resume(self, context: Context) -> None:
@@ -279,12 +281,13 @@ class HostMachine:
             raise StubDied(slot.process.reason)
         if ops and len(slot.process.slots) > 1:
             ops.append(FENCE)
-        slot.set_ops(ops)
+        early = slot.process.early
+        slot.set_ops(ops, early)
         slot.regs[:] = ctx.view
         slot.running = True
         self._running.append(slot)
         self._addresses.append(slot.address)
-        _run(slot.address, len(ops), self._stub_loops if self._loops and len(self._running) < self.host_cpus else 0)
+        _run(slot.address, early + len(ops), self._stub_loops if self._loops and len(self._running) < self.host_cpus else 0)
         if ops or slot.process.fresh:
             ctx._space.grant(slot, ops)
 

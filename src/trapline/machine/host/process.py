@@ -31,6 +31,7 @@ class Process:
         self.dead = False
         self.reaped = False
         self.fresh = True  #: no user code has run in it, and its first command is yet to come: no operation of that is held
+        self.early = 0  #: how many operations were ordered before the first command that enters user code
         self.retired = False  #: its death is nobody's concern
         self.reason = ""
         self.space: HostSpace | None = None  #: whose memory it shows

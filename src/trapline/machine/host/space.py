@@ -13,6 +13,7 @@ Invariants:
 from __future__ import annotations
 
 import time
+from contextlib import suppress
 from trapline.typed import TYPE_CHECKING
 
 from trapline.machine.contract import READ, NoRoom
@@ -117,12 +118,30 @@ class HostSpace:
                 found += present_runs(words, self.root, start, end)
         if tlb.items:
             found = [run for run in found if not tlb.holds(*run)]
-        return found[: OPS_MAX - 2 if self.process is not None and self.process.fresh else MAX_HINTED]
+        return found[: OPS_MAX - 2 - self.process.early if self.process is not None and self.process.fresh else MAX_HINTED]
 
     def get_ready(self) -> None:
         """The first resume is about to come: have a process, and find what to map. Raises StubDied."""
         self._new_process()
         self.ready = self.hinted()
+
+    def begin(self, loops: int) -> None:
+        """The first resume will come soon: if a process was born, have it map what is known now, and wait awake for a while."""
+        if self.process is None and self.machine.crew.zygote.delivered:
+            with suppress(StubDied, HostRefuses):  # `resume` tries again
+                process = self._new_process()
+                ops = self.map_ops(self.hinted())
+                process.early = len(ops)
+                process.slots[0].set_ops(ops)
+                process.slots[0].rouse(len(ops), loops)
+
+    def _start_over(self) -> None:
+        """What the process has mapped before its first resume has changed: another takes its place. It has touched nothing."""
+        process, self.process = self.process, None
+        assert process is not None
+        self.hints += [(start, end) for start, end, _, _ in self.tlb.items]
+        self.tlb.items.clear()
+        self.machine.forget(process)
 
     def _unready(self) -> None:
         """What was found may have changed: look again."""
@@ -136,6 +155,9 @@ class HostSpace:
             self._unready()
         tlb = self.tlb
         if not tlb.items or start >= end:
+            return
+        if self.process is not None and self.process.fresh:
+            self._start_over()
             return
         ops: list[Op] = []
         writable = tlb.writable(start, end) if downgrade else []
@@ -155,6 +177,9 @@ class HostSpace:
             self._unready()
         hull = self.tlb.hull(start, end)
         if hull is None:
+            return
+        if self.process is not None and self.process.fresh:
+            self._start_over()
             return
         runs = present_runs(self.machine.ram.words, self.root, *hull)
         if len(runs) == 1 and runs[0][:2] == hull and len(self.tlb) < MAX_EXTENTS:
@@ -185,7 +210,7 @@ class HostSpace:
     def grant(self, slot: Slot, ops: list[Op]) -> None:
         """Let a thread's ordered operations go on, one by one; a process's first need no leave. Raises StubDied."""
         if slot.process.fresh:
-            slot.process.fresh = False
+            slot.process.fresh, slot.process.early = False, 0
             return
         expect = self.machine.listener.expect
         for op in ops:

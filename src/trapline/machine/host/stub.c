@@ -230,13 +230,13 @@ static u32 next_command(struct slot *slot)
 	return cmd;
 }
 
-/* Perform the operations of a command; whether one failed. */
-static inline __attribute__((always_inline)) int perform(struct slot *slot, long (*make)(long, long, long, long, long, long, long))
+/* Perform operations first to nops of a command; whether one failed. */
+static inline __attribute__((always_inline)) int perform(struct slot *slot, u32 first, u32 nops,
+	long (*make)(long, long, long, long, long, long, long))
 {
-	u32 nops = slot->nops;
 	int failed = 0;
 
-	for (u32 i = 0; i < nops && i < OPS_MAX; i++) {
+	for (u32 i = first; i < nops && i < OPS_MAX; i++) {
 		u64 *op = slot->ops[i];
 		long result = make(op[0], op[1], op[2], op[3], op[4], op[5], op[6]);
 
@@ -269,7 +269,7 @@ HIDDEN __attribute__((used)) void serve(struct frame *frame)
 
 	for (;;) {
 		u32 cmd = next_command(slot);
-		int failed = perform(slot, call6);
+		int failed = perform(slot, 0, slot->nops, call6);
 
 		if (!(cmd & 1))
 			continue;
@@ -297,18 +297,26 @@ HIDDEN __attribute__((used)) void enter(struct frame *frame, long failed)
 	serve(frame);
 }
 
-/* First steps of a process: its own slots in place of the zygote's, then its first command. */
+/* First steps of a process: its own slots in place of the zygote's, then its first commands, up to the one that enters user
+ * code. The kernel adds operations to those that it has ordered before, and does not wait for them: what is done is not repeated. */
 static NURSED void grow_up(const u64 *op, u32 ppid)
 {
 	struct slot *slot = (struct slot *)SLOTS;
+	u32 cmd, nops, done = 0;
+	int failed = 0;
 
 	call2(__NR_prctl, PR_SET_PDEATHSIG, 9);
 	if (call2(__NR_getppid, 0, 0) != ppid)
 		call2(__NR_exit_group, 1, 0);
 	if ((u64)nursery_call(op[0], op[1], op[2], op[3], op[4], op[5], op[6]) >= -4095UL)
 		call2(__NR_exit_group, 2, 0);
-	next_command(slot);
-	leave_nursery((void *)slot->frame, perform(slot, nursery_call));
+	do {
+		cmd = next_command(slot);
+		nops = load(&slot->nops);
+		failed |= perform(slot, done, nops, nursery_call);
+		done = nops;
+	} while (!(cmd & 1));
+	leave_nursery((void *)slot->frame, failed);
 }
 
 /* The rest of the zygote's life: for each command, a process. */

@@ -17,7 +17,10 @@ from trapline.machine.paging.entry import PAGE_MASK, PAGE_SIZE
 if TYPE_CHECKING:
     from trapline.kernel.fs.file import File
 
+HEAD = 1024  #: bytes of a file within which all that is decoded mostly lies
+MAX_KNOWN = 64  #: images that are kept, decoded
 MAX_HEADERS = 65536 // 56  #: the program headers must fit into 64 KiB
+_known: dict[tuple[bytes, str, int], Image] = {}
 _ARCHITECTURES = {abi.elf_machine: name for name, abi in ABIS.items()}
 
 
@@ -57,9 +60,24 @@ class Image(NamedTuple):
     executable_stack: bool
 
 
-def parse(file: File, machine: str, task_size: int) -> Image:
-    """The image in `file`. Raises ENOEXEC if it is none for this machine, EINVAL or ENOMEM if it cannot be loaded."""
-    head = file.try_pread(elf.EHDR.size, 0) or b""
+def parse(file: File, machine: str, task_size: int, head: bytes = b"") -> Image:
+    """The image in `file`, whose first HEAD bytes are `head` if these were read; the same one for the same bytes.
+
+    Raises ENOEXEC if it is none for this machine, EINVAL or ENOMEM if it cannot be loaded.
+    """
+    head = head or file.try_pread(HEAD, 0) or b""
+    found = _known.get((head, machine, task_size))
+    if found is None:
+        found, reach = _parse(file, machine, task_size, head[: elf.EHDR.size])
+        if reach <= len(head):
+            if len(_known) >= MAX_KNOWN:
+                _known.clear()
+            _known[head, machine, task_size] = found
+    return found
+
+
+def _parse(file: File, machine: str, task_size: int, head: bytes) -> tuple[Image, int]:
+    """The image, and the end of what was looked at in the file."""
     if len(head) < elf.EHDR.size or head[:4] != elf.MAGIC:
         raise ENOEXEC("not an ELF file")
     ident, kind, arch, _, entry, phoff, _, e_flags, _, phentsize, phnum, _, _, _ = elf.EHDR.unpack(head)
@@ -81,13 +99,17 @@ def parse(file: File, machine: str, task_size: int) -> Image:
     return _decode(file, kind == elf.ET_DYN, entry, phoff, phnum, table, task_size)
 
 
-def _decode(file: File, movable: bool, entry: int, phoff: int, phnum: int, table: bytes, task_size: int) -> Image:
+def _decode(
+    file: File, movable: bool, entry: int, phoff: int, phnum: int, table: bytes, task_size: int
+) -> tuple[Image, int]:
+    reach = phoff + len(table)
     segments: list[Segment] = []
     interpreter = b""
     align, headers, executable_stack = PAGE_SIZE, 0, True
     for kind, flags, offset, vaddr, _, filesz, memsz, p_align in elf.PHDR.iter_unpack(table):
         if kind == elf.PT_INTERP and not interpreter:
             interpreter = _interpreter(file, offset, filesz)
+            reach = max(reach, offset + filesz)
         elif kind == elf.PT_GNU_STACK:
             executable_stack = bool(flags & elf.PF_X)
         elif kind == elf.PT_LOAD and memsz:
@@ -102,7 +124,8 @@ def _decode(file: File, movable: bool, entry: int, phoff: int, phnum: int, table
     high = max(each.vaddr + each.length for each in segments) + PAGE_MASK & ~PAGE_MASK
     if high - low > task_size:
         raise ENOMEM("the image is larger than user space")
-    return Image(entry, movable, tuple(segments), low, high, align, interpreter, headers, phnum, executable_stack)
+    image = Image(entry, movable, tuple(segments), low, high, align, interpreter, headers, phnum, executable_stack)
+    return image, reach
 
 
 def _segment(flags: int, offset: int, vaddr: int, filesz: int, memsz: int, task_size: int) -> Segment:

@@ -20,7 +20,7 @@ from trapline.abi.signal import SIGCHLD
 from trapline.abi.stat import S_IFLNK, S_IFMT, S_IFREG
 from trapline.abi.x86_64 import CSGSFS, EFLAGS, IF, USER_CS, USER_DS
 from trapline.kernel.exec import elf as images
-from trapline.kernel.exec import privilege, script, stack
+from trapline.kernel.exec import imprint, privilege, script, stack
 from trapline.kernel.exec.elf import Image
 from trapline.kernel.exec.text_busy import allow_write, deny_write
 from trapline.kernel.fs.permission import MAY_EXEC, may
@@ -45,7 +45,8 @@ CLOCK_TICKS = 100
 PIE_RND_BITS = 28
 BRK_RND_BITS = 13
 ADDR_NO_RANDOMIZE = 0x0040000
-HINT_BYTES = 64 << 10
+HINT_BYTES = 64 << 10  #: of its interpreter that a program runs at once, from its entry on
+STACK_BYTES = 64 << 10  #: of its stack that a program has from the beginning
 MASK64 = (1 << 64) - 1
 
 
@@ -77,6 +78,7 @@ class Program(NamedTuple):
     argv: list[bytes]
     name: bytes  #: AT_EXECFN
     comm: bytes
+    head: bytes  #: the beginning of the file
 
 
 class Loaded(NamedTuple):
@@ -105,13 +107,13 @@ def find(task: Task, dirfd: int, name: bytes, argv: list[bytes], at_flags: int =
     for _ in range(MAX_SCRIPTS + 1):
         file = open_executable(task, path)
         preload(file)
-        head = file.try_pread(script.LINE, 0) or b""
+        head = file.try_pread(images.HEAD, 0) or b""
         if head[:2] != b"#!":
-            return Program(file, argv, shown, comm)
+            return Program(file, argv, shown, comm, head)
         file.put()
         if vanishes:
             raise ENOENT("a script in a close-on-exec descriptor")
-        interpreter, argument = script.parse(head)
+        interpreter, argument = script.parse(head[: script.LINE])
         argv = [interpreter, *argument, program, *argv[1:]]
         program = interpreter
         path = vfs.walk(task, AT_FDCWD, interpreter)
@@ -151,7 +153,7 @@ def load(task: Task, program: Program, envp: list[bytes]) -> Loaded:
     arch = kernel.machine.arch
     limits = mm_limits(task.group)
     stack.check_size(program.argv, envp, program.name, limits.stack)
-    image = images.parse(program.file, arch.name, arch.task_size)
+    image = images.parse(program.file, arch.name, arch.task_size, program.head)
     interpreter = _open_interpreter(task, image)
     aslr = kernel.aslr and not task.personality & ADDR_NO_RANDOMIZE
     policy = task.mm.policy if task.mm is not None else None
@@ -234,15 +236,21 @@ def _fill(
         prefault(mm, mm.vdso - PAGE_SIZE, mm.vdso + PAGE_SIZE)
         aux.insert(0, (elf.AT_SYSINFO_EHDR, mm.vdso))
     slack = mm.random_bits(9) << 4
+    prefault(mm, top - STACK_BYTES, top)
     sp = stack.build(mm, top - slack, program.argv, envp, program.name, kernel.abi.platform, kernel.random(16), aux)
-    mm.space.hint((sp & -4096) - HINT_BYTES, top)
+    if sp - PAGE_SIZE < top - STACK_BYTES:
+        mm.space.hint((sp & -4096) - STACK_BYTES, top)
     return Loaded(mm, entry, sp, creds, secure)
 
 
 def _map(mm: AddressSpace, file: File, image: Image, bias: int) -> None:
+    if imprint.press(mm, file, image, bias):
+        return
+    before = imprint.counts(mm)
     for each in image.segments:
         start = mm.map_image(each.vaddr + bias, each.length, each.prot, file, each.offset, each.file_bytes)
         prefault(mm, start & -4096, start + each.length)
+    imprint.take(mm, file, image, bias, before)
 
 
 def _set_layout(mm: AddressSpace, image: Image, bias: int) -> None:

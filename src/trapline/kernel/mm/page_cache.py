@@ -13,7 +13,7 @@ Invariants:
 from __future__ import annotations
 
 from collections.abc import Callable, Iterable
-from trapline.typed import TYPE_CHECKING
+from trapline.typed import TYPE_CHECKING, Any
 
 from trapline.abi.errno import ENOSPC
 from trapline.kernel.mm import reclaim
@@ -40,8 +40,8 @@ class PageCache:
     """
 
     __slots__ = (
-        "_ahead", "_frames", "_mem", "_next", "backed", "chunk", "dirty", "fill", "mappers", "owned", "pages", "ram",
-        "room", "shared_writers", "size", "swapped", "writeback",
+        "_ahead", "_frames", "_mem", "_next", "backed", "chunk", "dirty", "dropped", "fill", "imprint", "mappers", "owned",
+        "pages", "ram", "room", "shared_writers", "size", "swapped", "writeback",
     )  # fmt: skip
 
     def __init__(self, ram: Ram, size: int, fill: Fill | None = None) -> None:
@@ -52,6 +52,8 @@ class PageCache:
         self.writeback: WriteBack | None = None
         self.pages: dict[int, int] = {}  #: index -> frame
         self.dirty: set[int] = set()
+        self.dropped = 0  #: how often pages have gone from it
+        self.imprint: Any = None  #: what executing the file has left (exec.imprint.Kept)
         self.mappers: dict[Area, None] = {}  #: the areas that map this file, in order of mapping
         self.shared_writers = 0  #: how many of them are shared and may be written
         self.owned = False
@@ -381,6 +383,7 @@ class PageCache:
     def _drop(self, indices: list[int]) -> None:
         """Forget pages that nothing maps any more (or whose mappings may keep the old frame)."""
         put = self._frames.put
+        self.dropped += 1
         for index in indices:
             put(self.pages.pop(index))
         if self.dirty:
@@ -472,6 +475,7 @@ class PageCache:
         self.sync()
         for pfn in self.pages.values():
             self._frames.put(pfn)
+        self.dropped += 1
         self.pages.clear()
         self.dirty.clear()
 

@@ -240,6 +240,7 @@ def _go(swap: Swap, cache: PageCache, indices: list[int]) -> int:
         return 0
     swapped = _swapped(cache)
     swap.caches[cache] = None
+    cache.dropped += 1
     for index, (slot, pfn) in zip(indices, out, strict=True):
         del cache.pages[index]
         swapped[index] = slot

@@ -82,10 +82,20 @@ def test_what_the_dead_leave_waits_for_leisure(world: World) -> None:
     world.clock.advance(1)
     ends.append(lambda: done.append(1))
     soon = loop._entered_ns + LEISURE_NS
-    assert loop._use_leisure(None) == soon and not done, "whoever has just gone to user mode may trap at once"
-    assert loop._use_leisure(soon - 7) == soon - 7
+    assert loop._use_leisure(None, False) == soon and not done, "whoever has just gone to user mode may trap at once"
+    assert loop._use_leisure(soon - 7, False) == soon - 7
     world.clock.advance(LEISURE_NS)
-    assert loop._use_leisure(None) is None and done == [1]
+    assert loop._use_leisure(None, False) is None and done == [1]
+
+
+def test_where_nobody_has_trapped_for_a_while_nobody_who_comes_back_delays_leisure(world: World) -> None:
+    loop = loop_of(world, roomy=1)
+    done: list[int] = []
+    ends: deque[Any] = reclaimer(world.kernel.ram).ends
+    loop.enter_user(world.process(), 0)
+    world.clock.advance(1)
+    ends.append(lambda: done.append(1))
+    assert loop._use_leisure(7, True) == 7 and done == [1]
 
 
 def test_leisure_is_while_a_process_starts_or_when_it_becomes_much(world: World) -> None:
@@ -94,10 +104,10 @@ def test_leisure_is_while_a_process_starts_or_when_it_becomes_much(world: World)
     ends: deque[Any] = reclaimer(world.kernel.ram).ends
     forks(world, loop)
     ends.append(lambda: done.append(1))
-    loop._use_leisure(None)
+    loop._use_leisure(None, False)
     assert done == [1]
     world.clock.advance(START_NS + 1)
     ends.extend(lambda i=i: done.append(i) for i in range(2, 3 + MAX_ENDS))
-    loop._use_leisure(None)
+    loop._use_leisure(None, False)
     assert done == [1, 2] and len(ends) == MAX_ENDS
-    assert loop._use_leisure(None) == loop._entered_ns + LEISURE_NS
+    assert loop._use_leisure(None, False) == loop._entered_ns + LEISURE_NS

@@ -33,6 +33,7 @@ from trapline.machine.contract import EXCEPTION, FAULT, INTERRUPT, SYSCALL
 if TYPE_CHECKING:
     from trapline.kernel.core import Kernel
     from trapline.kernel.task.task import Task, ThreadGroup
+    from trapline.machine.contract import Context
 
 MAX_NS = 1 << 62
 MIN_SLEEP_NS = 1_000
@@ -66,6 +67,7 @@ class TrapLoop:
         machine, waiting = self.machine, self.kernel.sched.waiting
         machine_wait, hooks = machine.wait, self.hooks
         ready, now, afterwards = READY, self._now, self.kernel.afterwards
+        ctx: Context | None = None
         while not until():
             while True:
                 if ready:
@@ -80,7 +82,7 @@ class TrapLoop:
                     afterwards.popleft()()
                 deadline = self._deadline()
                 if self._ends:
-                    deadline = self._use_leisure(deadline)
+                    deadline = self._use_leisure(deadline, ctx is None)
                 ctx = machine_wait(deadline)
                 time_ns = now()
                 if ctx is not None:
@@ -281,11 +283,14 @@ class TrapLoop:
                 return slice_end
         return deadline
 
-    def _use_leisure(self, deadline: int | None) -> int | None:
-        """Memory of the dead is to be freed: do it if nobody will probably trap meanwhile. Until when to wait for a trap."""
+    def _use_leisure(self, deadline: int | None, quiet: bool) -> int | None:
+        """Memory of the dead is to be freed: do it if nobody will probably trap meanwhile, as nobody has lately (`quiet`).
+
+        Until when to wait for a trap.
+        """
         ends = self._ends
         soon = self._entered_ns + LEISURE_NS
-        if self.running and len(ends) <= MAX_ENDS and soon - LEISURE_NS < self._now() < soon:
+        if self.running and not quiet and len(ends) <= MAX_ENDS and soon - LEISURE_NS < self._now() < soon:
             return soon if deadline is None else min(deadline, soon)
         ends.popleft()()
         return deadline

@@ -39,7 +39,7 @@ from trapline.machine.ram import Ram
 from trapline.machine.watch import watch
 
 SPIN_NS = 120_000  #: how long `wait` spins before it sleeps
-STUB_SPIN_NS = 50_000  #: and a stub before it does
+STUB_SPIN_NS = 100_000  #: and a stub before it does
 MAX_FAILURES = 4  #: mappings refused by the host before a space is given up
 SHORT_NS = 300_000  #: a sleep after a spin in vain that ends so soon hints that the host's CPUs are busy
 VAIN = 3  #: so many of them in a row show it
@@ -119,7 +119,7 @@ class HostMachine:
     def resume(self, context: Context) -> None:
         ctx: HostContext = context  # type: ignore[assignment]  # one check less on the hot path
         slot, regs = ctx.slot, ctx.regs
-        if slot is None or ctx.kind != SYSCALL or ctx._space.hints or (regs[FS_BASE] | regs[GS_BASE]) >> 47:
+        if slot is None or ctx.kind != SYSCALL or ctx._space.due or (regs[FS_BASE] | regs[GS_BASE]) >> 47:
             self._resume_slowly(ctx)
             return
         if regs[CSGSFS] & SELECTORS_MASK != SELECTORS:
@@ -237,7 +237,7 @@ class HostMachine:
             return
         try:
             slot = ctx.slot or space.take_seat(ctx)
-            mappings = space.hinted() if space.hints or space.ready else []
+            mappings = space.hinted() if space.due else []
             if ctx.kind == FAULT:
                 mapping = space.miss(ctx.addr, ctx.access)
                 if mapping is not None and not space.tlb.holds(*mapping) and not _among(mapping, mappings):
@@ -261,7 +261,7 @@ class HostMachine:
         space = self._coming()
         if space is not None and crew.zygote.delivered:
             self._coming = _nobody
-            if space.process is None and (space.hints or space.ready):
+            if space.process is None and space.due:
                 with suppress(StubDied):  # `resume` tries again
                     space.get_ready()
         while crew.dying and _spin(addresses, 0) < 0 and crew.bury():

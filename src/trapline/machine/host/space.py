@@ -63,6 +63,7 @@ class HostSpace:
         self.machine = machine
         self.process: Process | None = None
         self.tlb = Extents()
+        self.due = False  #: there are hints, or mappings ready
         self.hints: list[tuple[int, int]] = []
         self.ready: list[Mapping] = []  #: what was found before it was asked for
         self.failures = 0
@@ -91,7 +92,8 @@ class HostSpace:
         return list(self.tlb.items)
 
     def hint(self, start: int, end: int, leaf: int = 0) -> None:
-        if not leaf or (self.process is not None and not self.process.fresh):  # `resume` looks at `hints` only
+        self.due = True
+        if not leaf:
             self.hints.append((start & -PAGE_SIZE, end + PAGE_MASK & -PAGE_SIZE))
         elif end <= STUB and permitted(leaf, READ):
             self.ready.append((start, end, pa_of(leaf), prot_of(leaf)))
@@ -104,11 +106,13 @@ class HostSpace:
             kin = same_leaves(self.machine.ram.words, self.root, other.root, mapped)
             other._kin = mapped, kin
         self.ready += kin
+        self.due = True
 
     def hinted(self) -> list[Mapping]:
         """What is present in the hinted ranges and not mapped yet."""
         found, self.ready = list(dict.fromkeys(self.ready)), []  # a range may have been hinted twice
         hints, self.hints = sorted(self.hints), []
+        self.due = False
         tlb, words = self.tlb, self.machine.ram.words
         done = 0
         for start, end in hints:
@@ -124,6 +128,7 @@ class HostSpace:
         """The first resume is about to come: have a process, and find what to map. Raises StubDied."""
         self._new_process()
         self.ready = self.hinted()
+        self.due = True
 
     def begin(self, loops: int) -> None:
         """The first resume will come soon: if a process was born, have it map what is known now, and wait awake for a while."""
@@ -140,6 +145,7 @@ class HostSpace:
         process, self.process = self.process, None
         assert process is not None
         self.hints += [(start, end) for start, end, _, _ in self.tlb.items]
+        self.due = True
         self.tlb.items.clear()
         self.machine.forget(process)
 

@@ -142,6 +142,25 @@ class TestUart:
         uart.flush()
         assert sent == [b"AB"]
 
+    def test_bytes_that_only_join_others_may_be_posted(self) -> None:
+        uart, sent, wire = self.made()
+        assert not uart.posts(RBR)  # the first one tells that the transmitter has become empty
+        uart.write(IER, 1, 2)
+        uart.write(RBR, 1, 0x41)
+        assert uart.posts(RBR) and not any(uart.posts(offset) for offset in range(1, 8))
+        changes = len(wire)
+        uart.post(b"BC")
+        assert len(wire) == changes and uart.read(LSR, 1) == 0x60
+        for register, value in ((MCR, 0x10), (LCR, 0x80)):
+            uart.write(register, 1, value)
+            assert not uart.posts(RBR)
+            uart.write(register, 1, 0)
+            assert uart.posts(RBR)
+        uart.read(IIR, 1)  # it has been told
+        assert not uart.posts(RBR)
+        uart.post(b"D" * 5000)
+        assert b"".join(sent) == b"ABC" + b"D" * 5000
+
     def test_receiver_interrupts_while_it_has_data(self) -> None:
         uart, _, wire = self.made()
         uart.write(IIR, 1, 1)

@@ -11,6 +11,7 @@ from riscv_virtio import BASE, DATA, READY, Driver
 from trapline.machine.riscv.bus import BusError
 from trapline.machine.riscv.devices.overlay import BLOCK, Overlay
 from trapline.machine.riscv.devices.storage import Memory, StorageError
+from trapline.machine.riscv.devices.virtio import console
 from trapline.machine.riscv.devices.virtio import transport as at
 from trapline.machine.riscv.devices.virtio.block import (
     DISCARD,
@@ -409,6 +410,16 @@ class TestOthers:
         generation = driver.get(at.CONFIG_GENERATION)
         console.resize(100, 40)
         assert driver.get(at.INTERRUPT_STATUS) == 2 and driver.get(at.CONFIG_GENERATION) == generation + 1
+
+    def test_driver_hears_late_that_text_is_gone(self) -> None:
+        """It looks itself; who sleeps is woken in a millisecond."""
+        text: list[bytes] = []
+        driver = Driver(Console(text.append))
+        driver.put(DATA, b"hello")
+        driver.chain(1, [5], [])
+        assert text == [b"hello"] and driver.used(1) == [(0, 0)] and not driver.wire
+        driver.wait(console.PATIENCE)
+        assert driver.wire
 
     def test_console_with_a_broken_ring_takes_nothing(self) -> None:
         console = Console(lambda data: None)

@@ -25,6 +25,7 @@ _SUPERVISOR_ISA = "_smepmp_sstc_svadu_svinval_svnapot_svpbmt"
 _ISA = ISA.replace("_", "h_", 1) + "_zimop_zcmop_zicfilp_zicfiss" + _SUPERVISOR_ISA
 TIMEBASE_HZ = 1_000_000_000 // PER_TICK
 UART_HZ = 3_686_400
+UART_TAKES = 256  #: bytes that the transmitter takes at once: as many as anybody has, for sending takes it no time
 _INTC, _PLIC, _TEST = 0x100, 1, 2  #: phandles; a hart's interrupt controller has _INTC + its number, the hart itself 0x200 more
 _CPU = 0x300
 
@@ -48,7 +49,9 @@ def board_tree(board: Board) -> Tree:
     )  # fmt: skip
     for name, value in (("poweroff", PASS), ("reboot", RESET)):
         root.add(name, compatible=f"syscon-{name}", regmap=_TEST, offset=0, value=value)
-    _wired(soc, f"serial@{place.UART:x}", "ns16550a", place.UART, 0x100, place.UART_SOURCE).set("clock-frequency", UART_HZ)
+    serial = _wired(soc, f"serial@{place.UART:x}", "ns16550a", place.UART, 0x100, place.UART_SOURCE)
+    for name, value in (("clock-frequency", UART_HZ), ("fifo-size", UART_TAKES), ("tx-threshold", 0)):
+        serial.set(name, value)
     _wired(soc, f"rtc@{place.RTC:x}", "google,goldfish-rtc", place.RTC, 0x1000, place.RTC_SOURCE)
     for n, address in board.virtio_slots():
         _wired(soc, f"virtio_mmio@{address:x}", "virtio,mmio", address, 0x1000, place.VIRTIO_SOURCE + n)

@@ -170,6 +170,16 @@ class Uart:
             self._scratch = value & 0xFF
         self._update()
 
+    def posts(self, offset: int) -> bool:
+        """Whether a byte stored there does no more than join those that wait to be sent (see jit/registers.py)."""
+        return offset == RBR and self._tx_pending and not self._lcr & _DLAB and not self._mcr & _LOOP
+
+    def post(self, data: bytes) -> None:
+        """Bytes that were stored so."""
+        self._output += data
+        if len(self._output) >= _GATHERED:
+            self.flush()
+
     def _transmit(self, byte: int) -> None:
         self._tx_pending = True
         if self._mcr & _LOOP:

@@ -376,7 +376,7 @@ def module(*, shared: bool = False) -> str:
         _leave("leave_budget_at", at.BUDGET, pc_given=True), _leave("leave_look_at", at.LOOK, pc_given=True),
         *handlers_of_fetching(), decoder(), routines(),
         window(write=False), window(write=True), reset(),
-        translate(shared=shared), refill("refill_read", write=False), refill("refill_write", write=True),
+        translate(shared=shared), refill("refill_read", write=False), refill("refill_write", write=True, posts=not shared),
         refill("refill_atomic", write=True, atomic=True), system.registers(shared=shared), system.due(shared=shared),
         system.trap(), stitcher(), handlers(),
     ]  # fmt: skip

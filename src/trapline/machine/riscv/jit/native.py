@@ -31,12 +31,16 @@ if TYPE_CHECKING:
 
 _PC, _BUDGET, _INSTRET = layout.PC, layout.BUDGET, layout.INSTRET
 _REASON, _TRAP = at.REASON_WORD, at.TRAP
+_COUNT, _ROOM = at.POSTED_COUNT_WORD, at.POSTED_ROOM_WORD
 
 
 class NativeHart(Hart):
     """`tiers` are the machine's: several harts share what was compiled."""
 
-    __slots__ = ("_beside", "_entered", "_native", "_struct", "exits", "steps", "tiers")
+    __slots__ = ("_beside", "_entered", "_native", "_struct", "exits", "posting", "steps", "tiers")
+
+    posts_stores = True
+    posting: Callable[[bytes], object]  #: takes what was posted
 
     def __init__(self, *args: Any, tiers: Tiers, **kwargs: Any) -> None:
         super().__init__(*args, **kwargs)
@@ -57,6 +61,7 @@ class NativeHart(Hart):
     def run(self, budget: int) -> int:
         """As the reference hart's; a trap for the kernel is answered at once."""
         if not self.hosted or self.watched or self.cpu[layout.CAREFUL]:
+            self.cpu[_ROOM] = 0
             return super().run(budget)
         cpu = self.cpu
         cpu[_BUDGET] = budget
@@ -83,6 +88,8 @@ class NativeHart(Hart):
                 cpu[_BUDGET] = left
                 (self._beside if self.tiers.compiling else self._native)()
                 left = cpu[_BUDGET]
+                if cpu[_COUNT]:
+                    registers.take_posted(self)
             pc = self.next = cpu[_PC]
             reason = cpu[at.REASON_WORD]
             self.exits[reason] += 1
@@ -120,7 +127,7 @@ class NativeHart(Hart):
         if self.cpu[at.STALE_WORD]:
             self.tlb.flush()
             self.device_pages.clear()
-            self.cpu[at.STALE_WORD] = 0
+            self.cpu[at.STALE_WORD] = self.cpu[_ROOM] = 0
 
     def code_pages(self, n: int) -> list[tuple[int, int, bytes]]:
         place = layout.FIRST_CONTEXT + n * layout.CONTEXT_WORDS + layout.CODE
@@ -157,6 +164,7 @@ class NativeHart(Hart):
         """One instruction in the reference tier; True if the run loop must look around."""
         pc = self.at = self.next
         self._ticks = iter(range(left - 1))
+        self.cpu[_ROOM] = 0
         slot = (self.cpu[layout.TLB] >> 3) + layout.CODE + (pc >> 12) % layout.FAST_ENTRIES * 2
         page = self.tiers.arena.at(self.cpu[slot + 1]) if self.cpu[slot] == pc & -4096 else None
         if page is not None:

@@ -3,7 +3,8 @@
 In a nutshell: `translate` follows the tables from satp (Sv39, Sv48 or Sv57; or none). A leaf that permits the access fills
 the array's entry, and the instruction is executed again; what the manual calls a page fault is one, and its trap is taken;
 everything else (guests, bits of Svnapot and Svpbmt, shadow stacks, devices, protected memory, mstatus.MPRV, misaligned
-accesses) is left to the reference tier, whose walk is the specification.
+accesses) is left to the reference tier, whose walk is the specification. But for bytes behind the first one that are stored to
+one register of a device, if that has said that it only gathers them (posted stores: registers.py).
 """
 
 from __future__ import annotations
@@ -12,6 +13,8 @@ from trapline.machine.contract import EXEC, READ, WRITE
 from trapline.machine.paging.entry import SV39
 from trapline.machine.riscv import layout
 from trapline.machine.riscv import status as st
+from trapline.machine.riscv.isa import i as base
+from trapline.machine.riscv.isa.declare import OPS
 from trapline.machine.riscv.jit import state as at
 from trapline.machine.riscv.jit.emit import Emitter, context
 from trapline.machine.riscv.jit.text import (
@@ -34,6 +37,8 @@ _V, _R, _W, _X, _U, _A, _D = 1, SV39.read, SV39.write, SV39.execute, SV39.user, 
 #: What `translate` found.
 GIVE_UP, FAULT, FOUND = 0, 1, 2
 _FOUND = "{ i64, i64, i64 }"
+_STORE_BYTE = next(n for n, op in enumerate(OPS) if op.body is base.sb)
+_RS2 = 14  #: its place in a record
 KEEP = 16  #: added to an access: give up rather than set a bit of the leaf
 
 
@@ -199,15 +204,50 @@ def trap(code: Code, pc: Operand, cause: Operand, value: Operand, budget: str = 
     tail(code, "@trap", text(pc), budget)
 
 
-def refill(name: str, *, write: bool, atomic: bool = False) -> str:
+def _post(m: Emitter, va: Value) -> None:
+    """Execute a store that is posted, and go on with the instruction behind it."""
+    code = m.code
+    ask_, post, go = (code.label() for _ in range(3))
+    count = m._word(at.POSTED_COUNT)
+    may = m.eq(va, m._word(at.POSTED_AT)) & m.ltu(count, m._word(at.POSTED_ROOM))
+    code.line(f"br i1 {code.bit(may)}, label %{ask_}, label %{go}")
+    code.place(ask_)
+    ip = Value(code, "%ip")
+    plain = (ip & -at.PAGE_BYTES) + m.srl(ip & at.PAGE_BYTES - 1, 1) + at.PLAIN  # translated code may have taken its place
+    store, handler, before = (
+        code.value(f"load i64, ptr {code.pointer(place)}{OWN}")
+        for place in (m._word(at.HANDLERS) + 8 * _STORE_BYTE, ip, plain)
+    )
+    same = m.eq(handler, store) | m.eq(before, store)
+    for now, then in ((at.PRIV, at.POSTED_PRIV), (at.MSTATUS, at.POSTED_STATUS), (at.SATP, at.POSTED_SATP)):
+        same = same & m.eq(m._word(now), m._word(then))
+    same = same & m.eq(m._word(at.STALE) | m._word(8 * layout.VIRT), 0)
+    code.line(f"br i1 {code.bit(same)}, label %{post}, label %{go}")
+    code.place(post)
+    field = code.pointer(ip + _RS2)
+    register = code.let(f"zext i8 {code.let(f'load i8, ptr {field}{OWN}')} to i64")
+    registers = code.let(f"getelementptr i8, ptr %cpu, i64 {at.X}")
+    value = code.let(f"load i64, ptr {code.let(f'getelementptr i64, ptr {registers}, i64 {register}')}{OWN}")
+    place = code.let(f"getelementptr i8, ptr %cpu, i64 {(count + at.POSTED).name}")
+    code.line(f"store i8 {code.let(f'trunc i64 {value} to i8')}, ptr {place}{OWN}")
+    m._set_word(at.POSTED_COUNT, count + 1)
+    following = code.let(f"add i64 %ip, {2 * at.RECORD}")
+    dispatch(code, following, code.let("sub i64 %budget, 1"))
+    code.place(go)
+
+
+def refill(name: str, *, write: bool, atomic: bool = False, posts: bool = False) -> str:
     """The handler that serves a miss of a load (write: of a store) and executes the instruction again.
 
     atomic: of lr, sc or amo, which all look for a writable page: what lr does not need is left to the reference tier.
+    posts: it executes posted stores.
     """
     m = Emitter()
     code = m.code
     code.lines.append("entry:")
     va = m._word(at.MISSED)
+    if posts:
+        _post(m, va)
     page = va & -4096
     array = at.WRITE if write else at.READ
     slot = (m.srl(va, 8) & (at.TLB_PAGES - 1) << 4) + array

@@ -60,6 +60,15 @@ WARM_JUMPS, HOT_JUMPS = 8 * WARM_WORD, 8 * HOT_WORD  #: how many jumps make a pl
 # sched_yield(2), and a timespec.
 KICK_WORD, ALARM_WORD, CLOCK_ORIGIN_WORD, CLOCK_WORD, YIELD_WORD, TIMESPEC_WORD = (_NATIVE + n for n in range(43, 49))
 KICK, ALARM, CLOCK_ORIGIN, CLOCK, YIELD, TIMESPEC = (8 * n for n in range(KICK_WORD, TIMESPEC_WORD + 1))
+# Posted stores: sb instructions to the virtual address POSTED_AT, in the mode, with the status and in the space of the next
+# three words, which only add a byte to the POSTED_COUNT bytes at POSTED; there may be POSTED_ROOM (0: nothing is posted).
+(POSTED_AT_WORD, POSTED_PRIV_WORD, POSTED_STATUS_WORD, POSTED_SATP_WORD, POSTED_COUNT_WORD, POSTED_ROOM_WORD, POSTED_WORD) = (
+    _NATIVE + n for n in range(51, 58)
+)
+POSTED_AT, POSTED_PRIV, POSTED_STATUS, POSTED_SATP, POSTED_COUNT, POSTED_ROOM, POSTED = (
+    8 * n for n in range(POSTED_AT_WORD, POSTED_WORD + 1)
+)
+MOST_POSTED = 8 * 7  #: bytes
 FFLAGS, MSTATUS = 8 * layout.FFLAGS, 8 * layout.MSTATUS
 TRAP_CAUSE, TRAP_VALUE = 8 * layout.TRAP_CAUSE, 8 * layout.TRAP_VALUE
 SATP, PRIV, RAM_SIZE = 8 * layout.SATP, 8 * layout.PRIV, 8 * layout.RAM_SIZE

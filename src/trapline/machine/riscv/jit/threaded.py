@@ -51,6 +51,8 @@ class ThreadedHart(NativeHart):
 
     __slots__ = ("_crew", "_known", "_swap", "bell")
 
+    posts_stores = False  #: somebody else may use the device at any time
+
     def __init__(self, *args: Any, crew: Crew, tiers: Tiers, swap: dict[int, Callable[..., int]], **kwargs: Any) -> None:
         super().__init__(*args, tiers=tiers, **kwargs)
         self._crew = crew

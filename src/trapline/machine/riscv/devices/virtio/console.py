@@ -13,6 +13,7 @@ F_SIZE = 1
 _RECEIVE, _TRANSMIT = 0, 1
 _SAVED = {"_columns": whole(0xFFFF), "_rows": whole(0xFFFF), "_head": whole(0xFFFF, -1)}
 REQUESTS = 256  #: before the harts run again
+PATIENCE = 10_000  #: ticks, 1 ms: drivers look themselves whether what they have printed is gone
 
 
 class Console:
@@ -22,7 +23,7 @@ class Console:
     features = F_SIZE
     queues = 2
     delays: dict[int, int] = {}
-    patience: dict[int, int] = {}
+    patience = {_TRANSMIT: PATIENCE}
 
     def __init__(self, send: Callable[[bytes], object], columns: int = 0, rows: int = 0) -> None:
         self._send = send

@@ -36,7 +36,7 @@ class Function(Protocol):
     features: int
     queues: int  #: how many
     delays: dict[int, int]  #: by queue: ticks between its notification and `work`, in which more requests may gather
-    patience: dict[int, int]  #: by queue that has a delay: ticks in which the driver need not hear of what is done
+    patience: dict[int, int]  #: by queue: ticks in which the driver need not hear of what is done
 
     def attach(self, transport: Transport) -> None:
         """Called once, before anything else."""

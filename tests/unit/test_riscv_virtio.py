@@ -457,18 +457,22 @@ class TestNet:
         driver.wait()
         assert sent == [self.FRAME] * 2 and len(driver.used(1)) == 4 and not driver.stopped
 
-    def test_frames_gather_before_they_are_sent_together(self) -> None:
+    def test_a_frame_alone_is_sent_at_once_and_more_gather(self) -> None:
         card, driver, sent = self.made()
         batches: list[int] = []
         card.sent = lambda: batches.append(len(sent))
         driver.put(DATA, bytes(HEADER) + self.FRAME)
-        for _ in range(3):
+        for done in (1, 5):
             driver.chain(1, [HEADER + len(self.FRAME)], [])
-        assert not sent and not driver.used(1) and not driver.device.quiet
-        driver.wait(GATHERING - 1)
-        assert not sent
-        driver.wait(1)
-        assert sent == [self.FRAME] * 3 and batches == [3] and len(driver.used(1)) == 3
+            assert sent == [self.FRAME] * done and batches[-1] == done and len(driver.used(1)) == done
+            for _ in range(3):
+                driver.chain(1, [HEADER + len(self.FRAME)], [])
+            assert len(sent) == done and not driver.device.quiet
+            driver.wait(GATHERING - 1)
+            assert len(sent) == done
+            driver.wait(1)
+            assert sent == [self.FRAME] * (done + 3) and batches[-1] == done + 3 and len(driver.used(1)) == done + 3
+            driver.wait(10 * GATHERING + 1)
 
     def test_driver_hears_of_what_is_sent_with_what_comes_or_later(self) -> None:
         card, driver, _ = self.made()
@@ -483,7 +487,6 @@ class TestNet:
         driver.wait(PATIENCE)
         assert not driver.wire  # it has looked at both queues
         driver.chain(1, [HEADER + len(self.FRAME)], [])
-        driver.wait(GATHERING)
         driver.wait(PATIENCE - 1)
         assert not driver.wire
         driver.wait(1)

@@ -1,9 +1,9 @@
 """Transport: the registers of a virtio device (Virtual I/O Device Specification, "Virtio Over MMIO", version 2).
 
 A `Function` is what the device does: it is told which queues have requests, works on them, and says when it has more to do.
-Work is done at the store that notifies, or a set time after it, up to a limit; what is left is done when time has passed, so a
-driver cannot keep the machine from running. Of some queues the driver need not hear at once (`patience`): it is told with the
-next interrupt, or when much or time has passed.
+Work is done at the store that notifies, or, where stores follow one another, a set time after it, up to a limit; what is left
+is done when time has passed, so a driver cannot keep the machine from running. Of some queues the driver need not hear at once
+(`patience`): it is told with the next interrupt, or when much or time has passed.
 """
 
 from __future__ import annotations
@@ -26,6 +26,7 @@ ACKNOWLEDGE, DRIVER, DRIVER_OK, FEATURES_OK, NEEDS_RESET, FAILED = 1, 2, 4, 8, 6
 F_VERSION_1 = 1 << 32
 _RING, _CONFIG_CHANGE = 1, 2
 _LOW = 0xFFFF_FFFF
+_RARELY = 10  #: delays without work make a queue one that is not busy
 _MUCH = 64  #: requests that are done, and that the driver has not been told of
 
 
@@ -35,7 +36,7 @@ class Function(Protocol):
     device_id: int
     features: int
     queues: int  #: how many
-    delays: dict[int, int]  #: by queue: ticks between its notification and `work`, in which more requests may gather
+    delays: dict[int, int]  #: by queue: ticks between its notification and `work`, while it is busy: more requests may gather
     patience: dict[int, int]  #: by queue: ticks in which the driver need not hear of what is done
 
     def attach(self, transport: Transport) -> None:
@@ -79,6 +80,7 @@ class Transport:
         self._device_sel = self._driver_sel = self._queue_sel = 0
         self._waiting: set[int] = set()  # queues with more to do,
         self._due = 0  # at this tick
+        self._worked = -_LOW  # the tick of the last work on queues with delays
         self._untold: set[int] = set()  # queues with news for the driver,
         self._tell_at = 0  # that it is told at this tick at the latest
         for queue in self.queues:
@@ -105,6 +107,7 @@ class Transport:
             "_status": whole(0xFF), "_interrupts": whole(_LOW), "accepted": whole(), "_device_sel": whole(_LOW),
             "_driver_sel": whole(_LOW), "_queue_sel": whole(_LOW), "_waiting": some(len(self.queues) - 1, len(self.queues)),
             "_generation": whole(_LOW), "_due": whole(1 << 80), "_tell_at": whole(1 << 80),
+            "_worked": whole(1 << 80, -_LOW),
             "_untold": some(len(self.queues) - 1, len(self.queues)),
         }  # fmt: skip
 
@@ -180,6 +183,7 @@ class Transport:
     def _advance(self) -> None:
         if self._waiting and self._harts.now() >= self._due:
             waiting, self._waiting = self._waiting, set()
+            self._worked = self._harts.now()
             for number in sorted(waiting):
                 self.serve(number)
         if self._untold and self._harts.now() >= self._tell_at:
@@ -240,7 +244,12 @@ class Transport:
         if not delay:
             self.serve(number)
         elif self.live and self.queues[number].ready and number not in self._waiting:
-            self._wait(number, delay)
+            now = self._harts.now()
+            if now - self._worked > _RARELY * delay:
+                self._worked = now
+                self.serve(number)
+            else:
+                self._wait(number, delay)
 
     def _queue(self) -> Queue | None:
         return self.queues[self._queue_sel] if self._queue_sel < len(self.queues) else None

@@ -6,6 +6,7 @@ from collections.abc import Sequence
 from math import log2
 from trapline.typed import TYPE_CHECKING
 
+from trapline.abi.personality import ADDR_NO_RANDOMIZE
 from trapline.labs.code.elf import movable
 from trapline.labs.code.kernel import lab_kernel
 from trapline.labs.code.program import Program
@@ -27,7 +28,6 @@ from trapline.scope.listener import Listener
 if TYPE_CHECKING:
     from trapline.kernel.task.task import Task
 
-ADDR_NO_RANDOMIZE = 0x0040000
 AREAS = ("program", "heap", "mmap", "vdso", "stack")
 SAMPLE, LAUNCHER = "/tmp/sample", "/tmp/launcher"
 FEW_BITS = 8  #: a claim of randomness needs more

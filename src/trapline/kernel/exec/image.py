@@ -16,6 +16,7 @@ from trapline.abi.errno import EACCES, EAGAIN, ELIBBAD, ELOOP, ENOENT, ENOEXEC, 
 from trapline.abi.fcntl import AT_FDCWD, AT_SYMLINK_NOFOLLOW, O_RDONLY
 from trapline.abi.mman import RLIM_INFINITY
 from trapline.abi.mount import MS_NOEXEC
+from trapline.abi.personality import ADDR_COMPAT_LAYOUT, ADDR_NO_RANDOMIZE
 from trapline.abi.signal import SIGCHLD
 from trapline.abi.stat import S_IFLNK, S_IFMT, S_IFREG
 from trapline.abi.x86_64 import CSGSFS, EFLAGS, IF, USER_CS, USER_DS
@@ -44,7 +45,6 @@ MAX_SCRIPTS = 5
 CLOCK_TICKS = 100
 PIE_RND_BITS = 28
 BRK_RND_BITS = 13
-ADDR_NO_RANDOMIZE = 0x0040000
 HINT_BYTES = 64 << 10  #: of its interpreter that a program runs at once, from its entry on
 STACK_BYTES = 64 << 10  #: of its stack that a program has from the beginning
 MASK64 = (1 << 64) - 1
@@ -157,7 +157,8 @@ def load(task: Task, program: Program, envp: list[bytes]) -> Loaded:
     interpreter = _open_interpreter(task, image)
     aslr = kernel.aslr and not task.personality & ADDR_NO_RANDOMIZE
     policy = task.mm.policy if task.mm is not None else None
-    mm = AddressSpace(kernel.machine, limits, aslr=aslr, rng=_bits(kernel.random), policy=policy)
+    old = bool(task.personality & ADDR_COMPAT_LAYOUT)
+    mm = AddressSpace(kernel.machine, limits, aslr=aslr, bottom_up=old, rng=_bits(kernel.random), policy=policy)
     try:
         return _fill(task, mm, program, image, interpreter, envp)
     except OutOfFrames:
@@ -206,7 +207,8 @@ def _fill(
     top = mm.set_stack(executable=image.executable_stack and arch.name == "x86_64" and False)
     bias = 0
     if image.movable:
-        base = arch.task_size // 3 * 2 if interpreter is not None else mm.mmap_base - (image.high - image.low)
+        base = mm.mmap_base if mm.bottom_up else mm.mmap_base - (image.high - image.low)
+        base = arch.task_size // 3 * 2 if interpreter is not None else base
         shift = mm.random_bits(min(PIE_RND_BITS, mm.mmap_random_bits)) << 12 if interpreter is not None else 0
         bias = (base & -image.align) + shift - image.low & -image.align
     _map(mm, program.file, image, bias)

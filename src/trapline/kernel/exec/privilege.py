@@ -5,16 +5,13 @@ from __future__ import annotations
 from trapline.typed import TYPE_CHECKING
 
 from trapline.abi.mount import MS_NOSUID
+from trapline.abi.personality import PER_CLEAR_ON_SETID, READ_IMPLIES_EXEC
 from trapline.abi.stat import S_ISGID, S_ISUID, S_IXGRP
 from trapline.kernel.task.creds import Credentials, after_exec
 
 if TYPE_CHECKING:
     from trapline.kernel.fs.file import File
     from trapline.kernel.task.task import Task
-
-#: personality(2) flags that a privileged program must not inherit: READ_IMPLIES_EXEC, ADDR_NO_RANDOMIZE, ADDR_COMPAT_LAYOUT,
-#: MMAP_PAGE_ZERO
-PER_CLEAR_ON_SETID = 0x0400000 | 0x0040000 | 0x0200000 | 0x0100000
 
 
 def credentials(task: Task, file: File) -> tuple[Credentials, bool]:
@@ -38,6 +35,8 @@ def adopt(task: Task, creds: Credentials, secure: bool) -> None:
     """The point of no return: `task` has the new program's rights, and what must not cross into it is cleared."""
     task.creds = creds
     task.dumpable = int(creds.euid == creds.uid and creds.egid == creds.gid)
+    if task.kernel.machine.arch.name == "x86_64":
+        task.personality &= ~READ_IMPLIES_EXEC
     if secure:
         task.death_signal = 0
         task.personality &= ~PER_CLEAR_ON_SETID

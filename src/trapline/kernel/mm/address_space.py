@@ -59,7 +59,7 @@ NAMED = b"[anon:"  #: how the names begin that programs give to areas, with PR_S
 #: what exec sets and fork copies
 _LAYOUT = (
     "start_code", "end_code", "start_data", "end_data", "start_brk", "brk", "start_stack", "arg_start", "arg_end",
-    "env_start", "env_end", "saved_auxv", "mmap_base", "membarrier", "stack_top", "vdso",
+    "env_start", "env_end", "saved_auxv", "mmap_base", "bottom_up", "membarrier", "stack_top", "vdso",
 )  # fmt: skip
 
 
@@ -67,8 +67,8 @@ class AddressSpace(UserAccess):
     """One address space. `exe_file`, if set, is a reference of its own, put when the space ends."""
 
     __slots__ = (
-        "_gap_from", "_gap_largest", "_hiwater", "admitted", "arg_end", "arg_start", "aslr", "brk", "cast", "cow_pages",
-        "data_pages", "default_flags", "end_code", "end_data", "env_end", "env_start", "exe_file", "exec_pages",
+        "_gap_from", "_gap_largest", "_hiwater", "admitted", "arg_end", "arg_start", "aslr", "bottom_up", "brk", "cast",
+        "cow_pages", "data_pages", "default_flags", "end_code", "end_data", "env_end", "env_start", "exe_file", "exec_pages",
         "hiwater_vm_pages", "huge_pages", "limits", "locked_pages", "machine", "majflt", "map", "membarrier", "minflt",
         "mmap_base", "mould", "policy", "rng", "rss_anon", "rss_file", "saved_auxv", "shared_pages", "space", "stack_pages",
         "stack_top", "start_brk", "start_code", "start_data", "start_stack", "total_vm_pages", "users", "vdso",
@@ -80,11 +80,13 @@ class AddressSpace(UserAccess):
         limits: MmLimits | None = None,
         *,
         aslr: bool = True,
+        bottom_up: bool = False,
         rng: Callable[[int], int] | None = None,
         policy: Policy | None = None,
         like: AddressSpace | None = None,
     ) -> None:
-        """`rng(n)` gives n random bits. `like`: take the layout of another space instead of choosing one."""
+        """`rng(n)` gives n random bits. `bottom_up`: mappings grow up from a third of user space, as of old. `like`: take the
+        layout of another space instead of choosing one."""
         try:
             tables = PageTables(machine.ram, machine.arch.paging)
         except OutOfFrames:
@@ -116,6 +118,7 @@ class AddressSpace(UserAccess):
             self.membarrier = 0
             self.stack_top = 0
             self.vdso = 0  #: where exec mapped it; 0: nowhere
+            self.bottom_up = bottom_up
             self.mmap_base = self._choose_mmap_base()
         self._gap_from = self.mmap_base
         self._gap_largest = 0  #: no gap in [_gap_from, mmap_base) is larger
@@ -138,12 +141,16 @@ class AddressSpace(UserAccess):
 
     def _choose_mmap_base(self) -> int:
         """Where mappings grow down from: below the stack's limit and its randomness (mmap_base in arch/x86/mm/mmap.c)."""
+        if self.bottom_up:
+            return (self.task_size // 3 + (self.random_bits(self.mmap_random_bits) << PAGE_SHIFT)) & -PAGE_SIZE
         gap = self.limits.stack + STACK_SLACK + (STACK_RND if self.aslr else 0)
         gap = min(max(gap, MIN_GAP), self.task_size // 6 * 5)
         return (self.task_size - gap - (self.random_bits(self.mmap_random_bits) << PAGE_SHIFT)) & -PAGE_SIZE
 
     def cached_gap(self, length: int, align: int) -> int | None:
-        """`find_gap` below mmap_base; what is known to have no gap so large is not searched again."""
+        """`find_gap` below mmap_base; what is known to have no gap so large is not searched again. Or a gap above it."""
+        if self.bottom_up:
+            return mapping.lowest_gap(self, length, self.mmap_base, self.task_size, align)
         if length > self._gap_largest:
             high, known = self._gap_from, self._gap_largest
         else:
@@ -316,8 +323,8 @@ class AddressSpace(UserAccess):
     def munmap(self, addr: int, length: int) -> None:
         mapping.munmap(self, addr, length)
 
-    def mprotect(self, addr: int, length: int, prot: int) -> None:
-        protect.mprotect(self, addr, length, prot)
+    def mprotect(self, addr: int, length: int, prot: int, implied: int = 0) -> None:
+        protect.mprotect(self, addr, length, prot, implied)
 
     def mremap(self, old: int, old_length: int, new_length: int, flags: int, new: int = 0) -> int:
         return remap.mremap(self, old, old_length, new_length, flags, new)
@@ -325,9 +332,9 @@ class AddressSpace(UserAccess):
     def remap_file_pages(self, addr: int, length: int, prot: int, page: int, flags: int) -> int:
         return mapping.remap_file_pages(self, addr, length, prot, page, flags)
 
-    def set_brk(self, addr: int) -> int:
+    def set_brk(self, addr: int, implied: int = 0) -> int:
         """brk(2) as the kernel has it: the new break, or the old one if that cannot be."""
-        return brk.set_brk(self, addr)
+        return brk.set_brk(self, addr, implied)
 
     def madvise(self, addr: int, length: int, behaviour: int) -> None:
         advice.madvise(self, addr, length, behaviour)

@@ -23,8 +23,11 @@ if TYPE_CHECKING:
     from trapline.kernel.mm.address_space import AddressSpace
 
 
-def set_brk(mm: AddressSpace, addr: int) -> int:
-    """Move the break to `addr`; the new break, or the old one if the limits or another mapping are in the way."""
+def set_brk(mm: AddressSpace, addr: int, implied: int = 0) -> int:
+    """Move the break to `addr`; the new break, or the old one if the limits or another mapping are in the way.
+
+    What is new can be read and written, and what is `implied`: PROT_EXEC or nothing.
+    """
     if addr < max(mm.start_brk, MMAP_MIN_ADDR) or addr > mm.task_size - PAGE_SIZE:
         return mm.brk
     limit = mm.limits.data
@@ -35,22 +38,22 @@ def set_brk(mm: AddressSpace, addr: int) -> int:
         if new < old:
             mapping.unmap(mm, new, old)
         elif new > old:
-            _grow(mm, old, new)
+            _grow(mm, old, new, PROT_READ | PROT_WRITE | implied)
     except Errno:
         return mm.brk
     mm.brk = addr
     return addr
 
 
-def _grow(mm: AddressSpace, start: int, end: int) -> None:
+def _grow(mm: AddressSpace, start: int, end: int, prot: int) -> None:
     vm_flags = mapping.MAY_ALL | VM_ACCOUNT | mm.default_flags
     mapping.choose(mm, start, end - start, MAP_FIXED)
     if not mapping.is_free(mm, start, end + PAGE_SIZE):
         raise ENOMEM("another mapping is in the way")
-    mapping.check_limits(mm, start, end - start, PROT_READ | PROT_WRITE, vm_flags, False)
+    mapping.check_limits(mm, start, end - start, prot, vm_flags, False)
     if vm_flags & VM_LOCKED:
         mapping.check_locked(mm, end - start)
-    seams.insert(mm, Area(mm, start, end, PROT_READ | PROT_WRITE, vm_flags))
+    seams.insert(mm, Area(mm, start, end, prot, vm_flags))
     if vm_flags & VM_LOCKED:
         populate(mm, start, end)
     else:

@@ -7,6 +7,7 @@ nothing, except that MAP_FIXED may have unmapped what was there, as on Linux.
 from __future__ import annotations
 
 from bisect import bisect_left
+from itertools import islice
 from trapline.typed import TYPE_CHECKING
 
 from trapline.abi.errno import EACCES, EAGAIN, EEXIST, EINVAL, ENODEV, ENOMEM, EOPNOTSUPP, EOVERFLOW, EPERM
@@ -298,6 +299,18 @@ def find_gap(
         if i < 0 or areas[i].start <= low:
             return None, largest
         top = min(top, _start_with_gap(areas[i]))
+
+
+def lowest_gap(mm: AddressSpace, length: int, low: int, high: int, align: int) -> int | None:
+    """The lowest aligned address in [low, high) with `length` free bytes, or None."""
+    bottom = low
+    for area in islice(mm.map.areas, mm.map.index_from(low), None):
+        start = bottom + align - 1 & -align
+        if start + length <= min(high, _start_with_gap(area)):
+            return start
+        bottom = max(bottom, area.end)
+    start = bottom + align - 1 & -align
+    return start if start + length <= high else None
 
 
 def unmap(mm: AddressSpace, start: int, end: int) -> None:

@@ -29,8 +29,11 @@ if TYPE_CHECKING:
 _ALL = PROT_READ | PROT_WRITE | PROT_EXEC
 
 
-def mprotect(mm: AddressSpace, addr: int, length: int, prot: int) -> None:
-    """mprotect(2). On ENOMEM for a gap, or EACCES, the areas before it have been changed, as on Linux."""
+def mprotect(mm: AddressSpace, addr: int, length: int, prot: int, implied: int = 0) -> None:
+    """mprotect(2); areas that may have what is `implied` get that, too.
+
+    On ENOMEM for a gap, or EACCES, the areas before it have been changed, as on Linux.
+    """
     grows = prot & (PROT_GROWSDOWN | PROT_GROWSUP)
     if grows == PROT_GROWSDOWN | PROT_GROWSUP or addr & PAGE_MASK:
         raise EINVAL
@@ -56,16 +59,17 @@ def mprotect(mm: AddressSpace, addr: int, length: int, prot: int) -> None:
         addr = area.start
     elif grows:
         raise EINVAL("no area grows up")
-    _protect(mm, addr, end, prot)
+    _protect(mm, addr, end, prot, implied)
 
 
-def _protect(mm: AddressSpace, start: int, end: int, prot: int) -> None:
+def _protect(mm: AddressSpace, start: int, end: int, asked: int, implied: int) -> None:
     reached = start
     try:
         for area in mm.map.overlapping(start, end):
             if area.start > reached:
                 break
             stop = min(area.end, end)
+            prot = asked | implied & area.flags >> 4
             if area.prot != prot:
                 if prot & ~(area.flags >> 4):  # VM_MAYREAD is PROT_READ << 4, and so on
                     raise EACCES

@@ -20,7 +20,11 @@ from trapline.abi.mman import (
     MFD_NAME_MAX,
     MFD_NOEXEC_SEAL,
     MLOCK_ONFAULT,
+    PROT_EXEC,
+    PROT_READ,
 )
+from trapline.abi.mount import MS_NOEXEC
+from trapline.abi.personality import READ_IMPLIES_EXEC
 from trapline.kernel.mm.errors import OutOfFrames
 from trapline.kernel.sync.park import breathe
 from trapline.kernel.syscalls.declare import Arg, Fd, Hex, Int, Size, Str, UserPtr, refuse, syscall
@@ -28,6 +32,7 @@ from trapline.kernel.task.task import WORK_EXIT
 from trapline.machine.paging.entry import PAGE_MASK
 
 if TYPE_CHECKING:
+    from trapline.kernel.fs.file import File
     from trapline.kernel.mm.address_space import AddressSpace
     from trapline.kernel.task.task import Task
 
@@ -61,11 +66,18 @@ def sys_mmap(
     if flags & MAP_ANONYMOUS:
         if flags & MAP_HUGETLB:
             return _huge(task, addr, length, prot, flags)
-        return _locker(task).mmap(addr, length, prot, flags, None, offset)
+        return _locker(task).mmap(addr, length, _implied(task, prot, None), flags, None, offset)
     file = task.files.get(fd)
     if flags & MAP_HUGETLB and not getattr(file, "maps_huge", False):
         raise EINVAL("not a file of huge pages")
-    return _locker(task).mmap(addr, length, prot, flags, file, offset)
+    return _locker(task).mmap(addr, length, _implied(task, prot, file), flags, file, offset)
+
+
+def _implied(task: Task, prot: int, file: File | None) -> int:
+    """What may be read may be executed, if personality(2) says so and the file system permits it."""
+    if not task.personality & READ_IMPLIES_EXEC or not prot & PROT_READ:
+        return prot
+    return prot if file is not None and file.path is not None and file.path.mount.flags & MS_NOEXEC else prot | PROT_EXEC
 
 
 def _huge(task: Task, addr: int, length: int, prot: int, flags: int) -> int:
@@ -96,7 +108,7 @@ def sys_munmap(task: Task, addr: UserPtr, length: Size) -> int:
 @syscall("mprotect")
 def sys_mprotect(task: Task, addr: UserPtr, length: Size, prot: Prot) -> int:
     """mprotect(2): change what may be done to mapped memory."""
-    task.mm.mprotect(addr, length, prot)
+    task.mm.mprotect(addr, length, prot, implied=_implied(task, prot, None) & ~prot)
     return 0
 
 
@@ -108,7 +120,7 @@ def sys_pkey_mprotect(task: Task, addr: UserPtr, length: Size, prot: Prot, pkey:
     """
     if pkey != -1:
         raise EINVAL("no such protection key")
-    task.mm.mprotect(addr, length, prot)
+    task.mm.mprotect(addr, length, prot, implied=_implied(task, prot, None) & ~prot)
     return 0
 
 
@@ -148,7 +160,7 @@ def sys_mremap(
 @syscall("brk", returns="ptr")
 def sys_brk(task: Task, addr: UserPtr) -> int:
     """brk(2): move the end of the data segment; the break, moved or not."""
-    return _locker(task).set_brk(addr)
+    return _locker(task).set_brk(addr, PROT_EXEC if task.personality & READ_IMPLIES_EXEC else 0)
 
 
 @syscall("madvise")

@@ -6,6 +6,7 @@ from collections.abc import Callable
 from trapline.typed import TYPE_CHECKING, Annotated, Any
 
 from trapline.abi.errno import EFAULT, EINTR, EINVAL
+from trapline.abi.personality import STICKY_TIMEOUTS
 from trapline.abi.poll import (
     POLLERR,
     POLLEX_SET,
@@ -217,9 +218,11 @@ class _Timeout:
         return self.length == 0
 
     def store(self) -> bool:
-        """False when user memory cannot take it, as where a program keeps its time-out in read-only memory."""
+        """False when user memory cannot take it, as where a program keeps its time-out in read-only memory, or is not to."""
         if self.deadline is None:
             return True
+        if self.task.personality & STICKY_TIMEOUTS:
+            return False
         left = max(0, self.deadline - self.task.kernel.clock.monotonic_ns()) if self.length else 0
         unit = 1000 if self.layout is _TIMEVAL else 1
         try:

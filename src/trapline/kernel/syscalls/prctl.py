@@ -29,7 +29,8 @@ SECBITS_ALL = 0xFF
 def sys_personality(task: Task, persona: Annotated[int, Arg(32, "hex")]) -> int:
     """personality(2): the execution domain of the process.
 
-    Partial: ADDR_NO_RANDOMIZE, UNAME26 and PER_LINUX32 have an effect; other flags are kept and reported.
+    ADDR_NO_RANDOMIZE, ADDR_COMPAT_LAYOUT, READ_IMPLIES_EXEC, STICKY_TIMEOUTS, UNAME26 and PER_LINUX32 have their effects;
+    MMAP_PAGE_ZERO has none, as where the page is below mmap_min_addr. Linux gives the others none for 64-bit programs, either.
     """
     old = task.personality
     if persona != 0xFFFFFFFF:

@@ -8,6 +8,7 @@ from trapline.typed import TYPE_CHECKING, Annotated
 from trapline.abi.capability import CAP_SYS_ADMIN, CAP_SYS_PACCT
 from trapline.abi.errno import EACCES, EINVAL, EISDIR, EPERM, ETXTBSY
 from trapline.abi.fcntl import AT_FDCWD, O_APPEND, O_WRONLY
+from trapline.abi.personality import PER_LINUX32, PER_MASK, UNAME26
 from trapline.abi.stat import S_IFDIR, S_IFMT, S_IFREG
 from trapline.kernel.fs.permission import MAY_WRITE, may_access
 from trapline.kernel.syscalls.declare import Arg, Int, Path, Size, UserPtr, syscall
@@ -18,7 +19,6 @@ if TYPE_CHECKING:
     from trapline.kernel.task.task import Task
 
 UTS_FIELD = 65
-UNAME26, PER_MASK, PER_LINUX32 = 0x0020000, 0xFF, 0x0008
 SYSINFO = struct.Struct("<q3Q6QHH4xQQI4x")
 GRND_NONBLOCK, GRND_RANDOM, GRND_INSECURE = 1, 2, 4
 MAX_RANDOM = 33554431

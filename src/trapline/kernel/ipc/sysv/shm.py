@@ -24,6 +24,7 @@ from trapline.abi.mman import (
     PROT_WRITE,
     RLIM_INFINITY,
 )
+from trapline.abi.personality import READ_IMPLIES_EXEC
 from trapline.abi.stat import S_IFREG
 from trapline.kernel.fs.dentry import Dentry
 from trapline.kernel.fs.file import MAX_FILE_SIZE, File
@@ -197,6 +198,8 @@ def attach(namespace: IpcNamespace, task: Any, ident: int, addr: int, flags: int
         wanted, prot, mode = wanted | ipc.SHM_W, prot | PROT_WRITE, O_RDWR
     if flags & ipc.SHM_EXEC:
         wanted, prot = wanted | 0o100, prot | PROT_EXEC
+    elif task.personality & READ_IMPLIES_EXEC:
+        prot |= PROT_EXEC
     segment.check(task.creds, wanted)
     mm: AddressSpace = task.mm
     if addr and not flags & ipc.SHM_REMAP:

@@ -1,0 +1,14 @@
+"""Flags of personality(2): linux/personality.h."""
+
+from __future__ import annotations
+
+PER_MASK, PER_LINUX32 = 0xFF, 0x0008
+UNAME26 = 0x0020000
+ADDR_NO_RANDOMIZE = 0x0040000
+MMAP_PAGE_ZERO = 0x0100000
+ADDR_COMPAT_LAYOUT = 0x0200000
+READ_IMPLIES_EXEC = 0x0400000
+STICKY_TIMEOUTS = 0x4000000
+
+#: what a privileged program must not inherit
+PER_CLEAR_ON_SETID = READ_IMPLIES_EXEC | ADDR_NO_RANDOMIZE | ADDR_COMPAT_LAYOUT | MMAP_PAGE_ZERO

@@ -3,7 +3,7 @@
 
     python3 bench/riscv/restore.py [--rounds 5] [--linux ~/.cache/trapline/linux]
 
-    echoed     the command's first character comes back    answered   so does what it prints
+    echoed     the command's first character comes back    answered   so does what it prints     cpu    time of all its threads
     cold       the same, once, when the host's file cache has nothing of the checkpoint, of Trapline and of Python's packages
 
 The guest is the small Linux of `tools/build-linux` with a disk of 64 MiB, whose overlay is kept in the checkpoint and made anew
@@ -15,6 +15,7 @@ from __future__ import annotations
 import argparse
 import os
 import pty
+import resource
 import select
 import statistics
 import subprocess
@@ -48,13 +49,13 @@ def checkpoint(where: Path, linux: Path) -> list[str]:
     return [*drive, "--restore", str(where / "kept")]
 
 
-def once(words: Sequence[str]) -> tuple[float, float]:
-    """Seconds to the first character of the echo, and of the answer. Raises SystemExit if neither comes."""
+def once(words: Sequence[str]) -> tuple[float, float, float]:
+    """Seconds to the first character of the echo, and of the answer; CPU seconds. Raises SystemExit if neither comes."""
     ours, theirs = pty.openpty()
     attributes = termios.tcgetattr(theirs)
     attributes[3] &= ~termios.ECHO  # the guest echoes
     termios.tcsetattr(theirs, termios.TCSANOW, attributes)
-    begin = time.perf_counter()
+    used, begin = _cpu(), time.perf_counter()
     with subprocess.Popen(trapline(*words), env=ENVIRONMENT, stdin=theirs, stdout=theirs, stderr=theirs) as process:
         os.close(theirs)
         os.write(ours, COMMAND + b"\r")
@@ -67,7 +68,13 @@ def once(words: Sequence[str]) -> tuple[float, float]:
         answered = time.perf_counter() - begin
         process.kill()
     os.close(ours)
-    return echoed, answered
+    return echoed, answered, _cpu() - used
+
+
+def _cpu() -> float:
+    """Of children that have ended."""
+    found = resource.getrusage(resource.RUSAGE_CHILDREN)
+    return found.ru_utime + found.ru_stime
 
 
 def forget(*trees: Path) -> None:
@@ -90,10 +97,10 @@ def main() -> None:
         words = checkpoint(where, given.linux)
         once(words)
         found = [once(words) for _ in range(given.rounds)]
-        for title, values in zip(("echoed", "answered"), zip(*found, strict=True), strict=True):
+        for title, values in zip(("echoed", "answered", "cpu"), zip(*found, strict=True), strict=True):
             print(f"{title:10} {statistics.median(values):.3f} s   least {min(values):.3f} s")
         forget(where / "kept", ROOT / "src", Path(sysconfig.get_paths()["purelib"]), Path.home() / ".cache/trapline")
-        print("cold       {:.3f} s echoed, {:.3f} s answered".format(*once(words)))
+        print("cold       {:.3f} s echoed, {:.3f} s answered, {:.3f} s of CPU time".format(*once(words)))
 
 
 ENVIRONMENT = {**os.environ, "PYTHONPATH": str(ROOT / "src")}

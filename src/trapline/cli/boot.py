@@ -258,7 +258,7 @@ def _restore(board: Board, parsed: Parsed, kept: Checkpoint, disks: list[Disk]) 
 
     path = parsed.last("--restore")
     try:
-        restore(board, kept)
+        restore(board, kept, fresh=True)
     except BadState as error:
         raise UsageError(f"--restore {path}: {error}") from None
     restore_disks(path, kept, disks, over=parsed.flag("--rewind-disks"))

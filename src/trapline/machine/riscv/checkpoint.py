@@ -53,8 +53,8 @@ def _memory(board: Board, before: dict[int, bytes]) -> dict[int, bytes]:
     return found
 
 
-def restore(board: Board, checkpoint: Checkpoint) -> None:
-    """Raises BadState; then the board is in no state to run."""
+def restore(board: Board, checkpoint: Checkpoint, *, fresh: bool = False) -> None:
+    """`fresh`: nothing has been put into the board's memory yet. Raises BadState; then the board is in no state to run."""
     state = checkpoint.state
     harts, devices = entry(state, "harts"), entry(state, "devices")
     here = dict(board.saveable())
@@ -66,7 +66,7 @@ def restore(board: Board, checkpoint: Checkpoint) -> None:
     for address, data, length in checkpoint.programs:
         if not RAM_BASE <= address <= RAM_BASE + board.ram.size - max(length, len(data)):
             raise BadState("a program is outside RAM")
-    _put(board, checkpoint.memory)
+    (_fill if fresh else _put)(board, checkpoint.memory)
     for hart in board.harts.each:
         hart.device_pages.clear()
     for name, device in here.items():
@@ -81,6 +81,13 @@ def restore(board: Board, checkpoint: Checkpoint) -> None:
         except BadState as error:
             raise BadState(f"hart {n}: {error}") from None
     board.pieces = checkpoint.programs
+
+
+def _fill(board: Board, memory: dict[int, bytes]) -> None:
+    """Make RAM so that is zero: what stays zero is not even looked at, for the host has to find memory for what is."""
+    mem = board.ram.mem
+    for n, data in memory.items():
+        mem[n * PIECE : n * PIECE + len(data)] = data
 
 
 def _put(board: Board, memory: dict[int, bytes]) -> None:

@@ -34,6 +34,7 @@ from trapline.abi.fcntl import O_NONBLOCK, O_RDWR
 from trapline.abi.ioctl import SIOCATMARK, SIOCINQ, SIOCOUTQ
 from trapline.abi.poll import POLL_IN, POLL_OUT, POLLERR, POLLHUP, POLLIN, POLLPRI, POLLRDHUP
 from trapline.abi.socket import (
+    AF_UNIX,
     SHUT_RD,
     SHUT_RDWR,
     SHUT_WR,
@@ -79,6 +80,7 @@ class UnixSocket(SpecialFile):
     )  # fmt: skip
 
     by_task = True
+    family = AF_UNIX  #: the names of other families are whole structures: see net.netlink.socket
 
     def __init__(self, task: Any, kind: int, flags: int = 0) -> None:
         kernel = task.kernel

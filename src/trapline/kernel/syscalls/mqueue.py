@@ -3,12 +3,14 @@
 from __future__ import annotations
 
 from contextlib import suppress
-from trapline.typed import TYPE_CHECKING, Annotated
+from functools import partial
+from trapline.typed import TYPE_CHECKING, Annotated, NamedTuple
 
 from trapline.abi import ipc
 from trapline.abi import signal as s
 from trapline.abi.errno import EAGAIN, EBADF, EINVAL, EMSGSIZE, ENOTSOCK, ETIMEDOUT
 from trapline.abi.fcntl import O_ACCMODE, O_APPEND, O_CREAT, O_NONBLOCK
+from trapline.abi.netlink import NOTIFY_COOKIE_LEN, NOTIFY_REMOVED, NOTIFY_WOKENUP
 from trapline.abi.stat import S_IFMT, S_IFSOCK
 from trapline.abi.time import CLOCK_REALTIME
 from trapline.kernel.ipc.mqueue.filesystem import open_queue, unlink_queue
@@ -19,6 +21,7 @@ from trapline.kernel.syscalls.timearg import read_timespec
 from trapline.kernel.task.signals.send import SigInfo, send_to_group
 
 if TYPE_CHECKING:
+    from trapline.kernel.net.netlink.socket import NetlinkSocket
     from trapline.kernel.task.task import Task
 
 OpenFlags = Annotated[int, Arg(-32, "flags:open")]
@@ -153,38 +156,63 @@ def _store(task: Task, message: Message, address: int, priority: int) -> int:
 def sys_mq_notify(task: Task, mqdes: Fd, sevp: Sigevent) -> int:
     """mq_notify(2): hear of the next message that arrives in an empty queue.
 
-    Partial: SIGEV_THREAD needs a netlink socket, and there are none: it fails with ENOTSOCK or EINVAL.
+    SIGEV_THREAD is the C library's: a thread of its own waits at a netlink socket for the cookie that came with the request.
     """
     notify = signo = value = 0
+    cookie: Cookie | None = None
     if sevp:
         value, signo, notify, _ = s.SIGEVENT.unpack(task.mm.read(sevp, s.SIGEVENT.size))
-        _check_event(task, notify, signo)
+        _check_event(notify, signo)
+        if notify == s.SIGEV_THREAD:
+            cookie = _cookie(task, signo, value)
     queue: Queue = _queue(task, mqdes).inode
     if not sevp:
         if queue.notification is not None and queue.notification.group is task.group:
-            queue.forget_notification()
+            queue.remove_notification()
         return 0
 
     def tell(sender: Task) -> None:
-        if notify != s.SIGEV_NONE and signo:
+        if cookie is not None:
+            cookie.send(NOTIFY_WOKENUP)
+        elif notify != s.SIGEV_NONE and signo:
             info = SigInfo(signo, s.SI_MESGQ, pid=sender.group.pid, uid=sender.creds.uid, value=value)
             with suppress(EAGAIN):
                 send_to_group(group, info)
 
     group = task.group
-    queue.notify_me(Notification(group, task.files, notify, signo, tell))
+    removed = None if cookie is None else partial(cookie.send, NOTIFY_REMOVED)
+    queue.notify_me(Notification(group, task.files, notify, signo, tell, removed))
     return 0
 
 
-def _check_event(task: Task, notify: int, signo: int) -> None:
+class Cookie(NamedTuple):
+    """What a C library's thread wants to have back, on which socket; the last byte says what has happened."""
+
+    socket: NetlinkSocket
+    data: bytes
+
+    def send(self, what: int) -> None:
+        self.socket.tell(self.data[:-1] + bytes([what]))
+
+
+def _cookie(task: Task, fd: int, address: int) -> Cookie:
+    """EFAULT, EBADF, ENOTSOCK, EINVAL."""
+    from trapline.kernel.net.netlink.socket import NetlinkSocket
+
+    data = task.mm.read(address, NOTIFY_COOKIE_LEN)
+    file = task.files.get(fd)
+    if file.inode.mode & S_IFMT != S_IFSOCK:
+        raise ENOTSOCK
+    if not isinstance(file, NetlinkSocket):
+        raise EINVAL("not a netlink socket")
+    return Cookie(file, data)
+
+
+def _check_event(notify: int, signo: int) -> None:
     if notify not in (s.SIGEV_NONE, s.SIGEV_SIGNAL, s.SIGEV_THREAD):
         raise EINVAL("sigev_notify")
     if notify == s.SIGEV_SIGNAL and not 0 <= signo <= s.NSIG:
         raise EINVAL("sigev_signo")
-    if notify == s.SIGEV_THREAD:
-        if task.files.get(signo).inode.mode & S_IFMT != S_IFSOCK:
-            raise ENOTSOCK
-        raise EINVAL("not a netlink socket")
 
 
 @syscall("mq_getsetattr")

@@ -1,4 +1,4 @@
-"""socket(2) and its kin: making, naming and connecting sockets. UNIX domain sockets are the only family.
+"""socket(2) and its kin: making, naming and connecting sockets, of unix(7) and netlink(7).
 
 Data and options are in `socket_send`, `socket_receive` and `socket_options`.
 """
@@ -19,6 +19,7 @@ from trapline.abi.errno import (
     ESOCKTNOSUPPORT,
 )
 from trapline.abi.fcntl import O_NONBLOCK
+from trapline.abi.netlink import AF_NETLINK, NETLINK_ROUTE
 from trapline.abi.poll import POLLIN
 from trapline.kernel.net.unix import CONNECTED, LISTENING, UnixSocket
 from trapline.kernel.net.unix_address import autobind, bind, find, pack, parse, read_address, write_address
@@ -28,6 +29,7 @@ from trapline.kernel.syscalls.pipe import install_pair
 from trapline.kernel.syscalls.transfer import deadline_of, wait_file
 
 if TYPE_CHECKING:
+    from trapline.kernel.net.netlink.socket import NetlinkSocket
     from trapline.kernel.task.task import Task
 
 Family = Annotated[int, Arg(-32, "enum:socket_family")]
@@ -52,6 +54,8 @@ def _new(task: Task, family: int, kind: int, protocol: int) -> UnixSocket:
     if flags & ~(s.SOCK_CLOEXEC | s.SOCK_NONBLOCK):
         raise EINVAL
     kind &= s.SOCK_TYPE_MASK
+    if family == AF_NETLINK:
+        return _new_netlink(task, kind, flags, protocol)
     if family != s.AF_UNIX:
         if not 0 <= family < s.AF_MAX:
             raise EAFNOSUPPORT
@@ -68,11 +72,34 @@ def _new(task: Task, family: int, kind: int, protocol: int) -> UnixSocket:
     return UnixSocket(task, kind, flags & s.SOCK_NONBLOCK)
 
 
+def _new_netlink(task: Task, kind: int, flags: int, protocol: int) -> UnixSocket:
+    from trapline.kernel.net.netlink.socket import NetlinkSocket
+
+    if kind >= s.SOCK_MAX:
+        raise EINVAL
+    if kind not in (s.SOCK_RAW, s.SOCK_DGRAM):
+        raise ESOCKTNOSUPPORT
+    if protocol != NETLINK_ROUTE:
+        raise EPROTONOSUPPORT
+    return NetlinkSocket(task, kind, flags & s.SOCK_NONBLOCK)
+
+
+def netlink(socket: UnixSocket) -> NetlinkSocket | None:
+    """The socket, if it is one of netlink(7). (Its module is imported with the first of them.)"""
+    return socket if socket.family == AF_NETLINK else None  # type: ignore[return-value]
+
+
+def packed(socket: UnixSocket, name: bytes | None) -> bytes:
+    """A name of `socket`'s family as the structure that programs get."""
+    return pack(name) if socket.family == s.AF_UNIX else name or b""
+
+
 @syscall("socket", returns="fd")
 def sys_socket(task: Task, domain: Family, type: Kind, protocol: Int) -> int:
     """socket(2): create an endpoint for communication.
 
-    Partial: AF_UNIX only; other families fail with EAFNOSUPPORT.
+    Partial: AF_UNIX, and AF_NETLINK with NETLINK_ROUTE, which tells of a loopback without addresses and changes nothing.
+    Other families fail with EAFNOSUPPORT, other protocols with EPROTONOSUPPORT.
     """
     return install_new(task, _new(task, domain, type, protocol), bool(type & s.SOCK_CLOEXEC))
 
@@ -84,6 +111,9 @@ def sys_socketpair(task: Task, domain: Family, type: Kind, protocol: Int, sv: Tw
     Partial: AF_UNIX only; other families fail with EAFNOSUPPORT.
     """
     first = _new(task, domain, type, protocol)
+    if first.family != s.AF_UNIX:
+        first.put()
+        raise EOPNOTSUPP
     second = _new(task, domain, type, protocol)
     first.pair(second)
     install_pair(task, first, second, bool(type & s.SOCK_CLOEXEC), sv)
@@ -94,7 +124,11 @@ def sys_socketpair(task: Task, domain: Family, type: Kind, protocol: Int, sv: Tw
 def sys_bind(task: Task, fd: Fd, addr: Address, addrlen: Int) -> int:
     """bind(2): give a socket a name."""
     socket = socket_of(task, fd)
-    bind(task, socket, parse(read_address(task, addr, addrlen)))
+    raw = read_address(task, addr, addrlen)
+    if (other := netlink(socket)) is not None:
+        other.bind_to(task, raw)
+    else:
+        bind(task, socket, parse(raw))
     return 0
 
 
@@ -110,6 +144,9 @@ def sys_connect(task: Task, fd: Fd, addr: Address, addrlen: Int) -> Result:
     """connect(2): connect a socket to a named one."""
     socket = socket_of(task, fd)
     raw = read_address(task, addr, addrlen)
+    if (other := netlink(socket)) is not None:
+        other.connect_to(task, raw)
+        return 0
     if len(raw) >= 2 and raw[:2] == b"\0\0" and socket.kind == s.SOCK_DGRAM:
         socket.disconnect()
         return 0
@@ -194,7 +231,8 @@ def _accepted(task: Task, served: UnixSocket, addr: int, addrlen: int, flags: in
 @syscall("getsockname")
 def sys_getsockname(task: Task, fd: Fd, addr: AddressOut, addrlen: UserPtr) -> int:
     """getsockname(2): the name of a socket."""
-    write_address(task, addr, addrlen, pack(socket_of(task, fd).address))
+    socket = socket_of(task, fd)
+    write_address(task, addr, addrlen, packed(socket, socket.address))
     return 0
 
 
@@ -202,6 +240,9 @@ def sys_getsockname(task: Task, fd: Fd, addr: AddressOut, addrlen: UserPtr) -> i
 def sys_getpeername(task: Task, fd: Fd, addr: AddressOut, addrlen: UserPtr) -> int:
     """getpeername(2): the name of the socket at the other end."""
     socket = socket_of(task, fd)
+    if (other := netlink(socket)) is not None:
+        write_address(task, addr, addrlen, other.peer_name())
+        return 0
     peer = socket.peer
     if peer is None and (socket.kind == s.SOCK_DGRAM or socket.state != CONNECTED):
         raise ENOTCONN

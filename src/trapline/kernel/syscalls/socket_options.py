@@ -7,6 +7,7 @@ from __future__ import annotations
 
 from trapline.typed import TYPE_CHECKING, Annotated
 
+from trapline.abi import netlink
 from trapline.abi import socket as s
 from trapline.abi.errno import EDOM, EINVAL, ENODATA, ENOENT, ENOPROTOOPT, EOPNOTSUPP, EPERM, ERANGE
 from trapline.abi.seccomp import BPF_MAXINSNS, SOCK_FILTER, SOCK_FPROG
@@ -14,6 +15,7 @@ from trapline.abi.time import NSEC
 from trapline.kernel.bpf import packet
 from trapline.kernel.net.unix import LISTENING, MAX_BUFFER, UnixSocket
 from trapline.kernel.syscalls.declare import Arg, Fd, Int, UserPtr, syscall
+from trapline.kernel.syscalls.socket import netlink as netlink_of
 from trapline.kernel.syscalls.socket import socket_of
 
 if TYPE_CHECKING:
@@ -23,6 +25,7 @@ Level = Annotated[int, Arg(-32, "enum:sockopt_level")]
 Option = Annotated[int, Arg(-32, "enum:sockopt")]
 CAP_NET_ADMIN = 12
 INT_MAX = (1 << 31) - 1
+NETLINK_GROUPS = 37  #: as RTNLGRP_MAX
 MIN_SNDBUF, MIN_RCVBUF = 4608, 2304
 _REMEMBERED = frozenset((
     s.SO_DEBUG, s.SO_REUSEADDR, s.SO_DONTROUTE, s.SO_BROADCAST, s.SO_KEEPALIVE, s.SO_OOBINLINE, s.SO_PRIORITY,
@@ -40,7 +43,7 @@ def sys_setsockopt(task: Task, fd: Fd, level: Level, optname: Option, optval: Us
     if optlen < 0:
         raise EINVAL
     if level != s.SOL_SOCKET:
-        raise EOPNOTSUPP
+        return _set_netlink(task, socket, level, optname, optval, optlen)
     if optname in (s.SO_RCVTIMEO, s.SO_SNDTIMEO, s.SO_RCVTIMEO_NEW, s.SO_SNDTIMEO_NEW):
         _set_timeout(task, socket, optname, optval, optlen)
         return 0
@@ -57,6 +60,35 @@ def sys_setsockopt(task: Task, fd: Fd, level: Level, optname: Option, optval: Us
     if optlen < 4:
         raise EINVAL
     _set(task, socket, optname, task.mm.read_i32(optval))
+    return 0
+
+
+def _set_netlink(task: Task, socket: UnixSocket, level: int, option: int, address: int, size: int) -> int:
+    """The options of netlink(7): switches, which are remembered; and groups, to which nobody ever sends."""
+    if socket.family == s.AF_UNIX:
+        raise EOPNOTSUPP
+    if level != netlink.SOL_NETLINK:
+        raise ENOPROTOOPT
+    value = task.mm.read_u32(address) if size >= 4 else 0
+    if option in (netlink.NETLINK_ADD_MEMBERSHIP, netlink.NETLINK_DROP_MEMBERSHIP):
+        if not 0 < value <= NETLINK_GROUPS:
+            raise EINVAL
+    elif option in netlink.NETLINK_SWITCHES:
+        socket.options[-option] = int(bool(value)).to_bytes(4, "little")
+    else:
+        raise ENOPROTOOPT
+    return 0
+
+
+def _get_netlink(task: Task, socket: UnixSocket, level: int, option: int, address: int, size_at: int, size: int) -> int:
+    if socket.family == s.AF_UNIX:
+        raise EOPNOTSUPP
+    if level != netlink.SOL_NETLINK or option not in netlink.NETLINK_SWITCHES:
+        raise ENOPROTOOPT
+    if size < 4:
+        raise EINVAL
+    task.mm.write(address, socket.options.get(-option, bytes(4)))
+    task.mm.write_u32(size_at, 4)
     return 0
 
 
@@ -147,7 +179,7 @@ def sys_getsockopt(task: Task, fd: Fd, level: Level, optname: Option, optval: Us
     if size < 0:
         raise EINVAL
     if level != s.SOL_SOCKET:
-        raise EOPNOTSUPP
+        return _get_netlink(task, socket, level, optname, optval, optlen, size)
     if optname == s.SO_PEERGROUPS:
         return _peer_groups(task, socket, optval, optlen, size)
     if optname == s.SO_ATTACH_FILTER:
@@ -175,9 +207,9 @@ def _get(socket: UnixSocket, option: int) -> bytes:
     if option == s.SO_ERROR:
         value, socket.error = socket.error, 0
     elif option == s.SO_TYPE:
-        value = socket.kind
+        value = other.type if (other := netlink_of(socket)) is not None else socket.kind
     elif option == s.SO_DOMAIN:
-        value = s.AF_UNIX
+        value = socket.family
     elif option == s.SO_PROTOCOL:
         value = 0
     elif option == s.SO_ACCEPTCONN:

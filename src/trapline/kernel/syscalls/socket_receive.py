@@ -24,11 +24,11 @@ from trapline.kernel.net.message import (
     joined,
 )
 from trapline.kernel.net.unix import UnixSocket
-from trapline.kernel.net.unix_address import pack, write_address
+from trapline.kernel.net.unix_address import write_address
 from trapline.kernel.sync.park import Interrupted
 from trapline.kernel.syscalls.declare import Arg, Fd, Result, Size, UInt, UserPtr, syscall
 from trapline.kernel.syscalls.iovec import UserBuffer, many, one
-from trapline.kernel.syscalls.socket import MAX_CONTROL, AddressOut, MsgFlags, socket_of
+from trapline.kernel.syscalls.socket import MAX_CONTROL, AddressOut, MsgFlags, packed, socket_of
 from trapline.kernel.syscalls.timearg import after, read_timespec, write_timespec
 from trapline.kernel.syscalls.transfer import CHUNK, deadline_of, wait_file
 
@@ -204,7 +204,7 @@ def sys_recvfrom(
         return message.start()
 
     def finish() -> None:
-        write_address(task, addr, addrlen, pack(message.sender) if message.sender is not None else b"")
+        write_address(task, addr, addrlen, packed(socket, message.sender) if message.sender is not None else b"")
 
     return _then(message.start(), finish)
 
@@ -221,7 +221,7 @@ def _receive_header(task: Task, socket: UnixSocket, address: int, flags: int) ->
     def finish() -> None:
         mm = task.mm
         if name:
-            raw = pack(message.sender) if message.sender is not None else b""
+            raw = packed(socket, message.sender) if message.sender is not None else b""
             if raw[:namelen]:
                 mm.write(name, raw[:namelen])
             mm.write_u32(address + NAMELEN_AT, len(raw))

@@ -8,6 +8,7 @@ from trapline.abi import socket as s
 from trapline.abi.errno import (
     EAGAIN,
     EFAULT,
+    EINVAL,
     EISCONN,
     EMSGSIZE,
     ENOBUFS,
@@ -30,7 +31,7 @@ from trapline.kernel.net.unix_address import autobind, find, parse, read_address
 from trapline.kernel.sync.park import Interrupted
 from trapline.kernel.syscalls.declare import Arg, Fd, Result, Size, UInt, UserPtr, syscall
 from trapline.kernel.syscalls.iovec import UserBuffer, many, one
-from trapline.kernel.syscalls.socket import MAX_CONTROL, Address, MsgFlags, socket_of
+from trapline.kernel.syscalls.socket import MAX_CONTROL, Address, MsgFlags, netlink, socket_of
 from trapline.kernel.syscalls.transfer import CHUNK, broken_pipe, deadline_of, wait_file
 
 if TYPE_CHECKING:
@@ -61,6 +62,9 @@ class _Outgoing:
     def address(self, raw: bytes) -> None:
         """Where a datagram goes."""
         socket = self.socket
+        if socket.family != s.AF_UNIX:
+            self.name = raw
+            return
         if socket.kind == s.SOCK_SEQPACKET:
             return
         if socket.kind == s.SOCK_STREAM:
@@ -71,6 +75,10 @@ class _Outgoing:
     def start(self) -> Result:
         if self.flags & s.MSG_OOB and (self.socket.kind != s.SOCK_STREAM or not self.data):
             raise EOPNOTSUPP
+        if (other := netlink(self.socket)) is not None:
+            if self.fds:
+                raise EINVAL("only UNIX sockets pass descriptors")
+            return other.send_to(self.task, self.data, self.creds, self.name)
         if self.socket.pass_creds and self.socket.kind == s.SOCK_DGRAM:
             autobind(self.socket)
         try:

@@ -252,6 +252,8 @@ def sockaddr(data: bytes, escape: int = ESCAPED) -> str:
     if family == 2 and len(rest) >= 6:
         port = int.from_bytes(rest[:2], "big")
         return f'{{sa_family={name}, sin_port=htons({port}), sin_addr=inet_addr("{".".join(str(b) for b in rest[2:6])}")}}'
+    if family == 16 and len(rest) >= 10:
+        return f"{{sa_family={name}, nl_pid={int.from_bytes(rest[2:6], 'little')}, nl_groups={rest[9::-1][:4].hex()}}}"
     tail = f", sa_data={quote(rest, escape=escape)}" if rest else ""
     return f"{{sa_family={name}{tail}}}"
 

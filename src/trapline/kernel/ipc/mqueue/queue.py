@@ -45,7 +45,7 @@ class Message(NamedTuple):
 class Notification(NamedTuple):
     """mq_notify(2): which process wants to hear of the next message, through which descriptor table it registered.
 
-    `tell(sender)` sends the signal, if one was asked for.
+    `tell(sender)` sends the signal, or whatever was asked for; `removed()`, if there is one, says that nothing will come.
     """
 
     group: Any
@@ -53,6 +53,7 @@ class Notification(NamedTuple):
     notify: int
     signo: int
     tell: Callable[[Any], None]
+    removed: Callable[[], None] | None = None
 
 
 class Sleeper:
@@ -83,7 +84,7 @@ class QueueLocks(InodeLocks):
         super().on_close(files, file)
         notification = self._inode.notification
         if notification is not None and notification.files is files:
-            self._inode.forget_notification()
+            self._inode.remove_notification()
 
 
 def cost(maxmsg: int, msgsize: int) -> int:
@@ -190,6 +191,13 @@ class Queue(Inode):
     def forget_notification(self) -> None:
         self.notification = None
         self.poll_queue.wake_all()
+
+    def remove_notification(self) -> None:
+        """Who asked for it does not want it any more, or has closed the queue."""
+        note = self.notification
+        self.forget_notification()
+        if note is not None and note.removed is not None:
+            note.removed()
 
     def _notify(self, sender: Any) -> None:
         """The queue is no longer empty: tell who asked, once."""

@@ -1,0 +1,1 @@
+"""netlink(7): sockets on whose other end is the kernel."""

@@ -36,11 +36,18 @@ MOST_KEPT = 64 << 30  #: bytes of a disk's blocks in a checkpoint
 PIECE = 256 * BLOCK  #: bytes that are moved at once
 TICK_NS = 20_000_000  #: two changes of a file that are further apart have different times
 
+_ZEROS = bytes(PIECE)
+
 Run = tuple[int, int, bool]  #: first block, blocks, whether they are in the archive (else they are zero)
 
 
 def _kind(disk: Disk) -> str:
     return CHANGES if disk.top is not None else FIXED if disk.storage.read_only else WHOLE
+
+
+def _filled(data: bytes | bytearray) -> bool:
+    """Whether it is anything but zeros (of at most PIECE bytes)."""
+    return data != (_ZEROS if len(data) == PIECE else _ZEROS[: len(data)])
 
 
 # ---- keeping
@@ -62,7 +69,7 @@ class Kept:
         here = storage.runs(0, storage.size) if isinstance(storage, Overlay) else disk.file.extents(0, storage.size)
         try:
             for offset, data in _read(storage, here):
-                filled = any(data)
+                filled = _filled(data)
                 if filled or kind == CHANGES:
                     self._note(offset // BLOCK, filled)
                 if filled:
@@ -196,7 +203,7 @@ class _Restorer:
             done = offset + length
             now = bytearray(length)
             storage.read_into(offset, memoryview(now))
-            if data is None and any(now):
+            if data is None and _filled(now):
                 yield partial(storage.zero, offset, length)
             elif data is not None and now != data:
                 yield partial(storage.write_from, offset, memoryview(data))
@@ -214,7 +221,7 @@ class _Restorer:
             return
         held = [(start, stop)] if overlay is not None else self._disk.file.extents(start, stop)
         for offset, data in _read(storage, held):
-            if any(data):
+            if _filled(data):
                 yield partial(storage.zero, offset, len(data))
 
     def _wanted(self) -> Iterator[tuple[int, int, bytes | None]]:

@@ -23,7 +23,7 @@ if TYPE_CHECKING:
 TIMED_OUT = 124
 LINE = 4096  #: bytes that are printed at once
 PIPE = 4096  #: bytes that a pipe takes without blocking if it takes any (PIPE_BUF)
-CHUNK, SHORT = 2_000_000, 100_000  #: units of virtual time between two looks at standard input; at a terminal
+CHUNK, SHORT = 2_000_000, 100_000  #: units of virtual time between two looks outside; at a terminal, and while a link is busy
 ON_THREADS = 20_000_000  #: the same, where harts run on threads: they stop for each
 POLLS = 64  #: polls by the guest for one look at a terminal
 UNIT_NS = 1  #: of virtual time
@@ -143,7 +143,8 @@ class Session:
         self._patience = Patience()
         self._arrived = False  #: something has come over a link
         self._early = False  #: the last look was cut short by what a link had to do
-        self._span = ON_THREADS if threads else CHUNK if self._keys is None else SHORT
+        self._span = self._most = ON_THREADS if threads else CHUNK if self._keys is None else SHORT
+        self._least = min(SHORT, self._most) if links and not threads else self._most
         if threads:
             board.uart.hungry = self._polled_by_thread
         elif debugger is not None:
@@ -194,6 +195,7 @@ class Session:
                 self._look(-1.0 if ended == IDLE and not self._input else 0.0)
             if self._quit or (self._debugger is not None and self._debugger.killed):
                 return self._leave(0)
+            self._span = self._least if self._arrived else min(2 * self._span, self._most)
             self._feed()
 
     def _leave(self, status: int) -> int:
@@ -224,13 +226,13 @@ class Session:
     def _rest(self, units: int) -> None:
         """Every hart waits for a time that is `units` ahead: wait as long, or until something is typed."""
         before = time.monotonic_ns()
-        self._arrived = False
         self._look(units * UNIT_NS / 1e9)
         passed = (time.monotonic_ns() - before) // UNIT_NS
         self._harts.let_pass(min(units, passed) if self._input or self._arrived or self._early else units)
 
     def _look(self, timeout_s: float) -> None:
         """Take in what standard input has, waiting for it (less than 0: for ever), but not longer than the time-out."""
+        self._arrived = False
         if self._deadline is not None:
             left = max(0.0, self._deadline - time.monotonic())
             timeout_s = left if timeout_s < 0 else min(timeout_s, left)

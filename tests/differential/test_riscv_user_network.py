@@ -1,4 +1,7 @@
-"""A Linux guest on the user-mode network: an address, names, connections in both directions, and what it may not reach."""
+"""A Linux guest on the user-mode network: an address, names, connections in both directions, and what it may not reach.
+
+And two that are wired to each other, of which one may be a machine of QEMU's.
+"""
 
 from __future__ import annotations
 
@@ -107,3 +110,23 @@ def test_restricted_guests_reach_nothing(initrd: Path) -> None:
     )  # fmt: skip
     assert got.returncode == 0 and got.stdout.count(b"connection: Connection refused") == 2, got
     assert b"answer: \r" in got.stdout
+
+
+@pytest.mark.parametrize("other", ["ours", pytest.param("qemu", marks=pytest.mark.skipif(bool(support.have("qemu-system-riscv64")), reason="no QEMU"))])
+def test_segments_go_whole_or_cut_up_to_another_machine(initrd: Path, tmp_path: Path, other: str) -> None:
+    """Every byte there and back, whatever the other end's card can do; TCP finds what is damaged on the way."""
+    wire = tmp_path / "wire"
+    words = [sys.executable, "-m", "trapline", "boot", "--timeout", "100", "--bios", str(BIOS), "--kernel", str(IMAGE), "--initrd", str(initrd)]
+    serves = [*words, "--net", f"listen:{wire}", "--append", "console=ttyS0 quiet own=10.0.0.1 port=7"]
+    if other == "qemu":
+        serves = ["qemu-system-riscv64", "-machine", "virt", "-nographic", "-global", "virtio-mmio.force-legacy=false", "-bios", str(BIOS)]
+        serves += ["-netdev", f"stream,id=n,server=on,addr.type=unix,addr.path={wire}", "-device", "virtio-net-device,netdev=n"]
+        serves += ["-kernel", str(IMAGE), "-initrd", str(initrd), "-append", "console=ttyS0 quiet own=10.0.0.1 port=7"]
+    talks = [*words, "--append", f"console=ttyS0 quiet own=10.0.0.2 peer=10.0.0.1 port=7 bytes={BYTES}", "--net", f"connect:{wire}"]
+    with subprocess.Popen(serves, stdin=subprocess.DEVNULL, stdout=subprocess.PIPE) as server:
+        try:
+            assert server.stdout is not None and any(line.strip() == b"listening" for line in server.stdout)
+            said = subprocess.run(talks, stdin=subprocess.DEVNULL, stdout=subprocess.PIPE, timeout=110, check=True).stdout
+        finally:
+            server.kill()
+    assert f"echo: {BYTES} bytes, 0 wrong, end".encode() in said, said

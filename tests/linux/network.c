@@ -2,6 +2,8 @@
  *
  * The kernel's command line: port=N (of 10.0.2.2, where an echo server is), denied=N (a port that may not be reached), bytes=N
  * (to send there and back). A line for each thing tried; then it serves one connection on port 80, and switches off.
+ *
+ * Or own=ADDRESS: it is wired to another one of these. With peer=ADDRESS it sends there and back, else it is who sends back.
  */
 #include <arpa/inet.h>
 #include <errno.h>
@@ -126,10 +128,10 @@ static void *transmit(void *argument)
 }
 
 /* `bytes` there and back, at the same time */
-static void echo(int port, long bytes)
+static void echo(const char *address, int port, long bytes)
 {
 	static unsigned char block[1 << 16];
-	struct sockaddr_in server = place("10.0.2.2", port);
+	struct sockaddr_in server = place(address, port);
 	struct job job = {socket(AF_INET, SOCK_STREAM, 0), bytes};
 	pthread_t thread;
 	long at = 0, wrong = 0;
@@ -166,6 +168,25 @@ static void serve(void)
 	sleep(1);
 }
 
+/* one connection: what comes goes back */
+static void mirror(int port)
+{
+	static char block[1 << 16];
+	struct sockaddr_in here = place("0.0.0.0", port);
+	int fd = socket(AF_INET, SOCK_STREAM, 0);
+	ssize_t got;
+	bind(fd, (struct sockaddr *)&here, sizeof here);
+	listen(fd, 1);
+	puts("listening");
+	fd = accept(fd, 0, 0);
+	while ((got = read(fd, block, sizeof block)) > 0)
+		for (ssize_t at = 0, put = 0; at < got; at += put)
+			if ((put = write(fd, block + at, (size_t)(got - at))) <= 0)
+				return;
+	shutdown(fd, SHUT_WR);
+	pause(); /* to be switched off: what was sent last may still be on its way */
+}
+
 static long number(const char *of)
 {
 	return getenv(of) ? atol(getenv(of)) : 0;
@@ -175,12 +196,20 @@ int main(void)
 {
 	char address[20], gateway[20];
 	setbuf(stdout, 0);
+	if (getenv("own")) {
+		interface(getenv("own"));
+		if (getenv("peer"))
+			echo(getenv("peer"), (int)number("port"), number("bytes"));
+		else
+			mirror((int)number("port"));
+		reboot(RB_POWER_OFF);
+	}
 	ask(address, gateway);
 	interface(address);
 	route(gateway);
 	name();
-	echo((int)number("port"), number("bytes"));
-	echo((int)number("denied"), 1);
+	echo("10.0.2.2", (int)number("port"), number("bytes"));
+	echo("10.0.2.2", (int)number("denied"), 1);
 	if (number("serves"))
 		serve();
 	reboot(RB_POWER_OFF);

@@ -9,6 +9,7 @@ from trapline.abi.mman import MAP_ANONYMOUS, MAP_FIXED, MAP_PRIVATE
 from trapline.kernel.mm import populate
 from trapline.kernel.mm.address_space import AddressSpace
 from trapline.kernel.mm.policy import Policy
+from trapline.kernel.mm.tables import BLOCK_SIZE
 from trapline.machine.contract import READ, WRITE
 
 AREA = 0x4000_0000 + 3 * PAGE  # no whole block, so no large leaf
@@ -119,29 +120,33 @@ def test_one_page_per_fault_holds_for_libraries_and_heaps() -> None:
     assert mm.rss_pages == 1
 
 
-def leaves_and_hints(monkeypatch: pytest.MonkeyPatch, *, at_once: bool) -> tuple[list[int], list[tuple[int, int, int]], int]:
+def leaves_and_hints(
+    monkeypatch: pytest.MonkeyPatch, start: int, *, at_once: bool
+) -> tuple[list[int], list[tuple[int, int, int]], int]:
     """What `prefault` makes of a private mapping of a file: its leaves, without frames, the hints, and pages of files."""
     mm = AddressSpace(new_machine(64), aslr=False, policy=Policy(whole_pages=64))
     file = file_of(mm.ram, b"".join(bytes([i]) * PAGE for i in range(40)))
     file.page_cache.load(0, 40)
-    mm.mmap(AREA, 40 * PAGE, 5, MAP_PRIVATE | MAP_FIXED, file, 0)
+    mm.mmap(start, 40 * PAGE, 5, MAP_PRIVATE | MAP_FIXED, file, 0)
     hints: list[tuple[int, int, int]] = []
     monkeypatch.setattr(mm.space, "hint", lambda *args: hints.append(args))
     if not at_once:
         monkeypatch.setattr(populate, "_map_run", lambda *args: None)
-    populate.prefault(mm, AREA, AREA + 40 * PAGE)
+    populate.prefault(mm, start, start + 40 * PAGE)
     monkeypatch.undo()
-    entries = [mm.tables.entry(AREA + i * PAGE) for i in range(40)]
-    assert [load(mm, AREA + i * PAGE) for i in range(40)] == list(range(40))
+    entries = [mm.tables.entry(start + i * PAGE) for i in range(40)]
+    assert [load(mm, start + i * PAGE) for i in range(40)] == list(range(40))
     first = mm.tables.fmt.pfn(entries[0])
     return [entry - (first + i << mm.tables.fmt.pfn_shift) for i, entry in enumerate(entries)], hints, mm.rss_file
 
 
-def test_a_file_mapped_at_once_looks_as_if_it_had_been_touched(monkeypatch: pytest.MonkeyPatch) -> None:
-    touched, (slow_hint,), pages = leaves_and_hints(monkeypatch, at_once=False)
-    mapped, (hint,), same_pages = leaves_and_hints(monkeypatch, at_once=True)
+@pytest.mark.parametrize("start", [AREA, (AREA & -BLOCK_SIZE) + BLOCK_SIZE - 7 * PAGE])
+def test_a_file_mapped_at_once_looks_as_if_it_had_been_touched(start: int, monkeypatch: pytest.MonkeyPatch) -> None:
+    """Within one table, and across two."""
+    touched, (slow_hint,), pages = leaves_and_hints(monkeypatch, start, at_once=False)
+    mapped, (hint,), same_pages = leaves_and_hints(monkeypatch, start, at_once=True)
     assert (mapped, same_pages) == (touched, pages)
-    assert hint[:2] == slow_hint[:2] == (AREA, AREA + 40 * PAGE)
+    assert hint[:2] == slow_hint[:2] == (start, start + 40 * PAGE)
     assert hint[2] and not slow_hint[2]
 
 

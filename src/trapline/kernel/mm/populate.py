@@ -17,6 +17,7 @@ from trapline.machine.paging.entry import PAGE_MASK, PAGE_SHIFT, PAGE_SIZE
 if TYPE_CHECKING:
     from trapline.kernel.mm.address_space import AddressSpace
     from trapline.kernel.mm.area import Area, Mappable
+    from trapline.kernel.mm.tables import PageTables
 
 WRITTEN_EARLY = 16 * PAGE_SIZE  #: so much of its data a program probably writes before anything else
 READ_EARLY = 512 * PAGE_SIZE  #: and so much of its text it may run
@@ -101,28 +102,41 @@ def _map_run(mm: AddressSpace, area: Area, low: int, high: int) -> int | None:
 
     None, and nothing is mapped, if they are not, if some page is mapped already, or memory is short.
     """
-    tables, cache, block = mm.tables, area.cache, low >> BLOCK_SHIFT
-    if cache is None or area.flags & (VM_SHARED | VM_HUGETLB) or high - 1 >> BLOCK_SHIFT != block:
+    tables, cache = mm.tables, area.cache
+    if cache is None or area.flags & (VM_SHARED | VM_HUGETLB):
         return None
-    base = tables.blocks.get(block)
-    if base is None:
-        try:
-            base = tables.make(block)  # first: it may reclaim pages that are not mapped yet
-        except OutOfFrames:
-            return None
     index, pages = (low - area.start + area.offset) >> PAGE_SHIFT, (high - low) >> PAGE_SHIFT
+    try:
+        stretches = _stretches(tables, low, high)  # first: it may reclaim pages that are not mapped yet
+    except OutOfFrames:
+        return None
     pfn = cache.pages.get(index)
     if pfn is None or list(map(cache.pages.get, range(index, index + pages))) != list(range(pfn, pfn + pages)):
         return None
-    word = base + (low >> PAGE_SHIFT & LANE_MASK)
-    if base < 0 or tables.mem[word << 3 : (word + pages) << 3].tobytes() != bytes(pages << 3):
+    if any(word < 0 or tables.mem[word << 3 : (word + count) << 3].tobytes() != bytes(count << 3) for word, count in stretches):
         return None
     fmt = tables.fmt
-    leaf = pfn << fmt.pfn_shift | tables.ro[area.prot] | fmt.soft_file | fmt.soft_cow
-    tables.fill(word, leaf, pages)
+    leaf = first = pfn << fmt.pfn_shift | tables.ro[area.prot] | fmt.soft_file | fmt.soft_cow
+    for word, count in stretches:
+        tables.fill(word, leaf, count)
+        leaf += count * tables.step
     mm.rss_file += pages
     mm.minflt += 1
-    return leaf
+    return first
+
+
+def _stretches(tables: PageTables, low: int, high: int) -> list[tuple[int, int]]:
+    """(first word, or -1 if a large leaf is there; pages) of [low, high) in each table, made if there is none. OutOfFrames."""
+    found = []
+    while low < high:
+        end = min((low | BLOCK_SIZE - 1) + 1, high)
+        block = low >> BLOCK_SHIFT
+        base = tables.blocks.get(block)
+        if base is None:
+            base = tables.make(block)
+        found.append((base + (low >> PAGE_SHIFT & LANE_MASK) if base >= 0 else -1, (end - low) >> PAGE_SHIFT))
+        low = end
+    return found
 
 
 def _populate_run(mm: AddressSpace, area: Area, low: int, high: int) -> int | None:

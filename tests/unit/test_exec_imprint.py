@@ -7,7 +7,7 @@ from typing import Any
 
 import pytest
 from scripted import ScriptedMachine
-from userland import PAGE, FakeFile, access, file_of, load, new_machine, store
+from userland import PAGE, FakeFile, MemoryBacking, access, file_of, load, new_machine, store, tmpfs_file
 
 from trapline.abi.errno import EFAULT, ENOMEM
 from trapline.kernel.exec import image as images
@@ -15,6 +15,8 @@ from trapline.kernel.exec import imprint
 from trapline.kernel.exec.elf import Image, Segment
 from trapline.kernel.mm.address_space import AddressSpace
 from trapline.kernel.mm.policy import MmLimits, Policy
+from trapline.kernel.mm.swap.areas import Swap
+from trapline.kernel.mm.swap.out import put_out
 from trapline.machine.contract import READ, WRITE
 
 LOW = 0x40_0000
@@ -238,3 +240,18 @@ def test_segments_that_overlap_have_no_imprint(presses: Presses) -> None:
     for _ in range(3):
         assert look(mapped(machine, file, image)) == first
     assert presses.count == 0 and not file.page_cache.imprint.plain
+
+
+def test_a_program_whose_pages_went_to_swap_is_mapped_anew(presses: Presses) -> None:
+    machine = new_machine(64)
+    file = tmpfs_file(machine.ram, content(1))
+    for _ in range(3):
+        mapped(machine, file, PLAIN).put()
+    assert presses.count == 1
+    swap = Swap(machine.ram, list, [].append, [].append, lambda: None)
+    swap.add(b"/swap", b"file", MemoryBacking(4096), 4096, [], -1, None)
+    swap.caches[file.page_cache] = None
+    assert put_out(swap, 1000) == PAGES and not file.page_cache.pages
+    mm = mapped(machine, file, PLAIN)
+    assert presses.count == 1
+    assert all(load(mm, LOW + at) == content(1)[at] for at in (0, 5 * PAGE, 20 * PAGE + 7, 24 * PAGE + 0x200))

@@ -14,9 +14,11 @@ from trapline.abi.fcntl import (
     AT_FDCWD,
     O_APPEND,
     O_CREAT,
+    O_DSYNC,
     O_NONBLOCK,
     O_RDONLY,
     O_RDWR,
+    O_SYNC,
     O_TRUNC,
     O_WRONLY,
     SEEK_DATA,
@@ -244,6 +246,18 @@ def test_writes_reach_the_host_at_once(rw: Bound, tree: HostPath) -> None:
     assert (tree / "new").read_bytes() == b""
     call(sys_truncate, task, b"/h/big", 3)
     assert (tree / "big").read_bytes() == bytes(range(3))
+
+
+def test_synchronous_writes_reach_the_disk(rw: Bound, monkeypatch: pytest.MonkeyPatch) -> None:
+    synced: list[int] = []
+    monkeypatch.setattr(os, "fsync", lambda fd: synced.append(os.fstat(fd).st_size))
+    task = rw.task()
+    for flags, expected in ((0, []), (O_DSYNC, [4, 10]), (O_SYNC, [4, 10])):
+        synced.clear()
+        file = rw.vfs.open(task, AT_FDCWD, b"/h/new", O_WRONLY | O_CREAT | O_TRUNC | flags, 0o600)
+        file.try_write(b"data")
+        file.try_pwrite(b"data", 6)
+        assert synced == expected
 
 
 def test_user_attributes_reach_the_host(rw: Bound, tree: HostPath) -> None:

@@ -21,6 +21,9 @@ static void plain(void)
     CHECK_ERRNO("read of the write end", read(pipes[1], block, 1), EBADF);
     CHECK_ERRNO("write of the read end", write(pipes[0], block, 1), EBADF);
     CHECK_ERRNO("bad flags", pipe2(pipes, 0x8), EINVAL);
+    CHECK_ERRNO("bad flags beside O_NOTIFICATION_PIPE", pipe2(pipes, O_EXCL | O_CREAT), EINVAL);
+    int watched[2];
+    CHECK("O_NOTIFICATION_PIPE, where the kernel has it", pipe2(watched, O_EXCL) == 0 || errno == ENOPKG);
     CHECK_ERRNO("bad pointer", pipe((int *)8), EFAULT);
     write(pipes[1], "end", 3);
     close(pipes[1]);

@@ -16,11 +16,12 @@ import os
 from trapline.typed import TYPE_CHECKING, Any
 
 from trapline.abi.errno import EINVAL, ENFILE, ENOSPC, ENOTSUP, EPERM, EROFS, Errno
-from trapline.abi.fcntl import O_ACCMODE, O_RDONLY
+from trapline.abi.fcntl import O_ACCMODE, O_DSYNC, O_RDONLY
+from trapline.abi.mount import MS_STRICTATIME
 from trapline.abi.stat import S_IFDIR, S_IFIFO, S_IFLNK, S_IFMT, S_IFREG, S_IFSOCK, S_ISGID, S_ISUID
 from trapline.kernel.drivers.hostfs import HostDir, HostFile, HostFs, HostInode, HostLink, HostNode, errno_of
 from trapline.kernel.fs.devices import open_special
-from trapline.kernel.fs.file import File, open_regular
+from trapline.kernel.fs.file import File, RegularFile, StrictFile, open_regular
 from trapline.kernel.fs.inode import REVALIDATE, Inode
 from trapline.kernel.mm.page_cache import PageCache
 from trapline.machine.paging.entry import PAGE_SHIFT
@@ -342,6 +343,8 @@ class WritableFile(_Writable, HostFile):
                 raise EROFS
             self.fd_for_writing()
         self.cache()
+        if flags & O_DSYNC:
+            return (SyncedStrictFile if path.mount.flags & MS_STRICTATIME else SyncedFile)(self, flags, path)
         return open_regular(self, flags, path)
 
     def write_back(self, offset: int, data: bytes | memoryview) -> None:
@@ -421,6 +424,34 @@ class WritableFile(_Writable, HostFile):
             os.fsync(self.fd())
         except OSError as error:
             raise errno_of(error) from error
+
+
+class _Synced(RegularFile):
+    """O_SYNC, O_DSYNC: what was written is on the host's disk when the call returns. Both bring over all that fsync(2) does."""
+
+    __slots__ = ()
+
+    def try_write(self, data: bytes | memoryview) -> int:
+        done = super().try_write(data)
+        self.fsync(False)
+        return done
+
+    def try_pwrite(self, data: bytes | memoryview, offset: int) -> int:
+        done = super().try_pwrite(data, offset)
+        self.fsync(False)
+        return done
+
+
+class SyncedFile(_Synced):
+    """On an ordinary mount."""
+
+    __slots__ = ()
+
+
+class SyncedStrictFile(_Synced, StrictFile):
+    """On one that notes each access."""
+
+    __slots__ = ()
 
 
 class WritableLink(_Writable, HostLink):

@@ -47,7 +47,7 @@ def sys_clone(
 ) -> Result:
     """clone(2): create a task that shares what `flags` says.
 
-    Partial: namespaces (EPERM), CLONE_PTRACE (nothing is traced).
+    Partial: namespaces are refused with EPERM.
     """
     flags &= 0xFFFFFFFF
     args = CloneArgs(flags & ~c.CSIGNAL, parent_tid, child_tid, parent_tid, flags & c.CSIGNAL, stack, tls)

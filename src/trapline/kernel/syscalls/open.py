@@ -39,7 +39,8 @@ OpenHow = Annotated[int, Arg(64, "struct:open_how")]
 def sys_open(task: Task, pathname: Path, flags: OpenFlags, mode: Mode) -> int | Coroutine[Any, Any, int]:
     """open(2): open a file, and create it if O_CREAT says so.
 
-    Partial: O_DIRECT, O_SYNC and O_DSYNC are accepted and mean nothing more: all files are in memory.
+    O_SYNC and O_DSYNC reach the host's disk where a bind mount writes through; other files are in memory, as those of tmpfs,
+    where O_DIRECT asks for nothing, either.
     """
     return _open(task, AT_FDCWD, pathname, flags & O_ALL, mode & 0o7777, 0)
 
@@ -48,10 +49,7 @@ def sys_open(task: Task, pathname: Path, flags: OpenFlags, mode: Mode) -> int | 
 def sys_openat(
     task: Task, dirfd: DirFd, pathname: Path, flags: OpenFlags, mode: Mode
 ) -> int | Coroutine[Any, Any, int]:
-    """openat(2): open a file relative to a directory.
-
-    Partial: as open(2).
-    """
+    """openat(2): open a file relative to a directory."""
     return _open(task, dirfd, pathname, flags & O_ALL, mode & 0o7777, 0)
 
 
@@ -65,10 +63,7 @@ def sys_creat(task: Task, pathname: Path, mode: Mode) -> int | Coroutine[Any, An
 def sys_openat2(
     task: Task, dirfd: DirFd, pathname: Path, how: OpenHow, size: Size
 ) -> int | Coroutine[Any, Any, int]:
-    """openat2(2): open a file, with rules for the path walk, and errors for flags that make no sense.
-
-    Partial: as open(2).
-    """
+    """openat2(2): open a file, with rules for the path walk, and errors for flags that make no sense."""
     if size < OPEN_HOW.size:
         raise EINVAL
     if size > OPEN_HOW_MAX:

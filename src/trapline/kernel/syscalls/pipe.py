@@ -4,8 +4,8 @@ from __future__ import annotations
 
 from trapline.typed import TYPE_CHECKING, Annotated
 
-from trapline.abi.errno import EINVAL
-from trapline.abi.fcntl import O_CLOEXEC, O_DIRECT, O_NONBLOCK
+from trapline.abi.errno import EINVAL, ENOPKG
+from trapline.abi.fcntl import O_CLOEXEC, O_DIRECT, O_EXCL, O_NONBLOCK
 from trapline.kernel.ipc.pipe import make_pipe
 from trapline.kernel.syscalls.declare import Arg, syscall
 
@@ -26,8 +26,10 @@ def sys_pipe(task: Task, pipefd: TwoFds) -> int:
 def sys_pipe2(task: Task, pipefd: TwoFds, flags: Annotated[int, Arg(-32, "flags:open")]) -> int:
     """pipe2(2): create a pipe.
 
-    Partial: O_NOTIFICATION_PIPE is refused with EINVAL.
+    Partial: O_NOTIFICATION_PIPE fails with ENOPKG, as without CONFIG_WATCH_QUEUE.
     """
+    if flags & O_EXCL and not flags & ~(O_CLOEXEC | O_DIRECT | O_NONBLOCK | O_EXCL):
+        raise ENOPKG
     if flags & ~(O_CLOEXEC | O_DIRECT | O_NONBLOCK):
         raise EINVAL
     reader, writer = make_pipe(task, flags & ~O_CLOEXEC)

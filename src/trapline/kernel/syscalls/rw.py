@@ -204,7 +204,7 @@ def sys_pwritev(task: Task, fd: Fd, iov: IovIn, iovcnt: Size, offset: Offset, hi
 def sys_preadv2(task: Task, fd: Fd, iov: IovOut, iovcnt: Size, offset: Offset, high: Size, flags: RwFlags) -> Transfer:
     """preadv2(2): preadv with flags; offset -1 stands for the file's position.
 
-    Partial: RWF_HIPRI has no polling device to act on and is ignored.
+    RWF_HIPRI is for devices that can be polled; there are none.
     """
     where = _offset(offset)
     file = _readable(task, fd)
@@ -216,7 +216,7 @@ def sys_preadv2(task: Task, fd: Fd, iov: IovOut, iovcnt: Size, offset: Offset, h
 def sys_pwritev2(task: Task, fd: Fd, iov: IovIn, iovcnt: Size, offset: Offset, high: Size, flags: RwFlags) -> Transfer:
     """pwritev2(2): pwritev with flags; offset -1 stands for the file's position.
 
-    Partial: RWF_HIPRI has no polling device to act on and is ignored.
+    RWF_HIPRI is for devices that can be polled; there are none.
     """
     where = _offset(offset)
     file = _writable(task, fd)

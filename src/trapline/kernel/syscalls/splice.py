@@ -58,7 +58,7 @@ def sys_splice(
 ) -> Result:
     """splice(2): move data to or from a pipe.
 
-    Partial: SPLICE_F_MOVE and SPLICE_F_MORE are hints without effect: bytes are copied.
+    SPLICE_F_MOVE and SPLICE_F_MORE are hints, as on Linux: bytes are copied.
     """
     if not size:
         return 0
@@ -239,7 +239,7 @@ def sys_tee(task: Task, fd_in: Fd, fd_out: Fd, size: Size, flags: SpliceFlags) -
 def sys_vmsplice(task: Task, fd: Fd, iov: IovIn, nr_segs: Size, flags: SpliceFlags) -> Result:
     """vmsplice(2): move user memory into a pipe, or a pipe's content into user memory.
 
-    Partial: SPLICE_F_GIFT is ignored: bytes are copied.
+    SPLICE_F_GIFT permits to take the pages; bytes are copied.
     """
     if flags & ~SPLICE_F_ALL:
         raise EINVAL

@@ -92,6 +92,23 @@ def test_gdb_changes_and_kills(kernel: Path, tmp_path: Path) -> None:
     assert "teaching kernel" not in printed
 
 
+@pytest.mark.skipif(shutil.which(GDB) is None, reason=f"not installed: {GDB}")
+def test_going_back_takes_the_disk_along(tmp_path: Path) -> None:
+    """The file is what it was at each place, whatever has been written since."""
+    program, disk, before = tmp_path / "driver", tmp_path / "disk", tmp_path / "before"
+    subprocess.run([CC, *FLAGS, "-g", "-o", str(program), str(HERE / "disk.S"), str(HERE / "disk.c")], check=True, capture_output=True)
+    for each in (disk, before):
+        each.write_bytes(bytes(range(100, 200)) * 2600 + bytes((256 << 10) - 260_000))
+    compare = f"shell cmp -s {disk} {before} && echo as before || echo written"
+    said, printed = debug(
+        program, tmp_path / "socket", "reference", compare, "break check if failures == 0", "ignore 1 12", "continue", compare,
+        f"shell cp {disk} {tmp_path / 'middle'}", "delete", "reverse-continue", compare, "break check", "ignore 2 12", "continue",
+        f"shell cmp {disk} {tmp_path / 'middle'} && echo the middle again", "delete", "continue", words=("--drive", str(disk)),
+    )  # fmt: skip
+    assert re.findall("as before|written|the middle again", said) == ["as before", "written", "as before", "the middle again"], said
+    assert "exited normally" in said and printed.count("ok ") == 17, (said, printed)
+
+
 # ---- without GDB
 
 

@@ -256,6 +256,43 @@ def test_a_busy_host_is_no_ground_for_suspicion() -> None:
     assert "computing" in why
 
 
+@pytest.mark.parametrize("wants_to_run", [True, False])
+def test_a_late_answer_to_a_kick(arena: Arena, monkeypatch: pytest.MonkeyPatch, wants_to_run: bool) -> None:
+    """A thread that the host has not let run meanwhile is waited for; any other is ended."""
+    guest = Guest(arena.machine, "2: jmp 2b")
+    ctx = guest.context()
+    arena.machine.resume(ctx)
+    assert arena.machine.wait(time.monotonic_ns() + 200_000_000) is None
+    pid = guest.space.process.pid
+    os.kill(pid, signal.SIGSTOP)
+    if wants_to_run:
+        monkeypatch.setattr(Suspicion, "_look", lambda self: ("R", 0, 0))
+    time.sleep(0.1)
+    arena.machine.kick(ctx)
+    end, got = time.monotonic() + 1.5, None
+    while got is None and time.monotonic() < end:
+        got = arena.machine.wait(time.monotonic_ns() + 50_000_000)
+    assert (got is None) == wants_to_run
+    if wants_to_run:
+        os.kill(pid, signal.SIGCONT)
+    while got is None and time.monotonic() < end + 10:
+        got = arena.machine.wait(time.monotonic_ns() + 50_000_000)
+    assert got is ctx and ctx.kind == (INTERRUPT if wants_to_run else DEAD)
+
+
+def test_how_long_is_too_long(monkeypatch: pytest.MonkeyPatch) -> None:
+    seen = ["R", 5, 5]
+    monkeypatch.setattr(Suspicion, "_look", lambda self: tuple(seen))
+    suspicion = Suspicion(1, 1)
+    assert suspicion.starved(20_000_000)
+    seen[2] = 7
+    assert not suspicion.starved(20_000_000) and suspicion.starved(1_000_000_000)
+    seen[0] = "S"
+    assert not suspicion.starved(1_000_000_000)
+    seen[0], suspicion._since_ns = "R", suspicion._since_ns - 31_000_000_000
+    assert not suspicion.starved(1_000_000_000)
+
+
 def test_a_thread_that_nobody_wakes_is_not_waited_for() -> None:
     with subprocess.Popen(["sleep", "100"]) as process:
         time.sleep(0.2)

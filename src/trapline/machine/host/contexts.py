@@ -37,6 +37,7 @@ from trapline.machine.host.layout import (
 if TYPE_CHECKING:
     from trapline.machine.host.context import HostContext
     from trapline.machine.host.process import Process
+    from trapline.machine.host.suspicion import Suspicion
 
 MAX_REGIONS = 1 << 14
 _MAP_NORESERVE = 0x4000
@@ -109,7 +110,7 @@ class Slot:
 
     __slots__ = (
         "_halves", "_mem", "_results", "address", "cause", "ctx", "fp", "kicked_ns", "offset", "process", "regs", "running",
-        "stamps", "tid", "user_address",
+        "stamps", "suspicion", "tid", "user_address",
     )  # fmt: skip
 
     def __init__(self, contexts: Contexts, template: Template | None, process: Process, offset: int, index: int) -> None:
@@ -121,6 +122,7 @@ class Slot:
         self.ctx: HostContext | None = None  #: whose FP state is in the frame
         self.running = False
         self.kicked_ns = 0
+        self.suspicion: Suspicion | None = None  #: of not answering a kick
         words, self._mem = contexts.words, contexts.mem
         self._halves = contexts.halves[offset // 4 : (offset + REGS) // 4]
         self.regs = words[(offset + REGS) // 8 : (offset + REGS) // 8 + 25]

@@ -33,7 +33,7 @@ from trapline.machine.host.errors import MachineUnavailable, StubDied
 from trapline.machine.host.fill import Mapping
 from trapline.machine.host.layout import FENCE, MAX_SLOTS, SIG_KICK, STUB, Op
 from trapline.machine.host.process import Process
-from trapline.machine.host.space import KICK_NS, HostSpace
+from trapline.machine.host.space import KICK_NS, LOOK_NS, HostSpace
 from trapline.machine.host.trap import CAUSE_FAILED, CAUSE_SYSCALL, decode, fault_code
 from trapline.machine.ram import Ram
 from trapline.machine.watch import watch
@@ -395,8 +395,18 @@ class HostMachine:
         now_ns = time.monotonic_ns()
         for slot in kicked:
             if slot.running and now_ns > slot.kicked_ns + KICK_NS and not slot.stopped:
-                self.crew.destroy(slot.process, "it blocked the kick")
-        return min(slot.kicked_ns for slot in kicked) + KICK_NS + 1_000_000
+                self._suspect(slot, now_ns)
+        soonest = min(slot.kicked_ns for slot in kicked) + KICK_NS + 1_000_000
+        return max(soonest, now_ns + LOOK_NS)
+
+    def _suspect(self, slot: Slot, now_ns: int) -> None:
+        """`slot` has not answered a kick for long: end it, unless it is the host that has not let it."""
+        if slot.suspicion is None:
+            from trapline.machine.host.suspicion import Suspicion
+
+            slot.suspicion = Suspicion(slot.process.pid, slot.tid)
+        elif slot.suspicion.why() or not slot.suspicion.starved(LOOK_NS):
+            self.crew.destroy(slot.process, "it blocked the kick")
 
     def _look(self, timeout_s: float | None) -> None:
         """Take in what the epoll has: doorbell, held calls, deaths, watched descriptors."""
@@ -416,7 +426,7 @@ class HostMachine:
     def interrupt(self, slot: Slot) -> None:
         """Send the kick to a running thread; once is enough."""
         if not slot.kicked_ns:
-            slot.kicked_ns = time.monotonic_ns()
+            slot.kicked_ns, slot.suspicion = time.monotonic_ns(), None
             if _ring.tgkill(slot.process.pid, slot.tid, SIG_KICK):
                 slot.process.kill("one of its threads is gone")
 

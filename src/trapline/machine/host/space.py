@@ -51,7 +51,7 @@ MAX_PROTECTS = 8  #: a downgrade of more extents than this unmaps instead
 MAX_POPULATED = 1 << 20  #: bytes: a writable mapping up to this size is made with its host page-table entries
 MAX_READ_POPULATED = 1 << 16  #: others: the host loads the neighbours of what is read by itself
 MAX_HINTED = 16  #: mappings that one resume loads ahead
-KICK_NS = 1_000_000_000  #: a thread that has not trapped so long after a kick blocks it
+KICK_NS = 1_000_000_000  #: a thread that has not trapped so long after a kick, and could have, blocks it
 LOOK_NS = 20_000_000  #: how often to look what it does meanwhile, while the kernel can do nothing else
 
 
@@ -235,7 +235,8 @@ class HostSpace:
         self.machine.interrupt(slot)
         while _ring.spin([slot.address], 2000) < 0:
             now_ns = time.monotonic_ns()
-            if now_ns > start_ns + KICK_NS or not process.alive():
+            late = suspicion is not None and now_ns > start_ns + KICK_NS and not suspicion.starved(LOOK_NS)
+            if late or not process.alive():
                 raise StubDied("it blocked the kick")
             if now_ns > max(looked_ns, start_ns) + LOOK_NS:
                 looked_ns = now_ns

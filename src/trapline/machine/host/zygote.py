@@ -27,11 +27,12 @@ from trapline.machine.host import _ring, layout
 from trapline.machine.host.contexts import Contexts, Slot, Template
 from trapline.machine.host.errors import HostRefuses, MachineUnavailable, StubDied, stale
 from trapline.machine.host.layout import NR_MMAP, Op
-from trapline.machine.host.notify import PATIENCE_NS, Listener
+from trapline.machine.host.notify import Listener
 from trapline.machine.host.process import Process
 
 IMAGE = os.path.join(os.path.dirname(__file__), "stub")
 _BOOT_S = 5.0
+_FORK_NS = 30_000_000_000  #: it runs no user code: what takes it so long is the host, which may be busy
 _RESERVE = 16  #: descriptors that stubs leave to the rest of the kernel, which opens host files
 FEW_BIRTHS = 3  #: after so many processes, more are expected: one is kept ready besides the one that is being made
 _LOOKS = 2000  #: at the zygote's slot, between two naps
@@ -133,7 +134,7 @@ class Zygote:
         if not self._stock and not self._region:
             self._refused = None  # of an order made ahead of time: what there was no room for then, there may be now
             self.order()
-        deadline_ns = time.monotonic_ns() + PATIENCE_NS
+        deadline_ns = time.monotonic_ns() + _FORK_NS
         while not self._stock and not self.advance():
             if not self.process.alive() or time.monotonic_ns() > deadline_ns:
                 self.process.kill("it did not fork")

@@ -26,6 +26,7 @@ from trapline.abi.fcntl import (
     O_WRONLY,
     W_OK,
 )
+from trapline.kernel.fs.ramfs import make_ramfs
 from trapline.kernel.fs.tmpfs import TmpFs
 from trapline.kernel.syscalls.dir import sys_mkdir, sys_rmdir
 from trapline.kernel.syscalls.link import (
@@ -41,6 +42,20 @@ from trapline.kernel.syscalls.truncate import sys_truncate
 from trapline.kernel.syscalls.xattr import sys_setxattr
 
 world, task = fs_world.world, fs_world.task  # fixtures
+
+
+@pytest.mark.parametrize(("kind", "options", "stays"), [(b"tmpfs", b"noswap", True), (b"tmpfs", b"size=1m", False), (b"ramfs", b"", True)])
+def test_files_that_do_not_go_to_swap(world: World, task: Any, kind: bytes, options: bytes, stays: bool) -> None:
+    world.vfs.register_filesystem(b"ramfs", make_ramfs)
+    call(sys_mkdir, task, b"/m", 0o755)
+    call(sys_mount, task, b"none", b"/m", kind, 0, options)
+    write(task, b"/m/f", b"x")
+    inode = world.vfs.walk(task, -100, b"/m/f").inode
+    assert inode.page_cache is not None and inode.page_cache.stays == stays
+    if kind == b"tmpfs":
+        assert (b"noswap" in inode.sb.options) == stays
+        with pytest.raises(EINVAL):
+            call(sys_mount, task, b"none", b"/m", b"", 0x20, b"size=1m" if stays else b"noswap")  # MS_REMOUNT
 
 
 def test_read_only_mounts(world: World, task: Any) -> None:

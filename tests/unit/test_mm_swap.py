@@ -233,6 +233,20 @@ def test_files_in_memory_go_and_come_back() -> None:
     assert world.area.used == 0
 
 
+def test_a_file_whose_pages_stay_stays() -> None:
+    world = World()
+    file = tmpfs_file(world.machine.ram, b"x" * 5 * PAGE)
+    cache = file.page_cache
+    assert cache is not None
+    world.swap.caches[cache] = None
+    cache.stays = True
+    world.mm.mmap(BASE, 5 * PAGE, RW, MAP_SHARED | MAP_FIXED, file)
+    world.mm.madvise(BASE, 5 * PAGE, MADV_PAGEOUT)
+    assert put_out(world.swap, 1000) == 0 and len(cache.pages) == 5
+    cache.stays = False
+    assert put_out(world.swap, 1000) == 5
+
+
 def test_swapoff_brings_everything_back() -> None:
     world = World()
     world.fill(50)

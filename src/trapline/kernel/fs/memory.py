@@ -52,6 +52,8 @@ class MemorySuperBlock(SuperBlock):
     plain = False  #: files have neither attributes nor space that is promised to them
     __slots__ = ("max_inodes", "max_pages", "ram", "used_inodes", "used_pages", "xattr_bytes")
 
+    swaps = True  #: pages of its files may go to swap
+
     def __init__(self, vfs: Vfs, fstype: bytes, magic: int, max_pages: int = 0, max_inodes: int = 0) -> None:
         super().__init__(vfs, fstype, magic)
         self.ram = vfs.ram
@@ -223,6 +225,7 @@ class MemFile(MemInode):
         self.charged = 0
         if cached:
             self.page_cache = PageCache(sb.ram, 0)
+            self.page_cache.stays = not sb.swaps
             if sb.max_pages:
                 me = ref(self)
                 self.page_cache.room = lambda: (inode := me()) is None or inode.has_room()

@@ -24,6 +24,7 @@ class RamFs(MemorySuperBlock):
 
     __slots__ = ()
     plain = True
+    swaps = False
 
     def __init__(self, vfs: Vfs, mode: int) -> None:
         super().__init__(vfs, b"ramfs", RAMFS_MAGIC)

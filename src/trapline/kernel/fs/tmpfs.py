@@ -34,7 +34,7 @@ OPTIONS = frozenset(b"size nr_blocks nr_inodes mode uid gid huge inode64 inode32
 class TmpFs(MemorySuperBlock):
     """An instance; by default half of the RAM and as many inodes as that has pages."""
 
-    __slots__ = ("handles",)
+    __slots__ = ("handles", "swaps")
 
     def __init__(
         self, vfs: Vfs, *, mode: int = 0o1777, uid: int = 0, gid: int = 0, max_pages: int = -1, max_inodes: int = -1
@@ -44,6 +44,7 @@ class TmpFs(MemorySuperBlock):
             vfs, b"tmpfs", TMPFS_MAGIC, half if max_pages < 0 else max_pages, half if max_inodes < 0 else max_inodes
         )
         self.charge_inode()
+        self.swaps = True
         self.handles: WeakValueDictionary[bytes, Inode] = WeakValueDictionary()  #: what was exported
         self.root = MemDir(self, S_IFDIR | mode, uid, gid)
 
@@ -51,6 +52,8 @@ class TmpFs(MemorySuperBlock):
         """Show what was asked for in /proc/mounts."""
         if b"size" in options or b"nr_blocks" in options:
             self.options = b",size=%dk" % (self.max_pages << 2)
+        if not self.swaps and not self.options.endswith(b",noswap"):
+            self.options += b",noswap"
 
     def export(self, inode: Inode) -> tuple[int, bytes]:
         name = pack("<III", inode.ino & 0xFFFFFFFF, 0, inode.ino >> 32)
@@ -62,7 +65,9 @@ class TmpFs(MemorySuperBlock):
         return inode if inode is not None and inode.nlink else None
 
     def reconfigure(self, options: dict[bytes, bytes]) -> None:
-        """New limits. EINVAL for less than is in use, and for a limit where there was none; the owner stays."""
+        """New limits. EINVAL for less than is in use, a limit where there was none, or another `noswap`; the owner stays."""
+        if (b"noswap" in options) == self.swaps:
+            raise EINVAL("whether it swaps stays as it is")
         numbers = _numbers(options, self.ram.frames.limit_pages << 12)
         pages = numbers.get("max_pages", self.max_pages)
         inodes = numbers.get("max_inodes", self.max_inodes)
@@ -74,8 +79,9 @@ class TmpFs(MemorySuperBlock):
 
 
 def make_tmpfs(vfs: Vfs, source: bytes, options: dict[bytes, bytes], task: Any) -> TmpFs:
-    """mount(2) of type tmpfs: options size=, nr_blocks=, nr_inodes=, mode=, uid=, gid=."""
+    """mount(2) of type tmpfs: options size=, nr_blocks=, nr_inodes=, mode=, uid=, gid=, noswap."""
     sb = TmpFs(vfs, **_numbers(options, vfs.ram.frames.limit_pages << 12))
+    sb.swaps = b"noswap" not in options
     sb.describe(options)
     return sb
 

@@ -41,7 +41,7 @@ class PageCache:
 
     __slots__ = (
         "_ahead", "_frames", "_mem", "_next", "backed", "chunk", "dirty", "dropped", "fill", "imprint", "mappers", "owned",
-        "pages", "ram", "room", "shared_writers", "size", "swapped", "writeback",
+        "pages", "ram", "room", "shared_writers", "size", "stays", "swapped", "writeback",
     )  # fmt: skip
 
     def __init__(self, ram: Ram, size: int, fill: Fill | None = None) -> None:
@@ -57,6 +57,7 @@ class PageCache:
         self.mappers: dict[Area, None] = {}  #: the areas that map this file, in order of mapping
         self.shared_writers = 0  #: how many of them are shared and may be written
         self.owned = False
+        self.stays = False  #: its pages do not go to swap: SHM_LOCK, ramfs
         self.room: Callable[[], bool] | None = None  #: whether a hole may become a page; None: always
         self.chunk = 1
         self._frames = ram.frames

@@ -1,6 +1,6 @@
 """prctl(2) on what the hardware does: machine checks, speculation, counters; and the mark of I/O helpers.
 
-Machine checks never happen here, and memory is never written out to make room, so of PR_MCE_KILL and PR_SET_IO_FLUSHER there
+Machine checks never happen here, and nobody's I/O makes room in memory, so of PR_MCE_KILL and PR_SET_IO_FLUSHER there
 is only what is kept, inherited and reported.
 """
 

@@ -240,7 +240,7 @@ def remove(segment: Segment, creds: Any) -> None:
 
 
 def lock(segment: Segment, task: Any, on: bool) -> None:
-    """SHM_LOCK, SHM_UNLOCK. Pages of a segment never leave memory: what changes is what the mode says."""
+    """SHM_LOCK, SHM_UNLOCK: whether pages of a segment may go to swap. What is there already comes back when it is used."""
     creds = task.creds
     if not creds.has_cap(CAP_IPC_LOCK):
         if creds.euid not in (segment.uid, segment.cuid):
@@ -250,4 +250,7 @@ def lock(segment: Segment, task: Any, on: bool) -> None:
             raise EPERM("RLIMIT_MEMLOCK")
         if on and limit != RLIM_INFINITY and segment.pages << PAGE_SHIFT > limit:
             raise ENOMEM("RLIMIT_MEMLOCK")
+    cache = segment.inode.page_cache
+    if cache is not None:
+        cache.stays = on
     segment.mode = segment.mode | ipc.SHM_LOCKED if on else segment.mode & ~ipc.SHM_LOCKED

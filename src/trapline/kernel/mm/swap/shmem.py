@@ -162,9 +162,13 @@ def pass_windows(swap: Swap) -> Iterator[Callable[[], int]]:
     for cache in list(swap.caches):
         if not cache.pages_used:
             del swap.caches[cache]
-        elif type(cache) in (PageCache, SwappedCache) and cache.fill is None:
+        elif _may_go(cache):
             for first in sorted({index & -WINDOW_PAGES for index in cache.pages}):
                 yield _Window(swap, cache, first)
+
+
+def _may_go(cache: PageCache) -> bool:
+    return type(cache) in (PageCache, SwappedCache) and cache.fill is None and not cache.stays
 
 
 class _Window:
@@ -181,7 +185,7 @@ class _Window:
 
 def pass_window(swap: Swap, cache: PageCache, first: int, last: int, *, force: bool = False) -> int:
     """Put out what was not accessed of pages [first, last), or with `force` all; what was is aged. How many went."""
-    if type(cache) not in (PageCache, SwappedCache) or cache.fill is not None:
+    if not _may_go(cache):
         return 0
     stay: set[int] = set()
     for area in cache.mappers:

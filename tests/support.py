@@ -6,6 +6,7 @@ whole process group is killed; an assertion that fails carries the command line 
 
 from __future__ import annotations
 
+import atexit
 import os
 import shlex
 import shutil
@@ -18,8 +19,22 @@ from pathlib import Path
 from typing import NamedTuple
 
 ROOT = Path(__file__).resolve().parent.parent
-SRC = ROOT / "src"
 NOBODY = 65534
+
+
+def _source() -> Path:
+    """Where the commands under test find the package: in the checkout, or, when that lies where only root may go (as in /root), in
+    a copy that everybody may read."""
+    source = ROOT / "src"
+    if os.getuid() or all(each.stat().st_mode & 0o005 == 0o005 for each in (source, *source.parents)):
+        return source
+    place = Path(tempfile.mkdtemp(prefix="trapline-source-"))
+    atexit.register(shutil.rmtree, place, ignore_errors=True)
+    place.chmod(0o755)
+    return Path(shutil.copytree(source, place / "src"))
+
+
+SRC = _source()
 TIMEOUT_S = float(os.environ.get("TRAPLINE_TEST_TIMEOUT", "60"))
 ENVIRONMENT = {
     "PATH": "/usr/local/bin:/usr/bin:/bin:/usr/sbin:/sbin",
@@ -69,7 +84,7 @@ def python_for(uid: int) -> str:
     """A Python that the user may execute: this one, or the system's."""
     if uid == os.getuid():
         return sys.executable
-    probe = subprocess.run([*identity(uid), sys.executable, "-c", ""], capture_output=True, check=False)
+    probe = subprocess.run([*identity(uid), sys.executable, "-c", "import trapline"], env=host_environment(), capture_output=True, check=False)
     return sys.executable if probe.returncode == 0 else "/usr/bin/python3"
 
 

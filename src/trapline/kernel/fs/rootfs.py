@@ -22,7 +22,7 @@ from __future__ import annotations
 from collections.abc import Callable, Iterable, Mapping
 from trapline.typed import TYPE_CHECKING, Any, NamedTuple
 
-from trapline.abi.errno import ENOENT, ENOTDIR, Errno
+from trapline.abi.errno import EACCES, ENOENT, ENOTDIR, Errno
 from trapline.abi.mount import MS_NODEV, MS_NOSUID, MS_RDONLY, MS_RELATIME, TMPFS_MAGIC
 from trapline.abi.stat import S_IFDIR, S_IFMT
 from trapline.kernel.drivers.hostfs import Descriptors, HostFs, host_homes, is_directory
@@ -200,16 +200,17 @@ def _add_current(
     """Put the host's current directory into the default root; the guest's current directory."""
     parts = [each for each in cwd.split(b"/") if each]
     if not parts or b".." in parts or parts[0] in NO_CURRENT or _holds_home(cwd):
-        shown = cwd.decode(errors="replace")
-        log(f"the current directory {shown} is not shown to the program (root or home): use --bind to show it")
-        return b"/"
+        return _not_shown(cwd, "root or home", log)
     directory = top
     for depth, name in enumerate(parts):
         child = directory.children.get(name)
         if parts in ([b"var"], [b"run"]):  # they stay what they are: a system tree, and fresh
             break
         if depth == len(parts) - 1 and (child is None or isinstance(child, SynthDir)):
-            directory.children[name] = HostFs(vfs, cwd, fds).root
+            try:
+                directory.children[name] = HostFs(vfs, cwd, fds).root
+            except EACCES:
+                return _not_shown(cwd, "you may not read it", log)
         elif child is None:
             child = directory.children[name] = SynthDir(synth, mode=0o755)
         elif not isinstance(child, SynthDir):
@@ -217,6 +218,12 @@ def _add_current(
         if isinstance(child, SynthDir):
             directory = child
     return b"/" + b"/".join(parts)
+
+
+def _not_shown(cwd: bytes, why: str, log: Callable[[str], None]) -> bytes:
+    """The program starts in / instead."""
+    log(f"the current directory {cwd.decode(errors='replace')} is not shown to the program ({why}): use --bind to show it")
+    return b"/"
 
 
 def _if_visible(top: Inode, parts: list[bytes]) -> bytes:

@@ -9,7 +9,7 @@ from typing import Any
 
 import pytest
 
-from trapline.cli.session import CHUNK, ON_THREADS, SHORT, Output, Session
+from trapline.cli.session import CHUNK, ON_THREADS, SHORT, SHORT_ON_THREADS, Output, Session
 from trapline.machine.riscv.harts import SPENT, STOPPED
 
 
@@ -72,9 +72,10 @@ def spans(wire: Wire, rings: set[int], runs: int = 10, *, links: bool = True, th
 
 def test_a_busy_link_is_looked_at_often(wire: Wire) -> None:
     assert spans(wire, {1, 2}) == [CHUNK, CHUNK, SHORT, SHORT, *(SHORT << n for n in range(1, 5)), CHUNK, CHUNK]
+    on_threads = [SHORT_ON_THREADS, *(SHORT_ON_THREADS << n for n in range(1, 4))]
+    assert spans(wire, {0, 1}, 8, threads=True) == [ON_THREADS, SHORT_ON_THREADS, *on_threads, ON_THREADS, ON_THREADS]
 
 
 def test_nothing_else_changes_how_often(wire: Wire) -> None:
     assert set(spans(wire, set())) == {CHUNK}
     assert set(spans(wire, {1, 2}, links=False)) == {CHUNK}
-    assert set(spans(wire, {1, 2}, threads=True)) == {ON_THREADS}

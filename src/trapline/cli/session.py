@@ -24,7 +24,7 @@ TIMED_OUT = 124
 LINE = 4096  #: bytes that are printed at once
 PIPE = 4096  #: bytes that a pipe takes without blocking if it takes any (PIPE_BUF)
 CHUNK, SHORT = 2_000_000, 100_000  #: units of virtual time between two looks outside; at a terminal, and while a link is busy
-ON_THREADS = 20_000_000  #: the same, where harts run on threads: they stop for each
+ON_THREADS, SHORT_ON_THREADS = 20_000_000, 2_000_000  #: the same, where harts run on threads: they stop for each
 POLLS = 64  #: polls by the guest for one look at a terminal
 UNIT_NS = 1  #: of virtual time
 
@@ -144,7 +144,7 @@ class Session:
         self._arrived = False  #: something has come over a link
         self._early = False  #: the last look was cut short by what a link had to do
         self._span = self._most = ON_THREADS if threads else CHUNK if self._keys is None else SHORT
-        self._least = min(SHORT, self._most) if links and not threads else self._most
+        self._least = (SHORT_ON_THREADS if threads else SHORT) if links else self._most
         if threads:
             board.uart.hungry = self._polled_by_thread
         elif debugger is not None:

@@ -422,6 +422,19 @@ def test_a_child_has_no_deadline() -> None:
     assert (child.policy, child.priority, child.reservation) == (s.SCHED_OTHER, 0, None)
 
 
+def test_whoever_is_to_end_does_not_wait_for_its_debts() -> None:
+    world = Timed()
+    a = world.due("a", 1, 100)
+    world.queue(a)
+    world.sched.pick(ALL)
+    a.stime_ns += 500 * MS
+    world.sched.charge(a)
+    world.sched.enqueue(a, False)
+    assert world.sched.waiting() == 0
+    world.sched.ends(a)
+    assert world.sched.pick(ALL) is a
+
+
 def test_whoever_ends_while_throttled_does_not_come_back() -> None:
     world = Timed()
     world.queue(world.due("a", 10, 100))

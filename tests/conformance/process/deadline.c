@@ -133,6 +133,14 @@ static void children(void)
     CHECK("somebody else's", (pid = sleeper()) > 0 && reserve(pid, 0, MS, 10 * MS, 0) == 0 && sched_getscheduler(pid) == SCHED_DEADLINE);
     kill(pid, SIGKILL);
     CHECK("a signal ends it", waitpid(pid, &status, 0) == pid && killed(status, SIGKILL));
+    if ((pid = fork()) == 0) {
+        reserve(0, 0, 2 * MS, 4000 * MS, 0);
+        for (;;)
+            ;
+    }
+    sleep_ms(50);
+    kill(pid, SIGKILL);
+    CHECK("even throttled", waitpid(pid, &status, 0) == pid && killed(status, SIGKILL));
 }
 
 static void affinity(void)

@@ -99,6 +99,11 @@ class ClassScheduler:
             self._fair.dequeue(entity)
         self._count -= 1
 
+    def ends(self, task: Task) -> None:
+        if self._deadline is not None and task.entity.reservation is not None:
+            task.entity.reservation.indulge()
+            self._deadline.release(task)
+
     def ended(self, task: Task) -> None:
         self.dequeue(task)
         if self._deadline is not None and task.entity is not None:

@@ -77,6 +77,10 @@ class Reservation:
             self.left_ns = self.wanted.runtime_ns
         self.throttled = self.yielded = False
 
+    def indulge(self) -> None:
+        """What was run beyond the run time is forgiven: it may be very many periods' worth, and the task is to end."""
+        self.left_ns, self.yielded = self.wanted.runtime_ns, False
+
     def wake(self, now_ns: int) -> bool:
         """The task slept: what is left until the deadline may be too much by now. False: it is to wait for its next period."""
         wanted, until = self.wanted, self.due_ns - now_ns

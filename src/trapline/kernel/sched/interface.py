@@ -38,6 +38,9 @@ class Scheduler(Protocol):
     def dequeue(self, task: Task) -> None:
         """`task` no longer wants a CPU; no effect if it was not queued."""
 
+    def ends(self, task: Task) -> None:
+        """`task` is to end: no share of a CPU holds it up any more."""
+
     def ended(self, task: Task) -> None:
         """`task` is no more."""
 

@@ -52,6 +52,7 @@ def exit_group(task: Task, status: int) -> None:
 def kill_task(task: Task) -> None:
     """Make one task end as soon as the trap loop has it in hand."""
     task.work |= WORK_EXIT
+    task.kernel.sched.ends(task)
     if task.state == STOPPED:
         task.state = RUNNABLE
         task.kernel.enqueue(task)

@@ -201,7 +201,7 @@ int main(void)
     CHECK_ERRNO("more than is known", ioctl(listener, _IOW('!', 3, longer), &longer), E2BIG);
     CHECK_ERRNO("less than is needed", ioctl(listener, _IOW('!', 3, uint64_t), &gift), EINVAL);
     longer.unknown = 0, longer.known.newfd = 31;
-    CHECK_EQ("a longer one that says no more", ioctl(listener, _IOW('!', 3, longer), &longer), 31);
+    CHECK_EQ("a longer one that says no more", ioctl(listener, _IOWR('!', 3, longer), &longer), 31);
     CHECK_EQ("give a descriptor", ioctl(listener, SECCOMP_IOCTL_NOTIF_ADDFD, &gift), 30);
     CHECK_EQ("and its number", answer(30, 0, 0), 0);
     request.id = 0;

@@ -125,7 +125,7 @@ class NotifyFile(AnonFile):
             if request is None or not request.sent or request.answer is not None:
                 raise ENOENT
             return 0
-        if cmd & ~s.IOC_SIZE_MASK == s.SECCOMP_IOCTL_NOTIF_ADDFD & ~s.IOC_SIZE_MASK:
+        if (cmd ^ s.SECCOMP_IOCTL_NOTIF_ADDFD) & ~(s.IOC_SIZE_MASK | s.IOC_INOUT) == 0:
             return self._add_descriptor(task, arg, (cmd & s.IOC_SIZE_MASK) >> 16)
         raise EINVAL("no such request")
 

@@ -38,6 +38,7 @@ static void child_free(void)
 static void records(void)
 {
     CHECK_EQ("write lock", lock_with(fd, F_SETLK, F_WRLCK, 0, 10), 0);
+    close(open("f", O_PATH)); /* drops nothing: child_conflict */
     CHECK_EQ("read lock", lock_with(fd, F_SETLK, F_RDLCK, 10, 5), 0);
     CHECK_EQ("own lock is no conflict", lock_with(fd, F_SETLK, F_WRLCK, 0, 5), 0);
     CHECK("child sees conflicts", exited(in_child(child_conflict), 0));

@@ -101,7 +101,8 @@ class FdTable:
 
     def _dropped(self, file: File) -> None:
         locks = file.inode.locks
-        if locks is not None:  # closing any descriptor of a file drops the process's fcntl(2) locks on it
+        # closing any descriptor of a file drops the process's fcntl(2) locks on it, but for one that only names the place
+        if locks is not None and not file.flags & O_PATH:
             locks.on_close(self, file)
         file.put()
 

@@ -131,6 +131,19 @@ static void own_call(void)
     close(fd);
 }
 
+/* Attributes of what the kernel makes: some cannot be changed. */
+static void attributes(void)
+{
+    char path[64];
+    sprintf(path, "/proc/%d", getpid());
+    CHECK_ERRNO("chmod of a process", chmod(path, 0555), EPERM);
+    CHECK_ERRNO("its files", chmod("/proc/self/stat", 0444), EPERM);
+    CHECK_ERRNO("its directories", chmod("/proc/self/fd", 0500), EPERM);
+    CHECK_ERRNO("chmod of a setting", chmod("/proc/sys/kernel/hostname", 0644), EPERM);
+    CHECK_ERRNO("of a directory of settings", chmod("/proc/sys/kernel", 0555), EPERM);
+    CHECK_ERRNO("chown of a setting", chown("/proc/sys/kernel/hostname", geteuid(), getegid()), EPERM);
+}
+
 static void whole(void)
 {
     CHECK("meminfo", field("/proc/meminfo", "MemTotal:") > 1000 && field("/proc/meminfo", "MemAvailable:") > 0);
@@ -165,6 +178,7 @@ int main(void)
     fds();
     mapped_files();
     own_call();
+    attributes();
     whole();
     return finish();
 }

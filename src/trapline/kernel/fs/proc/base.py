@@ -12,7 +12,7 @@ from itertools import count
 from trapline.typed import TYPE_CHECKING, Any
 
 from trapline.abi.capability import CAP_SYS_PTRACE
-from trapline.abi.errno import EACCES, ESRCH
+from trapline.abi.errno import EACCES, EPERM, ESRCH
 from trapline.abi.mount import PROC_MAGIC
 from trapline.kernel.fs.inode import VOLATILE, Inode
 from trapline.kernel.fs.permission import in_group
@@ -77,6 +77,22 @@ class ProcDir(SynthDir):
 
     __slots__ = ()
     volatile = VOLATILE
+
+
+class TaskSubdir(ProcDir):
+    """A directory of a task. Whatever it holds, its permissions are not for users to change."""
+
+    __slots__ = ()
+
+    def setattr(self, **changes: int | None) -> None:
+        keep_mode(changes)
+        super().setattr(**changes)
+
+
+def keep_mode(changes: dict[str, int | None]) -> None:
+    """Raise EPERM for chmod(2) of what belongs to a task."""
+    if changes.get("mode") is not None:
+        raise EPERM
 
 
 def ticks(ns: int) -> int:
@@ -149,6 +165,10 @@ class TaskFile(SynthFile):
             store(task, data)
 
         super().__init__(sb, generate, mode, *owner(task), store=None if store is None else write, ino=ino)
+
+    def setattr(self, **changes: int | None) -> None:
+        keep_mode(changes)
+        super().setattr(**changes)
 
     def open(self, path: Path, flags: int, task: Any) -> File:
         if self.private:

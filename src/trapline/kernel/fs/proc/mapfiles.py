@@ -7,7 +7,7 @@ from trapline.typed import TYPE_CHECKING, Any
 from trapline.abi.capability import CAP_CHECKPOINT_RESTORE, CAP_SYS_ADMIN
 from trapline.abi.errno import ENOENT, EPERM
 from trapline.kernel.fs.inode import Entry, Inode
-from trapline.kernel.fs.proc.base import ProcDir, ProcSuperBlock, alive, check_inspect, owner, task_ino
+from trapline.kernel.fs.proc.base import ProcSuperBlock, TaskSubdir, alive, check_inspect, owner, task_ino
 from trapline.kernel.fs.proc.taskfd import MagicLink, name_of, need
 
 if TYPE_CHECKING:
@@ -30,7 +30,7 @@ class MapLink(MagicLink):
         return self.place(self.target_task)
 
 
-class MapFilesDir(ProcDir):
+class MapFilesDir(TaskSubdir):
     """/proc/PID/map_files: what is mapped where, one link per mapping of a file, named by its addresses."""
 
     __slots__ = ("task",)

@@ -7,7 +7,7 @@ from trapline.typed import Any
 
 from trapline.kernel.fs.inode import Inode
 from trapline.kernel.fs.proc import net, sysctl, system
-from trapline.kernel.fs.proc.base import NET_INO, ProcSuperBlock
+from trapline.kernel.fs.proc.base import NET_INO, ProcSuperBlock, TaskSubdir
 from trapline.kernel.fs.synthetic import Child, SynthDir, SynthFile
 from trapline.kernel.ipc.sysv import proc as sysvipc
 
@@ -27,7 +27,7 @@ def net_directory(sb: ProcSuperBlock) -> Inode:
     """/proc/PID/net."""
     files = {name: _file(sb, _constant(text), 0o444) for name, text in net.FIXED.items()}
     files[b"unix"] = _file(sb, net.unix, 0o444)
-    return SynthDir(sb, files, ino=NET_INO)
+    return TaskSubdir(sb, files, ino=NET_INO)
 
 
 def _file(sb: ProcSuperBlock, make: Callable[[Any], bytes], mode: int) -> Callable[[], Inode]:

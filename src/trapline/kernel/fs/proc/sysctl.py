@@ -284,6 +284,31 @@ TREE: Tree = {
 }  # fmt: skip
 
 
+class SysctlDir(SynthDir):
+    """A directory; who owns it and who may use it does not change."""
+
+    __slots__ = ()
+
+    def setattr(self, **changes: int | None) -> None:
+        _keep_owner(changes)
+        super().setattr(**changes)
+
+
+class SysctlFile(SynthFile):
+    """A value, of which the same is true."""
+
+    __slots__ = ()
+
+    def setattr(self, **changes: int | None) -> None:
+        _keep_owner(changes)
+        super().setattr(**changes)
+
+
+def _keep_owner(changes: dict[str, int | None]) -> None:
+    if any(changes.get(name) is not None for name in ("mode", "uid", "gid")):
+        raise EPERM
+
+
 def build(sb: ProcSuperBlock, tree: Tree = TREE) -> Inode:
     """The directory for `tree`."""
     children: dict[bytes, Callable[[], Inode] | Inode] = {}
@@ -292,7 +317,7 @@ def build(sb: ProcSuperBlock, tree: Tree = TREE) -> Inode:
             children[name.encode()] = _maker(sb, value)
         else:
             children[name.encode()] = _subdirectory(sb, value)
-    return SynthDir(sb, children)
+    return SysctlDir(sb, children)
 
 
 def _subdirectory(sb: ProcSuperBlock, tree: Tree) -> Callable[[], Inode]:
@@ -310,4 +335,4 @@ def _maker(sb: ProcSuperBlock, value: Value) -> Callable[[], Inode]:
         assert put is not None
         put(kernel, data.split(b"\0")[0].split(b"\n")[0])
 
-    return lambda: SynthFile(sb, generate, value.mode, store=store if put is not None else None)
+    return lambda: SysctlFile(sb, generate, value.mode, store=store if put is not None else None)

@@ -11,14 +11,13 @@ from trapline.kernel.fs.proc import taskfd
 from trapline.kernel.fs.proc.base import (
     HIDEPID_NO_ACCESS,
     NET_INO,
-    ProcDir,
     ProcSuperBlock,
     TaskFile,
+    TaskSubdir,
     alive,
     owner,
     task_ino,
 )
-from trapline.kernel.fs.synthetic import SynthDir
 
 if TYPE_CHECKING:
     from trapline.kernel.fs.file import File as OpenFile
@@ -38,7 +37,7 @@ def _attr(sb: ProcSuperBlock, task: Any) -> Inode:
         name: TaskFile(sb, task, lambda task: b"", 0o444, ino=task_ino(tid, ATTR, number))
         for number, name in enumerate((b"current", b"exec", b"fscreate", b"keycreate", b"prev", b"sockcreate"), 1)
     }
-    return SynthDir(sb, children, 0o555, *owner(task), ino=task_ino(tid, ATTR))
+    return TaskSubdir(sb, children, 0o555, *owner(task), ino=task_ino(tid, ATTR))
 
 
 def _namespaces(sb: ProcSuperBlock, task: Any) -> Inode:
@@ -65,7 +64,7 @@ _DIRS: dict[bytes, tuple[int, Callable[[ProcSuperBlock, Any], Inode]]] = {
 }  # fmt: skip
 
 
-class TaskDir(ProcDir):
+class TaskDir(TaskSubdir):
     """/proc/PID (`whole`) or /proc/PID/task/TID."""
 
     __slots__ = ("task", "whole")
@@ -74,6 +73,9 @@ class TaskDir(ProcDir):
         super().__init__(sb, None, 0o555, *_directory_owner(task), ino=task_ino(task.tid, PROCESS if whole else THREAD))
         self.task = task
         self.whole = whole
+
+    def setattr(self, **changes: int | None) -> None:
+        raise EPERM
 
     def _check_shown(self) -> None:
         """EPERM for whom `hidepid` keeps out."""
@@ -122,7 +124,7 @@ def _directory_owner(task: Any) -> tuple[int, int]:
     return (task.creds.euid, task.creds.egid) if task.creds is not None else (0, 0)
 
 
-class TasksDir(ProcDir):
+class TasksDir(TaskSubdir):
     """/proc/PID/task."""
 
     __slots__ = ("task",)

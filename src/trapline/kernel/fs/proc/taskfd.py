@@ -8,7 +8,7 @@ from trapline.typed import TYPE_CHECKING, Any
 from trapline.abi.errno import EBADF, ENOENT, ESRCH
 from trapline.abi.fcntl import O_CLOEXEC
 from trapline.kernel.fs.inode import Entry, Inode
-from trapline.kernel.fs.proc.base import ProcDir, ProcSuperBlock, alive, check_inspect, owner, task_ino
+from trapline.kernel.fs.proc.base import ProcSuperBlock, TaskSubdir, alive, check_inspect, owner, task_ino
 from trapline.kernel.fs.synthetic import SynthFile, SynthLink
 
 if TYPE_CHECKING:
@@ -91,7 +91,7 @@ def name_of(kernel: Any, file: File) -> bytes:
     return _seen(kernel, file.path) if file.path is not None else file.display_path()
 
 
-class FdDir(ProcDir):
+class FdDir(TaskSubdir):
     """/proc/PID/fd."""
 
     __slots__ = ("task",)

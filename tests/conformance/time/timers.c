@@ -2,6 +2,7 @@
  * setitimer(2), alarm(2), timer_create(2) and its signals, overruns, CPU-time timers. */
 #include "../check.h"
 #include <sys/time.h>
+#include <sys/timerfd.h>
 
 static volatile int alarms, value, code, overrun;
 
@@ -99,8 +100,32 @@ static void posix(void)
     timer_delete(timer);
 }
 
+/* What is left of an interval when there is no time to wait. */
+static void interval_alone(void)
+{
+    static const char *const names[] = {"ITIMER_REAL forgets it", "ITIMER_VIRTUAL keeps it", "ITIMER_PROF keeps it"};
+    for (int which = ITIMER_REAL; which <= ITIMER_PROF; which++) {
+        struct itimerval set = {{10, 0}, {0, 0}}, off = {{0, 0}, {0, 0}}, now;
+        setitimer(which, &set, NULL);
+        CHECK(names[which], getitimer(which, &now) == 0 && now.it_interval.tv_sec == (which ? 10 : 0) && now.it_value.tv_sec == 0);
+        setitimer(which, &off, NULL);
+    }
+    struct itimerspec set = {{10, 0}, {0, 0}}, now;
+    timer_t timer;
+    struct sigevent event = {.sigev_notify = SIGEV_NONE};
+    timer_create(CLOCK_MONOTONIC, &event, &timer);
+    timer_settime(timer, 0, &set, NULL);
+    CHECK("a POSIX timer forgets it", timer_gettime(timer, &now) == 0 && now.it_interval.tv_sec == 0);
+    timer_delete(timer);
+    int fd = timerfd_create(CLOCK_MONOTONIC, 0);
+    timerfd_settime(fd, 0, &set, NULL);
+    CHECK("a timerfd keeps it", timerfd_gettime(fd, &now) == 0 && now.it_interval.tv_sec == 10);
+    close(fd);
+}
+
 int main(void)
 {
+    interval_alone();
     interval();
     posix();
     return finish();

@@ -45,7 +45,7 @@ class Itimer:
         return self.interval_ns, left
 
     def set(self, interval_ns: int, value_ns: int) -> None:
-        self.interval_ns = interval_ns
+        self.interval_ns = interval_ns if value_ns or self.which != ITIMER_REAL else 0  # as Linux: the others keep theirs
         self.alarm.cancel()
         if value_ns:
             self._epoch = self.alarm.read() + value_ns

@@ -144,6 +144,19 @@ static void attributes(void)
     CHECK_ERRNO("chown of a setting", chown("/proc/sys/kernel/hostname", geteuid(), getegid()), EPERM);
 }
 
+/* Every number of smaps ends in the same column. */
+static void columns(void)
+{
+    char line[256];
+    int wrong = 0, numbers = 0;
+    FILE *file = fopen("/proc/self/smaps", "r");
+    while (fgets(line, sizeof line, file))
+        if (line[0] >= 'A' && line[0] <= 'Z' && strstr(line, " kB\n"))
+            numbers++, wrong += strstr(line, " kB\n") != line + 24;
+    fclose(file);
+    CHECK("smaps has columns", numbers > 20 && wrong == 0);
+}
+
 static void whole(void)
 {
     CHECK("meminfo", field("/proc/meminfo", "MemTotal:") > 1000 && field("/proc/meminfo", "MemAvailable:") > 0);
@@ -179,6 +192,7 @@ int main(void)
     mapped_files();
     own_call();
     attributes();
+    columns();
     whole();
     return finish();
 }

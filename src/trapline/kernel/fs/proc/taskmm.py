@@ -32,6 +32,7 @@ _VMFLAGS = (
 _PROTS = ((1, b"rd"), (2, b"wr"), (4, b"ex"))
 _PRESENT, _SWAPPED, _FILE, _EXCLUSIVE = 1 << 63, 1 << 62, 1 << 61, 1 << 56
 MAX_STRING = 1 << 20
+NUMBER_ENDS = 24  #: the column where the numbers of smaps end
 PAGE_KB = PAGE_SIZE >> 10
 #: The fields of smaps that are counted, in order.
 COUNTED = (
@@ -211,11 +212,12 @@ def _kind_of_huge(area: Any, va: int, pfn: int) -> str:
 
 
 def _row(name: str, kb: int) -> bytes:
-    return f"{name + ':':<15} {kb:8d} kB\n".encode()
+    return f"{name}:{kb:{NUMBER_ENDS - 1 - len(name)}d} kB\n".encode()
 
 
 _ROWS = b"".join(
-    b"%-15b %%8d kB\n" % f"{name}:".encode() for name in ("Size", "KernelPageSize", "MMUPageSize", *COUNTED, "Locked")
+    f"{name}:%{NUMBER_ENDS - 1 - len(name)}d kB\n".encode()
+    for name in ("Size", "KernelPageSize", "MMUPageSize", *COUNTED, "Locked")
 )
 
 

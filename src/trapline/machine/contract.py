@@ -55,6 +55,7 @@ class Arch(NamedTuple):
     syscall_len: int  #: bytes to step back over the system-call instruction to restart it
     task_size: int  #: first address beyond user space
     fp_size: int  #: bytes of `Context.get_fp()`
+    nominal_size: int = 0  #: where user space ends by the architecture's rules, if the machine keeps the top of it for itself
     isa: str = ""  #: riscv64: the instruction set, as /proc/cpuinfo has it: "rv64imafdc_zicsr_..."
 
 

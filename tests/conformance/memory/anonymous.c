@@ -31,6 +31,7 @@ static void maps(void)
     CHECK_ERRNO("wraps", (long)map(~0ul - 100, PROT_READ, MAP_PRIVATE), ENOMEM);
     CHECK_ERRNO("munmap unaligned", munmap(p + 1, PAGE), EINVAL);
     CHECK_ERRNO("munmap length 0", munmap(p, 0), EINVAL);
+    ON_X86("munmap of the last page", CHECK_EQ("munmap of the last page", munmap((void *)0x7fffffffe000, PAGE), 0));
     CHECK_ERRNO("munmap beyond user space", munmap((void *)0x7ffffffff000, 2 * PAGE), EINVAL);
 }
 

@@ -339,13 +339,16 @@ def unmap(mm: AddressSpace, start: int, end: int) -> None:
 
 
 def munmap(mm: AddressSpace, addr: int, length: int) -> None:
-    """munmap(2)."""
-    if addr & PAGE_MASK or addr > mm.task_size or length > mm.task_size - addr:
+    """munmap(2). What the machine keeps of the architecture's user space is a hole, which may be unmapped too."""
+    limit = mm.machine.arch.nominal_size or mm.task_size
+    if addr & PAGE_MASK or addr > limit or length > limit - addr:
         raise EINVAL
     length = page_align(length)
     if length == 0:
         raise EINVAL("length 0")
-    unmap(mm, addr, addr + length)
+    end = min(addr + length, mm.task_size)
+    if addr < end:
+        unmap(mm, addr, end)
 
 
 def remap_file_pages(mm: AddressSpace, addr: int, length: int, prot: int, page: int, flags: int) -> int:

@@ -12,7 +12,7 @@ from trapline.machine.paging.entry import X86_64 as PAGING
 
 X86_64 = Arch(
     name="x86_64", paging=PAGING, nregs=NREGS, nr=RAX, args=(RDI, RSI, RDX, R10, R8, R9), ret=RAX, pc=RIP, sp=RSP, tls=FS_BASE,
-    syscall_len=2, task_size=STUB, fp_size=0,  # fp_size: the machine fills in what its CPU has
+    syscall_len=2, task_size=STUB, nominal_size=(1 << 47) - 4096, fp_size=0,  # fp_size: the machine fills in what its CPU has
 )  # fmt: skip
 
 HWCAP2_FSGSBASE = 2  #: user code may use rdfsbase and its kin: asm/hwcap2.h

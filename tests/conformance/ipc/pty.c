@@ -249,8 +249,39 @@ static void whole(void)
     hang_up();
 }
 
+/* Modes that are locked keep the value they have; TIOCSLCKTRMIOS is for who may administer the system. */
+static void locks(void)
+{
+    pair();
+    struct termios lock, modes;
+    memset(&lock, 0xff, sizeof lock);
+    CHECK_EQ("nothing is locked", ioctl(slave, TIOCGLCKTRMIOS, &lock), 0);
+    CHECK("at first", !lock.c_lflag && !lock.c_iflag && !lock.c_cc[VINTR]);
+    CHECK_ERRNO("locks nowhere", ioctl(slave, TIOCGLCKTRMIOS, (void *)8), EFAULT);
+    lock.c_lflag = ECHO;
+    lock.c_cc[VINTR] = 1;
+    if (!IS_ROOT) {
+        CHECK_ERRNO("lock", ioctl(slave, TIOCSLCKTRMIOS, &lock), EPERM);
+        return;
+    }
+    tcgetattr(slave, &modes);
+    tcflag_t before = modes.c_lflag;
+    cc_t interrupt = modes.c_cc[VINTR];
+    CHECK_EQ("lock", ioctl(slave, TIOCSLCKTRMIOS, &lock), 0);
+    modes.c_lflag ^= ECHO | ISIG;
+    modes.c_cc[VINTR]++;
+    modes.c_cc[VQUIT] = 7;
+    CHECK_EQ("change", tcsetattr(slave, TCSANOW, &modes), 0);
+    tcgetattr(slave, &modes);
+    CHECK_EQ("but not these bits", modes.c_lflag, before ^ ISIG);
+    CHECK("nor this character", modes.c_cc[VINTR] == interrupt && modes.c_cc[VQUIT] == 7);
+    CHECK_EQ("asked on the other side", ioctl(master, TIOCGLCKTRMIOS, &lock), 0);
+    CHECK("it is the same", lock.c_lflag == ECHO && lock.c_cc[VINTR] == 1);
+}
+
 int main(void)
 {
     CHECK("all of it", exited(in_child(whole), 0));
+    CHECK("locks", exited(in_child(locks), 0));
     return finish();
 }

@@ -22,9 +22,9 @@ from trapline.abi.termios import (
 
 
 class Termios:
-    """`cc` holds the special characters, indexed by V*."""
+    """`cc` holds the special characters, indexed by V*. `locked` says what cannot change: TIOCSLCKTRMIOS of ioctl_tty(2)."""
 
-    __slots__ = ("cc", "cflag", "iflag", "ispeed", "lflag", "oflag", "ospeed")
+    __slots__ = ("cc", "cflag", "iflag", "ispeed", "lflag", "locked", "oflag", "ospeed")
 
     def __init__(self) -> None:
         self.iflag = INIT_IFLAG
@@ -33,6 +33,7 @@ class Termios:
         self.lflag = INIT_LFLAG
         self.cc = INIT_CC
         self.ispeed = self.ospeed = INIT_SPEED
+        self.locked = bytes(TERMIOS.size)
 
     def pack(self) -> bytes:
         return TERMIOS.pack(self.iflag, self.oflag, self.cflag, self.lflag, 0, self.cc)
@@ -54,6 +55,12 @@ class Termios:
             cflag |= self.cflag & high
             lflag |= self.lflag & high
             cc = cc + self.cc[len(cc) :]
+        old = self.iflag, self.oflag, self.cflag, self.lflag
+        *locks, _, fixed = TERMIOS.unpack(self.locked)
+        iflag, oflag, cflag, lflag = (
+            new & ~lock | was & lock for new, was, lock in zip((iflag, oflag, cflag, lflag), old, locks, strict=True)
+        )
+        cc = bytes(was if lock else new for new, was, lock in zip(cc, self.cc, fixed, strict=True))
         self.iflag, self.oflag, self.cflag, self.lflag, self.cc = iflag, oflag, cflag, lflag, cc
         code = cflag & CBAUD
         if len(fields) > 6 and code == BOTHER:

@@ -125,6 +125,20 @@ def get_modes_v(tty: Tty, task: Any, arg: int) -> int:
     return 0
 
 
+def _get_locks(tty: Tty, task: Any, arg: int) -> int:
+    """TIOCGLCKTRMIOS: which bits and characters of the modes nobody can change."""
+    task.mm.write(arg, tty.modes.locked)
+    return 0
+
+
+def _set_locks(tty: Tty, task: Any, arg: int) -> int:
+    """TIOCSLCKTRMIOS."""
+    if not task.creds.has_cap(CAP_SYS_ADMIN):
+        raise EPERM
+    tty.modes.locked = task.mm.read(arg, TERMIOS.size)
+    return 0
+
+
 def _setter(layout: Any, flush_input: bool) -> Callable[[Tty, Any, int], int]:
     """TCSETS and its kin: what was written has left already, so waiting for output (the W and F forms) takes no time."""
 
@@ -199,6 +213,7 @@ _IOCTLS: dict[int, Callable[[Tty, Any, int], int]] = {
     c.TCGETS: get_modes, c.TCGETS2: get_modes2, c.TCGETA: get_modes_v,
     c.TCSETS: _setter(TERMIOS, False), c.TCSETSW: _setter(TERMIOS, False), c.TCSETSF: _setter(TERMIOS, True),
     c.TCSETS2: _setter(TERMIOS2, False), c.TCSETSW2: _setter(TERMIOS2, False), c.TCSETSF2: _setter(TERMIOS2, True),
+    c.TIOCGLCKTRMIOS: _get_locks, c.TIOCSLCKTRMIOS: _set_locks,
     c.TCSETA: _setter(TERMIO, False), c.TCSETAW: _setter(TERMIO, False), c.TCSETAF: _setter(TERMIO, True),
     c.TCFLSH: _flush, c.TCXONC: _flow, c.TCSBRK: _nothing, c.TCSBRKP: _nothing, c.TIOCSBRK: _nothing,
     c.TIOCCBRK: _nothing, c.TIOCEXCL: _exclusive(True), c.TIOCNXCL: _exclusive(False),

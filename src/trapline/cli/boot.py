@@ -15,6 +15,7 @@ from functools import partial
 from trapline.typed import TYPE_CHECKING
 
 from trapline.cli import values
+from trapline.cli.keeping import bring_back, harts_of, keep, kept_by, seed_of
 from trapline.cli.main import FAILED, complain, say
 from trapline.cli.options import Option, Parsed, UsageError, describe, parse
 from trapline.cli.session import Output, Port, Session, statistics
@@ -104,7 +105,7 @@ def main(words: list[str]) -> int:
         return say(usage())
     timeout_s = values.duration_ns("--timeout", parsed.last("--timeout")) / 1e9 if parsed.flag("--timeout") else None
     files = _files(parsed)
-    kept = _kept(parsed)
+    kept = kept_by(parsed)
     path = parsed.rest[0] if parsed.rest else ""
     with ExitStack() as opened:
         output = Output()
@@ -120,7 +121,7 @@ def main(words: list[str]) -> int:
             board, port if debugger is None else debugger.timeline, output,
             timeout_s=timeout_s, host_clock=_host_clock(parsed), once=parsed.flag("--no-reboot"),
             links=[*links, *([debugger] if debugger is not None else [])], debugger=debugger, threads=_threads(parsed),
-            save=partial(_save, parsed, board, disks) if parsed.flag("--save") else None,
+            save=partial(keep, parsed, board, disks) if parsed.flag("--save") else None,
         )  # fmt: skip
         start = partial(_start, board, parsed, files, path, kept, disks, debugger, opened)
         return _run(board, session, parsed, start)
@@ -135,7 +136,7 @@ def _start(
 
     try:
         if kept is not None:
-            _restore(board, parsed, kept, disks)
+            bring_back(board, parsed, kept, disks)
         elif path:
             from trapline.machine.riscv.firmware import parse as program
 
@@ -217,53 +218,6 @@ def _trace(board: Board, parsed: Parsed, opened: ExitStack) -> None:
     opened.callback(tracer.stop)
 
 
-# ---- checkpoints
-
-
-def _kept(parsed: Parsed) -> Checkpoint | None:
-    """What --restore names. Raises UsageError."""
-    if parsed.flag("--save-at") and not parsed.flag("--save"):
-        raise UsageError("--save-at needs somewhere to save to: add --save FILE")
-    if parsed.flag("--share") and (parsed.flag("--save") or parsed.flag("--restore")):
-        raise UsageError("--share: what the guest has open there cannot be in a checkpoint: leave it out, or use --drive")
-    if not parsed.flag("--restore"):
-        if parsed.flag("--rewind-disks"):
-            raise UsageError("--rewind-disks is for --restore FILE: add it, or leave both out")
-        return None
-    from trapline.cli.checkpoints import read
-
-    return read(parsed.last("--restore"))
-
-
-def _save(parsed: Parsed, board: Board, disks: list[Disk]) -> bool:
-    """Whether a checkpoint has been kept; else the user has been told why."""
-    from trapline.cli.checkpoints import save
-    from trapline.machine.riscv.checkpoint import take
-
-    path = parsed.last("--save")
-    board.flush_disks()
-    try:
-        save(path, take(board), disks)
-    except OSError as error:
-        complain(f"--save {path}: no checkpoint has been kept: {error.strerror}")
-        return False
-    return True
-
-
-def _restore(board: Board, parsed: Parsed, kept: Checkpoint, disks: list[Disk]) -> None:
-    """Raises UsageError."""
-    from trapline.cli.checkpoints import restore_disks
-    from trapline.machine.riscv.checkpoint import restore
-    from trapline.machine.riscv.devices.saved import BadState
-
-    path = parsed.last("--restore")
-    try:
-        restore(board, kept, fresh=True)
-    except BadState as error:
-        raise UsageError(f"--restore {path}: {error}") from None
-    restore_disks(path, kept, disks, over=parsed.flag("--rewind-disks"))
-
-
 # ---- what the command line asks for
 
 
@@ -323,14 +277,14 @@ def _board(parsed: Parsed, send: Callable[[bytes], object], kept: Checkpoint | N
 
         switch_off()
     if kept is not None:
-        memory, harts = kept.state["memory"], _count(kept)
+        memory, harts = kept.state["memory"], harts_of(kept)
     seed = parsed.last("--seed", "0")
     if seed != "random":
         values.number("--seed", seed, 0, (1 << 64) - 1)
     now_ns = time.time_ns() if _host_clock(parsed) else EPOCH_NS
     chosen = os.urandom(32) if seed == "random" else seed.encode()
     if kept is not None:
-        chosen = _seed(kept)
+        chosen = seed_of(kept)
     try:
         return Board(
             memory, harts, send=send, native=tier != "reference", tier=tier, now_ns=now_ns, seed=chosen,
@@ -338,21 +292,6 @@ def _board(parsed: Parsed, send: Callable[[bytes], object], kept: Checkpoint | N
         )  # fmt: skip
     except (OSError, OverflowError, MemoryError) as error:
         raise UsageError(f"the host has no room for the board: {error}: give less --memory") from None
-
-
-def _seed(kept: Checkpoint) -> bytes:
-    try:
-        return bytes.fromhex(kept.state["seed"])
-    except (KeyError, TypeError, ValueError):
-        raise UsageError("--restore: the checkpoint does not say what its random numbers follow from") from None
-
-
-def _count(kept: Checkpoint) -> int:
-    """Of its harts. Raises UsageError."""
-    harts = kept.state.get("harts")
-    if type(harts) is not list or not 1 <= len(harts) <= 64:
-        raise UsageError("--restore: the checkpoint has no harts, or too many")
-    return len(harts)
 
 
 def _devices(

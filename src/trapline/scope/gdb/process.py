@@ -8,12 +8,9 @@ the instruction again. What GDB lets go on is what it names: others of its threa
 
 from __future__ import annotations
 
-import struct
 from collections.abc import Callable
-from trapline.typed import TYPE_CHECKING, Any, NamedTuple
+from trapline.typed import TYPE_CHECKING, Any
 
-from trapline.abi.errno import EFAULT
-from trapline.kernel.mm.errors import OutOfMemory
 from trapline.kernel.task.signals.send import SigInfo, send_to_group
 from trapline.machine.contract import EXCEPTION
 from trapline.machine.riscv.arch import A0, A7
@@ -22,12 +19,12 @@ from trapline.machine.riscv.trap import BREAKPOINT, ILLEGAL
 from trapline.scope.gdb import registers
 from trapline.scope.gdb.family import EXEC, FORK, THREADS, VFORK, Family, News
 from trapline.scope.gdb.packets import MOST
-from trapline.scope.gdb.target import BAD, OK, WATCH_NAMES, Target
+from trapline.scope.gdb.target import BAD, OK, WATCH_NAMES
+from trapline.scope.gdb.threads import Action, Threads
 
 if TYPE_CHECKING:
     from trapline.kernel.boot import System
     from trapline.kernel.task.task import Task, ThreadGroup
-    from trapline.machine.riscv.debug import Watch
     from trapline.machine.riscv.machine import RiscvMachine
     from trapline.machine.riscv.space import RiscvContext
 
@@ -36,7 +33,6 @@ _SIGBUS, _SIGTRAP, _SIGINT, _SIGKILL = 7, 5, 2, 9
 _SIGUSR1, _SIGUSR2 = 10, 12
 #: The signals whose numbers GDB has otherwise (include/gdb/signals.def): Linux's -> GDB's.
 _TO_GDB = {_SIGBUS: 10, _SIGUSR1: 30, _SIGUSR2: 31}
-_FCSR = struct.Struct("<32QII")
 _EXIT = 93  #: exit(2), of one thread
 _FEATURES = (
     b"PacketSize=%x;qXfer:features:read+;qXfer:exec-file:read+;swbreak+;hwbreak+;vContSupported+;QStartNoAckMode+;multiprocess+;"
@@ -44,33 +40,18 @@ _FEATURES = (
 )
 
 
-class Action(NamedTuple):
-    """What GDB wants of threads: `c`, `C`, `s` or `S`; of `pid` and `tid`, or any (not positive)."""
-
-    kind: bytes
-    signal: int
-    pid: int
-    tid: int
-
-    def means(self, task: Task) -> bool:
-        return (self.pid <= 0 or task.group.pid == self.pid) and (self.tid <= 0 or task.tid == self.tid)
-
-
-class ProcessServer(Target):
+class ProcessServer(Threads):
     """Of `system`'s first program, and its children. `serve()` talks to GDB until something is to go on, `look()` sees whether
     GDB wants it to halt."""
 
     def __init__(self, system: System, serve: Callable[[], object], look: Callable[[], object]) -> None:
-        super().__init__()
+        super().__init__(Family(system))
         self._system = system
         self._serve = serve
         machine: RiscvMachine = system.machine  # type: ignore[assignment]  # the caller has seen to it
         self.observed = Observed(machine, self._halts, look)
-        self.family = Family(system)
-        self._task: Task | None = None
         self._signal = 0  # that has halted it, and is to be delivered: Linux's number
         self._delivers = False
-        self._many = False  #: GDB tells processes apart: threads are called pPID.TID
         self._event = b""  #: of the family's, that has halted it
         self._ended = b""  #: the reply for a process or thread that is no more
         self._caught: frozenset[int] | None = None  #: calls to halt at (empty: all)
@@ -91,29 +72,6 @@ class ProcessServer(Target):
         self._many, self._event, self._ended = False, b"", b""
         if self._system.first is not None and not self._system.first.zombie:
             self.family.add(self._system.first)
-
-    # ---- whom
-
-    def task(self) -> Task:
-        """Whom GDB has chosen, or somebody. Raises ValueError if nobody is left."""
-        tasks = self.family.tasks()
-        if self._task not in tasks:
-            if not tasks:
-                raise ValueError("nobody is left")
-            self._task = tasks[0]
-        assert self._task is not None
-        return self._task
-
-    def _context(self) -> RiscvContext:
-        context: Any = self.task().ctx
-        return context  # type: ignore[no-any-return]
-
-    def _name(self, task: Task) -> bytes:
-        return b"p%x.%x" % (task.group.pid, task.tid) if self._many else b"%x" % task.tid
-
-    def places(self) -> tuple[set[int], set[Watch]]:
-        debuggee = self.family.each[self.task().group]
-        return debuggee.breaks, debuggee.watches
 
     # ---- halting
 
@@ -295,72 +253,7 @@ class ProcessServer(Target):
             self.release()
             self.detached = True
 
-    # ---- what is looked at
-
-    def register(self, n: int) -> int | None:
-        context = self._context()
-        if 0 <= n <= registers.PC:
-            return context.regs[n] if n else 0
-        values = _FCSR.unpack(context.get_fp())
-        if registers.F <= n < registers.CSR:
-            return int(values[n - registers.F])
-        fcsr = {1: values[32] & 31, 2: values[32] >> 5, 3: values[32]}
-        return fcsr.get(n - registers.CSR)
-
-    def set_register(self, n: int, value: int) -> bool:
-        context = self._context()
-        if 0 <= n <= registers.PC:
-            context.regs[n] = value & ~1 if n == registers.PC else value if n else 0
-            return True
-        if not registers.F <= n < registers.CSR:
-            return False
-        values = list(_FCSR.unpack(context.get_fp()))
-        values[n - registers.F] = value
-        return context.set_fp(_FCSR.pack(*values))
-
-    def look(self, address: int, length: int) -> bytes:
-        try:
-            return self.task().mm.read_partial(address, length)
-        except (EFAULT, OutOfMemory):
-            return b""
-
-    def put(self, address: int, data: bytes) -> bool:
-        """What the process itself could not write, GDB cannot."""
-        mm = self.task().mm
-        try:
-            if mm.write_partial(address, data) != len(data):
-                return False
-        except (EFAULT, OutOfMemory):
-            return False
-        mm.space.flush(address & -4096, address + len(data))  # it may be code
-        return True
-
-    # ---- threads, queries
-
-    @staticmethod
-    def _which(text: bytes) -> tuple[int, int]:
-        """(process, thread) of pPID.TID, pPID or TID; 0 and -1: any. Raises ValueError."""
-        if not text.startswith(b"p"):
-            return -1, int(text, 16)
-        pid, _, tid = text[1:].partition(b".")
-        return int(pid, 16), int(tid, 16) if tid else -1
-
-    def _find(self, text: bytes) -> Task | None:
-        wanted = Action(b"", 0, *self._which(text))
-        return next((task for task in self.family.tasks() if wanted.means(task)), None)
-
-    def _choose(self, rest: bytes) -> bytes:
-        if self._which(rest[1:]) in ((-1, 0), (-1, -1), (0, 0)):
-            return OK
-        task = self._find(rest[1:])
-        if task is None:
-            return BAD
-        if self._task is None or not Action(b"", 0, *self._which(rest[1:])).means(self._task) or self._task.mm is None:
-            self._task = task
-        return OK
-
-    def _alive(self, rest: bytes) -> bytes:
-        return OK if self._find(rest) is not None else BAD
+    # ---- queries
 
     def _verbose(self, rest: bytes) -> bytes | None:
         if rest == b"Cont?":

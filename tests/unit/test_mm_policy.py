@@ -2,8 +2,10 @@
 
 from __future__ import annotations
 
+import random
+
 import pytest
-from userland import PAGE, access, file_of, load, new_machine, store
+from userland import PAGE, access, backed_cache, file_of, load, new_machine, store
 
 from trapline.abi.mman import MAP_ANONYMOUS, MAP_FIXED, MAP_PRIVATE
 from trapline.kernel.mm import populate
@@ -162,3 +164,47 @@ def test_tables_and_pages_of_a_small_copy_lie_together() -> None:
     assert {base >> 9 for base in child.tables.blocks.values()} <= set(range(first - 8, first))
     child.put()
     assert frames.used_pages == before
+
+
+def test_rows_of_pages_are_found_and_forgotten_when_pages_go() -> None:
+    """Against a look at every page."""
+    rng = random.Random(5)
+    ram = new_machine(64).ram
+    cache = backed_cache(ram, bytes(64 * PAGE))
+
+    def row(index: int, count: int) -> int | None:
+        first = cache.pages.get(index)
+        same = first is not None and all(cache.pages.get(index + i) == first + i for i in range(count))
+        return first if same else None
+
+    for _ in range(400):
+        index = rng.randrange(64)
+        count = rng.randrange(1, 65 - index)
+        assert cache.in_a_row(index, count) == row(index, count)
+        kind = rng.randrange(12)
+        if kind == 0:
+            cache.load(index, index + count)
+        elif kind == 1:
+            cache.frame(index)
+        elif kind == 2:
+            cache.shrink(rng.choice([1, 5, 100]))
+        elif kind == 3:
+            cache.punch(index * PAGE, PAGE)
+        elif kind == 4 and rng.random() < 0.2:
+            cache.backing_changed(64 * PAGE)
+    cache.load(0, 64)
+    assert cache.in_a_row(60, 5) is None, "beyond its end"
+
+
+def test_a_library_whose_headers_were_read_before_is_one_row_nevertheless() -> None:
+    """As ld.so(8) does it: it reads the headers, maps all of the file, and the text in its place."""
+    mm = AddressSpace(new_machine(64), aslr=False)
+    file = file_of(mm.ram, bytes(200 * PAGE))
+    assert file.page_cache is not None
+    file.page_cache.read(0, 832)
+    kept = file.page_cache.frame(150)
+    mm.ram.frames.get(kept)  # somebody uses it
+    mm.mmap(AREA, 200 * PAGE, 1, MAP_PRIVATE | MAP_FIXED, file)
+    mm.mmap(AREA + 40 * PAGE, 100 * PAGE, 5, MAP_PRIVATE | MAP_FIXED, file, 40 * PAGE)
+    assert file.page_cache.in_a_row(0, 140) is not None
+    assert file.page_cache.frame(150) == kept

@@ -40,8 +40,8 @@ class PageCache:
     """
 
     __slots__ = (
-        "_ahead", "_frames", "_mem", "_next", "backed", "chunk", "dirty", "dropped", "fill", "imprint", "mappers", "owned",
-        "pages", "ram", "room", "shared_writers", "size", "stays", "swapped", "writeback",
+        "_ahead", "_frames", "_mem", "_next", "_row", "backed", "chunk", "dirty", "dropped", "fill", "imprint", "mappers",
+        "owned", "pages", "ram", "room", "shared_writers", "size", "stays", "swapped", "writeback",
     )  # fmt: skip
 
     def __init__(self, ram: Ram, size: int, fill: Fill | None = None) -> None:
@@ -62,6 +62,7 @@ class PageCache:
         self.chunk = 1
         self._frames = ram.frames
         self._mem = ram.mem
+        self._row = 0, 0, 0, 0  #: first page, page after the last, frame, `dropped`: a long row of pages that was found
         self._ahead = READAHEAD_PAGES
         self._next = 0  # the index after the last page that was filled
 
@@ -98,6 +99,23 @@ class PageCache:
 
     # ---- pages
 
+    def in_a_row(self, index: int, count: int) -> int | None:
+        """The first frame of `count` pages from `index` on, if all of them are there, in consecutive frames."""
+        first, last, pfn, dropped = self._row
+        if first <= index and index + count <= last and dropped == self.dropped:  # a page that is there stays where it is
+            return pfn + index - first
+        found = self.pages.get(index)
+        if found is None or list(map(self.pages.get, range(index, index + count))) != list(range(found, found + count)):
+            return None
+        self._found_row(index, index + count, found)
+        return found
+
+    def _found_row(self, first: int, last: int, pfn: int) -> None:
+        """Pages [first, last) are there, in frames from `pfn` on: the longest such row is remembered."""
+        known, end, _, dropped = self._row
+        if last - first > end - known or dropped != self.dropped:
+            self._row = first, last, pfn, self.dropped
+
     def frame(self, index: int, *, write: bool = False) -> int:
         """The frame of a page, filled (with its neighbours) if need be. Raises OutOfFrames, ENOSPC, or what `fill` raises."""
         pfn = self.pages.get(index)
@@ -120,6 +138,7 @@ class PageCache:
             pfn, _, high = self._alloc_span(first, first, high)
             self._fill(pfn, first, high)
             self.pages.update(zip(range(first, high), range(pfn, pfn + high - first), strict=True))
+            self._found_row(first, high, pfn)
             first = high
         reclaim.reclaimer(self.ram).touch(self)
 

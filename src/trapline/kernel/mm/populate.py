@@ -61,9 +61,13 @@ def _populate(mm: AddressSpace, start: int, end: int, access: int) -> int:
 
 
 def preload(source: Mappable, offset: int = 0) -> None:
-    """Text at `offset` of a file is about to be mapped: read the file's beginning in one piece, so that segments are runs."""
+    """Text at `offset` of a file is about to be mapped: read the file's beginning in one piece, so that segments are runs.
+
+    What of it is there already, since ld.so(8) has looked at the headers, and not in use, is read again with the rest.
+    """
     cache = source.page_cache
     if cache is not None and not cache.resident(offset >> PAGE_SHIFT):
+        cache.shrink(PRELOAD_PAGES)
         with suppress(Errno, OutOfFrames):  # then whoever needs a page is told
             cache.load(0, PRELOAD_PAGES)
 
@@ -110,8 +114,8 @@ def _map_run(mm: AddressSpace, area: Area, low: int, high: int) -> int | None:
         stretches = _stretches(tables, low, high)  # first: it may reclaim pages that are not mapped yet
     except OutOfFrames:
         return None
-    pfn = cache.pages.get(index)
-    if pfn is None or list(map(cache.pages.get, range(index, index + pages))) != list(range(pfn, pfn + pages)):
+    pfn = cache.in_a_row(index, pages)
+    if pfn is None:
         return None
     if any(word < 0 or tables.mem[word << 3 : (word + count) << 3].tobytes() != bytes(count << 3) for word, count in stretches):
         return None

@@ -45,7 +45,6 @@ MAX_SCRIPTS = 5
 CLOCK_TICKS = 100
 PIE_RND_BITS = 28
 BRK_RND_BITS = 13
-HINT_BYTES = 64 << 10  #: of its interpreter that a program runs at once, from its entry on
 STACK_BYTES = 64 << 10  #: of its stack that a program has from the beginning
 MASK64 = (1 << 64) - 1
 
@@ -222,7 +221,6 @@ def _fill(
             mm.munmap(base + inner.low, inner.high - inner.low)
         _map(mm, file, inner, base)
         entry = inner.entry + base & MASK64
-        mm.space.hint(entry & -4096, (entry & -4096) + HINT_BYTES)
     creds, secure = privilege.credentials(task, program.file)
     hwcap, hwcap2 = getattr(kernel.machine, "hwcaps", None) or (riscv64.hwcap(arch.isa), 0)
     aux = [

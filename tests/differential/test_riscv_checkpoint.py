@@ -270,7 +270,7 @@ def test_invented_states_are_refused_or_run(kernel: bytes, make: Make, tier: str
 
 def test_archives_with_lies(make: Make, tmp_path: Path) -> None:
     path = tmp_path / "lies"
-    good = {"format": "trapline checkpoint", "version": 3, "board": {"memory": 16 << 20}, "runs": [[0, 1]], "programs": []}
+    good = {"format": "trapline checkpoint", "version": 4, "board": {"memory": 16 << 20}, "runs": [[0, 1]], "programs": []}
     for change, said in (
         ({"runs": [[0, 1 << 40]]}, "more memory"), ({"runs": [[0, 1], [0, 1]]}, "expected"), ({"version": 99}, "version"),
         ({"format": "x"}, "of ours"), ({"board": []}, "memory"), ({"board": {"memory": 1 << 60}}, "memory"), ({"runs": 5}, "missing"),

@@ -2,7 +2,7 @@
 
 The file is a zip archive, whose checksums zip keeps:
 
-    state.json    {"format": "trapline checkpoint", "version": 3, "board": everything but memory,
+    state.json    {"format": "trapline checkpoint", "version": 4, "board": everything but memory,
                    "runs": [[first piece, pieces], ...], "programs": [[address, bytes, length in memory], ...]}
     memory        the pieces of RAM that are not zero (16 KiB each), one after the other, as `runs` has them
     programs      what a reset of the machine puts into RAM, one after the other
@@ -29,7 +29,7 @@ if TYPE_CHECKING:
     from trapline.cli.disks import Disk
     from trapline.machine.riscv.checkpoint import Checkpoint
 
-FORMAT, VERSION = "trapline checkpoint", 3
+FORMAT, VERSION = "trapline checkpoint", 4
 MOST_STATE = 256 << 20  #: bytes of state.json
 MOST_MEMORY = 1 << 40
 

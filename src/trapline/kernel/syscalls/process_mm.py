@@ -34,7 +34,7 @@ def sys_process_madvise(
 ) -> int:
     """process_madvise(2): madvise(2) for ranges of another process; how many bytes were advised.
 
-    Partial: MADV_COLLAPSE fails with EINVAL; MADV_COLD and MADV_PAGEOUT do what madvise(2)'s do.
+    Partial: as madvise(2).
     """
     if flags:
         raise EINVAL

@@ -42,6 +42,28 @@ static void where_data_lies(int fd)
     CHECK_ERRNO("nowhere", ioctl(fd, FS_IOC_FIEMAP, 8), EFAULT);
 }
 
+static void zero_range(int fd)
+{
+    char data[3 * PAGE], zeros[3 * PAGE] = {0}, back[3 * PAGE];
+    struct stat st;
+    memset(data, 'x', sizeof data);
+    pwrite(fd, data, sizeof data, 0);
+    if (fallocate(fd, FALLOC_FL_ZERO_RANGE, 10, 2 * PAGE) && errno == EOPNOTSUPP) {
+        SKIP("zero range", "the file system cannot");
+        return;
+    }
+    pread(fd, back, sizeof back, 0);
+    CHECK("zeros", !memcmp(back, data, 10) && !memcmp(back + 10, zeros, 2 * PAGE));
+    CHECK("and nothing else", !memcmp(back + 10 + 2 * PAGE, data, PAGE - 10));
+    CHECK_EQ("beyond the end, kept", fallocate(fd, FALLOC_FL_ZERO_RANGE | FALLOC_FL_KEEP_SIZE, 2 * PAGE, 4 * PAGE), 0);
+    CHECK("the size is", fstat(fd, &st) == 0 && st.st_size == 3 * PAGE);
+    CHECK("the last page", pread(fd, back, PAGE, 2 * PAGE) == PAGE && !memcmp(back, zeros, PAGE));
+    CHECK_EQ("beyond the end", fallocate(fd, FALLOC_FL_ZERO_RANGE, 2 * PAGE, 4 * PAGE), 0);
+    CHECK("the size grows", fstat(fd, &st) == 0 && st.st_size == 6 * PAGE);
+    CHECK("space is there", st.st_blocks >= 6 * 8);
+    CHECK("zeros and holes", fallocate(fd, FALLOC_FL_ZERO_RANGE | FALLOC_FL_PUNCH_HOLE | FALLOC_FL_KEEP_SIZE, 0, PAGE) == -1);
+}
+
 int main(void)
 {
     enter_scratch();
@@ -83,6 +105,7 @@ int main(void)
     int pipes[2];
     pipe(pipes);
     CHECK_ERRNO("a pipe", fallocate(pipes[1], 0, 0, 10), ESPIPE);
+    zero_range(new_file("g", ""));
     CHECK_ERRNO("a pipe has no extents", ioctl(pipes[0], FS_IOC_FIEMAP, NULL), EOPNOTSUPP);
     ftruncate(fd, 0);
     ftruncate(fd, 2 << 20);

@@ -25,6 +25,7 @@ from trapline.abi.fcntl import (
     F_SEAL_WRITE,
     FALLOC_FL_KEEP_SIZE,
     FALLOC_FL_PUNCH_HOLE,
+    FALLOC_FL_ZERO_RANGE,
 )
 from trapline.abi.stat import S_IFDIR, S_IFLNK, S_IFMT, XATTR_CREATE, XATTR_REPLACE
 from trapline.kernel.fs import acl
@@ -49,6 +50,7 @@ XATTR_OVERHEAD = 128  #: what one costs besides
 class MemorySuperBlock(SuperBlock):
     """Counts pages and inodes against limits (0: none)."""
 
+    zeroes = False  #: FALLOC_FL_ZERO_RANGE of fallocate(2) is understood
     plain = False  #: files have neither attributes nor space that is promised to them
     __slots__ = ("max_inodes", "max_pages", "ram", "used_inodes", "used_pages", "xattr_bytes")
 
@@ -288,6 +290,9 @@ class MemFile(MemInode):
         self._account()
 
     def allocate(self, mode: int, offset: int, length: int) -> None:
+        if mode | FALLOC_FL_KEEP_SIZE == FALLOC_FL_ZERO_RANGE | FALLOC_FL_KEEP_SIZE and self.sb.zeroes:
+            self._zero(mode & FALLOC_FL_KEEP_SIZE, offset, length)
+            return
         if mode & ~(FALLOC_FL_KEEP_SIZE | FALLOC_FL_PUNCH_HOLE) or self.sb.plain:
             raise ENOTSUP
         cache = self.page_cache
@@ -312,6 +317,15 @@ class MemFile(MemInode):
         if end > cache.size and not mode & FALLOC_FL_KEEP_SIZE:
             self.truncate(end)
         self._reserve(cache, first, last)
+
+    def _zero(self, mode: int, offset: int, length: int) -> None:
+        """FALLOC_FL_ZERO_RANGE: what is there becomes zeros, and all of it has its space."""
+        assert self.page_cache is not None
+        self.allocate(mode, offset, length)
+        inside = min(offset + length, self.page_cache.size) - offset
+        if inside > 0:
+            self.allocate(FALLOC_FL_PUNCH_HOLE | FALLOC_FL_KEEP_SIZE, offset, inside)
+            self.allocate(mode, offset, length)
 
     def _reserve(self, cache: PageCache, first: int, last: int) -> None:
         """Give the holes in pages [first, last) frames."""

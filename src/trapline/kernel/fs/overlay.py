@@ -43,6 +43,7 @@ class OverlayFs(MemorySuperBlock):
     __slots__ = ("_layers", "lower", "pinned", "wrapped")
 
     has_extents = True
+    zeroes = True
 
     def __init__(self, vfs: Vfs, lower: Inode, *, max_pages: int = -1, max_inodes: int = -1) -> None:
         half = vfs.ram.frames.limit_pages // 2

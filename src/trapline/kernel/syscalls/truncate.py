@@ -106,7 +106,7 @@ def sys_fallocate(task: Task, fd: Fd, mode: FallocMode, offset: Off, len: Off) -
     """fallocate(2): allocate space in a file, or punch a hole into it.
 
     Partial: beyond 16 MiB of one call, and beyond the end of a file, space counts once it is written to;
-    FALLOC_FL_COLLAPSE_RANGE, _INSERT_RANGE and _ZERO_RANGE are ENOTSUP, as on tmpfs.
+    FALLOC_FL_COLLAPSE_RANGE and _INSERT_RANGE are ENOTSUP, as on tmpfs, and _ZERO_RANGE is but on the overlay.
     """
     file = task.files.get(fd)
     if offset < 0 or len <= 0:

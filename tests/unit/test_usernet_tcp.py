@@ -23,6 +23,7 @@ def test_bytes_pass_in_both_directions(world: World) -> None:
     assert stream.to == THERE and stream.waits == (True, False)
     peer.send(ACK, b"GET /")
     assert stream.got == b"GET /"
+    world.passes(tcp.ACK_S)
     (answer,) = peer.take()
     assert answer.flags == ACK and answer.ack == peer.seq and not answer.payload
     stream.coming += bytes(range(256)) * 1000
@@ -31,6 +32,62 @@ def test_bytes_pass_in_both_directions(world: World) -> None:
         peer.pull()
         stream.connection.outside_ready(to_receive=True, to_send=False)
     assert peer.got == bytes(range(256)) * 1000
+
+
+def test_an_answer_acknowledges_what_it_answers(world: World) -> None:
+    peer = Peer(world)
+    stream = peer.opened()
+    peer.send(ACK, b"question")
+    peer.take()
+    due = world.stack.due()
+    assert due == pytest.approx(tcp.ACK_S)
+    stream.coming += b"answer"
+    stream.connection.outside_ready(to_receive=True, to_send=False)
+    (answer,) = peer.take()
+    assert answer.ack == peer.seq and answer.payload == b"answer"
+    peer.send(ACK)
+    assert world.stack.due() is None
+    world.passes(tcp.ACK_S)
+    assert not peer.take()
+
+
+def test_who_gets_no_answer_is_told_in_a_while(world: World) -> None:
+    peer = Peer(world)
+    peer.opened()
+    peer.send(ACK, b"one")
+    world.passes(tcp.ACK_S / 2)
+    peer.send(ACK, b"two")
+    assert not peer.take()
+    world.passes(tcp.ACK_S / 2)
+    (told,) = peer.take()
+    assert told.ack == peer.seq and not told.payload and world.stack.due() is None
+
+
+def test_whole_segments_and_the_end_are_acknowledged_at_once(world: World) -> None:
+    peer = Peer(world)
+    peer.opened()
+    peer.send(ACK, b"x" * 1000)
+    assert not peer.take()
+    peer.send(ACK, b"x" * 460)
+    (told,) = peer.take()
+    assert told.ack == peer.seq
+    peer.send(ACK, b"x" * 5, seq=peer.seq + 1)  # one is missing before: asked for at once
+    (told,) = peer.take()
+    assert told.ack == peer.seq
+    peer.send(ACK, b"last")
+    peer.send(FIN | ACK)
+    (told,) = peer.take()
+    assert told.ack == peer.seq and world.stack.due() is None
+
+
+def test_data_that_is_not_acknowledged_yet_does_not_keep_a_connection(world: World) -> None:
+    peer = Peer(world)
+    stream = peer.opened()
+    peer.send(ACK, b"x")
+    peer.send(RST)
+    assert stream.closed and world.stack.due() in (None, 0.0)
+    world.passes(1.0)
+    assert not peer.take() and world.stack.due() is None
 
 
 def test_large_segments_of_a_card_that_leaves_cutting_to_us(world: World) -> None:

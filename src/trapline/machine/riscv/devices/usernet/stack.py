@@ -272,7 +272,7 @@ class Stack:
 
     def due(self) -> float | None:
         """Seconds until `expire` has something to do; None if it never has."""
-        times = [each.deadline for each in self._connections.values() if each.deadline is not None]
+        times = [due for each in self._connections.values() if (due := each.due) is not None]
         times += [used[0] + FLOW_S for _, used in self._flows.values()]
         if self._six is not None and self._six.deadline is not None:
             times.append(self._six.deadline)
@@ -286,7 +286,8 @@ class Stack:
         if self._six is not None:
             self._six.expire()
         for pair, connection in list(self._connections.items()):
-            if connection.deadline is not None and connection.deadline <= now:
+            due = connection.due
+            if due is not None and due <= now:
                 connection.expire()
             self._sweep(pair, connection)
         for pair, (flow, used) in list(self._flows.items()):

@@ -26,6 +26,7 @@ MOST = 64_000  #: bytes of segments that are sent as one
 SHIFT = 2  #: of the window that we offer, if the guest scales
 FIRST_S, LONGEST_S, TRIES = 1.0, 30.0, 8  #: until something is sent again; how often
 LINGER_S = 2.0
+ACK_S = 0.001  #: until less than a segment is acknowledged, unless something is sent before (RFC 9293: at most 0.5 s)
 CONNECT_S = 60.0
 _MASK = 0xFFFF_FFFF
 
@@ -68,7 +69,7 @@ class Connection:
         self._transmit, self._now, self._large = transmit, now, large
         self.stream: Stream | None = None
         self.state = CONNECTING
-        self.deadline: float | None = now() + CONNECT_S  #: when `expire` is to be called
+        self.deadline: float | None = now() + CONNECT_S  #: of what must happen by then; when to call `expire`, `due` tells
         self._una = self._next = self._most = first  # what the guest has acknowledged, what comes next, what was sent at all
         self._first = first
         self._expected = 0  # the guest's next sequence number
@@ -79,6 +80,8 @@ class Connection:
         self._ends = self._ended = False  # the stream outside has ended; and FIN was sent
         self._guest_ended = self._passed_on = False  # the guest has sent FIN; and `stream` was told
         self._owes = False  # an acknowledgement
+        self._owes_at: float | None = None  # one that can wait until then
+        self._acknowledges = 0  # what the guest knows to have arrived
         self._offered = 0  # the window that the guest knows of
         self._congestion, self._threshold, self._repeated = 10 * MSS, BUFFER, 0
         self._tries = 0
@@ -106,7 +109,7 @@ class Connection:
         scale = self._ours if self.state == ASKED or self._ours else -1
         self._next = self._most = self._first + 1 & _MASK
         self._offered = min(0xFFFF, BUFFER)
-        ack = self._expected if flags & ACK else 0
+        ack = self._acknowledges = self._expected if flags & ACK else 0
         self._transmit(flags, self._first, ack, self._offered, b"", (MSS, scale))
         self._set_timer()
 
@@ -282,10 +285,11 @@ class Connection:
             return
         data = segment.payload[-ahead:]
         room = BUFFER - len(self._arriving)
-        self._owes |= bool(segment.payload)
+        self._owes |= len(data) < len(segment.payload) or len(data) > room
         if data:
             self._arriving += data[:room]
             self._expected = self._expected + min(len(data), room) & _MASK
+            self._owe()
         if segment.flags & FIN and len(data) <= room:
             self._owes = self._guest_ended = True
             self._expected = self._expected + 1 & _MASK
@@ -294,6 +298,13 @@ class Connection:
                 self._pass_on()
             except StreamError:
                 self.abort()
+
+    def _owe(self) -> None:
+        """Acknowledge a whole segment at once, and less in a while: an answer may come before."""
+        if _since(self._expected, self._acknowledges) >= self._mss:
+            self._owes = True
+        elif self._owes_at is None:
+            self._owes_at = self._now() + ACK_S
 
     # ---- segments to the guest
 
@@ -332,7 +343,7 @@ class Connection:
             self._set_timer()
 
     def _send(self, seq: int, data: bytes, more: int) -> None:
-        self._owes = False
+        self._owes, self._owes_at, self._acknowledges = False, None, self._expected
         window = min(0xFFFF, BUFFER - len(self._arriving) >> self._ours)
         self._offered = window << self._ours
         self._transmit(ACK | more | (PSH if data else 0), seq, self._expected, window, data, (0, -1))
@@ -346,8 +357,20 @@ class Connection:
             waits = self._una != self._most or self._leaving
             self.deadline = self._now() + min(LONGEST_S, FIRST_S * (1 << self._tries)) if waits else None
 
+    @property
+    def due(self) -> float | None:
+        """When `expire` is to be called; None: never."""
+        if self._owes_at is None or self.deadline is None:
+            return self.deadline if self._owes_at is None else self._owes_at
+        return min(self.deadline, self._owes_at)
+
     def expire(self) -> None:
-        """The deadline has come."""
+        """Something is due."""
+        if self._owes_at is not None and self._owes_at <= self._now():
+            self._owes, self._owes_at = True, None
+            self.output()
+            if self.deadline is None or self.deadline > self._now():
+                return
         self.deadline = None
         if self.state in (LINGERS, CONNECTING) or self._tries >= TRIES:
             self._close(abort=True) if self.state == LINGERS else self.abort()
@@ -385,7 +408,7 @@ class Connection:
         self._close(abort=True)
 
     def _close(self, *, abort: bool) -> None:
-        self.state, self.deadline = CLOSED, None
+        self.state, self.deadline, self._owes_at = CLOSED, None, None
         self._let_go(abort=abort)
 
     def _let_go(self, *, abort: bool) -> None:

@@ -286,6 +286,17 @@ def test_priorities() -> None:
         world.swap.alloc()
 
 
+def test_a_large_area_takes_no_memory_before_it_is_used() -> None:
+    world = World(slots=4)
+    area = world.swap.add(b"/large", b"file", world.backing, 1 << 34, [1, 1024, 1500], 9, None)
+    assert area.total == (1 << 34) - 4 and not area.counts
+    pages = [world.swap.alloc() & 0xFFFF_FFFF for _ in range(3000)]
+    assert pages == [each for each in range(2, 3004) if each not in (1024, 1500)] and len(area.counts) == 4096
+    world.swap.put(area.number << 40 | 77)
+    area.next = 4096
+    assert world.swap.alloc() & 0xFFFF_FFFF == 77
+
+
 def test_areas_of_one_priority_take_turns() -> None:
     world = World(slots=2000)
     other = world.swap.add(b"/other", b"file", MemoryBacking(2000), 2000, [], -1, None)

@@ -35,6 +35,7 @@ OFFSET_MASK = (1 << AREA_SHIFT) - 1
 MAX_AREAS = 32  #: as MAX_SWAPFILES
 CLUSTER = 256  #: areas of one priority take turns after so many pages
 AT_ONCE = 256  #: pages of one transfer
+LEAST_COUNTS = 1024  #: pages whose counts are made first
 MOST_FREE, LEAST_FREE = 4096, 256  #: pages to keep free: a 32nd of memory, within these
 
 Page = tuple[int, int]  #: (slot, frame)
@@ -63,20 +64,24 @@ class Backing(Protocol):
 
 
 class SwapArea:
-    """One file or device that is swapped to. `owner`: what swapoff(2) knows it by; `total`: how many pages it takes."""
+    """One file or device that is swapped to. `owner`: what swapoff(2) knows it by; `total`: how many pages it takes.
 
-    __slots__ = ("accepts", "backing", "counts", "kind", "name", "next", "number", "owner", "priority", "total", "used")
+    `counts` grows as pages are put there: a large area that is hardly used takes hardly any memory.
+    """
+
+    __slots__ = (
+        "_bad", "_pages", "accepts", "backing", "counts", "kind", "name", "next", "number", "owner", "priority", "total",
+        "used",
+    )  # fmt: skip
 
     def __init__(
         self, number: int, name: bytes, kind: bytes, backing: Backing, pages: int, bad: Iterable[int], priority: int, owner: Any
     ) -> None:
         self.number, self.name, self.kind, self.backing = number, name, kind, backing
         self.priority, self.owner = priority, owner
-        self.counts: array[int] = array("i", bytes(4 * pages))
-        self.counts[0] = -1
-        for page in bad:
-            self.counts[page] = -1
-        self.total = self.counts.count(0)
+        self._pages, self._bad = pages, frozenset((0, *bad))
+        self.counts: array[int] = array("i")  #: by page; -1: no page for anybody
+        self.total = pages - len(self._bad)
         self.used = 0
         self.next = 1
         self.accepts = True  #: pages may be put here
@@ -87,14 +92,27 @@ class SwapArea:
             return 0
         counts, page = self.counts, self.next
         if page >= len(counts) or counts[page]:
-            try:
-                page = counts.index(0, page)
-            except ValueError:
-                page = counts.index(0)
+            page = self._find(page)
         counts[page] = 1
         self.used += 1
         self.next = page + 1
         return page
+
+    def _find(self, start: int) -> int:
+        """A free page, from `start` on if there is one; there is one."""
+        counts = self.counts
+        while True:
+            for first in (start, 0):
+                try:
+                    return counts.index(0, first)
+                except ValueError:
+                    continue
+            start = len(counts)
+            end = min(max(2 * start, LEAST_COUNTS), self._pages)
+            counts.frombytes(bytes(4 * (end - start)))
+            for page in self._bad:
+                if start <= page < end:
+                    counts[page] = -1
 
 
 class Swap:

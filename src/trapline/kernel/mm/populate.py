@@ -9,6 +9,7 @@ from trapline.abi.errno import Errno
 from trapline.abi.mman import PROT_EXEC, PROT_WRITE, VM_HUGETLB, VM_SHARED
 from trapline.kernel.mm.errors import OutOfFrames
 from trapline.kernel.mm.fault import Signal, repair
+from trapline.kernel.mm.page_cache import READAHEAD_MAX_PAGES
 from trapline.kernel.mm.reclaim import EVICT_PAGES, evict
 from trapline.kernel.mm.tables import BLOCK_SHIFT, BLOCK_SIZE, LANE_MASK
 from trapline.machine.contract import READ, WRITE
@@ -63,11 +64,12 @@ def _populate(mm: AddressSpace, start: int, end: int, access: int) -> int:
 def preload(source: Mappable, offset: int = 0) -> None:
     """Text at `offset` of a file is about to be mapped: read the file's beginning in one piece, so that segments are runs.
 
-    What of it is there already, since ld.so(8) has looked at the headers, and not in use, is read again with the rest.
+    What little is there already, since ld.so(8) has looked at the headers, is read again with the rest if nobody uses it.
     """
     cache = source.page_cache
     if cache is not None and not cache.resident(offset >> PAGE_SHIFT):
-        cache.shrink(PRELOAD_PAGES)
+        if len(cache.pages) <= READAHEAD_MAX_PAGES:
+            cache.shrink(READAHEAD_MAX_PAGES)
         with suppress(Errno, OutOfFrames):  # then whoever needs a page is told
             cache.load(0, PRELOAD_PAGES)
 

@@ -20,9 +20,14 @@ if TYPE_CHECKING:
 def start(
     task: Task, uaddr: int, shared: bool, expected: int, bitset: int, deadline_ns: int | None
 ) -> Coroutine[Any, Any, int]:
-    """FUTEX_WAIT: check the word, join its queue, and return the rest of the wait. Raises EAGAIN, EINVAL, EFAULT."""
+    """FUTEX_WAIT: check the word, join its queue, and return the rest of the wait.
+
+    Raises EAGAIN, EINVAL, EFAULT, and ETIMEDOUT if the deadline has passed already.
+    """
     key = key_of(task.mm, uaddr, shared)
     check_value(task.mm, uaddr, expected)
+    if deadline_ns is not None and deadline_ns <= task.kernel.clock.monotonic_ns():
+        raise ETIMEDOUT
     entry = Entry(task, Waiter(task, True), key, bitset)
     enqueue(entry)
 

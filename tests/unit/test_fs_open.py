@@ -6,7 +6,7 @@ from typing import Any
 
 import fs_world
 import pytest
-from fs_world import BUF, call, names, open_, read, stat, write
+from fs_world import BUF, World, call, names, open_, read, stat, write
 
 from trapline.abi.errno import (
     EBADF,
@@ -37,6 +37,7 @@ from trapline.abi.fcntl import (
     O_WRONLY,
 )
 from trapline.abi.stat import S_IFCHR, S_IFIFO, S_IFSOCK, STAT
+from trapline.kernel.fs.memory import MemFile
 from trapline.kernel.syscalls.dir import sys_mkdir
 from trapline.kernel.syscalls.link import (
     sys_linkat,
@@ -141,3 +142,12 @@ def test_special_nodes_without_a_driver_are_enxio(task: Any) -> None:
     for name in (b"/s", b"/c"):
         with pytest.raises(ENXIO):
             open_(task, name, O_RDONLY)
+
+
+def test_truncating_what_keeps_its_mode_changes_no_mode(world: World, task: Any, monkeypatch: pytest.MonkeyPatch) -> None:
+    """Files of /proc/sys refuse every change of theirs: `echo 1 > /proc/sys/...` said EPERM."""
+    write(task, b"/f", b"x")
+    changes: list[dict[str, Any]] = []
+    monkeypatch.setattr(MemFile, "setattr", lambda self, **given: changes.append(given))
+    open_(task, b"/f", O_WRONLY | O_TRUNC)
+    assert changes == [{"size": 0, "mode": None}]

@@ -133,7 +133,8 @@ def _open_existing(path: Path, flags: int, creds: Creds | None, task: Any) -> Fi
         if inode.writers < 0:
             raise ETXTBSY
         if flags & O_TRUNC:
-            inode.setattr(size=0, mode=mode_after_write(inode, creds))
+            mode = mode_after_write(inode, creds)
+            inode.setattr(size=0, mode=mode if mode != inode.mode & 0o7777 else None)
             notify.path_event(path, notify.IN_MODIFY)
     return _finish(path, flags, task)
 

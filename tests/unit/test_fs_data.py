@@ -35,6 +35,7 @@ from trapline.abi.fcntl import (
     SEEK_HOLE,
 )
 from trapline.abi.stat import DIRENT64_HEAD, STATX, UTIME_NOW, UTIME_OMIT
+from trapline.kernel.mm.page_cache import count_within
 from trapline.kernel.syscalls.dir import sys_getdents64, sys_mkdir, sys_rmdir
 from trapline.kernel.syscalls.link import (
     sys_rename,
@@ -88,6 +89,18 @@ def test_lseek(task: Any) -> None:
             call(sys_lseek, task, fd, offset, whence)
     with pytest.raises(ENXIO):
         call(sys_lseek, task, fd, 10, SEEK_DATA)
+
+
+def test_pages_within_a_range_are_counted_by_the_fewer() -> None:
+    """Many small calls on a large file must not each look at all of it."""
+
+    class Counted(dict[int, int]):
+        def __iter__(self) -> Any:
+            raise AssertionError("looked at all pages")
+
+    pages = Counted.fromkeys(range(0, 1000, 2), 0)
+    assert count_within(pages, 10, 15) == 3 and count_within(pages, 2000, 2010) == 0
+    assert count_within({5: 0, 7: 0, 1 << 40: 0}, 6, 1 << 41) == 2
 
 
 def test_fallocate(task: Any) -> None:

@@ -310,7 +310,7 @@ class MemFile(MemInode):
             self._account()
             return
         first, last = offset >> 12, (end + 4095) >> 12
-        absent = last - first - sum(first <= index < last for index in cache.held())
+        absent = last - first - cache.count_held(first, last)
         if self.sb.max_pages and self.sb.used_pages + absent > self.sb.max_pages:
             raise ENOSPC
         self.changing()

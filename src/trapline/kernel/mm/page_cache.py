@@ -32,6 +32,13 @@ Fill = Callable[[int, memoryview], None]
 WriteBack = Callable[[int, "bytes | memoryview"], object]
 
 
+def count_within(pages: dict[int, int], first: int, last: int) -> int:
+    """How many keys of `pages` are in [first, last)."""
+    if last - first < len(pages):
+        return sum(index in pages for index in range(first, last))
+    return sum(first <= index < last for index in pages)
+
+
 class PageCache:
     """`fill(offset, into)` loads backing bytes; `writeback(offset, data)` stores them (None: changes stay in RAM).
 
@@ -87,6 +94,10 @@ class PageCache:
     def held(self) -> Iterable[int]:
         """The pages that are here, in any order."""
         return tuple(self.pages)
+
+    def count_held(self, first: int, last: int) -> int:
+        """How many of the pages [first, last) are here. Takes time for the fewer: these, or all that are here."""
+        return count_within(self.pages, first, last)
 
     def stored(self, index: int) -> bool:
         """An absent page's content is to be read from somewhere; else it is a hole."""

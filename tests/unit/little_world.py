@@ -78,6 +78,12 @@ class FlatMemory:
             self.write_u32(addr, new)
         return found
 
+    def modify_u32(self, addr: int, operation: int, argument: int) -> int:
+        found = self.read_u32(addr)
+        new = (argument, found + argument, found | argument, found & ~argument, found ^ argument)[operation]
+        self.write_u32(addr, new & 0xFFFF_FFFF)
+        return found
+
     def futex_key(self, addr: int, shared: bool) -> Any:
         self._at(addr, 4)
         return (id(self.data), addr) if shared else (self, addr)

@@ -18,7 +18,7 @@ from array import array
 from collections import deque
 from collections.abc import Callable
 from contextlib import suppress
-from trapline.typed import Any
+from trapline.typed import Any, NamedTuple
 
 from trapline.machine.paging.entry import PAGE_SHIFT, PAGE_SIZE
 
@@ -32,6 +32,13 @@ _ONES = array("i", [1]) * BLOCK_PAGES
 _ONES_BYTES = _ONES.tobytes()
 _NONE = array("i", bytes(4 * BLOCK_PAGES))
 _MAP_NORESERVE = 0x4000  # asm-generic/mman.h; Python's mmap module does not name it everywhere
+
+
+class Atomics(NamedTuple):
+    """What changes words of 32 bits that user code may change at the same time. Both give what was there."""
+
+    exchange: Callable[[mmap.mmap, int, int, int], int]  #: (memory, offset, old, new): `new` is there now if `old` was
+    modify: Callable[[mmap.mmap, int, int, int], int]  #: (memory, offset, operation, argument): see `Ram.modify32`
 
 
 class OutOfFrames(Exception):
@@ -54,13 +61,24 @@ class Ram:
         self.words = self.mem.cast("Q")  #: 64-bit words by physical address / 8
         self.words32 = self.mem.cast("I")  #: 32-bit words by physical address / 4
         self.frames = Frames(self)
+        self.atomics: Atomics | None = None  #: set by a machine whose user code runs at the same time as the kernel
 
     def compare_exchange32(self, pa: int, old: int, new: int) -> int:
-        """Store `new` at aligned `pa` if `old` is there; what was there. Atomic only against the kernel itself: a
-        machine whose user code runs at the same time replaces this method by one that its CPU makes atomic."""
+        """Store `new` at aligned `pa` if `old` is there; what was there. Atomic, against user code too."""
+        if self.atomics is not None:
+            return self.atomics.exchange(self._map, pa, old, new)
         found: int = self.words32[pa >> 2]
         if found == old:
             self.words32[pa >> 2] = new
+        return found
+
+    def modify32(self, pa: int, operation: int, argument: int) -> int:
+        """Set (0), add (1), or (2), and-not (3), xor (4) `argument` to the word at aligned `pa`; what was there. Atomic."""
+        if self.atomics is not None:
+            return self.atomics.modify(self._map, pa, operation, argument)
+        found: int = self.words32[pa >> 2]
+        new = (argument, found + argument, found | argument, found & ~argument, found ^ argument)[operation]
+        self.words32[pa >> 2] = new & 0xFFFF_FFFF
         return found
 
     def discard(self, pa: int, length: int) -> None:

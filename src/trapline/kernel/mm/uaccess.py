@@ -241,6 +241,15 @@ class UserAccess:
             pa = self._page(addr, WRITE)
         return self.ram.compare_exchange32(pa + (addr & PAGE_MASK), old, new)
 
+    def modify_u32(self, addr: int, operation: int, argument: int) -> int:
+        """`Ram.modify32` at aligned `addr`; what was there. EFAULT; EINVAL if not aligned."""
+        if addr & 3:
+            raise EINVAL("not aligned")
+        pa = self._writable.get(addr >> PAGE_SHIFT)
+        if pa is None:
+            pa = self._page(addr, WRITE)
+        return self.ram.modify32(pa + (addr & PAGE_MASK), operation, argument)
+
     # ---- strings and vectors
 
     def read_cstr(self, addr: int, limit: int) -> bytes | None:

@@ -1,4 +1,4 @@
-/* What Python cannot do on words shared with other processes: barriers, futexes, a bounded spin; and tgkill(2).
+/* What Python cannot do on words shared with other processes: barriers, exchanges, futexes, a bounded spin; and tgkill(2).
  *
  * Slots are named by address (`address` of the mapping, plus an offset): the caller vouches for them. Nothing here waits
  * longer than its bound, and what is read from a slot is only ever compared, never used as an address or a length.
@@ -146,6 +146,63 @@ static PyObject *tgkill_(PyObject *self, PyObject *const *args, Py_ssize_t nargs
 	return PyLong_FromLong(syscall(SYS_tgkill, tgid, tid, sig) < 0 ? errno : 0);
 }
 
+/* The aligned 32-bit word at an offset of a buffer, which the caller has to release; NULL with an exception. */
+static uint32_t *word_in(PyObject *buffer, PyObject *at, Py_buffer *view)
+{
+	size_t offset = PyLong_AsSize_t(at);
+	if (PyErr_Occurred() || PyObject_GetBuffer(buffer, view, PyBUF_WRITABLE) < 0)
+		return NULL;
+	size_t length = (size_t)view->len;
+	if (!(offset & 3) && length >= 4 && offset <= length - 4)
+		return (uint32_t *)((char *)view->buf + offset);
+	PyBuffer_Release(view);
+	PyErr_SetString(PyExc_ValueError, "there is no such word");
+	return NULL;
+}
+
+/* exchange(buffer, offset, old, new): store new in a word if old is there; what was there. */
+static PyObject *exchange(PyObject *self, PyObject *const *args, Py_ssize_t nargs)
+{
+	Py_buffer view;
+
+	(void)self;
+	if (nargs != 4)
+		return bad("exchange(buffer, offset, old, new)");
+	uint32_t found = (uint32_t)PyLong_AsUnsignedLongMask(args[2]), new = (uint32_t)PyLong_AsUnsignedLongMask(args[3]);
+	uint32_t *word = PyErr_Occurred() ? NULL : word_in(args[0], args[1], &view);
+	if (!word)
+		return NULL;
+	__atomic_compare_exchange_n(word, &found, new, 0, __ATOMIC_SEQ_CST, __ATOMIC_SEQ_CST);
+	PyBuffer_Release(&view);
+	return PyLong_FromUnsignedLong(found);
+}
+
+/* modify(buffer, offset, operation, argument): FUTEX_OP_SET, _ADD, _OR, _ANDN or _XOR of a word, however often others
+ * change it meanwhile; what was there. */
+static PyObject *modify(PyObject *self, PyObject *const *args, Py_ssize_t nargs)
+{
+	Py_buffer view;
+	uint32_t found;
+
+	(void)self;
+	if (nargs != 4)
+		return bad("modify(buffer, offset, operation, argument)");
+	long operation = PyLong_AsLong(args[2]);
+	uint32_t argument = (uint32_t)PyLong_AsUnsignedLongMask(args[3]);
+	uint32_t *word = PyErr_Occurred() ? NULL : word_in(args[0], args[1], &view);
+	if (!word)
+		return NULL;
+	switch (operation) {
+	case 0: found = __atomic_exchange_n(word, argument, __ATOMIC_SEQ_CST); break;
+	case 1: found = __atomic_fetch_add(word, argument, __ATOMIC_SEQ_CST); break;
+	case 2: found = __atomic_fetch_or(word, argument, __ATOMIC_SEQ_CST); break;
+	case 3: found = __atomic_fetch_and(word, ~argument, __ATOMIC_SEQ_CST); break;
+	default: found = __atomic_fetch_xor(word, argument, __ATOMIC_SEQ_CST); break;
+	}
+	PyBuffer_Release(&view);
+	return PyLong_FromUnsignedLong(found);
+}
+
 static PyObject *rdtsc(PyObject *self, PyObject *unused)
 {
 	(void)self, (void)unused;
@@ -159,6 +216,8 @@ static PyMethodDef methods[] = {
 	{ "spin", (PyCFunction)(void (*)(void))spin, METH_FASTCALL, "spin(slots, loops): index of a stopped one or -1." },
 	{ "arm", (PyCFunction)(void (*)(void))arm, METH_FASTCALL, "arm(slots, sleeps): index of a stopped one or -1." },
 	{ "tgkill", (PyCFunction)(void (*)(void))tgkill_, METH_FASTCALL, "tgkill(tgid, tid, signal): error number." },
+	{ "exchange", (PyCFunction)(void (*)(void))exchange, METH_FASTCALL, "exchange(buffer, offset, old, new): what was there." },
+	{ "modify", (PyCFunction)(void (*)(void))modify, METH_FASTCALL, "modify(buffer, offset, op, argument): what was there." },
 	{ "rdtsc", rdtsc, METH_NOARGS, "rdtsc(): the CPU's time-stamp counter." },
 	{ NULL, NULL, 0, NULL },
 };

@@ -29,13 +29,13 @@ from trapline.machine.host.arch import X86_64, hwcaps
 from trapline.machine.host.context import SELECTORS, SELECTORS_MASK, HostContext
 from trapline.machine.host.contexts import Slot
 from trapline.machine.host.crew import Crew
-from trapline.machine.host.errors import MachineUnavailable, StubDied
+from trapline.machine.host.errors import MachineUnavailable, StubDied, stale
 from trapline.machine.host.fill import Mapping
 from trapline.machine.host.layout import FENCE, MAX_SLOTS, SIG_KICK, STUB, Op
 from trapline.machine.host.process import Process
 from trapline.machine.host.space import KICK_NS, LOOK_NS, HostSpace
 from trapline.machine.host.trap import CAUSE_FAILED, CAUSE_SYSCALL, decode, fault_code
-from trapline.machine.ram import Ram
+from trapline.machine.ram import Atomics, Ram
 from trapline.machine.watch import watch
 
 SPIN_NS = 120_000  #: how long `wait` spins before it sleeps
@@ -63,6 +63,9 @@ class HostMachine:
         self.ram = ram
         self.ready: list[tuple[int, int]] = []
         self.on_lost: Callable[[Space, str], None] | None = None
+        if not hasattr(_ring, "modify"):
+            raise MachineUnavailable(stale("the extension _ring"))
+        ram.atomics = Atomics(_ring.exchange, _ring.modify)
         self.rdtsc = _ring.rdtsc  #: this CPU's time-stamp counter, which user code can read too
         self.around = AROUND_PAGES  #: pages looked at on either side of a miss
         self.host_cpus = len(os.sched_getaffinity(0))

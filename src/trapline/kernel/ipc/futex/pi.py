@@ -13,19 +13,23 @@ from trapline.typed import TYPE_CHECKING
 from trapline.abi.errno import EAGAIN, EDEADLOCK, EINVAL, EPERM, ESRCH, ETIMEDOUT, Errno
 from trapline.abi.futex import FUTEX_OWNER_DIED, FUTEX_TID_MASK, FUTEX_WAITERS
 from trapline.kernel.ipc.futex.inherit import LOCKS, OWNED, grant, heir, join, leave
-from trapline.kernel.ipc.futex.queue import QUEUES, Entry, check_value, dequeue, enqueue, key_of
+from trapline.kernel.ipc.futex.queue import QUEUES, TRIES, Entry, check_value, dequeue, enqueue, key_of
 from trapline.kernel.sync.park import RESTART_NOINTR, Interrupted, Waiter, park
 
 if TYPE_CHECKING:
     from trapline.kernel.mm.address_space import AddressSpace
     from trapline.kernel.task.task import Task
 
+RESTLESS = "the word does not hold still"
+
+
 def try_lock(task: Task, mm: AddressSpace, uaddr: int, key: Hashable) -> Task | None:
     """Take the lock for `task`: None when it has it, else the owner to wait for (FUTEX_WAITERS is then set).
 
-    Raises EDEADLK (the task owns it), ESRCH (no such owner), EINVAL (the word contradicts the waiters), EFAULT.
+    Raises EDEADLK (the task owns it), ESRCH (no such owner), EINVAL (the word contradicts the waiters), EFAULT; EAGAIN for a
+    word that does not hold still.
     """
-    while True:
+    for _ in range(TRIES):
         found = mm.read_u32(uaddr)
         tid = found & FUTEX_TID_MASK
         if tid == task.tid:
@@ -42,6 +46,7 @@ def try_lock(task: Task, mm: AddressSpace, uaddr: int, key: Hashable) -> Task | 
         owner = lock.owner if lock is not None else _owner(task, tid)
         if found & FUTEX_WAITERS or mm.compare_exchange_u32(uaddr, found, found | FUTEX_WAITERS) == found:
             return owner
+    raise EAGAIN(RESTLESS)
 
 
 def _owner(task: Task, tid: int) -> Task:
@@ -74,7 +79,7 @@ async def lock_pi(task: Task, uaddr: int, shared: bool, deadline_ns: int | None,
 def unlock_pi(task: Task, uaddr: int, shared: bool) -> int:
     """FUTEX_UNLOCK_PI: hand the lock to its most urgent waiter, or free it. Raises EPERM unless the caller owns it."""
     key = key_of(task.mm, uaddr, shared)
-    while True:
+    for _ in range(TRIES):
         found = task.mm.read_u32(uaddr)
         if found & FUTEX_TID_MASK != task.tid:
             raise EPERM("the caller does not own the lock")
@@ -87,6 +92,7 @@ def unlock_pi(task: Task, uaddr: int, shared: bool) -> int:
             if lock is not None and next_one is not None:
                 grant(lock, next_one)
             return 0
+    raise EAGAIN(RESTLESS)
 
 
 def owner_died(task: Task) -> None:

@@ -16,8 +16,6 @@ from trapline.typed import TYPE_CHECKING
 from trapline.abi.errno import EAGAIN, EINVAL, ENOSYS
 from trapline.abi.futex import (
     FUTEX_BITSET_MATCH_ANY,
-    FUTEX_OP_ADD,
-    FUTEX_OP_ANDN,
     FUTEX_OP_CMP_EQ,
     FUTEX_OP_CMP_GE,
     FUTEX_OP_CMP_GT,
@@ -25,8 +23,6 @@ from trapline.abi.futex import (
     FUTEX_OP_CMP_LT,
     FUTEX_OP_CMP_NE,
     FUTEX_OP_OPARG_SHIFT,
-    FUTEX_OP_OR,
-    FUTEX_OP_SET,
     FUTEX_OP_XOR,
 )
 from trapline.kernel.sync.park import WOKEN, Waiter
@@ -35,7 +31,6 @@ if TYPE_CHECKING:
     from trapline.kernel.mm.address_space import AddressSpace
     from trapline.kernel.task.task import Task
 
-_MASK32 = 0xFFFFFFFF
 
 
 class Entry:
@@ -64,6 +59,7 @@ class Entry:
 
 
 QUEUES: dict[Hashable, deque[Entry]] = {}
+TRIES = 4096  #: a word that changes whenever it is looked at, as no lock does, is left alone after so many looks
 PI_KEYS: set[Hashable] = set()  #: words that are locks with waiters: waking them is an error
 
 
@@ -167,20 +163,7 @@ def _modify(mm: AddressSpace, uaddr: int, op: int) -> int:
         argument = 1 << (argument & 31)
     if operation > FUTEX_OP_XOR or (op >> 24 & 15) > FUTEX_OP_CMP_GE:
         raise ENOSYS("unknown futex operation")
-    while True:
-        old = mm.read_u32(uaddr)
-        if operation == FUTEX_OP_SET:
-            new = argument
-        elif operation == FUTEX_OP_ADD:
-            new = old + argument
-        elif operation == FUTEX_OP_OR:
-            new = old | argument
-        elif operation == FUTEX_OP_ANDN:
-            new = old & ~argument
-        else:
-            new = old ^ argument
-        if mm.compare_exchange_u32(uaddr, old, new & _MASK32) == old:
-            return old
+    return mm.modify_u32(uaddr, operation, argument)
 
 
 def _compare(old: int, op: int) -> bool:

@@ -17,7 +17,7 @@ from trapline.abi.futex import (
     ROBUST_LIST_HEAD,
     ROBUST_LIST_LIMIT,
 )
-from trapline.kernel.ipc.futex.queue import PI_KEYS, wake
+from trapline.kernel.ipc.futex.queue import PI_KEYS, TRIES, wake
 
 if TYPE_CHECKING:
     from trapline.kernel.task.task import Task
@@ -59,7 +59,7 @@ def _release(task: Task, uaddr: int, is_pi: bool, pending: bool) -> None:
     mm = task.mm
     if uaddr & 3:
         raise EINVAL("misaligned futex")
-    while True:
+    for _ in range(TRIES):
         found = mm.read_u32(uaddr)
         if pending and not is_pi and not found:
             wake(mm, uaddr)  # died between unlocking and waking

@@ -255,3 +255,21 @@ def test_a_program_whose_pages_went_to_swap_is_mapped_anew(presses: Presses) -> 
     mm = mapped(machine, file, PLAIN)
     assert presses.count == 1
     assert all(load(mm, LOW + at) == content(1)[at] for at in (0, 5 * PAGE, 20 * PAGE + 7, 24 * PAGE + 0x200))
+
+
+GAPPED = image_of([Segment(LOW, 0, 3 * PAGE, 3 * PAGE, 5), Segment(LOW + 400 * PAGE, 3 * PAGE, 2 * PAGE, 2 * PAGE, 3)])
+
+
+@pytest.mark.parametrize("top", [LOW + 2 * PAGE, LOW + 200 * PAGE, LOW + 401 * PAGE, LOW + 425 * PAGE])
+def test_what_was_mapped_over_a_stack_or_around_it_has_no_imprint(top: int, presses: Presses) -> None:
+    """The stack is no part of the image, and what it loses is no part of what mapping the image counts."""
+    machine = new_machine(64)
+    file = file_of(machine.ram, content(1))
+    for _ in range(3):
+        mm = space(machine)
+        mm.set_stack(top)
+        images._map(mm, file, GAPPED, 0)  # type: ignore[arg-type]
+        assert mm.total_vm_pages == sum(area.pages for area in mm.map.areas)
+    assert presses.count == 0
+    assert not file.page_cache.imprint.plain
+    assert mapped(machine, file, GAPPED).total_vm_pages == 5

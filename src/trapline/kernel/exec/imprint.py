@@ -15,7 +15,7 @@ from __future__ import annotations
 
 from trapline.typed import TYPE_CHECKING
 
-from trapline.abi.mman import MMAP_MIN_ADDR, PROT_WRITE, RLIM_INFINITY, VM_HUGETLB, VM_SHARED
+from trapline.abi.mman import MMAP_MIN_ADDR, PROT_WRITE, RLIM_INFINITY, VM_GROWSDOWN, VM_HUGETLB, VM_SHARED
 from trapline.kernel.mm.area import Area
 from trapline.kernel.mm.errors import OutOfFrames
 from trapline.kernel.mm.tables import BLOCK_SHIFT, LANE_MASK
@@ -98,12 +98,17 @@ class Imprint:
         if image.high - image.low > MAX_BYTES:
             raise _Complicated
         own: dict[int, int] = {}  #: where they are, by address
-        for area in mm.map.overlapping(image.low + bias, image.high + bias):
+        low, high = image.low + bias, image.high + bias
+        for area in mm.map.overlapping(low, high):
             of_file = area.cache is cache
-            if not (of_file or area.cache is None) or area.flags & (VM_SHARED | VM_HUGETLB) or area.name:
+            if not (of_file or area.cache is None) or area.flags & (VM_SHARED | VM_HUGETLB | VM_GROWSDOWN) or area.name:
+                raise _Complicated
+            if area.start < low or area.end > high:  # joined with something else
                 raise _Complicated
             self._areas.append((area.start - bias, area.end - bias, area.prot, area.flags, area.offset if of_file else -1))
             self._read(mm, area, bias, own)
+        if sum(end - start for start, end, *_ in self._areas) >> PAGE_SHIFT != self._counts[_COUNTS.index("total_vm_pages")]:
+            raise _Complicated  # it took the place of something else
         self._find_tails(image, own)
 
     def _read(self, mm: AddressSpace, area: Area, bias: int, own: dict[int, int]) -> None:

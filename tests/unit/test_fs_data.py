@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import random
 from contextlib import suppress
 from typing import Any
 
@@ -35,6 +36,7 @@ from trapline.abi.fcntl import (
     SEEK_HOLE,
 )
 from trapline.abi.stat import DIRENT64_HEAD, STATX, UTIME_NOW, UTIME_OMIT
+from trapline.kernel.fs.holes import next_data, next_hole
 from trapline.kernel.mm.page_cache import count_within
 from trapline.kernel.syscalls.dir import sys_getdents64, sys_mkdir, sys_rmdir
 from trapline.kernel.syscalls.link import (
@@ -89,6 +91,58 @@ def test_lseek(task: Any) -> None:
             call(sys_lseek, task, fd, offset, whence)
     with pytest.raises(ENXIO):
         call(sys_lseek, task, fd, 10, SEEK_DATA)
+
+
+class Pages:
+    """A page cache as `holes` sees it, which counts how often all of its pages were looked at."""
+
+    def __init__(self, pages: dict[int, int], dirty: set[int], backed: int, size: int) -> None:
+        self.pages, self.dirty, self.backed, self.size, self.looks = pages, dirty, backed, size, 0
+
+    def holds(self, index: int) -> bool:
+        return index in self.pages
+
+    def held(self) -> tuple[int, ...]:
+        self.looks += 1
+        return tuple(self.pages)
+
+
+class Behind:
+    """What is behind a cache: nothing but holes."""
+
+    @staticmethod
+    def seek_behind(offset: int, hole: bool) -> int | None:
+        return offset if hole else None
+
+
+def test_from_hole_to_hole_without_looking_at_all_pages_each_time() -> None:
+    cache: Any = Pages(dict.fromkeys(range(0, 2000, 2), 0), set(), 0, 2000 << 12)
+    behind: Any = Behind()
+    at, found = 0, []
+    with suppress(ENXIO):
+        while True:
+            at = next_data(behind, cache, at)
+            found.append(at >> 12)
+            at = next_hole(behind, cache, at)
+    assert found == list(range(0, 2000, 2)) and cache.looks <= 1
+
+
+@pytest.mark.parametrize("seed", range(20))
+def test_the_next_data_of_any_cache(seed: int) -> None:
+    chance = random.Random(seed)
+    pages = dict.fromkeys(chance.sample(range(400), chance.randrange(1, 30)), 0)
+    dirty = {each for each in pages if chance.random() < 0.5}
+    backed = chance.randrange(400) << 12
+    cache: Any = Pages(pages, dirty, backed, 400 << 12)
+    behind: Any = Behind()
+    here = sorted(each for each in pages if each in dirty or each << 12 >= backed)
+    for index in range(400):
+        expected = next((each << 12 for each in here if each >= index), None)
+        try:
+            got: int | None = next_data(behind, cache, index << 12)
+        except ENXIO:
+            got = None
+        assert got == expected
 
 
 def test_pages_within_a_range_are_counted_by_the_fewer() -> None:

@@ -23,6 +23,16 @@ def _only_here(cache: PageCache, index: int) -> bool:
     return cache.holds(index) and (index in cache.dirty or index << PAGE_SHIFT >= cache.backed)
 
 
+def _next_only_here(cache: PageCache, index: int) -> int:
+    """The first page after `index` whose data is in the cache and not behind it, or _NEVER. The next ones are tried first, as
+    many as there are pages here, so that who goes from hole to hole does not look at all of them each time."""
+    near = index + 1 + len(cache.pages)
+    for each in range(index + 1, near):
+        if _only_here(cache, each):
+            return each
+    return min((each for each in cache.held() if each >= near and _only_here(cache, each)), default=_NEVER)
+
+
 def next_data(inode: Inode, cache: PageCache, offset: int) -> int:
     """Where data begins at or after `offset`. ENXIO."""
     index, backed = offset >> PAGE_SHIFT, cache.backed
@@ -31,11 +41,7 @@ def next_data(inode: Inode, cache: PageCache, offset: int) -> int:
     behind = inode.seek_behind(offset, False) if offset < backed else None
     if behind == offset:
         return offset
-    pages = cache.dirty if backed > offset else cache.held()
-    later = min((each for each in pages if each > index and _only_here(cache, each)), default=_NEVER) << PAGE_SHIFT
-    if backed > offset:
-        beyond = (backed + PAGE_MASK) >> PAGE_SHIFT
-        later = min(later, min((each for each in cache.held() if each >= beyond), default=_NEVER) << PAGE_SHIFT)
+    later = _next_only_here(cache, index) << PAGE_SHIFT
     if behind is not None and behind < min(later, backed):
         return behind
     if later >= cache.size:

@@ -23,7 +23,6 @@ from trapline.abi.errno import (
     ENOBUFS,
     ENOTCONN,
     ENOTSUP,
-    ENOTTY,
     EPERM,
     EPIPE,
     EPROTOTYPE,
@@ -488,7 +487,9 @@ class UnixSocket(SpecialFile):
         elif cmd == SIOCATMARK:
             task.mm.write_u32(arg, urgent.at_mark(self))
         else:
-            raise ENOTTY
+            from trapline.kernel.net import interfaces  # few ask a socket
+
+            return interfaces.ioctl(task, cmd, arg)
         return 0
 
 

@@ -22,8 +22,8 @@ Request = Annotated[int, Arg(32, "enum:ioctl")]
 def sys_ioctl(task: Task, fd: Fd, request: Request, arg: Hex) -> Result:
     """ioctl(2): control a device.
 
-    Partial: the requests of terminals, pipes, sockets, timers and random devices; file systems know FIONREAD, FIGETBSZ,
-    FIOQSIZE and FS_IOC_FIEMAP, and refuse to clone or freeze.
+    Partial: the requests of terminals, pipes, sockets, interfaces, timers and random devices; file systems know FIONREAD,
+    FIGETBSZ, FIOQSIZE and FS_IOC_FIEMAP, and refuse to clone or freeze.
     """
     file = task.files.get(fd)
     if request == c.FIOCLEX or request == c.FIONCLEX:

@@ -16,7 +16,6 @@ from trapline.abi.errno import (
     EINVAL,
     EMSGSIZE,
     ENOBUFS,
-    ENOTTY,
     EOPNOTSUPP,
     EPERM,
     Errno,
@@ -196,7 +195,9 @@ class NetlinkSocket(UnixSocket):
         return n.NLMSGHDR.pack(length, kind, flags, sequence, self.port) + body + bytes(-length & 3)
 
     def ioctl(self, task: Any, cmd: int, arg: int) -> int:
-        raise ENOTTY
+        from trapline.kernel.net import interfaces  # few ask a socket
+
+        return interfaces.ioctl(task, cmd, arg)
 
 
 def _give_port_back(socket: Any) -> None:

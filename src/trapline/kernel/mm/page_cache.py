@@ -32,11 +32,11 @@ Fill = Callable[[int, memoryview], None]
 WriteBack = Callable[[int, "bytes | memoryview"], object]
 
 
-def count_within(pages: dict[int, int], first: int, last: int) -> int:
-    """How many keys of `pages` are in [first, last)."""
+def within(pages: dict[int, int] | set[int], first: int, last: int) -> list[int]:
+    """Those of `pages` that are in [first, last), in any order. Takes time for the fewer: the range, or `pages`."""
     if last - first < len(pages):
-        return sum(index in pages for index in range(first, last))
-    return sum(first <= index < last for index in pages)
+        return [index for index in range(first, last) if index in pages]
+    return [index for index in pages if first <= index < last]
 
 
 class PageCache:
@@ -96,8 +96,8 @@ class PageCache:
         return tuple(self.pages)
 
     def count_held(self, first: int, last: int) -> int:
-        """How many of the pages [first, last) are here. Takes time for the fewer: these, or all that are here."""
-        return count_within(self.pages, first, last)
+        """How many of the pages [first, last) are here."""
+        return len(within(self.pages, first, last))
 
     def stored(self, index: int) -> bool:
         """An absent page's content is to be read from somewhere; else it is a hole."""
@@ -395,10 +395,10 @@ class PageCache:
             self._zero_part(last << PAGE_SHIFT, end)
         self._unmap(first << PAGE_SHIFT, last << PAGE_SHIFT, copies=False)
         if self.fill is None or self.writeback is not None:
-            self._drop([index for index in self.pages if first <= index < last])
+            self._drop(within(self.pages, first, last))
             return
         behind = min(last, (self.backed + PAGE_MASK) >> PAGE_SHIFT)
-        self._drop([index for index in self.pages if first <= index < last])
+        self._drop(within(self.pages, first, last))
         for index in range(first, behind):  # what is behind the cache must not show again
             self._load_zeros(index)
             self.dirty.add(index)
@@ -436,7 +436,7 @@ class PageCache:
             return
         first = start >> PAGE_SHIFT
         last = 1 << 52 if end is None else (end + PAGE_MASK) >> PAGE_SHIFT
-        indices = sorted(index for index in self.dirty if first <= index < last)
+        indices = sorted(within(self.dirty, first, last))
         if not indices:
             return
         for area in tuple(self.mappers):

@@ -11,7 +11,7 @@ from trapline.typed import TYPE_CHECKING
 
 from trapline.abi.errno import Errno
 from trapline.abi.mman import VM_LOCKED
-from trapline.kernel.mm.page_cache import PageCache, count_within
+from trapline.kernel.mm.page_cache import PageCache, within
 from trapline.kernel.mm.swap.areas import Page, Swap, SwapFull
 from trapline.kernel.mm.swap.fault import take_frames
 from trapline.machine.paging.entry import PAGE_MASK, PAGE_SHIFT, PAGE_SIZE
@@ -46,7 +46,7 @@ class SwappedCache(PageCache):
         return (*self.pages, *self.swapped)
 
     def count_held(self, first: int, last: int) -> int:
-        return count_within(self.pages, first, last) + count_within(self.swapped, first, last)
+        return len(within(self.pages, first, last)) + len(within(self.swapped, first, last))
 
     def stored(self, index: int) -> bool:
         return index in self.swapped

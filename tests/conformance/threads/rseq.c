@@ -45,7 +45,8 @@ static __attribute__((noinline)) void spin_and_lie(void)
 static void on_alarm(int signo, siginfo_t *info, void *context)
 {
     (void)signo, (void)info;
-    seen_pc = PC_OF((ucontext_t *)context);
+    if (seen_pc != abort_handler)
+        seen_pc = PC_OF((ucontext_t *)context);
 }
 
 static void a_signal(void)
@@ -54,8 +55,9 @@ static void a_signal(void)
     struct sigevent event = {.sigev_notify = SIGEV_SIGNAL, .sigev_signo = SIGALRM};
     catch_with(SIGALRM, on_alarm, 0);
     timer_create(CLOCK_MONOTONIC, &event, &timer);
-    timer_settime(timer, 0, &(struct itimerspec){.it_value.tv_nsec = 20000000}, NULL);
     aborted = 0, seen_pc = 0;
+    struct timespec wait = {.tv_nsec = 100000000}; /* again and again: the first one can come before the section begins */
+    timer_settime(timer, 0, &(struct itimerspec){.it_value = wait, .it_interval = wait}, NULL);
     spin();
     bool early = !seen_pc; /* another task was before the signal */
     while (!seen_pc)

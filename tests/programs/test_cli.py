@@ -412,11 +412,13 @@ def test_a_current_directory_that_is_gone_starts_in_the_root(tmp_path: Path) -> 
 
 @pytest.mark.skipif(os.getuid() != 0, reason="needs a directory that is another user's")
 def test_a_current_directory_that_may_not_be_read_starts_in_the_root(tmp_path: Path) -> None:
-    tmp_path.chmod(0o700)
+    here = tmp_path / "closed" / "here"
+    here.mkdir(parents=True)
+    here.parent.chmod(0o700)  # so it cannot be reached, whatever may be said of the directories above
     words = support.trapline_command(["pwd"], ["--log"], uid=support.NOBODY)
-    done = subprocess.run(words, env=support.host_environment(), cwd=tmp_path, capture_output=True, text=True, timeout=60, check=False)
+    done = subprocess.run(words, env=support.host_environment(), cwd=here, capture_output=True, text=True, timeout=60, check=False)
     assert (done.returncode, done.stdout) == (0, "/\n"), done.stderr
-    assert f"the current directory {tmp_path} is not shown to the program (you may not read it)" in done.stderr
+    assert f"the current directory {here} is not shown to the program (you may not read it)" in done.stderr
 
 
 # ---- the doctor

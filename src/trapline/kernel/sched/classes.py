@@ -1,8 +1,8 @@
 """The scheduler: tasks with deadlines before real-time ones, and these before fair ones.
 
 A task's class follows from its entity's `priority`: 0 for fair tasks, 1 to 99 for real-time ones, above that with a deadline;
-the class of those is made when the first one is. Hot: `waiting`, `charge` and `slice_ns` run in
-every trap.
+the class of those is made when the first one is. Hot: `waiting`, `charge` and `slice_ns` run in every trap, and ask of fair
+tasks no more than that they are.
 """
 
 from __future__ import annotations
@@ -54,15 +54,15 @@ class ClassScheduler:
         if entity.queued:
             return
         entity.queued = True
-        if entity.priority > 99 and self._deadline is not None:
+        if not entity.priority:
+            self._fair.enqueue(task, entity, woken)
+        elif entity.priority > 99 and self._deadline is not None:
             if not self._deadline.enqueue(task, entity):
                 return
             self.urgent = True
-        elif entity.priority:
+        else:
             self._realtime.enqueue(task, entity)
             self.urgent = True
-        else:
-            self._fair.enqueue(task, entity, woken)
         self._count += 1
 
     def pick(self, free: int) -> Task | None:
@@ -90,13 +90,13 @@ class ClassScheduler:
         if entity is None or not entity.queued:
             return
         entity.queued = False
-        if entity.priority > 99 and self._deadline is not None:
+        if not entity.priority:
+            self._fair.dequeue(entity)
+        elif entity.priority > 99 and self._deadline is not None:
             if not self._deadline.dequeue(task, entity):
                 return
-        elif entity.priority:
-            self._realtime.dequeue(task, entity)
         else:
-            self._fair.dequeue(entity)
+            self._realtime.dequeue(task, entity)
         self._count -= 1
 
     def ends(self, task: Task) -> None:
@@ -119,18 +119,20 @@ class ClassScheduler:
         total = task.utime_ns + task.stime_ns
         used = total - entity.charged_ns
         entity.charged_ns = total
-        if entity.priority > 99 and self._deadline is not None:
-            self._deadline.charge(task, entity, used)
-        elif entity.priority:
-            self._realtime.charge(task, entity, used)
-        else:
+        if not entity.priority:
             entity.vruntime_ns += used * NICE_0_WEIGHT // entity.weight
+        elif entity.priority > 99 and self._deadline is not None:
+            self._deadline.charge(task, entity, used)
+        else:
+            self._realtime.charge(task, entity, used)
 
     def slice_ns(self, task: Task) -> int:
         entity = task.entity
+        if not entity.priority:
+            return self._fair.slice_ns(entity)
         if entity.priority > 99 and self._deadline is not None:
             return self._deadline.slice_ns(task, entity)
-        return self._realtime.slice_ns(task, entity) if entity.priority else self._fair.slice_ns(entity)
+        return self._realtime.slice_ns(task, entity)
 
     def interval_ns(self, task: Task) -> int:
         entity = self._entity(task)

@@ -170,6 +170,7 @@ def test_pages_that_the_cache_has_dropped_are_read_again(presses: Presses) -> No
     before = look(mapped(machine, file, PLAIN))["pages"]
     file.page_cache.unmap_clean()
     assert file.page_cache.shrink(PAGES) > 0
+    assert file.page_cache.imprint.imprint is None, "what is worth nothing takes no memory"
     again = look(mapped(machine, file, PLAIN))["pages"]
     assert {va: each[2] for va, each in again.items()} == {va: each[2] for va, each in before.items()}
     assert presses.count == 1

@@ -69,7 +69,8 @@ def press(mm: AddressSpace, file: File, image: Image, bias: int) -> bool:
 
 
 class Kept:
-    """What is kept of executing a file, at its page cache: the image; from the second time on its imprint, if it is `plain`."""
+    """What is kept of executing a file, at its page cache: the image; from the second time on its imprint, if it is `plain`,
+    until the cache drops a page."""
 
     __slots__ = ("image", "imprint", "plain")
 
@@ -193,13 +194,14 @@ class Imprint:
         return self._cache.dropped == self._dropped and _policy(mm) == self._policy
 
     def press(self, mm: AddressSpace, file: File, bias: int) -> bool:
-        """Leave the same in `mm`, moved by `bias`; False, and no page is mapped, if that cannot be."""
+        """Leave the same in `mm`, moved by `bias`; False, and no page is mapped, if that cannot be. ENOMEM: too many areas."""
         low, high = self._low + bias, self._high + bias
         at, areas, limits = mm.map.index_from(low), mm.map.areas, mm.limits
         if low < MMAP_MIN_ADDR or high > mm.task_size or limits.as_bytes != RLIM_INFINITY or limits.data != RLIM_INFINITY:
             return False
         if (at and areas[at - 1].end == low) or (at < len(areas) and areas[at].start <= high) or not self.holds(mm):
             return False
+        mm.admit(len(self._areas))
         try:
             blocks = self._blocks(mm, bias)
             first = self._frames(mm) if self._own else 0

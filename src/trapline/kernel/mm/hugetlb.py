@@ -117,7 +117,7 @@ class HugeCache(PageCache):
     def _forget(self, first: int, last: int) -> None:
         """Drop huge pages [first, last), which nothing maps any more, and what was promised of them."""
         gone = [index for index in self.huge if first <= index < last]
-        self.dropped += 1
+        self.pages_go()
         for index in gone:
             for page in range(index << _PAGES_SHIFT, index + 1 << _PAGES_SHIFT):
                 del self.pages[page]

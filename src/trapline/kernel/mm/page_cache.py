@@ -411,10 +411,16 @@ class PageCache:
         pfn = self.frame(index, write=self.writeback is None)
         self._zero(pfn, start & PAGE_MASK, (start & PAGE_MASK) + end - start)
 
+    def pages_go(self) -> None:
+        """Pages go from it: what was found of where they are holds no longer, and is not kept."""
+        self.dropped += 1
+        if self.imprint is not None:
+            self.imprint.imprint = None
+
     def _drop(self, indices: list[int]) -> None:
         """Forget pages that nothing maps any more (or whose mappings may keep the old frame)."""
         put = self._frames.put
-        self.dropped += 1
+        self.pages_go()
         for index in indices:
             put(self.pages.pop(index))
         if self.dirty:
@@ -506,7 +512,7 @@ class PageCache:
         self.sync()
         for pfn in self.pages.values():
             self._frames.put(pfn)
-        self.dropped += 1
+        self.pages_go()
         self.pages.clear()
         self.dirty.clear()
 

@@ -247,7 +247,7 @@ def _go(swap: Swap, cache: PageCache, indices: list[int]) -> int:
         return 0
     swapped = _swapped(cache)
     swap.caches[cache] = None
-    cache.dropped += 1
+    cache.pages_go()
     for index, (slot, pfn) in zip(indices, out, strict=True):
         del cache.pages[index]
         swapped[index] = slot

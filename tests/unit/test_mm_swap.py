@@ -255,6 +255,7 @@ def test_swapoff_brings_everything_back() -> None:
     switch_off(world.swap, world.area)
     assert world.backing.closed and world.frames.swap is None and world.frames.press_at == world.frames.limit_pages
     assert world.holds(50) and world.holds(20, BASE + BLOCK) and world.mm.majflt == 0
+    assert not world.swap.holders and not world.swap.caches, "who ends from now on is not held on to"
 
 
 def test_swapoff_without_room_changes_nothing() -> None:
@@ -264,6 +265,15 @@ def test_swapoff_without_room_changes_nothing() -> None:
         switch_off(world.swap, world.area)
     assert world.swap.areas and not world.backing.closed and world.area.accepts
     assert world.holds(3000)
+
+
+def test_swapoff_in_vain_lets_no_page_go_to_an_area_that_fails() -> None:
+    world = World(megabytes=8, slots=8192)
+    world.fill(3000)
+    world.area.accepts = False
+    with pytest.raises(ENOMEM):
+        switch_off(world.swap, world.area)
+    assert not world.area.accepts
 
 
 def test_swapoff_puts_pages_out_to_another_area() -> None:

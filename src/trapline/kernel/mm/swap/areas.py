@@ -169,6 +169,7 @@ class Swap:
             self.frames.press_at = self.frames.limit_pages
             self.queue.clear()
             self.caches.clear()
+            self.holders.clear()
 
     def close(self) -> None:
         for area in self.areas.values():

@@ -30,7 +30,7 @@ def switch_off(swap: Swap, area: SwapArea) -> None:
     elsewhere = swap.total_pages - area.total - sum(each.used for each in swap.areas.values() if each is not area)
     if area.used > swap.frames.limit_pages - swap.frames.used_pages + elsewhere + _droppable(swap):
         raise ENOMEM("there is no room for what is there")
-    area.accepts = False
+    accepted, area.accepts = area.accepts, False
     try:
         for mm in list(swap.holders):
             _empty_space(swap, area, mm)
@@ -41,7 +41,7 @@ def switch_off(swap: Swap, area: SwapArea) -> None:
     except OutOfFrames:
         raise ENOMEM("there is no room for what is there") from None
     finally:
-        area.accepts = True
+        area.accepts = accepted
     if area.used:
         raise AssertionError(f"{area.used} pages in swap belong to nobody")
     swap.remove(area)

@@ -16,6 +16,7 @@ from trapline.abi.fcntl import SEEK_CUR, SEEK_SET
 from trapline.abi.stat import major, minor
 from trapline.kernel.fs.file import File
 from trapline.kernel.fs.proc.base import TaskFile, check_inspect
+from trapline.kernel.mm.page_cache import within
 from trapline.machine.paging.entry import PAGE_SHIFT, PAGE_SIZE
 from trapline.machine.paging.walk import leaves, spans
 
@@ -132,10 +133,9 @@ def _in_swap(mm: Any, area: Any) -> list[int]:
     users = [max(1, swap.count(slot) - (slot in swap.cache)) for _, slot in swapped(mm.tables, area.start, area.end)]
     cache = area.cache
     if cache is not None and area.flags & m.VM_SHARED:
-        out = getattr(cache, "swapped", {})
-        users += [max(1, len(cache.mappers))] * sum(
-            area.offset <= index << PAGE_SHIFT < area.offset + area.end - area.start for index in out
-        )
+        first = area.offset >> PAGE_SHIFT
+        out = within(getattr(cache, "swapped", {}), first, first + area.pages)
+        users += [max(1, len(cache.mappers))] * len(out)
     return users
 
 

@@ -6,6 +6,7 @@ protections do not matter.
 
 from __future__ import annotations
 
+from collections import deque
 from collections.abc import Iterator
 from trapline.typed import TYPE_CHECKING
 
@@ -61,7 +62,7 @@ def contents(mm: AddressSpace, area: Area, length: int) -> Iterator[tuple[int, b
     out = _in_swap(mm, area, end)
     for va, step in leaves(mm.ram.words, mm.tables.root, area.start, end, fmt):
         while out and out[0][0] < va:
-            page, slot = out.pop(0)
+            page, slot = out.popleft()
             yield from _from_cache(area, at, page)
             yield page - area.start, mm.ram.frames.swap.read_bytes(slot)
             at = page + PAGE_SIZE
@@ -79,13 +80,13 @@ def contents(mm: AddressSpace, area: Area, length: int) -> Iterator[tuple[int, b
     yield from _from_cache(area, at, end)
 
 
-def _in_swap(mm: AddressSpace, area: Area, end: int) -> list[tuple[int, int]]:
+def _in_swap(mm: AddressSpace, area: Area, end: int) -> deque[tuple[int, int]]:
     """(address, slot) of the area's private pages before `end` that are in swap."""
     if not mm.tables.swapped:
-        return []
+        return deque()
     from trapline.kernel.mm.swap.entries import swapped
 
-    return list(swapped(mm.tables, area.start, end))
+    return deque(swapped(mm.tables, area.start, end))
 
 
 def _from_cache(area: Area, start: int, end: int) -> Iterator[tuple[int, bytes | memoryview]]:

@@ -22,12 +22,13 @@ def attribute(kind: int, value: bytes) -> bytes:
 def attributes(data: bytes) -> dict[int, bytes]:
     """The attributes of a request, by type; what is malformed, and all that follows it, is left out."""
     found: dict[int, bytes] = {}
-    while len(data) >= n.RTATTR.size:
-        length, kind = n.RTATTR.unpack_from(data)
-        if not n.RTATTR.size <= length <= len(data):
+    at, end = 0, len(data)
+    while end - at >= n.RTATTR.size:
+        length, kind = n.RTATTR.unpack_from(data, at)
+        if not n.RTATTR.size <= length <= end - at:
             break
-        found[kind & n.NLA_TYPE_MASK] = data[n.RTATTR.size : length]
-        data = data[length + 3 & ~3 :]
+        found[kind & n.NLA_TYPE_MASK] = data[at + n.RTATTR.size : at + length]
+        at += length + 3 & ~3
     return found
 
 

@@ -157,21 +157,23 @@ class NetlinkSocket(UnixSocket):
     def _requests(self, task: Any, data: bytes) -> None:
         """Answer each message in a datagram; what is no message ends it."""
         privileged = task.creds.has_cap(route.CAP_NET_ADMIN)
-        while len(data) >= n.NLMSGHDR.size:
-            length, kind, flags, sequence, _ = n.NLMSGHDR.unpack_from(data)
-            if not n.NLMSGHDR.size <= length <= len(data):
+        at, end = 0, len(data)
+        while end - at >= n.NLMSGHDR.size:
+            length, kind, flags, sequence, _ = n.NLMSGHDR.unpack_from(data, at)
+            if not n.NLMSGHDR.size <= length <= end - at:
                 return
+            request = data[at : at + length]
+            at += length + 3 & ~3
             error = 0
             told = False
             if flags & n.NLM_F_REQUEST and kind >= n.NLMSG_MIN_TYPE:
                 try:
-                    found = route.answer(kind, flags, data[n.NLMSGHDR.size : length], privileged=privileged)
+                    found = route.answer(kind, flags, request[n.NLMSGHDR.size :], privileged=privileged)
                     told = self._answer(found, length, flags, sequence)
                 except Errno as refused:
                     error = refused.number
             if error or (flags & n.NLM_F_ACK and not told):
-                self._acknowledge(data[:length], sequence, error)
-            data = data[length + 3 & ~3 :]
+                self._acknowledge(request, sequence, error)
 
     def _answer(self, found: list[tuple[int, bytes]], length: int, flags: int, sequence: int) -> bool:
         """Send the answers; whether they say by themselves that they have ended, as a dump does."""

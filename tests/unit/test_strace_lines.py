@@ -16,7 +16,7 @@ from trapline.machine.host.arch import X86_64 as ARCH
 from trapline.scope.strace import arguments, names, structs
 from trapline.scope.strace.plan import UNDECLARED
 from trapline.scope.strace.special import OVERRIDES
-from trapline.scope.strace.strace import Strace
+from trapline.scope.strace.strace import MOST_IGNORED, Strace
 
 load()
 
@@ -89,6 +89,19 @@ def trace() -> Trace:
 
 def padded(call: str, result: str) -> str:
     return f"{call + ' ':<40}= {result}"
+
+
+def test_signals_that_are_dropped_are_shown_behind_the_call_and_are_not_kept_without_end() -> None:
+    trace = Trace()
+    call = SYSCALLS["getpid"]
+    trace.strace.enter(trace.task, call, ())
+    for _ in range(2 * MOST_IGNORED):
+        trace.strace.ignored(trace.task, SigInfo(40))
+        trace.strace.ignored(trace.task, SigInfo(17))
+    trace.strace.exit(trace.task, call, (), 7)
+    first, *rest = trace.text().splitlines()
+    assert first.startswith("getpid()") and len(rest) == MOST_IGNORED
+    assert sum("SIGCHLD" in line for line in rest) == 1, "one of a kind, as it would be pending"
 
 
 def test_results_start_in_column_40(trace: Trace) -> None:

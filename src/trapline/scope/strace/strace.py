@@ -33,6 +33,7 @@ if TYPE_CHECKING:
     from trapline.scope.unwind.stack import Stacks
 
 DUPLICATES = (0, 1030)  #: F_DUPFD, F_DUPFD_CLOEXEC
+MOST_IGNORED = 1024  #: signals that are kept until a call is over; real-time ones queue, and nothing limits who sends them
 
 
 def _nothing(fd: int) -> bool:
@@ -180,7 +181,7 @@ class Strace(Listener):
             self.signal(task, info)
             return
         waiting = self._ignored.setdefault(task, [])
-        if info.signo >= SIGRTMIN or all(each.signo != info.signo for each in waiting):
+        if len(waiting) < MOST_IGNORED and (info.signo >= SIGRTMIN or all(each.signo != info.signo for each in waiting)):
             waiting.append(info)
 
     def stopped(self, task: Task, signo: int) -> None:

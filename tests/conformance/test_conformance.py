@@ -1,8 +1,9 @@
 """Conformance: each C program here passes on the host's own kernel, then under Trapline with the same output and status.
 
 A program says how it is compiled in the first line of its first comment: "cc: FLAGS", and "; only ARCH" if it is about one
-architecture; "; on disk" if its scratch directory has to be the host's, bound read-write. Programs that look at who runs them (they use IS_ROOT) run twice when the tests run as root: as root and as an
-unprivileged user. One that cannot say anything where the tests run says "skip all: WHY" first.
+architecture; "; on disk" if its scratch directory has to be the host's, bound read-write. Programs that look at who runs them
+(they use IS_ROOT) run twice when the tests run as root: as root and as an unprivileged user. One that cannot say anything where
+the tests run says "skip all: WHY" first.
 
 On the RISC-V machine, where its cross compiler is installed, the same programs must say what they say natively; those that
 are only about riscv64 have qemu-riscv64 to pass on first. An emulated computer is slow, so by default only the programs of

@@ -50,7 +50,7 @@ class Area(NamedTuple):
     dirty: int  #: by the entries' D bits
     copy_on_write: int  #: pages that a write would copy
     huge: int  #: mapped by leaves of 2 MiB
-    swap: int  #: what is in swap, `--swap` and swapon(2)
+    swap: int  #: what is in swap: see `--swap`, swapon(2)
 
     @property
     def size(self) -> int:

@@ -32,7 +32,6 @@ if TYPE_CHECKING:
     from trapline.kernel.task.task import Task
 
 
-
 class Entry:
     """One task waiting on one word. `requeue_key` is set by FUTEX_WAIT_REQUEUE_PI: the lock it may be moved to."""
 

@@ -8,6 +8,7 @@ RAM; those views are the TLB. A slot is a stretch of memory shared with one thre
     process.py   one stub process, its threads and slots   fill.py     a miss: walk, set A and D, find the run to map
     zygote.py    where stub processes come from            notify.py   let a held system call go on, if it is ours
     context.py   one thread's registers; fpstate.py: its XSAVE image    layout.py, arch.py, checks.py
+    suspicion.py does a thread that is to obey do something else?
 
 Invariants:
 - nothing in a slot is believed: it is copied once and only ever hurts the space it belongs to;

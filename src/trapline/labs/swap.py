@@ -129,7 +129,7 @@ def _program(machine: str, pages: int, hot: int) -> tuple[Program, Cell, Cell]:
             program.add(at, PAGE)
             program.add(total, program.load(warm))
             program.add(warm, PAGE)
-    with program.times(pages % hot or 0):
+    with program.times(pages % hot):
         program.add(total, program.load(at))
         program.add(at, PAGE)
     program.mark(3)

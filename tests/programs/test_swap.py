@@ -85,6 +85,51 @@ int main(void)
 """
 
 
+ADVISED = r"""
+#define _GNU_SOURCE
+#include <errno.h>
+#include <stdio.h>
+#include <string.h>
+#include <sys/mman.h>
+#ifndef MADV_PAGEOUT
+#define MADV_PAGEOUT 21
+#endif
+#define MB (1ul << 20)
+/* Advice for 64 MB, of which 20 to 40 are not there: how the calls end, and how much is out after each. */
+static char *at;
+static void advise(const char *what, char *from, unsigned long length, int advice)
+{
+    char line[256];
+    long kb, all = 0;
+    int result = madvise(from, length, advice) ? errno : 0;
+    FILE *file = fopen("/proc/self/smaps", "r");
+    while (fgets(line, sizeof line, file))
+        if (sscanf(line, "Swap: %ld", &kb) == 1)
+            all += kb;
+    fclose(file);
+    printf("%s: %s, %ld MB out\n", what, result == ENOMEM ? "ENOMEM" : result == EINVAL ? "EINVAL" : result ? "?" : "0", all >> 10);
+}
+int main(void)
+{
+    at = mmap(NULL, 64 * MB, 3, MAP_PRIVATE | MAP_ANONYMOUS, -1, 0);
+    memset(at, 7, 64 * MB);
+    munmap(at + 20 * MB, 20 * MB);
+    advise("not a page", at + 1, 64 * MB, MADV_PAGEOUT);
+    advise("around the world", at, -4096ul, MADV_PAGEOUT);
+    advise("out", at, 64 * MB, MADV_PAGEOUT);
+    advise("back", at, 64 * MB, MADV_WILLNEED);
+    mlock(at + 60 * MB, MB);
+    advise("up to what is locked", at + 40 * MB, 24 * MB, MADV_PAGEOUT);
+    advise("all of it is there", at, 20 * MB, MADV_PAGEOUT);
+    advise("nothing is there", at + 20 * MB, 20 * MB, MADV_PAGEOUT);
+    for (unsigned long i = 0; i < 64 * MB; i += i == 20 * MB - 4096 ? 20 * MB + 4096 : 4096)
+        if (at[i] != 7)
+            puts("wrong");
+    return 0;
+}
+"""
+
+
 def built(text: str, tmp_path: Path, compiler: str = "gcc") -> Path:
     source = tmp_path / "program.c"
     source.write_text(text)
@@ -115,6 +160,15 @@ def test_on_the_riscv_machine(tmp_path: Path, no_process_left: None) -> None:
     program = built(NEEDY, tmp_path, support.RISCV_GCC)
     got = run(program, ["48", "fork"], ["--machine", "riscv", "--memory", "32M", "--swap", "160M"])
     assert (got.status, got.text) == (0, "right, from disk\n"), got.tail()
+
+
+@pytest.mark.skipif(support.have("gcc") is not None, reason="needs gcc")
+def test_long_advice_is_taken_in_pieces_as_if_it_were_one(tmp_path: Path, no_process_left: None) -> None:
+    got = run(built(ADVISED, tmp_path), [], ["--memory", "256M", "--swap", "160M"])
+    assert got.text.splitlines() == [
+        "not a page: EINVAL, 0 MB out", "around the world: EINVAL, 0 MB out", "out: ENOMEM, 44 MB out", "back: ENOMEM, 0 MB out",
+        "up to what is locked: EINVAL, 20 MB out", "all of it is there: 0, 40 MB out", "nothing is there: ENOMEM, 40 MB out",
+    ], got.tail()  # fmt: skip
 
 
 @pytest.mark.skipif(support.have("gcc") is not None, reason="needs gcc")

@@ -9,6 +9,9 @@ from trapline.abi.capability import CAP_IPC_LOCK
 from trapline.abi.errno import EINVAL, ENODEV, ENOMEM, ENOSPC, ENOSYS
 from trapline.abi.mman import (
     HUGE_SHIFT,
+    MADV_COLD,
+    MADV_PAGEOUT,
+    MADV_WILLNEED,
     MAP_ANONYMOUS,
     MAP_HUGE_MASK,
     MAP_HUGE_SHIFT,
@@ -27,7 +30,7 @@ from trapline.abi.mount import MS_NOEXEC
 from trapline.abi.personality import READ_IMPLIES_EXEC
 from trapline.kernel.mm.errors import OutOfFrames
 from trapline.kernel.sync.park import breathe
-from trapline.kernel.syscalls.declare import Arg, Fd, Hex, Int, Size, Str, UserPtr, refuse, syscall
+from trapline.kernel.syscalls.declare import Arg, Fd, Hex, Int, Result, Size, Str, UserPtr, refuse, syscall
 from trapline.kernel.task.task import WORK_EXIT
 from trapline.machine.paging.entry import PAGE_MASK
 
@@ -39,6 +42,8 @@ if TYPE_CHECKING:
 Prot = Annotated[int, Arg(64, "flags:prot")]
 MapFlags = Annotated[int, Arg(64, "flags:mmap")]
 MCORE_PIECE = 4096 << 12  #: bytes that one piece of a mincore(2) answer speaks of
+ADVICE_PIECE = 16 << 20  #: bytes whose pages go to swap, or come back, at once
+MOVES = (MADV_WILLNEED, MADV_COLD, MADV_PAGEOUT)  #: advice that means swap
 _MFD_FLAGS = MFD_CLOEXEC | MFD_ALLOW_SEALING | MFD_NOEXEC_SEAL | MFD_EXEC
 _MFD_HUGE = _MFD_FLAGS | MFD_HUGETLB | MAP_HUGE_MASK << MAP_HUGE_SHIFT
 HUGE_SIZES = (0, HUGE_SHIFT)  #: log2 of what MAP_HUGETLB and MFD_HUGETLB may ask for; 0: the default
@@ -166,14 +171,39 @@ def sys_brk(task: Task, addr: UserPtr) -> int:
 @syscall("madvise")
 def sys_madvise(
     task: Task, addr: UserPtr, length: Size, advice: Annotated[int, Arg(-32, "enum:madvise")]
-) -> int:
+) -> Result:
     """madvise(2): say how memory will be used.
 
     Partial: MADV_COLLAPSE knows private anonymous memory only (else EINVAL); MADV_COLD and MADV_PAGEOUT do nothing to pages of
     files, nor to any while nothing is swapped to; nothing is merged (MADV_MERGEABLE, as while ksmd does not run), and nobody
     may poison memory (MADV_HWPOISON, EPERM).
     """
-    task.mm.madvise(addr, length, advice)
+    mm = task.mm
+    if length > ADVICE_PIECE and advice in MOVES and mm.ram.frames.swap is not None:
+        if not addr & PAGE_MASK and addr + length + PAGE_MASK < 1 << 64:
+            return _advise(task, addr, addr + length, advice)
+    mm.madvise(addr, length, advice)
+    return 0
+
+
+async def _advise(task: Task, addr: int, end: int, advice: int) -> int:
+    """Advice that moves pages to swap or back, in pieces: others have their turns in between. Gaps are ENOMEM in the end."""
+    gap = False
+    while addr < end and not task.work & WORK_EXIT:
+        mm = task.mm
+        areas, i = mm.map.areas, mm.map.index_from(addr)
+        following = min(areas[i].start, end) if i < len(areas) else end
+        gap |= following > addr
+        addr = max(addr, following)
+        piece = min(ADVICE_PIECE, end - addr)
+        try:
+            mm.madvise(addr, piece, advice)
+        except ENOMEM:
+            gap = True
+        addr += piece
+        await breathe()
+    if gap:
+        raise ENOMEM("not mapped")
     return 0
 
 

@@ -29,6 +29,7 @@ from trapline.abi.swap import BAD_PAGES_AT, INFO, INFO_AT, MAX_BAD_PAGES, SIGNAT
 from trapline.kernel.mm.address_space import AddressSpace
 from trapline.kernel.mm.errors import OutOfMemory
 from trapline.kernel.mm.policy import Policy
+from trapline.kernel.mm.swap import shmem
 from trapline.kernel.mm.swap.areas import Swap, SwapFull
 from trapline.kernel.mm.swap.entries import swapped
 from trapline.kernel.mm.swap.header import parse
@@ -245,6 +246,23 @@ def test_a_file_whose_pages_stay_stays() -> None:
     assert put_out(world.swap, 1000) == 0 and len(cache.pages) == 5
     cache.stays = False
     assert put_out(world.swap, 1000) == 5
+
+
+def test_a_file_with_many_mappings_is_passed_in_few_steps(monkeypatch: pytest.MonkeyPatch) -> None:
+    world = World()
+    file = tmpfs_file(world.machine.ram)
+    cache = file.page_cache
+    assert cache is not None
+    cache.truncate(64 * BLOCK)
+    for i in range(64):
+        world.mm.mmap(BASE + 2 * i * PAGE, PAGE, RW, MAP_SHARED | MAP_FIXED, file, i * BLOCK)
+        store(world.mm, BASE + 2 * i * PAGE, i + 1)
+    assert len(list(shmem.pass_windows(world.swap))) == 64
+    monkeypatch.setattr(shmem, "MOST_LOOKS", 4 * 64)
+    assert len(list(shmem.pass_windows(world.swap))) == 4
+    world.mm.mlock(BASE, PAGE)
+    assert put_out(world.swap, 1000) == 63 and len(cache.pages) == 1
+    assert all(load(world.mm, BASE + 2 * i * PAGE) == i + 1 for i in range(64))
 
 
 def test_swapoff_brings_everything_back() -> None:

@@ -20,6 +20,7 @@ if TYPE_CHECKING:
     from trapline.kernel.mm.area import Area
 
 WINDOW_PAGES = 512  #: what the hand passes at once
+MOST_LOOKS = 1 << 16  #: at mappings of one cache, while the hand passes all of it: with more of them it takes longer steps
 AROUND_PAGES = 8  #: an aligned chunk of so many comes back at once
 
 
@@ -166,8 +167,11 @@ def pass_windows(swap: Swap) -> Iterator[Callable[[], int]]:
         if not cache.pages_used:
             del swap.caches[cache]
         elif _may_go(cache):
-            for first in sorted({index & -WINDOW_PAGES for index in cache.pages}):
-                yield _Window(swap, cache, first)
+            pages, firsts = WINDOW_PAGES, {index & -WINDOW_PAGES for index in cache.pages}
+            while len(firsts) > 1 and len(firsts) * len(cache.mappers) > MOST_LOOKS:
+                pages, firsts = 2 * pages, {index & -2 * pages for index in firsts}
+            for first in sorted(firsts):
+                yield _Window(swap, cache, first, first + pages)
 
 
 def _may_go(cache: PageCache) -> bool:
@@ -177,13 +181,13 @@ def _may_go(cache: PageCache) -> bool:
 class _Window:
     """Some pages of a cache, for the hand to pass."""
 
-    __slots__ = ("cache", "first", "swap")
+    __slots__ = ("cache", "first", "last", "swap")
 
-    def __init__(self, swap: Swap, cache: PageCache, first: int) -> None:
-        self.swap, self.cache, self.first = swap, cache, first
+    def __init__(self, swap: Swap, cache: PageCache, first: int, last: int) -> None:
+        self.swap, self.cache, self.first, self.last = swap, cache, first, last
 
     def __call__(self) -> int:
-        return pass_window(self.swap, self.cache, self.first, self.first + WINDOW_PAGES)
+        return pass_window(self.swap, self.cache, self.first, self.last)
 
 
 def pass_window(swap: Swap, cache: PageCache, first: int, last: int, *, force: bool = False) -> int:
@@ -197,7 +201,7 @@ def pass_window(swap: Swap, cache: PageCache, first: int, last: int, *, force: b
         if low < high:
             if area.flags & VM_LOCKED:
                 shift = area.offset - area.start
-                stay.update(range((low + shift) >> PAGE_SHIFT, (high + shift) >> PAGE_SHIFT))
+                stay.update(within(cache.pages, (low + shift) >> PAGE_SHIFT, (high + shift) >> PAGE_SHIFT))
             elif not force:
                 stay |= _aged(area, low, high)
     counts, pages = swap.frames.counts, cache.pages

@@ -28,7 +28,8 @@ def sys_swapon(task: Task, path: Path, swapflags: Annotated[int, Arg(-32, "hex")
 
     Partial: a file has to be one of the host's, in a directory that is bound read-write: what is kept in memory is EINVAL, as
     on tmpfs. A file that is swapped to cannot be opened for writing (ETXTBSY), nor swapped to while it is; it may be
-    renamed and removed. SWAP_FLAG_DISCARD* change nothing, as with a device that cannot discard.
+    renamed and removed. What files of tmpfs held before the first area was on, and nobody had mapped then, stays in memory
+    until they grow. SWAP_FLAG_DISCARD* change nothing, as with a device that cannot discard.
     """
     check_flags(swapflags, SWAP_FLAGS_VALID)
     if not task.creds.has_cap(CAP_SYS_ADMIN):

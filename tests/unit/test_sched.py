@@ -10,7 +10,7 @@ import pytest
 from trapline.abi import sched as s
 from trapline.kernel.sched.classes import ClassScheduler
 from trapline.kernel.sched.deadline import Wanted
-from trapline.kernel.sched.fair import SLICE_NS
+from trapline.kernel.sched.fair import LEAD_NS, SLICE_NS
 from trapline.kernel.sched.realtime import PERIOD_NS, RR_SLICE_NS, RUNTIME_NS
 from trapline.kernel.sync.timers import Timers
 from trapline.kernel.task.task import RUNNABLE, SLEEPING
@@ -444,3 +444,40 @@ def test_whoever_ends_while_throttled_does_not_come_back() -> None:
     world.pass_ns(200 * MS)
     assert world.sched.waiting() == 0
     assert world.timers.next_deadline_ns() is None
+
+
+def test_who_traps_goes_on_until_somebody_who_waits_has_run_noticeably_less(world: World) -> None:
+    caller, other = world.task("a"), world.task("b")
+    world.queue(other)
+    caller.utime_ns += LEAD_NS
+    assert world.sched.goes_on(caller)
+    caller.utime_ns += 1
+    assert not world.sched.goes_on(caller)
+    world.sched.dequeue(other)  # its entry is stale now
+    world.queue(world.task("c", nice=-20))
+    assert not world.sched.goes_on(caller)
+    world.sched.pick(ALL)
+    assert world.sched.goes_on(caller)
+
+
+def test_a_niced_caller_goes_on_for_less_long(world: World) -> None:
+    nice, idle = world.task("n", nice=10), world.task("i", s.SCHED_IDLE)
+    world.queue(world.task("a"))
+    for task in nice, idle:
+        task.utime_ns += LEAD_NS // 5
+        assert not world.sched.goes_on(task)
+
+
+def test_to_go_on_is_no_way_to_hoard(world: World) -> None:
+    sleeper, spinner = world.task("b"), world.task("a")
+    world.queue(spinner)
+    world.order(50)
+    assert world.sched.goes_on(sleeper)
+    sleeper.utime_ns += 2 * SLICE_NS + LEAD_NS + 1
+    assert not world.sched.goes_on(sleeper)
+
+
+def test_nobody_goes_on_before_a_real_time_task(world: World) -> None:
+    caller = world.task("a")
+    world.queue(world.task("r", s.SCHED_FIFO, 1))
+    assert not world.sched.goes_on(caller)

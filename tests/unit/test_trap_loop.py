@@ -12,6 +12,8 @@ from little_world import World, make_world
 from trapline.kernel.entry.loop import LEISURE_NS, MAX_ENDS, START_NS, Hooks, TrapLoop
 from trapline.kernel.mm.reclaim import reclaimer
 from trapline.kernel.sched.classes import ClassScheduler
+from trapline.kernel.sched.fair import LEAD_NS
+from trapline.kernel.sync.park import READY
 from trapline.kernel.task.task import Task
 
 
@@ -72,6 +74,59 @@ def test_the_parent_goes_on_where_it_costs_nothing_or_more(world: World, reason:
     loop.idle, loop.free = 2, 3
     assert not loop._child_first(parent, 0)
     assert world.kernel.newborn is None and not world.resumed  # type: ignore[attr-defined]
+
+
+def calls_until_it_waits(world: World, loop: TrapLoop, caller: Task, each_ns: int, wakes: Task | None = None) -> int:
+    """How many system calls `caller` makes, each after `each_ns` in user mode, before it is queued (100: it is not)."""
+
+    def call(task: Task) -> bool:
+        if wakes is not None:
+            READY.append(wakes)
+        return True
+
+    loop.dispatcher = SimpleNamespace(call=call)  # type: ignore[assignment]
+    caller.ctx.kind = 1  # SYSCALL
+    for count in range(1, 101):
+        world.clock.advance(each_ns)
+        loop.trap(caller, world.clock.now_ns)
+        if not caller.on_cpu:
+            return count
+    return 100
+
+
+def busy_loop(world: World) -> tuple[TrapLoop, Task]:
+    """One CPU; somebody is on it, and another waits."""
+    world.machine.cpus = 1
+    loop, caller, other = loop_of(world, roomy=1), world.process(), world.process()
+    loop.enter_user(caller, world.clock.now_ns)
+    world.kernel.sched.enqueue(other, True)
+    return loop, caller
+
+
+def test_a_system_call_does_not_cost_the_cpu_though_others_wait(world: World) -> None:
+    loop, caller = busy_loop(world)
+    count = calls_until_it_waits(world, loop, caller, LEAD_NS // 20)
+    assert 15 < count < 25 and world.kernel.sched.waiting() == 2
+
+
+def test_a_system_call_that_wakes_somebody_leaves_the_choice_to_the_scheduler(world: World) -> None:
+    loop, caller = busy_loop(world)
+    try:
+        assert calls_until_it_waits(world, loop, caller, 1, wakes=world.process()) == 1
+    finally:
+        READY.clear()
+
+
+def test_a_sleeper_whose_time_has_come_is_looked_at_before_the_caller_goes_on(world: World) -> None:
+    loop, caller = busy_loop(world)
+    world.kernel.timers.add(world.clock.now_ns + LEAD_NS // 4, lambda: None)
+    assert calls_until_it_waits(world, loop, caller, LEAD_NS // 20) == 5
+
+
+def test_a_real_time_task_that_waits_goes_before_the_caller(world: World) -> None:
+    loop, caller = busy_loop(world)
+    world.kernel.sched.careful = True
+    assert calls_until_it_waits(world, loop, caller, 1) == 1
 
 
 def test_what_the_dead_leave_waits_for_leisure(world: World) -> None:

@@ -165,7 +165,11 @@ class TrapLoop:
                 self.kernel.sched.enqueue(task, False)
                 return
         sched = self.kernel.sched
-        if self.idle and (self.idle > 1 or not sched.waiting()) and (not sched.careful or self._nobody_before(task)):
+        if (
+            self.idle
+            and (self.idle > 1 or not sched.waiting() or self._goes_on(task, since_ns))
+            and (not sched.careful or self._nobody_before(task))
+        ):
             if self.idle > self.crowded or not self._hold():
                 self.enter_user(task, since_ns)
                 return
@@ -187,6 +191,11 @@ class TrapLoop:
         self._entered_ns += START_NS
         sched.enqueue(task, True)
         return True
+
+    def _goes_on(self, task: Task, since_ns: int) -> bool:
+        """Others wait. May `task` go before them? Not if one has just woken up, or is about to, who may have a better claim."""
+        due_ns = self.kernel.timers.next_deadline_ns()
+        return not READY and (due_ns is None or due_ns > since_ns) and self.kernel.sched.goes_on(task)
 
     def _nobody_before(self, task: Task) -> bool:
         """Neither somebody who waits, nor somebody about to continue, may have a better claim to its CPU."""

@@ -84,6 +84,12 @@ class ClassScheduler:
             return self._deadline.may_run(task, entity) and entity.fits(free)
         return entity.fits(free)
 
+    def goes_on(self, task: Task) -> bool:
+        if self.careful:
+            return False
+        self.charge(task)
+        return self._fair.goes_on(task.entity)
+
     def dequeue(self, task: Task) -> None:
         entity = task.entity
         self._realtime.left(task)

@@ -18,6 +18,7 @@ if TYPE_CHECKING:
 
 SLICE_NS = 10_000_000
 IDLE_SLICE_NS = 1_000_000
+LEAD_NS = 500_000  #: so far ahead of who waits a task may run from one system call to the next
 
 
 class FairQueue:
@@ -36,6 +37,14 @@ class FairQueue:
         entity.key = self._arrivals
         heapq.heappush(self._heap, (entity.vruntime_ns, self._arrivals, task))
         self.count += 1
+
+    def goes_on(self, entity: Entity) -> bool:
+        """Until somebody who waits has run `LEAD_NS` less: it costs much to change the CPU's owner at each system call."""
+        heap = self._heap
+        while heap and heap[0][1] != heap[0][2].entity.key:
+            heapq.heappop(heap)
+        entity.vruntime_ns = max(entity.vruntime_ns, self.clock_ns - SLICE_NS)
+        return not heap or entity.vruntime_ns <= heap[0][0] + LEAD_NS
 
     def pick(self) -> Task | None:
         heap = self._heap

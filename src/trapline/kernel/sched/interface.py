@@ -32,6 +32,9 @@ class Scheduler(Protocol):
     def pick(self, free: int) -> Task | None:
         """Take the task that is to run next on one of the CPUs of the mask `free`."""
 
+    def goes_on(self, task: Task) -> bool:
+        """`task` has trapped, and wants to go on; others wait. May it, before them?"""
+
     def fits(self, task: Task, free: int) -> bool:
         """`task` may run on one of the CPUs of the mask `free`."""
 
@@ -92,6 +95,9 @@ class Ordinary(Protocol):
 
     def pick(self) -> Task | None:
         """Take who is next; `entity.queued` is false then."""
+
+    def goes_on(self, entity: Entity) -> bool:
+        """As for a scheduler; what the task has run is charged already."""
 
     def pick_bound(self, free: int) -> Task | None:
         """As `pick`, who is next of those that may run on one of the CPUs `free`."""

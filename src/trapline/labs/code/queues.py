@@ -36,6 +36,10 @@ class RoundRobin:
         task.entity.queued = False
         return task
 
+    def goes_on(self, entity: Entity) -> bool:
+        """Whoever stops of itself has given the CPU up: its slice would begin anew with every system call."""
+        return False
+
     def _choose(self, able: list[int]) -> int:
         """Of those that may run, as places in the queue."""
         return able[0]

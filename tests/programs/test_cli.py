@@ -68,12 +68,18 @@ def test_root_is_a_directory(tiny: Path) -> None:
     assert not (tiny / "etc/new").exists()
 
 
+def _of_root(entry: tarfile.TarInfo) -> tarfile.TarInfo:
+    entry.uid = entry.gid = 0
+    entry.uname = entry.gname = "root"
+    return entry
+
+
 @pytest.mark.parametrize("kind", ["", "gz", "xz", "bz2"])
 def test_root_is_an_archive(kind: str, tiny: Path, tmp_path: Path) -> None:
     """As debootstrap and container exports make them: names begin with "./", links are relative and hard, owners are root's."""
     archive = tmp_path / f"root.tar.{kind}"
     with tarfile.open(archive, f"w:{kind}") as tar:  # type: ignore[call-overload]
-        tar.add(tiny, ".", filter=lambda each: each.replace(uid=0, gid=0, uname="root", gname="root", deep=False))
+        tar.add(tiny, ".", filter=_of_root)
         link = tarfile.TarInfo("./bin/busybox.hard")
         link.type, link.linkname = tarfile.LNKTYPE, "./bin/busybox"
         tar.addfile(link)

@@ -1,6 +1,7 @@
 /* cc: -static
  * Huge pages: MAP_HUGETLB, MFD_HUGETLB, SHM_HUGETLB, hugetlbfs; their reservation. */
 #include "../check.h"
+#include "fields.h"
 #include <setjmp.h>
 #include <sys/file.h>
 #include <sys/mount.h>
@@ -33,32 +34,9 @@ static bool put(const char *path, long value)
     return good;
 }
 
-/* The number after `field` in a file of /proc, for the mapping that contains `at` in smaps, if that is not NULL; or -1. */
-static long field_of(const char *path, const char *field, void *at)
-{
-    static char line[4096];
-    FILE *file = fopen(path, "r");
-    bool here = !at;
-    long found = -1;
-    while (fgets(line, sizeof line, file)) {
-        unsigned long low, high;
-        if (at && sscanf(line, "%lx-%lx ", &low, &high) == 2)
-            here = (unsigned long)at >= low && (unsigned long)at < high;
-        if (here && strncmp(line, field, strlen(field)) == 0 && line[strlen(field)] == ':')
-            found = atol(line + strlen(field) + 1);
-    }
-    fclose(file);
-    return found;
-}
-
 static long meminfo(const char *field)
 {
     return field_of("/proc/meminfo", field, NULL);
-}
-
-static long smaps(const char *field, void *at)
-{
-    return field_of("/proc/self/smaps", field, at);
 }
 
 static char *map(size_t pages, int flags)

@@ -1,6 +1,7 @@
 /* cc: -static; on disk
  * swapon(2), swapoff(2): who may, to what; pages that go out by MADV_PAGEOUT, and come back: anonymous, shared, of a memfd. */
 #include "../check.h"
+#include "fields.h"
 #include <sys/socket.h>
 #include <sys/swap.h>
 #include <sys/sysinfo.h>
@@ -97,23 +98,6 @@ static const char *shown(void)
         long size, used, priority;
         if (sscanf(line, "%s %15s %ld %ld %ld", path, kind, &size, &used, &priority) == 5 && strcmp(path, area_path) == 0)
             snprintf(found, sizeof found, "%s %ld %ld", kind, size, priority);
-    }
-    fclose(file);
-    return found;
-}
-
-static long smaps(const char *field, void *at)
-{
-    static char line[PATH_MAX];
-    FILE *file = fopen("/proc/self/smaps", "r");
-    bool here = false;
-    long found = -1;
-    while (fgets(line, sizeof line, file)) {
-        unsigned long low, high;
-        if (sscanf(line, "%lx-%lx ", &low, &high) == 2)
-            here = (unsigned long)at >= low && (unsigned long)at < high;
-        if (here && strncmp(line, field, strlen(field)) == 0 && line[strlen(field)] == ':')
-            found = atol(line + strlen(field) + 1);
     }
     fclose(file);
     return found;

@@ -1,29 +1,12 @@
 /* cc: -static
  * Huge pages that nobody asked for by name: MADV_HUGEPAGE, MADV_COLLAPSE, AnonHugePages. */
 #include "../check.h"
+#include "fields.h"
 #include <sys/uio.h>
 
 #define HUGE_ (2ul << 20)
 #define RW (PROT_READ | PROT_WRITE)
 #define COLLAPSE 25
-
-/* A number of the mapping that contains `at`, from smaps. */
-static long smaps(const char *field, void *at)
-{
-    static char line[4096];
-    FILE *file = fopen("/proc/self/smaps", "r");
-    bool here = false;
-    long found = -1;
-    while (fgets(line, sizeof line, file)) {
-        unsigned long low, high;
-        if (sscanf(line, "%lx-%lx ", &low, &high) == 2)
-            here = (unsigned long)at >= low && (unsigned long)at < high;
-        if (here && strncmp(line, field, strlen(field)) == 0 && line[strlen(field)] == ':')
-            found = atol(line + strlen(field) + 1);
-    }
-    fclose(file);
-    return found;
-}
 
 static void small_steps(void)
 {

@@ -67,6 +67,9 @@ class ProcSuperBlock(SuperBlock):
         return may_inspect(self.kernel, task)
 
 
+NS, MAP_FILES = 7, 9  #: kinds for `task_ino` whose directories are made in modules that load late
+
+
 def task_ino(tid: int, kind: int, index: int = 0) -> int:
     """The inode number of entry `index` of directory `kind` of a task."""
     return (tid + 1) << 32 | kind << 24 | index

@@ -7,7 +7,15 @@ from trapline.typed import TYPE_CHECKING, Any
 from trapline.abi.capability import CAP_CHECKPOINT_RESTORE, CAP_SYS_ADMIN
 from trapline.abi.errno import ENOENT, EPERM
 from trapline.kernel.fs.inode import Entry, Inode
-from trapline.kernel.fs.proc.base import ProcSuperBlock, TaskSubdir, alive, check_inspect, owner, task_ino
+from trapline.kernel.fs.proc.base import (
+    MAP_FILES,
+    ProcSuperBlock,
+    TaskSubdir,
+    alive,
+    check_inspect,
+    owner,
+    task_ino,
+)
 from trapline.kernel.fs.proc.taskfd import MagicLink, name_of, need
 
 if TYPE_CHECKING:
@@ -15,7 +23,6 @@ if TYPE_CHECKING:
     from trapline.kernel.fs.mount import Path
 
 DT_LNK = 10
-MAP_FILES = 9  #: kind for task_ino
 
 
 class MapLink(MagicLink):

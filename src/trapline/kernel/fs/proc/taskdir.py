@@ -10,7 +10,9 @@ from trapline.kernel.fs.inode import Entry, Inode
 from trapline.kernel.fs.proc import taskfd
 from trapline.kernel.fs.proc.base import (
     HIDEPID_NO_ACCESS,
+    MAP_FILES,
     NET_INO,
+    NS,
     ProcSuperBlock,
     TaskFile,
     TaskSubdir,
@@ -25,7 +27,7 @@ if TYPE_CHECKING:
     from trapline.kernel.fs.proc.taskfiles import File
 
 _DT_DIR, _DT_LNK, _DT_REG = 4, 10, 8
-PROCESS, THREAD, TASKS, ATTR, NS, MAP_FILES = 0, 1, 2, 6, 7, 9  #: kinds for task_ino
+PROCESS, THREAD, TASKS, ATTR = 0, 1, 2, 6  #: kinds for task_ino
 
 _LINKS: dict[bytes, Callable[[ProcSuperBlock, Any], Inode]] = {b"cwd": taskfd.cwd, b"root": taskfd.root, b"exe": taskfd.exe}
 

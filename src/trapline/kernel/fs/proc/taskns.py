@@ -7,11 +7,10 @@ from trapline.typed import Any
 from trapline.abi.errno import ENOENT
 from trapline.kernel.fs import nsfs
 from trapline.kernel.fs.inode import Entry, Inode
-from trapline.kernel.fs.proc.base import ProcSuperBlock, TaskSubdir, alive, owner, task_ino
+from trapline.kernel.fs.proc.base import NS, ProcSuperBlock, TaskSubdir, alive, owner, task_ino
 from trapline.kernel.fs.proc.taskfd import MagicLink
 
 _DT_LNK = 10
-NS = 7  #: kind for task_ino
 
 
 class NsDir(TaskSubdir):
